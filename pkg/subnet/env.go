@@ -1,0 +1,105 @@
+package subnet
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// Env is the content of subnet.env, by which dockerd and others learn what
+// this host was given.
+type Env struct {
+	Network netip.Prefix
+	Subnet  netip.Prefix // masked; written with the subnet's first address
+	MTU     int          // bytes
+	IPMasq  bool         // flanneld masquerades, so docker must not
+}
+
+// Marshal is the file's exact content.
+func (e Env) Marshal() []byte {
+	return fmt.Appendf(nil, "FLANNEL_NETWORK=%v\nFLANNEL_SUBNET=%v/%d\nFLANNEL_MTU=%d\nFLANNEL_IPMASQ=%t\n",
+		e.Network, e.Subnet.Addr().Next(), e.Subnet.Bits(), e.MTU, e.IPMasq)
+}
+
+// ParseEnv reads subnet.env as people write it: spaces, quotes, comments,
+// "export", CRLF and further variables do no harm, and only FLANNEL_SUBNET is
+// required.
+func ParseEnv(content []byte) (Env, error) {
+	var e Env
+	lines := bufio.NewScanner(bytes.NewReader(content))
+	for lines.Scan() {
+		line := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))
+		line = strings.TrimSpace(strings.TrimPrefix(line, "export "))
+		name, value, ok := strings.Cut(line, "=")
+		if !ok || strings.HasPrefix(line, "#") {
+			continue
+		}
+		value = strings.Trim(strings.TrimSpace(value), `"'`)
+		var err error
+		switch strings.TrimSpace(name) {
+		case "FLANNEL_NETWORK":
+			e.Network, err = parseIPv4Prefix(value)
+		case "FLANNEL_SUBNET":
+			e.Subnet, err = parseIPv4Prefix(value)
+		case "FLANNEL_MTU":
+			e.MTU, err = strconv.Atoi(value)
+		case "FLANNEL_IPMASQ":
+			e.IPMasq, err = strconv.ParseBool(value)
+		}
+		if err != nil {
+			return Env{}, fmt.Errorf("%s has the value %q, which cannot be read", strings.TrimSpace(name), value)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return Env{}, fmt.Errorf("not a subnet file: %w", err)
+	}
+	if !e.Subnet.IsValid() {
+		return Env{}, errors.New("FLANNEL_SUBNET is missing")
+	}
+	return e, nil
+}
+
+func parseIPv4Prefix(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err == nil && !p.Addr().Is4() {
+		err = errors.New("not IPv4")
+	}
+	return p.Masked(), err
+}
+
+// ReadEnv reads the subnet file. Where there is none the error is fs.ErrNotExist.
+func ReadEnv(path string) (Env, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return Env{}, err
+	}
+	e, err := ParseEnv(content)
+	if err != nil {
+		return Env{}, fmt.Errorf("read subnet file %s: %w", path, err)
+	}
+	return e, nil
+}
+
+// WriteEnv replaces the subnet file in one step, and makes its folder. A file
+// that already says the same is left untouched; wrote tells.
+func WriteEnv(path string, e Env) (wrote bool, err error) {
+	content := e.Marshal()
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return false, nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return false, err
+	}
+	return true, renameio.WriteFile(path, content, 0o644, renameio.WithStaticPermissions(0o644))
+}

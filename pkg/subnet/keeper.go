@@ -1,0 +1,254 @@
+package subnet
+
+import (
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// Claim is what this host wants of the store: a lease under this config that
+// says this of the host.
+type Claim struct {
+	Config Config
+	Attrs  Attrs
+}
+
+// LeaseTTL is the lifetime of every lease, as flannel has it.
+const LeaseTTL = 24 * time.Hour
+
+// lookAgain bounds every wait: timers stand still while a machine sleeps, so
+// the clock on the wall is looked at this often.
+const lookAgain = time.Minute
+
+// step is what to do next about this host's lease: nothing until a time, or
+// one write.
+type step struct {
+	do    verb
+	entry Entry
+	wait  time.Duration
+}
+
+type verb int
+
+const (
+	wait verb = iota
+	put
+	refresh
+	remove
+)
+
+// keeper decides about this host's own lease. It does no I/O: next looks at
+// the replica and names the one write that is due, and what became of a write
+// shows in the replica. A lease counts as held only once the replica shows it,
+// because only then every earlier claim to the same addresses shows as well.
+type keeper struct {
+	margin   time.Duration // renew this long before the lease expires
+	previous netip.Prefix  // the subnet file's, the first choice of a new host
+
+	held      Lease                     // zero: none
+	candidate netip.Prefix              // being created; kept until it shows or is refused
+	refused   map[netip.Prefix]struct{} // somebody else was first, though the replica does not show it yet
+	warned    bool                      // said why the subnet file's subnet is not taken
+	full      bool                      // said that no subnet is free
+}
+
+// next names what is due at now.
+func (k *keeper) next(r *replica, c Claim, now time.Time) step {
+	if k.held.Subnet.IsValid() {
+		if s, ok := k.keep(r, c, now); ok {
+			return s
+		}
+	}
+	return k.acquire(r, c, now)
+}
+
+// keep looks after the lease that is held; false means that it is not any more.
+func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
+	subnet := k.held.Subnet
+	current, exists := r.leases[subnet]
+	other, overlaps := r.overlapping(subnet)
+	mine := exists && (current.PublicIP == c.Attrs.PublicIP || current.Attrs == k.held.Attrs)
+	switch {
+	case !c.Config.Fits(subnet):
+		klog.Warningf("lease of %v does not fit the config any more: taking another subnet; restart this host's containers to move them", subnet)
+		k.held = Lease{}
+		return step{}, false
+
+	case exists && !mine:
+		klog.Errorf("lease of %v now belongs to %v: this host gives it up and takes another; restart its containers to move them", subnet, current.PublicIP)
+		k.held = Lease{}
+		return step{}, false
+
+	case overlaps && (!exists || other.Created < current.Created):
+		klog.Errorf("lease of %v overlaps %v, which %v leased earlier: this host gives its own up and takes another; restart its containers to move them",
+			subnet, other.Subnet, other.PublicIP)
+		k.held = Lease{}
+		if exists {
+			return step{do: remove, entry: Entry{Key: Key(subnet), Modified: current.Modified}}, true
+		}
+		return step{}, false
+
+	case !exists:
+		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}, true
+	}
+
+	k.hold(current)
+	left := k.untilRenewal(now)
+	ttl := LeaseTTL
+	if current.Expires.IsZero() { // a reservation stays one
+		ttl = 0
+	}
+	entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: ttl, Modified: k.held.Modified}
+	switch {
+	case current.Attrs != c.Attrs:
+		return step{do: put, entry: entry}, true
+	case ttl > 0 && left <= 0:
+		return step{do: refresh, entry: entry}, true
+	case ttl > 0:
+		return step{wait: min(left, lookAgain)}, true
+	}
+	return step{wait: lookAgain}, true
+}
+
+// hold takes over what the replica shows of our lease. A renewal is not
+// announced to watchers, so what we know from its reply may be newer.
+func (k *keeper) hold(current Lease) {
+	switch {
+	case k.held.Subnet != current.Subnet:
+		klog.Infof("holding the lease of %v%s", current.Subnet, until(current.Expires))
+	case k.held.Modified >= current.Modified:
+		return
+	}
+	k.held, k.candidate, k.refused = current, netip.Prefix{}, nil
+}
+
+func until(expires time.Time) string {
+	if expires.IsZero() {
+		return ", a reservation without expiry"
+	}
+	return " until " + expires.Format(time.RFC3339)
+}
+
+// renewed takes over the reply to a renewal.
+func (k *keeper) renewed(e Entry, now time.Time) {
+	k.held.Modified, k.held.Expires = e.Modified, expiry(e, now)
+	klog.Infof("renewed the lease of %v%s", k.held.Subnet, until(k.held.Expires))
+}
+
+// untilRenewal is how long the lease needs no renewal. The monotonic clock
+// stands still in suspend and the wall clock can be set back: the earlier of
+// the two answers counts.
+func (k *keeper) untilRenewal(now time.Time) time.Duration {
+	due := k.held.Expires.Add(-k.margin)
+	return min(due.Sub(now), due.Round(0).Sub(now.Round(0)))
+}
+
+// acquire finds the subnet that this host should hold: the one leased to its
+// public IP, else the one in its subnet file, else a free one.
+func (k *keeper) acquire(r *replica, c Claim, now time.Time) step {
+	if own, ok := k.leasedToUs(r, c); ok {
+		k.hold(own)
+		s, held := k.keep(r, c, now)
+		if held {
+			return s
+		}
+	}
+	if subnet, ok := k.choose(r, c); ok {
+		k.candidate, k.full = subnet, false
+		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}
+	}
+	if !k.full {
+		klog.Errorf("every subnet of %v from %v to %v is leased: waiting for a free one; widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone",
+			c.Config.Network, c.Config.SubnetMin, c.Config.SubnetMax)
+	}
+	k.full = true
+	return step{wait: lookAgain}
+}
+
+// leasedToUs finds a lease that carries our public IP and may be used.
+func (k *keeper) leasedToUs(r *replica, c Claim) (Lease, bool) {
+	var found []Lease
+	for _, l := range r.leases {
+		if l.PublicIP != c.Attrs.PublicIP || !c.Config.Fits(l.Subnet) {
+			continue
+		}
+		if other, overlaps := r.overlapping(l.Subnet); overlaps && other.Created < l.Created {
+			continue
+		}
+		found = append(found, l)
+	}
+	if len(found) == 0 {
+		return Lease{}, false
+	}
+	// Several: a crash between two attempts left one behind. The one in use
+	// is in the subnet file.
+	return slices.MinFunc(found, func(a, b Lease) int {
+		switch {
+		case a.Subnet == k.previous:
+			return -1
+		case b.Subnet == k.previous:
+			return 1
+		}
+		return a.Subnet.Compare(b.Subnet)
+	}), true
+}
+
+func (k *keeper) choose(r *replica, c Claim) (netip.Prefix, bool) {
+	if k.free(r, c, k.candidate) { // an attempt with unknown outcome goes on with the same subnet
+		return k.candidate, true
+	}
+	if k.free(r, c, k.previous) {
+		return k.previous, true
+	}
+	k.explainPrevious(r, c)
+	taken := slices.Collect(maps.Keys(r.leases))
+	for p := range k.refused {
+		taken = append(taken, p)
+	}
+	// Hosts that start together choose among the same few: the more often we
+	// came too late, the wider we look.
+	free := c.Config.Free(taken, 100*(1+len(k.refused)))
+	if len(free) == 0 {
+		return netip.Prefix{}, false
+	}
+	return free[rand.N(len(free))], true
+}
+
+func (k *keeper) free(r *replica, c Claim, p netip.Prefix) bool {
+	_, leased := r.leases[p]
+	_, overlaps := r.overlapping(p)
+	_, refused := k.refused[p]
+	return c.Config.Fits(p) && !leased && !overlaps && !refused
+}
+
+// explainPrevious says once why the subnet file's subnet is not taken.
+func (k *keeper) explainPrevious(r *replica, c Claim) {
+	if !k.previous.IsValid() || k.warned {
+		return
+	}
+	k.warned = true
+	if holder, leased := r.leases[k.previous]; leased {
+		klog.Warningf("subnet file names %v, which is leased to %v: taking another subnet; if that host is gone, stop flanneld, delete the key %s and start again",
+			k.previous, holder.PublicIP, Key(k.previous))
+		return
+	}
+	klog.Warningf("subnet file names %v, which is not free or does not fit the config (%v, /%d, %v to %v): taking another subnet",
+		k.previous, c.Config.Network, c.Config.SubnetLen, c.Config.SubnetMin, c.Config.SubnetMax)
+}
+
+// refuse notes that somebody else was first at a candidate; false where the key
+// was none.
+func (k *keeper) refuse(key string) bool {
+	if key != Key(k.candidate) {
+		return false
+	}
+	if k.refused == nil {
+		k.refused = map[netip.Prefix]struct{}{}
+	}
+	k.refused[k.candidate], k.candidate = struct{}{}, netip.Prefix{}
+	return true
+}

@@ -1,0 +1,45 @@
+package subnet
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// Peers picks from the leases those that may reach the kernel: one subnet of
+// the configured network and length each, not ours and not overlapping ours,
+// held by a host that is not this one. The others come back by key with what
+// is wrong with them. hostAddrs are this host's own addresses.
+func Peers(c Config, own Lease, leases map[netip.Prefix]Lease, hostAddrs []netip.Addr) (peers []Lease, rejected map[string]string) {
+	rejected = map[string]string{}
+	for _, subnet := range slices.SortedFunc(maps.Keys(leases), netip.Prefix.Compare) {
+		lease := leases[subnet]
+		if subnet == own.Subnet {
+			continue
+		}
+		if reason := unfit(c, own, lease, hostAddrs); reason != "" {
+			rejected[Key(subnet)] = reason
+			continue
+		}
+		peers = append(peers, lease)
+	}
+	return peers, rejected
+}
+
+func unfit(c Config, own, l Lease, hostAddrs []netip.Addr) string {
+	switch {
+	case !c.Network.Contains(l.Subnet.Addr()) || l.Subnet.Bits() < c.Network.Bits():
+		return fmt.Sprintf("lies outside of the network %v", c.Network)
+	case l.Subnet.Overlaps(own.Subnet):
+		return fmt.Sprintf("overlaps this host's subnet %v", own.Subnet)
+	case l.Subnet.Bits() != c.SubnetLen:
+		return fmt.Sprintf("is not a /%d, the length in the config", c.SubnetLen)
+	case l.Subnet.Contains(l.PublicIP):
+		return fmt.Sprintf("its public IP %v lies within the subnet itself", l.PublicIP)
+	case l.PublicIP == own.PublicIP || slices.Contains(hostAddrs, l.PublicIP):
+		return fmt.Sprintf("its public IP %v is this host's own: a former lease of this host, which expires by itself, "+
+			"or another host with the same --public-ip", l.PublicIP)
+	}
+	return ""
+}

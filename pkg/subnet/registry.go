@@ -1,0 +1,69 @@
+package subnet
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Registry is the cluster's store as far as flanneld needs it: a few keys under
+// one prefix, compare-and-swap writes with a lifetime, and a watch. It is the
+// only door to etcd; etcdv2 implements it, and subnettest has one in memory.
+//
+// Every method ends with its context, and has a deadline of its own beneath
+// it. An error other than the two sentinels below means that the outcome is
+// unknown: a write may have been carried out.
+type Registry interface {
+	// List returns every entry under the prefix as of one index. A prefix that
+	// does not exist is an empty Snapshot. The read is linearizable.
+	List(ctx context.Context) (Snapshot, error)
+
+	// Watch hands every change after the given index to emit, in order, until
+	// ctx ends or the watch breaks; a call without events says that the watch
+	// stands. ErrHistoryLost says that changes may have been missed for good:
+	// list again. After any other error a new Watch from the last event's index
+	// misses nothing.
+	Watch(ctx context.Context, after uint64, emit func([]Event)) error
+
+	// Put writes e.Value with lifetime e.TTL (0: for ever) if the key still
+	// has the modified index e.Modified, where 0 means that the key is absent.
+	// It returns the entry as stored. ErrConflict: somebody else wrote it.
+	Put(ctx context.Context, e Entry) (Entry, error)
+
+	// Refresh sets the remaining lifetime to e.TTL under the same condition,
+	// and tells no watcher. It returns the entry as stored.
+	Refresh(ctx context.Context, e Entry) (Entry, error)
+
+	// Delete removes the key under the same condition.
+	Delete(ctx context.Context, e Entry) error
+}
+
+// Entry is a key of the store and what is known of it.
+type Entry struct {
+	Key      string        // below the prefix: "config", "subnets/172.7.21.0-24"
+	Value    string        // as stored
+	TTL      time.Duration // left at the time of reading, in whole seconds; 0: no expiry
+	Created  uint64        // the index at which the key came to be
+	Modified uint64        // the index of its last write
+}
+
+// Event is one change of one key. A deleted or expired key keeps its Key and
+// has the index of its end in Modified.
+type Event struct {
+	Entry
+	Deleted bool
+}
+
+// Snapshot is the content of the prefix at one moment.
+type Snapshot struct {
+	Entries []Entry
+	Index   uint64 // watch from here
+	Cluster string // the cluster's ID, empty where the store has none
+}
+
+var (
+	// ErrConflict says that the key is not as the writer expected it.
+	ErrConflict = errors.New("the key was written by somebody else")
+	// ErrHistoryLost says that the store no longer has the events asked for.
+	ErrHistoryLost = errors.New("the event history does not reach back far enough")
+)
