@@ -1,0 +1,373 @@
+package ipmasq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// flavours are the two kernel interfaces behind the name iptables; each test
+// with real rules runs on both.
+var flavours = []string{"nft", "legacy"}
+
+func eachFlavour(t *testing.T, test func(t *testing.T, flavour string)) {
+	for _, flavour := range flavours {
+		t.Run(flavour, func(t *testing.T) {
+			useFlavour(t, flavour)
+			test(t, flavour)
+		})
+	}
+}
+
+// useFlavour makes one flavour the iptables of PATH, with empty tables, and
+// returns the folder it is found in.
+func useFlavour(t testing.TB, flavour string) string {
+	t.Helper()
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+	dir := t.TempDir()
+	for _, name := range []string{"iptables", "iptables-restore"} {
+		real := "iptables-" + flavour + strings.TrimPrefix(name, "iptables")
+		path, err := exec.LookPath(real)
+		if err != nil {
+			t.Fatalf("%v: install Debian's package iptables (make deps)", err)
+		}
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	empty := func() {
+		for _, table := range []string{"nat", "filter"} {
+			runIPTables(t, "-t", table, "-F")
+			runIPTables(t, "-t", table, "-X")
+		}
+		runIPTables(t, "-P", "FORWARD", "ACCEPT")
+	}
+	empty()
+	t.Cleanup(empty) // both flavours act on every packet
+	return dir
+}
+
+func run(t testing.TB, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func runIPTables(t testing.TB, args ...string) string {
+	t.Helper()
+	return run(t, "iptables", append([]string{"--wait"}, args...)...)
+}
+
+// rulesNow are a chain's rules as iptables prints them.
+func rulesNow(t testing.TB, h home) []string {
+	t.Helper()
+	return rulesOf(h, strings.Split(runIPTables(t, "-t", h.table, "-S", h.chain), "\n"))
+}
+
+// eventually waits for a chain to hold exactly these rules.
+func eventually(t testing.TB, h home, want ...string) {
+	t.Helper()
+	var diff string
+	for range 300 {
+		if diff = cmp.Diff(block(want...), rulesNow(t, h)); diff == "" {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("%v -want +got:\n%s", h, diff)
+}
+
+// status collects what a Keeper reports.
+type status struct {
+	mu   sync.Mutex
+	seen []map[string]string
+}
+
+func (s *status) report(problems map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, problems)
+}
+
+func (s *status) all() []map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen
+}
+
+// wait waits for the nth report.
+func (s *status) wait(t testing.TB, n int) map[string]string {
+	t.Helper()
+	for range 600 {
+		if all := s.all(); len(all) >= n {
+			return all[n-1]
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("no report number %d: %v", n, s.all())
+	return nil
+}
+
+// keep runs a Keeper until the test ends, or until stop is called.
+func keep(t testing.TB, s *status) (k *Keeper, stop func()) {
+	t.Helper()
+	k, err := New(Options{Resync: 100 * time.Millisecond, Report: s.report})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- k.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return k, stop
+}
+
+func TestRulesAreKept(t *testing.T) {
+	eachFlavour(t, func(t *testing.T, _ string) {
+		defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+		var s status
+		runIPTables(t, "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
+		k, stop := keep(t, &s)
+		if !k.RandomFully() {
+			t.Error("no --random-fully")
+		}
+		k.Set(everything)
+		eventually(t, natHome, ourMasq)
+		eventually(t, forwardHome, ourForward, rejectAll)
+
+		for _, fault := range []struct{ name, commands string }{
+			{"flushed", "-t nat -F"},
+			{"flushed, as firewalld does", "-F\n-X\n-t nat -F\n-t nat -X\n-P FORWARD DROP\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited"},
+			{"one deleted", "-t nat -D POSTROUTING 3"},
+			{"one moved to the end", "-t nat -D POSTROUTING 1\n-t nat -A POSTROUTING -s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment flanneld -j RETURN"},
+			{"one doubled", "-A FORWARD -s 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT"},
+			{"v0.11 came back", "-A FORWARD -s 172.7.0.0/16 -j ACCEPT\n-A FORWARD -d 172.7.0.0/16 -j ACCEPT"},
+			{"REJECT put in front", "-D FORWARD -j REJECT --reject-with icmp-host-prohibited\n-I FORWARD -j REJECT --reject-with icmp-host-prohibited"},
+		} {
+			t.Run(fault.name, func(t *testing.T) {
+				for command := range strings.Lines(fault.commands) {
+					runIPTables(t, strings.Fields(command)...)
+				}
+				eventually(t, natHome, ourMasq)
+				eventually(t, forwardHome, ourForward, rejectAll)
+			})
+		}
+
+		runIPTables(t, "-t", "nat", "-I", "POSTROUTING", "-s", "172.7.21.0/24", "!", "-o", "docker0", "-j", "MASQUERADE") // docker restarted
+		eventually(t, natHome, ourMasq, dockers)
+		k.Set(MasqRules(network, own, false))
+		eventually(t, natHome, strings.ReplaceAll(ourMasq, randomly, ""), dockers)
+		eventually(t, forwardHome, rejectAll)
+		k.Set(everything)
+		eventually(t, natHome, ourMasq, dockers)
+
+		stop()
+		if diff := cmp.Diff(block(ourMasq, dockers), rulesNow(t, natHome)); diff != "" {
+			t.Errorf("after the end -want +got:\n%s", diff)
+		}
+	})
+}
+
+// TestFormerRules starts where v0.11, an earlier run for another network and
+// the tutorial's reader have left their rules.
+func TestFormerRules(t *testing.T) {
+	eachFlavour(t, func(t *testing.T, _ string) {
+		load := func(table, chain string, specs []string) {
+			for _, spec := range specs {
+				runIPTables(t, append([]string{"-t", table, "-A", chain}, words(spec)...)...)
+			}
+		}
+		oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(ourMasq)
+		other := `-s 172.7.0.0/16 -m comment --comment "who \"knows\" this?" -j ACCEPT`
+		load("nat", "POSTROUTING", block(byHand, oldMasq, dockers, unmarkedText(ourMasq)))
+		load("filter", "FORWARD", block(`-d 172.7.21.0/24 -j ACCEPT`, other, rejectAll, unmarkedText(ourForward)))
+		var s status
+		k, _ := keep(t, &s)
+		k.Set(everything)
+		eventually(t, natHome, byHand, ourMasq, dockers)
+		eventually(t, forwardHome, `-d 172.7.21.0/24 -j ACCEPT`, other, ourForward, rejectAll)
+		if reports := s.all(); len(reports) != 0 {
+			t.Errorf("reported %v", reports)
+		}
+	})
+}
+
+// wrap puts a script in place of a program, which may end by running the real
+// one; it stays effective for the rest of the test.
+func wrap(t *testing.T, dir, program, script string) {
+	t.Helper()
+	original := filepath.Join(dir, "real", program)
+	if err := os.MkdirAll(filepath.Dir(original), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, program), original); err != nil {
+		t.Fatal(err)
+	}
+	body := fmt.Sprintf("#!/bin/sh\n%s\nexec %s \"$@\"\n", script, original)
+	if err := os.WriteFile(filepath.Join(dir, program), []byte(body), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNothingIsWrittenWhereNothingDiffers(t *testing.T) {
+	for _, flavour := range flavours {
+		t.Run(flavour, func(t *testing.T) {
+			dir := useFlavour(t, flavour)
+			reads, writes := filepath.Join(dir, "reads"), filepath.Join(dir, "writes")
+			wrap(t, dir, "iptables", "echo >>"+reads)
+			wrap(t, dir, "iptables-restore", "echo >>"+writes)
+			var s status
+			k, stop := keep(t, &s)
+			k.Set(everything)
+			for lines(t, reads) < 40 {
+				time.Sleep(20 * time.Millisecond)
+			}
+			stop()
+			if n := lines(t, writes); n != 2 {
+				t.Errorf("%d writes, want one per table", n)
+			}
+		})
+	}
+}
+
+func lines(t *testing.T, path string) int {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), "\n")
+}
+
+func TestFailingIPTables(t *testing.T) {
+	dir := useFlavour(t, "nft")
+	broken := filepath.Join(dir, "broken")
+	wrap(t, dir, "iptables", `[ "$1" = --version ] || [ ! -e `+broken+` ] || { echo "iptables: Permission denied
+(you must be root)" >&2; exit 4; }`)
+	wrap(t, dir, "iptables-restore", `[ ! -e `+broken+`2 ] || { echo "iptables-restore: line 3 failed" >&2; exit 1; }`)
+	for _, fault := range []struct{ file, says string }{
+		{broken, "exit status 4: iptables: Permission denied (you must be root) (CAP_NET_ADMIN is needed"},
+		{broken + "2", "exit status 1: iptables-restore: line 3 failed"},
+	} {
+		var s status
+		if err := os.WriteFile(fault.file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		k, stop := keep(t, &s)
+		k.Set(everything)
+		problems := s.wait(t, 1)
+		for _, h := range []home{natHome, forwardHome} {
+			if got := problems["iptables "+h.String()]; !strings.Contains(got, fault.says) || strings.Contains(got, "\n") {
+				t.Errorf("%v: reported %q, want one line with %q", h, got, fault.says)
+			}
+		}
+		if err := os.Remove(fault.file); err != nil {
+			t.Fatal(err)
+		}
+		for n := 2; len(s.wait(t, n)) > 0; n++ { // one table may be well before the other
+		}
+		eventually(t, natHome, ourMasq)
+		eventually(t, forwardHome, ourForward)
+		stop()
+		runIPTables(t, "-F")
+		runIPTables(t, "-t", "nat", "-F")
+	}
+}
+
+// TestHeldLock holds the lock of iptables-legacy as another program would.
+func TestHeldLock(t *testing.T) {
+	useFlavour(t, "legacy")
+	lock := func() *os.File {
+		f, err := os.OpenFile("/run/xtables.lock", os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	var s status
+	k, stop := keep(t, &s)
+	held := lock()
+	k.Set(everything)
+	problems := s.wait(t, 1)
+	if diff := cmp.Diff(map[string]string{"iptables nat POSTROUTING": "list the rules of nat POSTROUTING: " + errLocked.Error()}, problems); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	held.Close()
+	if problems := s.wait(t, 2); len(problems) != 0 {
+		t.Errorf("after the end of it: %v", problems)
+	}
+	eventually(t, natHome, ourMasq)
+	eventually(t, forwardHome, ourForward)
+
+	held = lock()
+	defer held.Close()
+	k.Set(ForwardRules(network))
+	time.Sleep(300 * time.Millisecond) // so that iptables waits for the lock by now; true or not, the end must come
+	ended := make(chan struct{})
+	go func() { stop(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(lockSeconds * time.Second / 2):
+		t.Error("Run does not end while iptables waits for its lock")
+	}
+}
+
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", t.TempDir())
+	_, err := newCommand(dir, "/nowhere")
+	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), dir+", /nowhere; install it") || !strings.Contains(err.Error(), "--ip-masq") {
+		t.Errorf("error %v", err)
+	}
+	program := func(name, script string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program("iptables", "echo nonsense")
+	if _, err := newCommand(dir); err == nil || !strings.Contains(err.Error(), "find iptables-restore beside "+dir) {
+		t.Errorf("error %v", err)
+	}
+	program("iptables-restore", "")
+	if _, err := newCommand(dir); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("error %v", err)
+	}
+	program("iptables", "echo 'iptables v1.6.1'")
+	c, err := newCommand(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.HasRandomFully() {
+		t.Error("1.6.1 has no --random-fully")
+	}
+	if c.restorer != filepath.Join(dir, "iptables-restore") {
+		t.Errorf("restores with %s", c.restorer)
+	}
+}
