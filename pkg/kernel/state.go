@@ -1,0 +1,123 @@
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// State is what one network of ours looks like in the kernel. Its parts are
+// comparable, so two States subtract with ==.
+type State struct {
+	Devices    []VXLAN
+	Routes     []Route
+	Neighbours []Neighbour
+	FDB        []FDB
+
+	// Partial makes Apply add and mend only: what the State lacks is not
+	// removed. It is for the time before everything that is wanted is known.
+	Partial bool
+}
+
+// Route leads to one subnet, in the main table.
+type Route struct {
+	Dst    netip.Prefix
+	Via    netip.Addr
+	Dev    string
+	OnLink bool // the gateway need not be covered by an address of Dev
+
+	// Peer is the public IP of the host behind Dst. By it a route is told that
+	// an earlier flannel wrote in another mode.
+	Peer netip.Addr
+}
+
+func (r Route) String() string {
+	s := fmt.Sprintf("%v via %v dev %s", r.Dst, r.Via, r.Dev)
+	if r.OnLink {
+		s += " onlink"
+	}
+	return s
+}
+
+// Neighbour binds the address of a VTEP to its MAC, for ever.
+type Neighbour struct {
+	Dev  string
+	Addr netip.Addr
+	MAC  MAC
+}
+
+func (n Neighbour) String() string { return fmt.Sprintf("%v lladdr %v dev %s", n.Addr, n.MAC, n.Dev) }
+
+// FDB is an entry of a vxlan device's forwarding database: frames to MAC go to
+// the host at Dst.
+type FDB struct {
+	Dev string
+	MAC MAC
+	Dst netip.Addr
+}
+
+func (f FDB) String() string { return fmt.Sprintf("%v dst %v dev %s", f.MAC, f.Dst, f.Dev) }
+
+// VXLAN is a vxlan device (RFC 7348) that is up.
+type VXLAN struct {
+	Name     string
+	VNI      int        // 0 to 16777215
+	Port     int        // UDP, at the receiving side
+	Parent   string     // the interface that encapsulated packets leave by
+	Local    netip.Addr // their source address
+	GBP      bool       // group-based policy extension
+	Learning bool       // learn MACs from what arrives
+
+	MAC  MAC
+	MTU  int          // bytes
+	Addr netip.Prefix // scope global
+
+	// NoChecksumOffload lets the CPU compute transmit checksums. Kernels before
+	// 5.7 get them wrong on some NICs when they are left to the device.
+	NoChecksumOffload bool
+}
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
+// ParseMAC reads six hexadecimal bytes separated by colons, as String writes
+// them. An address that no host can have is an error.
+func ParseMAC(s string) (MAC, error) {
+	var m MAC
+	n, err := fmt.Sscanf(s, "%02x:%02x:%02x:%02x:%02x:%02x", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5])
+	if err != nil || n != 6 || len(s) != len("00:00:00:00:00:00") {
+		return MAC{}, fmt.Errorf("%q is not a MAC address such as 0a:39:13:5c:8e:41", s)
+	}
+	if m == (MAC{}) || m[0]&1 != 0 {
+		return MAC{}, fmt.Errorf("%q is not the MAC address of one host", s)
+	}
+	return m, nil
+}
+
+// Link is what is known of a network interface.
+type Link struct {
+	Name  string
+	Index int
+	MTU   int // bytes
+	Up    bool
+	Addrs []Addr // IPv4, in the kernel's order
+}
+
+// Addr is an IPv4 address on an interface.
+type Addr struct {
+	netip.Prefix      // the address with the length of its network
+	LinkLocal    bool // scope link or in 169.254.0.0/16: a global one is preferred
+}
+
+// Has reports whether ip is an address of the interface.
+func (l Link) Has(ip netip.Addr) bool {
+	for _, a := range l.Addrs {
+		if a.Addr() == ip {
+			return true
+		}
+	}
+	return false
+}
