@@ -56,6 +56,8 @@ func newKeeper(k kernel, randomFully bool, o Options) (*Keeper, error) {
 	return &Keeper{kernel: k, randomFully: randomFully, options: o, changed: make(chan struct{}, 1)}, nil
 }
 
+func (k *Keeper) String() string { return "iptables rules" }
+
 // RandomFully reports whether iptables knows --random-fully; older kernels
 // ignore it.
 func (k *Keeper) RandomFully() bool { return k.randomFully }

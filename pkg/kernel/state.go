@@ -91,33 +91,11 @@ func ParseMAC(s string) (MAC, error) {
 	if err != nil || n != 6 || len(s) != len("00:00:00:00:00:00") {
 		return MAC{}, fmt.Errorf("%q is not a MAC address such as 0a:39:13:5c:8e:41", s)
 	}
-	if m == (MAC{}) || m[0]&1 != 0 {
+	if !m.Unicast() {
 		return MAC{}, fmt.Errorf("%q is not the MAC address of one host", s)
 	}
 	return m, nil
 }
 
-// Link is what is known of a network interface.
-type Link struct {
-	Name  string
-	Index int
-	MTU   int // bytes
-	Up    bool
-	Addrs []Addr // IPv4, in the kernel's order
-}
-
-// Addr is an IPv4 address on an interface.
-type Addr struct {
-	netip.Prefix      // the address with the length of its network
-	LinkLocal    bool // scope link or in 169.254.0.0/16: a global one is preferred
-}
-
-// Has reports whether ip is an address of the interface.
-func (l Link) Has(ip netip.Addr) bool {
-	for _, a := range l.Addrs {
-		if a.Addr() == ip {
-			return true
-		}
-	}
-	return false
-}
+// Unicast reports whether m can be the address of one host.
+func (m MAC) Unicast() bool { return m != MAC{} && m[0]&1 == 0 }

@@ -172,17 +172,23 @@ func (c *Config) boundary(field, s string, fallback uint32) (netip.Addr, error) 
 
 func (c *Config) setBackendType() error {
 	var backend struct{ Type string }
-	if len(c.Backend) > 0 {
-		if err := unmarshal(c.Backend, &backend); err != nil {
-			var field *FieldError
-			if errors.As(err, &field) {
-				field.Field = strings.TrimSuffix("Backend."+field.Field, ".")
-			}
-			return err
-		}
-	}
+	err := c.Options(&backend)
 	c.BackendType = strings.ToLower(strings.TrimSpace(backend.Type))
-	return nil
+	return err
+}
+
+// Options reads the Backend object into a struct of the backend's own. Its
+// errors are *FieldError.
+func (c Config) Options(into any) error {
+	if len(c.Backend) == 0 {
+		return nil
+	}
+	err := unmarshal(c.Backend, into)
+	var field *FieldError
+	if errors.As(err, &field) {
+		field.Field = strings.TrimSuffix("Backend."+field.Field, ".")
+	}
+	return err
 }
 
 // Fits reports whether p is one of the subnets that may be leased.

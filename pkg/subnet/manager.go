@@ -9,7 +9,13 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"flanneld/pkg/outage"
 )
+
+// retryLongest, with jitter up to 1.2 s, is how long a newcomer waits at most
+// once the store is back.
+const retryLongest = 800 * time.Millisecond
 
 // Options are what a Manager needs besides its Registry.
 type Options struct {
@@ -82,16 +88,16 @@ func (m *Manager) String() string { return "lease manager" }
 
 // Run works until ctx ends. Nothing that the store says or fails to say ends it.
 func (m *Manager) Run(ctx context.Context) error {
-	reads, writes := newOutage("read from etcd"), newOutage("write this host's lease to etcd")
+	reads, writes := outage.New("read from etcd", retryLongest), outage.New("write this host's lease to etcd", retryLongest)
 	for ctx.Err() == nil {
 		snapshot, err := m.registry.List(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				pause(ctx, reads.failed(err))
+				pause(ctx, reads.Failed(err))
 			}
 			continue
 		}
-		reads.worked()
+		reads.Worked()
 		m.update(func() { m.replica.replace(snapshot, time.Now()) })
 		m.follow(ctx, snapshot.Index, reads, writes)
 	}
@@ -118,7 +124,7 @@ func (m *Manager) update(change func()) {
 
 // follow applies events and keeps the lease, until a new list is needed or ctx
 // ends.
-func (m *Manager) follow(ctx context.Context, index uint64, reads, writes *outage) {
+func (m *Manager) follow(ctx context.Context, index uint64, reads, writes *outage.Outage) {
 	ctx, cancel := context.WithCancel(ctx)
 	events, lost := make(chan []Event), make(chan struct{})
 	var watching sync.WaitGroup
@@ -164,10 +170,10 @@ func (m *Manager) follow(ctx context.Context, index uint64, reads, writes *outag
 }
 
 // watch passes events on until the history is lost or ctx ends.
-func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event, reads *outage) {
+func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event, reads *outage.Outage) {
 	for ctx.Err() == nil {
 		err := m.registry.Watch(ctx, index, func(batch []Event) {
-			reads.worked()
+			reads.Worked()
 			if len(batch) == 0 {
 				return
 			}
@@ -184,7 +190,7 @@ func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event
 			klog.Infof("etcd's event history does not reach back to index %d: listing everything again", index)
 			return
 		default:
-			pause(ctx, reads.failed(err))
+			pause(ctx, reads.Failed(err))
 		}
 	}
 }
@@ -207,7 +213,7 @@ type outcome struct {
 const announced = 5 * time.Second
 
 // act does what is due about our lease.
-func (m *Manager) act(ctx context.Context, writes *outage) outcome {
+func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
 	m.mu.Lock()
 	if m.claim == nil {
 		m.mu.Unlock()
@@ -226,16 +232,16 @@ func (m *Manager) act(ctx context.Context, writes *outage) outcome {
 	stored, err := m.write(ctx, due)
 	switch {
 	case errors.Is(err, ErrConflict):
-		writes.worked()
+		writes.Worked()
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		// Somebody was faster. That the replica does not show it yet is
 		// normal where the key is new to us, and wrong where it was ours.
 		return outcome{relist: !m.keeper.refuse(due.entry.Key)}
 	case err != nil:
-		return outcome{again: writes.failed(err), failed: true}
+		return outcome{again: writes.Failed(err), failed: true}
 	}
-	writes.worked()
+	writes.Worked()
 	if due.do == refresh {
 		m.update(func() { m.keeper.renewed(stored, time.Now()) })
 		return outcome{}

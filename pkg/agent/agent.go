@@ -1,0 +1,214 @@
+// Package agent is the daemon's one goroutine that owns the state: it looks at
+// what there is (the store's view, the host's interfaces, the kernel), and
+// brings about what there should be (this host's claim, kernel state, the
+// subnet file, iptables rules). Everything that happens only makes it look
+// again, so a lost event, a restart and a cable pulled out are all the same.
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/backend"
+	"flanneld/pkg/extif"
+	"flanneld/pkg/ipmasq"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/outage"
+	"flanneld/pkg/subnet"
+)
+
+// Leases is this host's lease and everybody else's; subnet.Manager.
+type Leases interface {
+	View() subnet.View
+	Changed() <-chan struct{}
+	Claim(subnet.Claim)
+}
+
+// Kernel is the host's network; kernel.Netlink.
+type Kernel interface {
+	kernel.Conn
+	Direct(ip netip.Addr, dev string) bool
+	DefaultDev() (string, error)
+}
+
+// Changes tells of the kernel's; kernel.Watcher.
+type Changes interface {
+	Changed() <-chan struct{}
+	Routing() uint64
+	Heed(devices, links []string)
+}
+
+// Options are what an Agent works with.
+type Options struct {
+	Leases   Leases
+	Kernel   Kernel
+	Changes  Changes
+	Backends map[string]backend.Factory // by the config key's Backend.Type
+	External extif.Options
+
+	SubnetFile string
+	Rules      func(c subnet.Config, own netip.Prefix) []ipmasq.Rule
+	SetRules   func([]ipmasq.Rule) // nil: no rules are wanted
+	IPMasq     bool                // what the subnet file says of them
+
+	// Ready is called once everything is in place for the first time.
+	Ready func(subnet.Lease)
+}
+
+// Agent is the reconciler.
+type Agent struct {
+	Options
+	syncer *kernel.Syncer
+
+	source  source // what next was made from
+	next    *mode  // what the config asks for
+	claimed *mode  // what the lease is to say
+	current *mode  // what the lease says: at work in the kernel
+	linger  lingering
+	direct  reach
+	fight   fight
+	notes   notes
+
+	interfaces, lists, file *outage.Outage
+	ready                   bool
+}
+
+// mode is a backend under one config, on one external interface.
+type mode struct {
+	config  subnet.Config
+	host    backend.Host
+	backend backend.Backend
+}
+
+const (
+	retryLongest = time.Minute
+	// resync bounds how long an error that no event told of goes unnoticed.
+	resync = 10 * time.Minute
+)
+
+// New returns an Agent; Run starts it.
+func New(o Options) *Agent {
+	return &Agent{
+		Options:    o,
+		syncer:     kernel.NewSyncer(o.Kernel),
+		interfaces: outage.New("choose the external interface", retryLongest),
+		lists:      outage.New("bring the kernel into the wanted state", retryLongest),
+		file:       outage.New("write the subnet file "+o.SubnetFile, retryLongest),
+	}
+}
+
+func (a *Agent) String() string { return "agent" }
+
+// Run works until ctx ends, and leaves everything in place.
+func (a *Agent) Run(ctx context.Context) error {
+	again := time.NewTimer(resync)
+	defer again.Stop()
+	for {
+		kernelChanged := a.Changes.Changed()
+		if a.fight.rests(time.Now()) {
+			kernelChanged = nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.Leases.Changed():
+		case <-kernelChanged:
+		case <-again.C:
+		}
+		start := time.Now()
+		again.Reset(a.pass(start))
+		if !rest(ctx, time.Since(start)) {
+			return nil
+		}
+	}
+}
+
+// rest makes few passes of many events: it waits for some of those that follow
+// a first one, longer where a pass takes long. False: ctx has ended.
+func rest(ctx context.Context, took time.Duration) bool {
+	timer := time.NewTimer(min(4*took, 200*time.Millisecond))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// pass looks at everything once, and returns when to look again at the latest.
+func (a *Agent) pass(now time.Time) time.Duration {
+	view := a.Leases.View()
+	if !view.Listed {
+		return resync // nothing is known: what works stays as it is
+	}
+	host, links, err := a.lookAround(view)
+	if err != nil {
+		return a.interfaces.Failed(err)
+	}
+	a.interfaces.Worked()
+	if !host.Link.Up {
+		a.notes.say("interface", "external interface "+host.Link.Name+" is down: waiting for it")
+		return resync
+	}
+	a.notes.forget("interface")
+	a.configure(view.Config, host)
+	if a.next == nil {
+		return resync
+	}
+	a.switchOver(view, now)
+	return a.settle(view, links, now)
+}
+
+// switchOver takes the next mode to work once our lease says so: from then on
+// peers reach us by it.
+func (a *Agent) switchOver(view subnet.View, now time.Time) {
+	if a.current == a.next || !view.Own.Subnet.IsValid() || view.Own.Attrs != a.next.backend.Attrs() || !a.next.config.Fits(view.Own.Subnet) {
+		return
+	}
+	if a.current != nil {
+		a.linger.keep(a.current.devices(view.Own), now)
+		klog.Infof("switched from %s to %s", a.current.config.BackendType, a.next.config.BackendType)
+	}
+	a.current = a.next
+}
+
+// settle brings the kernel, the subnet file and the rules into the state that
+// the current mode asks for, and then lets the lease say what the next one
+// needs: a peer that hears of a new mode finds it prepared.
+func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) time.Duration {
+	again, settled := a.applyKernel(view, links, now)
+	if settled && a.claimed != a.next {
+		a.claimed = a.next
+		a.Leases.Claim(subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs()})
+	}
+	if a.current == nil || !view.Own.Subnet.IsValid() {
+		return again
+	}
+	if a.SetRules != nil {
+		a.SetRules(a.Rules(a.current.config, view.Own.Subnet))
+	}
+	again = min(again, a.writeFile(view.Own))
+	if settled && !a.ready && a.file.Reason() == "" {
+		a.ready = true
+		a.Ready(view.Own)
+	}
+	return again
+}
+
+func (a *Agent) writeFile(own subnet.Lease) time.Duration {
+	wrote, err := subnet.WriteEnv(a.SubnetFile, subnet.Env{
+		Network: a.current.config.Network, Subnet: own.Subnet, MTU: a.current.backend.MTU(), IPMasq: a.IPMasq,
+	})
+	if err != nil {
+		return a.file.Failed(err)
+	}
+	a.file.Worked()
+	if wrote {
+		klog.Infof("wrote %s: subnet %v, MTU %d", a.SubnetFile, own.Subnet, a.current.backend.MTU())
+	}
+	return resync
+}

@@ -1,0 +1,363 @@
+package agent_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flanneld/pkg/agent"
+	"flanneld/pkg/backend"
+	"flanneld/pkg/backend/hostgw"
+	"flanneld/pkg/backend/vxlan"
+	"flanneld/pkg/extif"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+const (
+	hostGW = `{"Network": "172.7.0.0/16", "Backend": {"Type": "host-gw"}}`
+	vxLAN  = `{"Network": "172.7.0.0/16", "Backend": {"Type": "VxLAN"}}`
+	direct = `{"Network": "172.7.0.0/16", "Backend": {"Type": "VxLAN","Directrouting": true}}`
+)
+
+// host is a whole daemon but for etcd and Linux, which are in memory. Its
+// kernel may be looked at and changed from outside through with.
+type host struct {
+	t       testing.TB
+	ip      netip.Addr
+	own     netip.Prefix // the subnet file's at start
+	client  *subnettest.Client
+	file    string
+	changes *changes
+	ready   chan subnet.Lease
+	stop    func()
+
+	mu     sync.Mutex
+	kernel *kerneltest.Kernel
+}
+
+func (h *host) with(f func(k *kerneltest.Kernel)) {
+	h.mu.Lock()
+	f(h.kernel)
+	h.mu.Unlock()
+	h.changes.signal(true)
+}
+
+// The agent's view of the kernel: every call under the lock.
+func (h *host) Links() ([]kernel.Link, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kernel.Links()
+}
+
+func (h *host) Routes() ([]kernel.FoundRoute, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kernel.Routes()
+}
+
+func (h *host) Entries(l kernel.Link) (kernel.Entries, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kernel.Entries(l)
+}
+
+func (h *host) Do(o kernel.Op) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := h.kernel.Do(o)
+	if err == nil {
+		h.changes.signal(false)
+	}
+	return err
+}
+
+func (h *host) Direct(ip netip.Addr, dev string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	links, _ := h.kernel.Links()
+	return slices.ContainsFunc(links, func(l kernel.Link) bool {
+		return l.Name == dev && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Contains(ip) })
+	})
+}
+
+func (h *host) DefaultDev() (string, error) { return "ens33", nil }
+
+type changes struct {
+	slot    chan struct{}
+	mu      sync.Mutex
+	routing uint64
+}
+
+func (c *changes) signal(routing bool) {
+	if routing {
+		c.mu.Lock()
+		c.routing++
+		c.mu.Unlock()
+	}
+	select {
+	case c.slot <- struct{}{}:
+	default:
+	}
+}
+
+func (c *changes) Changed() <-chan struct{} { return c.slot }
+func (c *changes) Heed(_, _ []string)       {}
+func (c *changes) Routing() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.routing
+}
+
+// newHost is a host at 10.4.7.n with 172.7.n.0/24 in its subnet file.
+func newHost(t testing.TB, store *subnettest.Store, n int) *host {
+	h := &host{
+		t: t, ip: netip.MustParseAddr(fmt.Sprintf("10.4.7.%d", n)), own: netip.MustParsePrefix(fmt.Sprintf("172.7.%d.0/24", n)),
+		client: store.Client(), file: filepath.Join(t.TempDir(), "subnet.env"),
+	}
+	h.kernel = kerneltest.New("ens33", 1500, h.ip.String()+"/24")
+	return h
+}
+
+func (h *host) start() *host {
+	h.changes = &changes{slot: make(chan struct{}, 1)}
+	h.ready = make(chan subnet.Lease, 1)
+	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own})
+	a := agent.New(agent.Options{
+		Leases: manager, Kernel: h, Changes: h.changes,
+		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
+		External:   extif.Options{},
+		SubnetFile: h.file,
+		Ready:      func(l subnet.Lease) { h.ready <- l },
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var tasks sync.WaitGroup
+	tasks.Go(func() { _ = manager.Run(ctx) })
+	tasks.Go(func() { _ = a.Run(ctx) })
+	h.stop = func() { cancel(); tasks.Wait() }
+	return h
+}
+
+// shows compares the kernel's state, sorted commands, one a line.
+func (h *host) shows(want string) {
+	h.t.Helper()
+	h.mu.Lock()
+	got := h.kernel.String()
+	h.mu.Unlock()
+	want = strings.ReplaceAll(strings.TrimSpace(want), "\t", "")
+	if got != want {
+		h.t.Errorf("kernel of %v:\n%s\nwant:\n%s", h.ip, got, want)
+	}
+}
+
+func (h *host) env() string {
+	content, _ := os.ReadFile(h.file)
+	return string(content)
+}
+
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestHostGW(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h21, h22 := newHost(t, store, 21).start(), newHost(t, store, 22).start()
+		defer h21.stop()
+		settle(time.Second)
+		select {
+		case l := <-h21.ready:
+			if l.Subnet != h21.own {
+				t.Errorf("ready with %v", l.Subnet)
+			}
+		default:
+			t.Fatal("not ready within a second")
+		}
+		h21.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`)
+		h22.shows(`ip route add 172.7.21.0/24 via 10.4.7.21 dev ens33 proto 77`)
+		if want := "FLANNEL_NETWORK=172.7.0.0/16\nFLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=false\n"; h21.env() != want {
+			t.Errorf("subnet file:\n%s", h21.env())
+		}
+
+		// Stopped, a host keeps its routes; its lease runs on, and so do its
+		// peers' routes, until it ends.
+		h22.stop()
+		h22.shows(`ip route add 172.7.21.0/24 via 10.4.7.21 dev ens33 proto 77`)
+		h21.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`)
+		store.Remove("subnets/172.7.22.0-24")
+		settle(time.Second)
+		h21.shows(``)
+	})
+}
+
+func TestConfigIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := newHost(t, store, 21).start()
+		defer h.stop()
+		for _, bad := range []string{"", "{", `{"Network":"172.7.0.0/16"}`, `{"Network":"172.7.0.0/16","Backend":{"Type":"udp"}}`, `{"Network":"nonsense","Backend":{"Type":"host-gw"}}`,
+			`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}`} {
+			if bad != "" {
+				store.Set("config", bad, 0)
+			}
+			settle(time.Minute)
+			if n := h.client.Calls("Put"); n != 0 || h.env() != "" {
+				t.Fatalf("config %q: %d writes to the store, subnet file %q", bad, n, h.env())
+			}
+		}
+		store.Set("config", hostGW, 0)
+		settle(time.Second)
+		if len(h.ready) != 1 {
+			t.Fatal("not ready after the config was put right")
+		}
+		// A working host is not moved by a config that is wrong or gone.
+		store.Set("config", "{", 0)
+		settle(time.Minute)
+		store.Remove("config")
+		settle(time.Minute)
+		store.Set("subnets/172.7.22.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`, 0)
+		settle(time.Second)
+		h.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`)
+	})
+}
+
+func TestSubnetFileIsWrittenOnceItCanBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h := newHost(t, store, 21)
+		folder := filepath.Dir(h.file)
+		if err := os.Remove(folder); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(folder, nil, 0o644); err != nil { // a file where the folder should be
+			t.Fatal(err)
+		}
+		h.start()
+		defer h.stop()
+		settle(time.Second)
+		if len(h.ready) != 0 {
+			t.Error("ready without a subnet file")
+		}
+		if err := os.Remove(folder); err != nil {
+			t.Fatal(err)
+		}
+		settle(2 * time.Minute)
+		if len(h.ready) != 1 || h.env() == "" {
+			t.Errorf("ready: %d, subnet file %q", len(h.ready), h.env())
+		}
+	})
+}
+
+func TestRepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		store.Set("subnets/172.7.22.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`, 0)
+		h := newHost(t, store, 21).start()
+		defer h.stop()
+		settle(time.Second)
+		const route = `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`
+		for name, fault := range map[string]func(k *kerneltest.Kernel){
+			"route deleted": func(k *kerneltest.Kernel) {
+				k.EditRoutes(func([]kernel.FoundRoute) []kernel.FoundRoute { return nil })
+			},
+			"route edited": func(k *kerneltest.Kernel) {
+				k.EditRoutes(func(r []kernel.FoundRoute) []kernel.FoundRoute {
+					r[0].Via, r[0].Protocol = netip.MustParseAddr("10.4.7.99"), 3
+					return r
+				})
+			},
+		} {
+			h.with(fault)
+			settle(time.Second)
+			t.Log(name)
+			h.shows(route)
+		}
+		h.with(func(k *kerneltest.Kernel) { k.Change("ens33", func(l *kernel.Link) { l.Up = false }) })
+		settle(time.Minute)
+		h.shows(``)
+		h.with(func(k *kerneltest.Kernel) { k.Change("ens33", func(l *kernel.Link) { l.Up = true }) })
+		settle(time.Second)
+		h.shows(route)
+
+		// The address changes: the lease follows.
+		h.with(func(k *kerneltest.Kernel) {
+			k.Change("ens33", func(l *kernel.Link) { l.Addrs[0].Prefix = netip.MustParsePrefix("10.4.7.121/24") })
+		})
+		settle(2 * time.Second)
+		if e := find(store, "subnets/172.7.21.0-24"); e.Value != `{"PublicIP":"10.4.7.121","BackendType":"host-gw"}` {
+			t.Errorf("lease: %+v", e)
+		}
+		// A second address does not move it.
+		h.with(func(k *kerneltest.Kernel) {
+			k.Change("ens33", func(l *kernel.Link) {
+				l.Addrs = append([]kernel.Addr{{Prefix: netip.MustParsePrefix("10.4.7.5/24")}}, l.Addrs...)
+			})
+		})
+		settle(2 * time.Second)
+		if e := find(store, "subnets/172.7.21.0-24"); e.Value != `{"PublicIP":"10.4.7.121","BackendType":"host-gw"}` {
+			t.Errorf("lease after another address came: %+v", e)
+		}
+	})
+}
+
+func find(s *subnettest.Store, key string) subnet.Entry {
+	for _, e := range s.Entries() {
+		if e.Key == key {
+			return e
+		}
+	}
+	return subnet.Entry{}
+}
+
+// A program that keeps deleting our route is answered ever more rarely, and a
+// lease that changes meanwhile is not kept waiting.
+func TestFight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		store.Set("subnets/172.7.22.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`, 0)
+		h := newHost(t, store, 21).start()
+		defer h.stop()
+		settle(time.Second)
+		writes := func() (n int) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.kernel.Ops)
+		}
+		before := writes()
+		for range 6000 { // ten minutes
+			h.with(func(k *kerneltest.Kernel) {
+				k.EditRoutes(func([]kernel.FoundRoute) []kernel.FoundRoute { return nil })
+			})
+			settle(100 * time.Millisecond)
+		}
+		if n := writes() - before; n < 31 || n > 60 {
+			t.Errorf("%d writes in ten minutes of fight", n)
+		}
+		store.Set("subnets/172.7.23.0-24", `{"PublicIP":"10.4.7.23","BackendType":"host-gw"}`, 0)
+		settle(time.Second)
+		h.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
+			ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77`)
+		settle(2 * time.Minute) // peace
+		h.with(func(k *kerneltest.Kernel) {
+			k.EditRoutes(func([]kernel.FoundRoute) []kernel.FoundRoute { return nil })
+		})
+		settle(time.Second)
+		h.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
+			ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77`)
+	})
+}

@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/backend"
+	"flanneld/pkg/extif"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+)
+
+// source is what a mode is made from.
+type source struct {
+	config          string
+	link            string
+	index, mtu      int
+	local, publicIP netip.Addr
+}
+
+// lookAround reads the host's interfaces and chooses the external one.
+func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error) {
+	links, err := a.Kernel.Links()
+	if err != nil {
+		return backend.Host{}, nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	choice, err := extif.Choose(a.External, links, func() (string, error) { return a.defaultDev(links) })
+	if err != nil {
+		a.Changes.Heed(nil, nil)
+		return backend.Host{}, nil, err
+	}
+	host := backend.Host{Link: choice.Link, Local: choice.Addr, PublicIP: choice.PublicIP, Links: links}
+	host.Lease = formerLease(view, choice.PublicIP).Attrs
+	return a.stay(host, choice), links, nil
+}
+
+// defaultDev keeps to the interface chosen at first, for as long as it exists:
+// a VPN that takes the default route over does not move this host.
+func (a *Agent) defaultDev(links []kernel.Link) (string, error) {
+	if slices.ContainsFunc(links, func(l kernel.Link) bool { return l.Name == a.source.link }) {
+		return a.source.link, nil
+	}
+	return a.Kernel.DefaultDev()
+}
+
+// stay keeps to the address in use while the interface has it: an address that
+// comes in addition, such as a virtual one, does not move this host.
+func (a *Agent) stay(h backend.Host, choice extif.Choice) backend.Host {
+	if h.Link.Name == a.source.link && h.Local != a.source.local && h.Link.Has(a.source.local) {
+		if h.PublicIP == h.Local {
+			h.PublicIP = a.source.local
+		}
+		h.Local = a.source.local
+		return h
+	}
+	if h.Link.Name != a.source.link || h.Local != a.source.local {
+		klog.Infof("external interface: %s", choice.Reason)
+	}
+	return h
+}
+
+// configure makes the next mode where the config or the host has changed. A
+// config that is absent or wrong changes nothing.
+func (a *Agent) configure(text string, h backend.Host) {
+	now := source{text, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
+	if now == a.source {
+		return
+	}
+	a.source = now
+	if text == "" {
+		a.notes.say("config", "there is no config key yet: waiting for it; write it to <prefix>/config, "+
+			`such as {"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"}}`+a.meanwhile())
+		return
+	}
+	m, err := a.makeMode(text, h)
+	var field *subnet.FieldError
+	switch {
+	case errors.As(err, &field):
+		a.notes.say("config", fmt.Sprintf("config key is wrong: %v; put it right, and flanneld goes on%s", err, a.meanwhile()))
+	case err != nil:
+		a.notes.say("config", err.Error()+a.meanwhile())
+	default:
+		a.notes.forget("config")
+		a.next = m
+		klog.Infof("config: network %v, subnets of /%d from %v to %v, backend %s",
+			m.config.Network, m.config.SubnetLen, m.config.SubnetMin, m.config.SubnetMax, m.config.BackendType)
+	}
+}
+
+func (a *Agent) meanwhile() string {
+	if a.next == nil {
+		return ""
+	}
+	return "; until then the former config stays in force"
+}
+
+func (a *Agent) makeMode(text string, h backend.Host) (*mode, error) {
+	c, err := subnet.ParseConfig(text)
+	if err != nil {
+		return nil, err
+	}
+	make, known := a.Backends[c.BackendType]
+	if !known {
+		supported := strings.Join(slices.Sorted(maps.Keys(a.Backends)), ", ")
+		reason := "is not supported: the supported types are " + supported
+		if c.BackendType == "" {
+			reason = "is missing: set it to one of " + supported
+		}
+		return nil, &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType, Reason: reason}
+	}
+	b, err := make(c, h)
+	if err != nil {
+		return nil, err
+	}
+	return &mode{config: c, host: h, backend: b}, nil
+}
+
+// reach remembers the kernel's answers until its routing changes.
+type reach struct {
+	routing uint64
+	link    string
+	index   int
+	known   map[netip.Addr]bool
+}
+
+func (r *reach) renew(routing uint64, l kernel.Link) {
+	if r.known == nil || r.routing != routing || r.link != l.Name || r.index != l.Index {
+		*r = reach{routing, l.Name, l.Index, map[netip.Addr]bool{}}
+	}
+}
+
+func (r *reach) reaches(ip netip.Addr, k Kernel) bool {
+	is, known := r.known[ip]
+	if !known {
+		is = k.Direct(ip, r.link)
+		r.known[ip] = is
+	}
+	return is
+}

@@ -1,0 +1,41 @@
+// Package backend says what a way of carrying packets between hosts is: a pure
+// function from leases to kernel state. hostgw and vxlan are the two there are.
+package backend
+
+import (
+	"net/netip"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+)
+
+// Backend turns leases into kernel state. It does no I/O.
+type Backend interface {
+	// Attrs is what our lease must say, so that peers can reach us.
+	Attrs() subnet.Attrs
+	// Desired is what the kernel must have so that packets reach the peers
+	// from the holder of own. direct tells whether the kernel reaches an
+	// address on the external interface without a gateway. A peer that cannot
+	// be reached in this way gets no route.
+	Desired(own subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State
+	// MTU is that of a container's packets, in bytes.
+	MTU() int
+}
+
+// Host is what a backend may know of the host it works on.
+type Host struct {
+	Link     kernel.Link   // the external interface
+	Local    netip.Addr    // its address, the source of what we send
+	PublicIP netip.Addr    // where peers reach this host
+	Lease    subnet.Attrs  // what this host's lease says so far; zero: there is none
+	Links    []kernel.Link // all interfaces
+}
+
+// Factory makes a Backend from the config key's Backend object. Its errors say
+// which option is wrong, as *subnet.FieldError, or what the host lacks.
+type Factory func(subnet.Config, Host) (Backend, error)
+
+// PlainRoute leads to a peer over the common link.
+func PlainRoute(peer subnet.Lease, dev string) kernel.Route {
+	return kernel.Route{Dst: peer.Subnet, Via: peer.PublicIP, Dev: dev, Peer: peer.PublicIP}
+}

@@ -1,0 +1,44 @@
+// Package hostgw is the host-gw backend: each host is the gateway of its
+// subnet. Packets travel as they are, so all hosts must share one link.
+package hostgw
+
+import (
+	"fmt"
+	"net/netip"
+
+	"flanneld/pkg/backend"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+)
+
+// Type is the backend's name in the config key and in leases.
+const Type = "host-gw"
+
+type hostGW struct{ host backend.Host }
+
+// New is a backend.Factory. host-gw has no options.
+func New(_ subnet.Config, h backend.Host) (backend.Backend, error) {
+	if !h.Link.Has(h.PublicIP) {
+		return nil, fmt.Errorf("host-gw needs a public IP that is an address of the external interface, and %v is none of %s: "+
+			"choose another with --public-ip or --iface, or use the vxlan backend", h.PublicIP, h.Link.Name)
+	}
+	return hostGW{h}, nil
+}
+
+func (b hostGW) Attrs() subnet.Attrs {
+	return subnet.Attrs{PublicIP: b.host.PublicIP, BackendType: Type}
+}
+
+func (b hostGW) MTU() int { return b.host.Link.MTU }
+
+// Desired routes to every peer on the link, whatever its lease says: a peer
+// that has gone over to vxlan already still takes plain packets.
+func (b hostGW) Desired(_ subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State {
+	var s kernel.State
+	for _, p := range peers {
+		if direct(p.PublicIP) {
+			s.Routes = append(s.Routes, backend.PlainRoute(p, b.host.Link.Name))
+		}
+	}
+	return s
+}

@@ -1,0 +1,47 @@
+package vxlan
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+
+	"flanneld/pkg/backend"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+)
+
+// wireData is what a vxlan lease carries.
+type wireData struct{ VtepMAC string }
+
+func leaseData(m kernel.MAC) string { return fmt.Sprintf(`{"VtepMAC":"%v"}`, m) }
+
+// vtepMAC reads a lease's VTEP; false where it has none that packets can be
+// sent to.
+func vtepMAC(a subnet.Attrs) (kernel.MAC, bool) {
+	var data wireData
+	if a.BackendType != Type || json.Unmarshal([]byte(a.BackendData), &data) != nil {
+		return kernel.MAC{}, false
+	}
+	m, err := kernel.ParseMAC(data.VtepMAC)
+	return m, err == nil
+}
+
+// chooseMAC keeps the MAC that peers may know: that of a device in use, else
+// the lease's, else a new one of those that nobody assigns (IEEE 802: the
+// second lowest bit of the first byte).
+func chooseMAC(d kernel.VXLAN, h backend.Host) (kernel.MAC, error) {
+	for _, l := range h.Links {
+		if l.Name == d.Name && kernel.Compatible(l, d) && l.MAC.Unicast() {
+			return l.MAC, nil
+		}
+	}
+	if m, ok := vtepMAC(h.Lease); ok {
+		return m, nil
+	}
+	var m kernel.MAC
+	if _, err := rand.Read(m[:]); err != nil {
+		return m, fmt.Errorf("draw a random MAC address: %w", err)
+	}
+	m[0] = m[0]&^1 | 2
+	return m, nil
+}

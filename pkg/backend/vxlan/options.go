@@ -1,0 +1,66 @@
+package vxlan
+
+import (
+	"fmt"
+
+	"flanneld/pkg/backend"
+	"flanneld/pkg/subnet"
+)
+
+// options are the fields of the config key's Backend object.
+type options struct {
+	VNI           int
+	Port          int // UDP; 0: the port that Linux had before IANA assigned 4789
+	GBP           bool
+	DirectRouting bool
+	Learning      bool
+	MTU           int // of the external interface, in bytes; 0: as it is
+
+	// DisableTxChecksum has the CPU compute checksums: kernels before 5.7 send
+	// wrong ones through some NICs.
+	DisableTxChecksum bool
+}
+
+const (
+	defaultVNI  = 1
+	defaultPort = 8472
+	maxVNI      = 1<<24 - 1
+	// leastMTU leaves the 576 bytes that every IPv4 host must take (RFC 791).
+	leastMTU = 576 + overhead
+)
+
+func readOptions(c subnet.Config, h backend.Host) (options, error) {
+	o := options{VNI: defaultVNI}
+	if err := c.Options(&o); err != nil {
+		return o, err
+	}
+	wrong := func(field string, value int, reason string, args ...any) error {
+		return &subnet.FieldError{Field: "Backend." + field, Value: fmt.Sprint(value), Reason: fmt.Sprintf(reason, args...)}
+	}
+	switch {
+	case o.VNI < 0 || o.VNI > maxVNI:
+		return o, wrong("VNI", o.VNI, "is not a VXLAN network identifier: it must be from 0 to %d", maxVNI)
+	case o.Port < 0 || o.Port > 65535:
+		return o, wrong("Port", o.Port, "is not a UDP port: it must be from 0 to 65535, where 0 means %d", defaultPort)
+	case o.MTU != 0 && (o.MTU < leastMTU || o.MTU > h.Link.MTU):
+		return o, wrong("MTU", o.MTU, "must be from %d to %d, the MTU of %s", leastMTU, h.Link.MTU, h.Link.Name)
+	case h.Link.MTU < leastMTU:
+		return o, fmt.Errorf("interface %s has an MTU of %d, and vxlan needs %d at least", h.Link.Name, h.Link.MTU, leastMTU)
+	}
+	if o.Port == 0 {
+		o.Port = defaultPort
+	}
+	if o.MTU == 0 {
+		o.MTU = h.Link.MTU
+	}
+	return o, nil
+}
+
+// deviceName is flannel's name for the device. Linux allows 15 bytes, which the
+// dot exceeds where the VNI has eight digits.
+func deviceName(vni int) string {
+	if vni > 9_999_999 {
+		return fmt.Sprintf("flannel%d", vni)
+	}
+	return fmt.Sprintf("flannel.%d", vni)
+}

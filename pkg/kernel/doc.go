@@ -1,0 +1,28 @@
+// Package kernel puts routes, neighbours, forwarding entries and vxlan devices
+// into the Linux kernel, and keeps them there.
+//
+// A State says what there shall be; a Syncer reads what there is, subtracts,
+// and makes the fewest writes. It is the only writer. A Watcher says when
+// somebody else wrote. The package knows nothing of leases or subnets.
+//
+// # Whose object is it
+//
+// What we did not write we never delete or change. The kernel's own marks tell:
+//
+//   - A route is ours by its protocol number, Protocol. A route of protocol
+//     boot, as `ip route add` and older flannels write it, is taken over where
+//     it leads exactly where such a flannel would have sent it. One that
+//     appears in place of a route of ours was edited by hand and is put right;
+//     one that was there before us is left alone and reported.
+//   - A vxlan device is ours by its alias, Alias. One of the wanted name that
+//     is compatible gets the alias and is otherwise left as it is.
+//   - Neighbours and forwarding entries have no room for a mark: they are ours
+//     when a route of ours leads to them. The chain route → gateway → neighbour
+//     → MAC → forwarding entry also holds after a restart of the daemon.
+//
+// # Order
+//
+// A pass follows the packet backwards when it adds (forwarding entry,
+// neighbour, route), so that no packet finds half a way, and forwards when it
+// removes.
+package kernel

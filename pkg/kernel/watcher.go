@@ -1,0 +1,164 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+)
+
+// Watcher notices that the kernel's state changed. It only says so: what
+// changed, the next pass finds out by itself.
+type Watcher struct {
+	socket  *nl.NetlinkSocket
+	changed chan struct{} // one slot
+	routing atomic.Uint64
+
+	mu      sync.Mutex
+	devices map[string]bool // our vxlan devices
+	links   map[string]bool // the interfaces whose changes matter; nil: all
+	names   map[int]string  // interfaces by index, as announced
+}
+
+// receiveBuffer holds the events of some 20,000 routes that change at once.
+const receiveBuffer = 8 << 20 // bytes
+
+// Watch subscribes to the changes of this network namespace; nothing that
+// happens from now on is missed.
+func Watch() (*Watcher, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_NEIGH)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to changes of the kernel's network state: %w", err)
+	}
+	// Forcing goes beyond net.core.rmem_max; a user namespace may not.
+	if err := socket.SetReceiveBufferSize(receiveBuffer, true); err != nil {
+		_ = socket.SetReceiveBufferSize(receiveBuffer, false)
+	}
+	w := &Watcher{socket: socket, changed: make(chan struct{}, 1), names: map[int]string{}}
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		w.names[l.Attrs().Index] = l.Attrs().Name
+	}
+	return w, nil
+}
+
+// Changed signals that something changed; a burst of changes is one signal.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
+// Routing counts the changes after which a peer may be reached another way
+// than before: of interfaces, addresses and routes that are not ours.
+func (w *Watcher) Routing() uint64 { return w.routing.Load() }
+
+// Heed says what matters: our vxlan devices, and the interfaces beside them.
+// No links: all.
+func (w *Watcher) Heed(devices, links []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.devices, w.links = toSet(devices), nil
+	if len(links) > 0 {
+		w.links = toSet(append(links, devices...))
+	}
+}
+
+func toSet(names []string) map[string]bool {
+	set := map[string]bool{}
+	for _, n := range names {
+		set[n] = true
+	}
+	return set
+}
+
+func (w *Watcher) String() string { return "kernel watcher" }
+
+// Run listens until ctx ends.
+func (w *Watcher) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, w.socket.Close)()
+	defer w.socket.Close()
+	for {
+		messages, _, err := w.socket.Receive()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS):
+			klog.Warning("kernel: more changes at once than could be received: comparing everything")
+			w.mark(true)
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+		case err != nil:
+			return fmt.Errorf("receive changes of the kernel's network state: %w", err)
+		}
+		for _, m := range messages {
+			w.look(m.Header.Type, m.Data)
+		}
+	}
+}
+
+func (w *Watcher) mark(routing bool) {
+	if routing {
+		w.routing.Add(1)
+	}
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// look decides from a message's fixed part whether it matters (rtnetlink(7)).
+func (w *Watcher) look(kind uint16, data []byte) {
+	switch kind {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if len(data) >= unix.SizeofIfInfomsg && w.link(kind, data) {
+			w.mark(true)
+		}
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		w.mark(true)
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(data) < unix.SizeofRtMsg {
+			return
+		}
+		if m := nl.DeserializeRtMsg(data); m.Table == unix.RT_TABLE_MAIN || m.Table == unix.RT_TABLE_COMPAT {
+			w.mark(m.Protocol != Protocol)
+		}
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		if len(data) < unix.SizeofNdMsg {
+			return
+		}
+		w.mu.Lock()
+		ours := w.devices[w.names[int(nl.NativeEndian().Uint32(data[4:8]))]] // ndm_ifindex
+		w.mu.Unlock()
+		if ours {
+			w.mark(false)
+		}
+	}
+}
+
+// link notes an interface's name and reports whether its change matters.
+func (w *Watcher) link(kind uint16, data []byte) bool {
+	index := int(nl.DeserializeIfInfomsg(data).Index)
+	attrs, err := nl.ParseRouteAttr(data[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	former := w.names[index]
+	for _, a := range attrs {
+		if a.Attr.Type == unix.IFLA_IFNAME {
+			w.names[index] = unix.ByteSliceToString(a.Value)
+		}
+	}
+	name := w.names[index]
+	if kind == unix.RTM_DELLINK && nl.DeserializeIfInfomsg(data).Family == unix.AF_UNSPEC {
+		delete(w.names, index)
+	}
+	return w.links == nil || w.links[name] || w.links[former]
+}
