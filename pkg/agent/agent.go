@@ -183,7 +183,7 @@ func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) tim
 	again, settled := a.applyKernel(view, links, now)
 	if settled && a.claimed != a.next {
 		a.claimed = a.next
-		a.Leases.Claim(subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs()})
+		a.Leases.Claim(subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs(links)})
 	}
 	if a.current == nil || !view.Own.Subnet.IsValid() {
 		return again

@@ -40,6 +40,7 @@ type host struct {
 	file    string
 	changes *changes
 	ready   chan subnet.Lease
+	resumed bool // its kernel holds what an earlier run wrote
 	stop    func()
 
 	mu     sync.Mutex
@@ -132,7 +133,7 @@ func newHost(t testing.TB, store *subnettest.Store, n int) *host {
 func (h *host) start() *host {
 	h.changes = &changes{slot: make(chan struct{}, 1)}
 	h.ready = make(chan subnet.Lease, 1)
-	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own})
+	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own, Resumed: h.resumed})
 	a := agent.New(agent.Options{
 		Leases: manager, Kernel: h, Changes: h.changes,
 		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},

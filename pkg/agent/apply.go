@@ -57,6 +57,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	want := a.current.backend.Desired(own, peers, func(ip netip.Addr) bool {
 		return a.direct.reaches(ip, a.Kernel)
 	})
+	want.Partial = view.Doubtful
 	a.explain(view, want, peers, rejected)
 	for _, d := range a.next.devices(own) {
 		want.Devices = withDevice(want.Devices, d)

@@ -214,3 +214,17 @@ func isZero(m net.IPMask) bool {
 	bits, _ := m.Size()
 	return bits == 0
 }
+
+// Ours reports whether the kernel holds anything that an earlier run wrote.
+func (n *Netlink) Ours() (bool, error) {
+	links, err := n.Links()
+	if err != nil {
+		return false, fmt.Errorf("list interfaces: %w", err)
+	}
+	routes, err := n.Routes()
+	if err != nil {
+		return false, fmt.Errorf("list routes: %w", err)
+	}
+	return slices.ContainsFunc(links, func(l Link) bool { return l.Alias == Alias }) ||
+		slices.ContainsFunc(routes, func(r FoundRoute) bool { return r.Protocol == Protocol }), nil
+}

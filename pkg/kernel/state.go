@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 )
 
@@ -21,7 +22,7 @@ type State struct {
 // Route leads to one subnet, in the main table.
 type Route struct {
 	Dst    netip.Prefix
-	Via    netip.Addr
+	Via    netip.Addr // the gateway
 	Dev    string
 	OnLink bool // the gateway need not be covered by an address of Dev
 
@@ -31,7 +32,13 @@ type Route struct {
 }
 
 func (r Route) String() string {
-	s := fmt.Sprintf("%v via %v dev %s", r.Dst, r.Via, r.Dev)
+	s := r.Dst.String()
+	if r.Via.IsValid() {
+		s += " via " + r.Via.String()
+	}
+	if r.Dev != "" {
+		s += " dev " + r.Dev
+	}
 	if r.OnLink {
 		s += " onlink"
 	}
@@ -79,18 +86,16 @@ type VXLAN struct {
 // MAC is an Ethernet address.
 type MAC [6]byte
 
-func (m MAC) String() string {
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
-}
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
-// ParseMAC reads six hexadecimal bytes separated by colons, as String writes
-// them. An address that no host can have is an error.
+// ParseMAC reads six hexadecimal bytes, separated as String does it or in
+// another usual way. An address that no host can have is an error.
 func ParseMAC(s string) (MAC, error) {
-	var m MAC
-	n, err := fmt.Sscanf(s, "%02x:%02x:%02x:%02x:%02x:%02x", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5])
-	if err != nil || n != 6 || len(s) != len("00:00:00:00:00:00") {
+	bytes, err := net.ParseMAC(s)
+	if err != nil || len(bytes) != len(MAC{}) {
 		return MAC{}, fmt.Errorf("%q is not a MAC address such as 0a:39:13:5c:8e:41", s)
 	}
+	m := MAC(bytes)
 	if !m.Unicast() {
 		return MAC{}, fmt.Errorf("%q is not the MAC address of one host", s)
 	}

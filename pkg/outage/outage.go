@@ -50,13 +50,15 @@ func (o *Outage) Failed(err error) time.Duration {
 	return o.retries.NextBackOff()
 }
 
-// Worked notes a success.
-func (o *Outage) Worked() {
+// Worked notes a success, and returns how long the outage was that it ends.
+func (o *Outage) Worked() (ended time.Duration) {
 	if !o.since.IsZero() {
-		klog.Infof("can %s again after %v", o.what, time.Since(o.since).Round(100*time.Millisecond))
+		ended = time.Since(o.since)
+		klog.Infof("can %s again after %v", o.what, ended.Round(100*time.Millisecond))
 	}
 	o.since, o.reason = time.Time{}, ""
 	o.retries.Reset()
+	return ended
 }
 
 // Reason is the present failure; "" where all is well.

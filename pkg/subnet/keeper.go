@@ -1,6 +1,7 @@
 package subnet
 
 import (
+	"cmp"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 type Claim struct {
 	Config Config
 	Attrs  Attrs
+	Addrs  []netip.Addr // this host's own addresses: a lease with one of them is its own too
 }
 
 // LeaseTTL is the lifetime of every lease, as flannel has it.
@@ -54,7 +56,21 @@ type keeper struct {
 	refused   map[netip.Prefix]struct{} // somebody else was first, though the replica does not show it yet
 	warned    bool                      // said why the subnet file's subnet is not taken
 	full      bool                      // said that no subnet is free
+
+	written   uint64    // index of our last write; 0: its outcome is unknown
+	announce  bool      // the lease is to be written though it says what it should
+	contested bool      // another host wrote our lease; our answer is due
+	answered  time.Time // when we last gave one
+	complain  time.Time // say no more of it before this
 }
+
+// Two hosts with one public IP share a lease, and cannot tell by its content.
+// So a host that finds its lease at start writes it once: the other, at work
+// already, sees a write that is not its own, and answers it likewise.
+const (
+	answerEvery   = time.Minute
+	complainEvery = 10 * time.Minute
+)
 
 // next names what is due at now.
 func (k *keeper) next(r *replica, c Claim, now time.Time) step {
@@ -71,7 +87,7 @@ func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
 	subnet := k.held.Subnet
 	current, exists := r.leases[subnet]
 	other, overlaps := r.overlapping(subnet)
-	mine := exists && (current.PublicIP == c.Attrs.PublicIP || current.Attrs == k.held.Attrs)
+	mine := exists && (c.ours(current.Attrs) || current.Attrs == k.held.Attrs)
 	switch {
 	case !c.Config.Fits(subnet):
 		klog.Warningf("lease of %v does not fit the config any more: taking another subnet; restart this host's containers to move them", subnet)
@@ -96,7 +112,7 @@ func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
 		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}, true
 	}
 
-	k.hold(current)
+	k.hold(current, now)
 	left := k.untilRenewal(now)
 	ttl := LeaseTTL
 	if current.Expires.IsZero() { // a reservation stays one
@@ -104,7 +120,13 @@ func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
 	}
 	entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: ttl, Modified: k.held.Modified}
 	switch {
-	case current.Attrs != c.Attrs:
+	case current.Attrs != c.Attrs || k.announce:
+		if k.contested {
+			if again := k.answered.Add(answerEvery); now.Before(again) {
+				return step{wait: again.Sub(now)}, true
+			}
+			k.answered = now
+		}
 		return step{do: put, entry: entry}, true
 	case ttl > 0 && left <= 0:
 		return step{do: refresh, entry: entry}, true
@@ -116,15 +138,34 @@ func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
 
 // hold takes over what the replica shows of our lease. A renewal is not
 // announced to watchers, so what we know from its reply may be newer.
-func (k *keeper) hold(current Lease) {
+func (k *keeper) hold(current Lease, now time.Time) {
 	switch {
 	case k.held.Subnet != current.Subnet:
 		klog.Infof("holding the lease of %v%s", current.Subnet, until(current.Expires))
+		k.announce, k.contested = k.candidate != current.Subnet, false
 	case k.held.Modified >= current.Modified:
 		return
+	case k.written != 0 && k.written != current.Modified:
+		k.meet(current, now)
+	default:
+		k.announce, k.contested = false, false
 	}
-	k.held, k.candidate, k.refused = current, netip.Prefix{}, nil
+	k.held, k.candidate, k.refused, k.written = current, netip.Prefix{}, nil, current.Modified
 }
+
+// meet notes that somebody else wrote our lease.
+func (k *keeper) meet(current Lease, now time.Time) {
+	k.announce, k.contested = true, true
+	if now.Before(k.complain) {
+		return
+	}
+	k.complain = now.Add(complainEvery)
+	klog.Errorf("lease of %v was written by somebody else with this host's public IP %v: another host seems to use the same address, "+
+		"so traffic reaches only one of them; give each its own with --public-ip or --iface", current.Subnet, current.PublicIP)
+}
+
+// wrote notes the index of a write of ours; 0: its outcome is unknown.
+func (k *keeper) wrote(index uint64) { k.written = index }
 
 func until(expires time.Time) string {
 	if expires.IsZero() {
@@ -151,7 +192,7 @@ func (k *keeper) untilRenewal(now time.Time) time.Duration {
 // public IP, else the one in its subnet file, else a free one.
 func (k *keeper) acquire(r *replica, c Claim, now time.Time) step {
 	if own, ok := k.leasedToUs(r, c); ok {
-		k.hold(own)
+		k.hold(own, now)
 		s, held := k.keep(r, c, now)
 		if held {
 			return s
@@ -169,11 +210,19 @@ func (k *keeper) acquire(r *replica, c Claim, now time.Time) step {
 	return step{wait: lookAgain}
 }
 
-// leasedToUs finds a lease that carries our public IP and may be used.
+// ours tells by its content whether a lease is this host's: by its address, by
+// one that this host has besides, or by the MAC of this host's VTEP, which
+// nobody else has.
+func (c Claim) ours(a Attrs) bool {
+	return a.PublicIP == c.Attrs.PublicIP || slices.Contains(c.Addrs, a.PublicIP) ||
+		a.BackendData != "" && a.BackendData == c.Attrs.BackendData && a.BackendType == c.Attrs.BackendType
+}
+
+// leasedToUs finds a lease that is ours and may be used.
 func (k *keeper) leasedToUs(r *replica, c Claim) (Lease, bool) {
 	var found []Lease
 	for _, l := range r.leases {
-		if l.PublicIP != c.Attrs.PublicIP || !c.Config.Fits(l.Subnet) {
+		if !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) {
 			continue
 		}
 		if other, overlaps := r.overlapping(l.Subnet); overlaps && other.Created < l.Created {
@@ -184,16 +233,19 @@ func (k *keeper) leasedToUs(r *replica, c Claim) (Lease, bool) {
 	if len(found) == 0 {
 		return Lease{}, false
 	}
-	// Several: a crash between two attempts left one behind. The one in use
-	// is in the subnet file.
-	return slices.MinFunc(found, func(a, b Lease) int {
+	// Several: a crash between two attempts left one behind, or the host had
+	// another address. The one in use is in the subnet file.
+	rank := func(l Lease) int {
 		switch {
-		case a.Subnet == k.previous:
-			return -1
-		case b.Subnet == k.previous:
+		case l.Subnet == k.previous:
+			return 0
+		case l.PublicIP == c.Attrs.PublicIP:
 			return 1
 		}
-		return a.Subnet.Compare(b.Subnet)
+		return 2
+	}
+	return slices.MinFunc(found, func(a, b Lease) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Subnet.Compare(b.Subnet))
 	}), true
 }
 
@@ -205,7 +257,7 @@ func (k *keeper) choose(r *replica, c Claim) (netip.Prefix, bool) {
 		return k.previous, true
 	}
 	k.explainPrevious(r, c)
-	taken := slices.Collect(maps.Keys(r.leases))
+	taken := slices.Collect(maps.Keys(r.all()))
 	for p := range k.refused {
 		taken = append(taken, p)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ const retryLongest = 800 * time.Millisecond
 type Options struct {
 	RenewMargin time.Duration // renew the lease this long before it expires
 	Previous    netip.Prefix  // the subnet that the subnet file names; invalid: none
+	Resumed     bool          // this host has worked with it: a store that does not know its lease has lost it
 }
 
 // Manager follows the store and keeps this host's lease in it. One goroutine,
@@ -39,20 +41,25 @@ type Manager struct {
 
 // NewManager prepares a Manager; Run starts it.
 func NewManager(r Registry, o Options) *Manager {
-	return &Manager{
+	m := &Manager{
 		registry: r,
 		changed:  make(chan struct{}, 1),
 		claims:   make(chan struct{}, 1),
 		keeper:   keeper{margin: o.RenewMargin, previous: o.Previous},
 	}
+	if o.Resumed {
+		m.replica.ours = o.Previous
+	}
+	return m
 }
 
 // View is what is known at one moment. It belongs to its receiver.
 type View struct {
-	Listed    bool                   // a full list has arrived: what is not here does not exist
+	Listed    bool                   // a full list has arrived
 	Config    string                 // the config key's value; empty: no such key
 	Own       Lease                  // the lease that this host holds; zero: none
 	Leases    map[netip.Prefix]Lease // every well-formed lease, our own too
+	Doubtful  bool                   // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string      // key → what is wrong with the entry
 }
 
@@ -62,7 +69,7 @@ func (m *Manager) View() View {
 	defer m.mu.Unlock()
 	return View{
 		Listed: m.replica.listed, Config: m.replica.config, Own: m.keeper.held,
-		Leases: maps.Clone(m.replica.leases), Malformed: maps.Clone(m.replica.malformed),
+		Leases: m.replica.all(), Doubtful: m.replica.doubtful(time.Now()), Malformed: maps.Clone(m.replica.malformed),
 	}
 }
 
@@ -87,21 +94,47 @@ func signal(slot chan struct{}) {
 func (m *Manager) String() string { return "lease manager" }
 
 // Run works until ctx ends. Nothing that the store says or fails to say ends it.
+//
+// When a watch breaks everything is listed again, though the store would let
+// the watch go on where it stopped: it may have been replaced by another one
+// meanwhile, whose indexes mean other things.
 func (m *Manager) Run(ctx context.Context) error {
 	reads, writes := outage.New("read from etcd", retryLongest), outage.New("write this host's lease to etcd", retryLongest)
 	for ctx.Err() == nil {
 		snapshot, err := m.registry.List(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				pause(ctx, reads.Failed(err))
+		if err == nil {
+			m.reached(reads)
+			m.update(func() { m.replica.replace(snapshot, time.Now()) })
+			start := time.Now()
+			err = m.follow(ctx, snapshot.Index, writes)
+			if err != nil && time.Since(start) < shortWatch {
+				pause(ctx, retryLongest/2+rand.N(retryLongest))
 			}
-			continue
 		}
-		reads.Worked()
-		m.update(func() { m.replica.replace(snapshot, time.Now()) })
-		m.follow(ctx, snapshot.Index, reads, writes)
+		switch {
+		case ctx.Err() != nil || err == nil:
+		case errors.Is(err, ErrHistoryLost):
+			klog.Infof("listing everything in etcd again: %v", err)
+		default:
+			pause(ctx, reads.Failed(err))
+		}
 	}
 	return nil
+}
+
+// shortWatch is the life of a watch that broke as good as at once: the next
+// list waits a little.
+const shortWatch = 10 * time.Second
+
+// outageToDoubt is so long that leases may have ended meanwhile whose holders
+// could not renew them.
+const outageToDoubt = 30 * time.Second
+
+// reached notes that the store answers.
+func (m *Manager) reached(reads *outage.Outage) {
+	if away := reads.Worked(); away > outageToDoubt {
+		m.update(func() { m.replica.suspect("it was away for "+away.Round(time.Second).String(), time.Now()) })
+	}
 }
 
 // pause waits for d or until ctx ends.
@@ -122,16 +155,13 @@ func (m *Manager) update(change func()) {
 	signal(m.changed)
 }
 
-// follow applies events and keeps the lease, until a new list is needed or ctx
-// ends.
-func (m *Manager) follow(ctx context.Context, index uint64, reads, writes *outage.Outage) {
+// follow applies events and keeps the lease until ctx ends, the watch breaks,
+// or a new list is needed for another reason, which is no error.
+func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outage) error {
 	ctx, cancel := context.WithCancel(ctx)
-	events, lost := make(chan []Event), make(chan struct{})
+	events, broken := make(chan []Event), make(chan error, 1)
 	var watching sync.WaitGroup
-	watching.Go(func() {
-		defer close(lost)
-		m.watch(ctx, index, events, reads)
-	})
+	watching.Go(func() { broken <- m.watch(ctx, index, events) })
 	defer watching.Wait()
 	defer cancel()
 
@@ -142,24 +172,25 @@ func (m *Manager) follow(ctx context.Context, index uint64, reads, writes *outag
 	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-lost:
-			return
+			return nil
+		case err := <-broken:
+			return err
 		case batch := <-events:
 			m.update(func() { m.replica.apply(batch, time.Now()) })
 		case <-m.claims:
 		case <-deadline.C:
+			m.settle()
 			if await > 0 {
 				klog.Warning("etcd has not announced this host's own write: listing everything again")
-				return
+				return nil
 			}
 		}
-		if await > m.reached() || time.Now().Before(quiet) {
+		if await > m.index() || time.Now().Before(quiet) {
 			continue
 		}
 		outcome := m.act(ctx, writes)
 		if outcome.relist {
-			return
+			return nil
 		}
 		await, quiet = outcome.await, time.Time{}
 		if outcome.failed {
@@ -169,33 +200,29 @@ func (m *Manager) follow(ctx context.Context, index uint64, reads, writes *outag
 	}
 }
 
-// watch passes events on until the history is lost or ctx ends.
-func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event, reads *outage.Outage) {
-	for ctx.Err() == nil {
-		err := m.registry.Watch(ctx, index, func(batch []Event) {
-			reads.Worked()
-			if len(batch) == 0 {
-				return
-			}
-			select {
-			case events <- batch:
-				index = max(index, batch[len(batch)-1].Modified)
-			case <-ctx.Done():
-			}
-		})
-		switch {
-		case ctx.Err() != nil:
+// watch passes events on until ctx ends or the watch breaks.
+func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event) error {
+	return m.registry.Watch(ctx, index, func(batch []Event) {
+		if len(batch) == 0 {
 			return
-		case errors.Is(err, ErrHistoryLost):
-			klog.Infof("etcd's event history does not reach back to index %d: listing everything again", index)
-			return
-		default:
-			pause(ctx, reads.Failed(err))
 		}
+		select {
+		case events <- batch:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// settle ends the time of doubt once it is over.
+func (m *Manager) settle() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.replica.settle(time.Now()) {
+		signal(m.changed)
 	}
 }
 
-func (m *Manager) reached() uint64 {
+func (m *Manager) index() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.replica.index
@@ -222,6 +249,7 @@ func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
 	before := m.keeper.held
 	due := m.keeper.next(&m.replica, *m.claim, time.Now())
 	if m.keeper.held != before {
+		m.replica.ours = m.keeper.held.Subnet
 		signal(m.changed)
 	}
 	m.mu.Unlock()
@@ -239,9 +267,11 @@ func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
 		// normal where the key is new to us, and wrong where it was ours.
 		return outcome{relist: !m.keeper.refuse(due.entry.Key)}
 	case err != nil:
+		m.keeper.wrote(0)
 		return outcome{again: writes.Failed(err), failed: true}
 	}
 	writes.Worked()
+	m.keeper.wrote(stored.Modified)
 	if due.do == refresh {
 		m.update(func() { m.keeper.renewed(stored, time.Now()) })
 		return outcome{}

@@ -235,7 +235,8 @@ func TestVanishedLeaseIsTakenAgain(t *testing.T) {
 				defer h.stop()
 				settle()
 				vanish(store)
-				settle()
+				time.Sleep(2 * time.Second)
+				synctest.Wait()
 				if own(h) != "172.7.21.0/24" || entry(t, store, "subnets/172.7.21.0-24").Value != lease21 {
 					t.Errorf("holds %s, store %v", own(h), store.Entries())
 				}

@@ -20,9 +20,8 @@ type Registry interface {
 
 	// Watch hands every change after the given index to emit, in order, until
 	// ctx ends or the watch breaks; a call without events says that the watch
-	// stands. ErrHistoryLost says that changes may have been missed for good:
-	// list again. After any other error a new Watch from the last event's index
-	// misses nothing.
+	// stands. ErrHistoryLost says that the store does not have all changes
+	// after the index any more. After any error: list again.
 	Watch(ctx context.Context, after uint64, emit func([]Event)) error
 
 	// Put writes e.Value with lifetime e.TTL (0: for ever) if the key still

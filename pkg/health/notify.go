@@ -1,0 +1,22 @@
+package health
+
+import (
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"k8s.io/klog/v2"
+)
+
+// Notify tells the service manager that started the daemon how it is, in
+// assignments as of sd_notify(3): "READY=1", "STOPPING=1", "STATUS=a line for
+// people". Where NOTIFY_SOCKET is not set nobody wants to know. A failure is
+// logged, as the daemon can do its work without the manager.
+func Notify(assignments ...string) {
+	var lines []string
+	for _, a := range assignments {
+		lines = append(lines, strings.Join(strings.Fields(a), " ")) // a line break would begin another one
+	}
+	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
+		klog.Warningf("notify the service manager at NOTIFY_SOCKET of %q: %v", assignments, err)
+	}
+}

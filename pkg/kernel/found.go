@@ -1,0 +1,38 @@
+package kernel
+
+import "fmt"
+
+// FoundRoute is a route as the kernel has it, in the main table. A connected
+// network's has no gateway, a blackhole no device either.
+type FoundRoute struct {
+	Route
+	Protocol int
+	Metric   int
+	Odd      bool // has a type, next hops or attributes that a plain route has not
+}
+
+func (r FoundRoute) String() string {
+	s := fmt.Sprintf("%v proto %d", r.Route, r.Protocol)
+	if r.Metric != 0 {
+		s += fmt.Sprintf(" metric %d", r.Metric)
+	}
+	return s
+}
+
+// Entries are a vxlan device's neighbours and forwarding entries.
+type Entries struct {
+	Neighbours []FoundNeighbour
+	FDB        []FoundFDB
+}
+
+// FoundNeighbour is an IPv4 neighbour as the kernel has it.
+type FoundNeighbour struct {
+	Neighbour
+	Permanent bool
+}
+
+// FoundFDB is a forwarding entry as the kernel has it.
+type FoundFDB struct {
+	FDB
+	Permanent bool // and in the device's own VNI
+}

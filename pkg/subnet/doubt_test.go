@@ -1,0 +1,183 @@
+package subnet_test
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+var prefix22 = netip.MustParsePrefix("172.7.22.0/24")
+
+// What makes a host keep the routes of leases that vanish, and what does not.
+func TestDoubt(t *testing.T) {
+	const key22 = "subnets/172.7.22.0-24"
+	for _, tt := range []struct {
+		name  string
+		fault func(*subnettest.Store, *host)
+		held  bool
+	}{
+		{"a peer's lease is deleted", func(s *subnettest.Store, _ *host) { s.Remove(key22) }, false},
+		{"a peer's lease is deleted during a short partition", func(s *subnettest.Store, h *host) {
+			h.client.Partition(true)
+			s.Remove(key22)
+			time.Sleep(5 * time.Second)
+			h.client.Partition(false)
+		}, false},
+		{"the store is wiped", func(s *subnettest.Store, _ *host) { s.Wipe() }, true},
+		{"the store is wiped while this host cannot see it", func(s *subnettest.Store, h *host) {
+			h.client.Partition(true)
+			s.Wipe()
+			time.Sleep(time.Second)
+			h.client.Partition(false)
+		}, true},
+		{"the store is wiped and others come back faster", func(s *subnettest.Store, h *host) {
+			h.client.Partition(true)
+			s.Wipe()
+			for range 50 {
+				s.Set("subnets/172.7.33.0-24", `{"PublicIP":"10.4.7.33"}`, time.Hour)
+			}
+			h.client.Partition(false)
+		}, true},
+		{"all leases are deleted, ours last", func(s *subnettest.Store, _ *host) {
+			s.Remove("subnets/172.7.21.0-24")
+			s.Remove(key22)
+		}, true},
+		{"leases end that nobody could renew", func(s *subnettest.Store, h *host) {
+			h.client.Partition(true)
+			time.Sleep(time.Minute)
+			h.client.Partition(false)
+			time.Sleep(3 * time.Second)
+			s.Remove(key22)
+		}, true},
+		{"a backup from before is restored", func(s *subnettest.Store, h *host) {
+			h.client.Partition(true)
+			s.Wipe()
+			s.Set("subnets/172.7.21.0-24", lease21, time.Hour)
+			h.client.Partition(false)
+		}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := subnettest.NewStore()
+				for range 20 {
+					store.Set(configKey, "{}", 0)
+				}
+				store.Set(key22, lease22, subnet.LeaseTTL)
+				h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
+				defer h.stop()
+				settle()
+				tt.fault(store, h)
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				v := h.View()
+				if _, there := v.Leases[prefix22]; there != tt.held || v.Doubtful != tt.held {
+					t.Errorf("lease of the peer there: %t, doubt: %t; want both %t", there, v.Doubtful, tt.held)
+				}
+				if own(h) != "172.7.21.0/24" {
+					t.Errorf("holds %s", own(h))
+				}
+				time.Sleep(subnet.HoldTime + 2*time.Minute)
+				synctest.Wait()
+				if v := h.View(); v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
+					t.Errorf("after the hold time: %+v", v)
+				}
+			})
+		})
+	}
+}
+
+// A newcomer is not given a subnet whose holder has not come back yet.
+func TestHeldSubnetsAreNotFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		small := mustConfig(`{"Network":"10.1.0.0/28","SubnetLen":30,"Backend":{"Type":"host-gw"}}`)
+		store.Set("subnets/10.1.0.4-30", lease22, subnet.LeaseTTL)
+		store.Set("subnets/10.1.0.8-30", `{"PublicIP":"10.4.7.23"}`, subnet.LeaseTTL)
+		h := start(t, store, &subnet.Claim{Config: small, Attrs: attrs("10.4.7.21")})
+		defer h.stop()
+		settle()
+		if own(h) != "10.1.0.12/30" {
+			t.Fatalf("holds %s", own(h))
+		}
+		h.client.Partition(true)
+		store.Wipe()
+		store.Set("subnets/10.1.0.12-30", `{"PublicIP":"10.4.7.99"}`, subnet.LeaseTTL) // somebody was faster
+		h.client.Partition(false)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if own(h) != "none" {
+			t.Errorf("took %s, whose holder may be alive", own(h))
+		}
+		time.Sleep(subnet.HoldTime + 2*time.Minute)
+		synctest.Wait()
+		if own(h) == "none" {
+			t.Error("no subnet after the hold time")
+		}
+	})
+}
+
+func TestResumedHostDoubtsAnEmptyStore(t *testing.T) {
+	for _, resumed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"), func(o *subnet.Options) { o.Resumed = resumed })
+			defer h.stop()
+			settle()
+			if v := h.View(); v.Doubtful != resumed || own(h) != "172.7.21.0/24" {
+				t.Errorf("resumed %t: doubt %t, holds %s", resumed, v.Doubtful, own(h))
+			}
+		})
+	}
+}
+
+// Two hosts with one public IP learn of each other.
+func TestSamePublicIP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		first := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
+		defer first.stop()
+		time.Sleep(time.Hour)
+		second := start(t, store, claim("10.4.7.21"))
+		defer second.stop()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		for name, h := range map[string]*host{"first": first, "second": second} {
+			if n := h.client.Calls("Put"); n < 2 || n > 70 {
+				t.Errorf("%s host wrote %d times in an hour", name, n)
+			}
+		}
+	})
+}
+
+// A host that comes back under another address takes its lease on evidence.
+func TestReturnUnderAnotherAddress(t *testing.T) {
+	vxlan := func(ip, mac string) subnet.Attrs {
+		return subnet.Attrs{PublicIP: netip.MustParseAddr(ip), BackendType: "vxlan", BackendData: `{"VtepMAC":"` + mac + `"}`}
+	}
+	old := vxlan("10.4.7.21", "0a:00:00:00:00:21")
+	for _, tt := range []struct {
+		name  string
+		claim subnet.Claim
+		takes bool
+	}{
+		{"a clone", subnet.Claim{Attrs: vxlan("10.4.7.66", "0a:00:00:00:00:66")}, false},
+		{"the same VTEP", subnet.Claim{Attrs: vxlan("10.4.7.66", "0a:00:00:00:00:21")}, true},
+		{"the lease's address is one of its own", subnet.Claim{Attrs: vxlan("10.4.7.66", "0a:00:00:00:00:66"), Addrs: []netip.Addr{old.PublicIP}}, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			store.Set("subnets/172.7.21.0-24", old.Marshal(), time.Hour)
+			tt.claim.Config = hostGW
+			h := start(t, store, &tt.claim, previous("172.7.21.0/24"))
+			defer h.stop()
+			settle()
+			if took := own(h) == "172.7.21.0/24"; took != tt.takes {
+				t.Errorf("%s: holds %s", tt.name, own(h))
+			}
+		})
+	}
+}
