@@ -45,7 +45,7 @@ func Choose(o Options, links []kernel.Link, defaultRoute func() (name string, er
 			refused = append(refused, fmt.Sprintf("%s: %v", wish.source, err))
 		}
 	}
-	return Choice{}, fmt.Errorf("choose the external interface: %s; this host has %s",
+	return Choice{}, fmt.Errorf("%s; this host has %s",
 		strings.Join(refused, "; "), list(links))
 }
 

@@ -92,18 +92,18 @@ func TestChoose(t *testing.T) {
 		{name: "a regex after names that match nothing", ifaces: "eth0", regexes: "ens34", addr: "192.168.1.21",
 			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface-regex=ens34, public IP 192.168.1.21 its own"},
 
-		{name: "no default route", err: "choose the external interface: none is named by --iface, and the default route names none: no such route" + listed},
-		{name: "default route through what is gone", route: "ppp0", err: "choose the external interface: the default route's interface ppp0 matches none" + listed},
+		{name: "no default route", err: "none is named by --iface, and the default route names none: no such route" + listed},
+		{name: "default route through what is gone", route: "ppp0", err: "the default route's interface ppp0 matches none" + listed},
 		{name: "nothing matches", ifaces: "eth0 10.0.0.1", regexes: "^eth",
-			err: "choose the external interface: --iface=eth0 matches none; --iface=10.0.0.1 matches none; --iface-regex=^eth matches none" + listed},
-		{name: "a name is matched as a whole", ifaces: "ens", err: "choose the external interface: --iface=ens matches none" + listed},
+			err: "--iface=eth0 matches none; --iface=10.0.0.1 matches none; --iface-regex=^eth matches none" + listed},
+		{name: "a name is matched as a whole", ifaces: "ens", err: "--iface=ens matches none" + listed},
 		{name: "no address", ifaces: "bare", publicIP: "10.4.7.21",
-			err: "choose the external interface: --iface=bare: interface bare has no IPv4 address that another host could reach" + listed},
-		{name: "loopback", ifaces: "lo", err: "choose the external interface: --iface=lo: interface lo has no IPv4 address that another host could reach" + listed},
+			err: "--iface=bare: interface bare has no IPv4 address that another host could reach" + listed},
+		{name: "loopback", ifaces: "lo", err: "--iface=lo: interface lo has no IPv4 address that another host could reach" + listed},
 		{name: "MTU 0", ifaces: "broken",
-			err: "choose the external interface: --iface=broken: interface broken has MTU 0: set one with: ip link set broken mtu 1500" + listed},
+			err: "--iface=broken: interface broken has MTU 0: set one with: ip link set broken mtu 1500" + listed},
 		{name: "MTU 0 by address", ifaces: "10.9.9.9",
-			err: "choose the external interface: --iface=10.9.9.9: interface broken has MTU 0: set one with: ip link set broken mtu 1500" + listed},
+			err: "--iface=10.9.9.9: interface broken has MTU 0: set one with: ip link set broken mtu 1500" + listed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestChoose(t *testing.T) {
 
 func TestHostWithoutInterfaces(t *testing.T) {
 	_, err := Choose(Options{Ifaces: []string{"eth0"}}, nil, nil)
-	if want := "choose the external interface: --iface=eth0 matches none; this host has no interface"; err == nil || err.Error() != want {
+	if want := "--iface=eth0 matches none; this host has no interface"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }

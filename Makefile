@@ -1,0 +1,47 @@
+GO ?= go
+VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)),0.1.0)
+
+# Where ip and iptables are, also for a user whose PATH lacks it.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint bench demo deps dist clean
+
+help: ## list what can be made
+	@echo 'flanneld $(VERSION)'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## flanneld, into build/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
+
+test: deps-test build/etcd ## every test, with a real etcd and the real kernel, in namespaces
+	$(GO) test -race -timeout 15m ./...
+
+lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w wanted: $$files" >&2; exit 1; }
+	$(GO) vet ./...
+	build/staticcheck ./...
+	shellcheck .ci/run $$(find . -name build -prune -o -name '*.sh' -print)
+
+bench: deps-bench build/etcd ## the Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+demo: deps-demo build build/etcd ## a guided tour on three hosts; KEEP=1 leaves them running
+	FLANNELD_BINARY=build/flanneld KEEP=$(KEEP) $(GO) run ./internal/lab/demo
+
+deps: deps-all ## install what the others need, or say what to type
+deps-%:
+	@scripts/deps.sh $*
+
+dist: ## the release for each architecture, into dist/
+	VERSION=$(VERSION) sh dist/build.sh
+
+clean: ## remove everything that was made
+	rm -rf build dist/*.tar.gz dist/SHA256SUMS
+
+# Tools have modules of their own, so that the daemon's go.mod stays short.
+build/etcd: tools/go.mod tools/go.sum
+	$(GO) build -C tools -o ../$@ go.etcd.io/etcd/server/v3
+
+build/staticcheck: tools/lint/go.mod tools/lint/go.sum
+	$(GO) build -C tools/lint -o ../../$@ honnef.co/go/tools/cmd/staticcheck

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+type environment map[string]string
+
+func (e environment) lookup(name string) (string, bool) {
+	v, ok := e[name]
+	return v, ok
+}
+
+func defaults(change func(*options)) options {
+	o := options{
+		EtcdEndpoints:    []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
+		EtcdPrefix:       "/coreos.com/network",
+		SubnetFile:       "/run/flannel/subnet.env",
+		LeaseRenewMargin: time.Hour,
+		ForwardRules:     true,
+		IPTablesResync:   5 * time.Second,
+		HealthzIP:        netip.IPv4Unspecified(),
+	}
+	change(&o)
+	return o
+}
+
+var compare = cmp.Options{
+	cmpopts.IgnoreUnexported(options{}),
+	cmpopts.EquateComparable(netip.Addr{}),
+	cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() }),
+}
+
+// TestOptions gives each flag on the command line in all its spellings, and in
+// the environment.
+func TestOptions(t *testing.T) {
+	ip := netip.MustParseAddr
+	re := regexp.MustCompile
+	tests := []struct {
+		name, value string
+		want        func(*options)
+	}{
+		{"etcd-endpoints", "https://10.4.7.12:2379,https://10.4.7.21:2379", func(o *options) {
+			o.EtcdEndpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379"}
+		}},
+		{"etcd-endpoints", " http://etcd.example/ ,, https://[fd00::1]:2379/v2/,", func(o *options) {
+			o.EtcdEndpoints = []string{"http://etcd.example", "https://[fd00::1]:2379/v2"}
+		}},
+		{"etcd-prefix", "/a/b", func(o *options) { o.EtcdPrefix = "/a/b" }},
+		{"etcd-prefix", "a//b/", func(o *options) { o.EtcdPrefix = "/a/b" }},
+		{"etcd-cafile", "./cert/ca.pem", func(o *options) { o.EtcdCAfile = "./cert/ca.pem" }},
+		{"etcd-username", "root", func(o *options) { o.EtcdUsername = "root" }},
+		{"etcd-password", " p=w,d ", func(o *options) { o.EtcdPassword = " p=w,d " }},
+		{"iface", "ens33", func(o *options) { o.Ifaces = []string{"ens33"} }},
+		{"iface", "10.4.7.21", func(o *options) { o.Ifaces = []string{"10.4.7.21"} }},
+		{"iface-regex", `^10\.4\.\d{1,3}`, func(o *options) { o.IfaceRegexes = []*regexp.Regexp{re(`^10\.4\.\d{1,3}`)} }},
+		{"public-ip", "10.4.7.21", func(o *options) { o.PublicIP = ip("10.4.7.21") }},
+		{"subnet-file", "./subnet.env", func(o *options) { o.SubnetFile = "./subnet.env" }},
+		{"subnet-lease-renew-margin", "1", func(o *options) { o.LeaseRenewMargin = time.Minute }},
+		{"subnet-lease-renew-margin", "1439", func(o *options) { o.LeaseRenewMargin = 24*time.Hour - time.Minute }},
+		{"ip-masq", "true", func(o *options) { o.IPMasq = true }},
+		{"ip-masq", "0", func(*options) {}},
+		{"iptables-forward-rules", "false", func(o *options) { o.ForwardRules = false }},
+		{"iptables-resync", "1", func(o *options) { o.IPTablesResync = time.Second }},
+		{"healthz-ip", "127.0.0.1", func(o *options) { o.HealthzIP = ip("127.0.0.1") }},
+		{"healthz-ip", "::1", func(o *options) { o.HealthzIP = ip("::1") }},
+		{"healthz-port", "2401", func(o *options) { o.HealthzPort = 2401 }},
+		{"healthz-port", "65535", func(o *options) { o.HealthzPort = 65535 }},
+		{"v", "5", func(o *options) { o.LogLevel = 5 }},
+		{"vmodule", "manager=4,route*=5", func(o *options) { o.LogModules = "manager=4,route*=5" }},
+		{"log_backtrace_at", "manager.go:120", func(o *options) { o.LogBacktraceAt = "manager.go:120" }},
+		{"logtostderr", "false", func(*options) {}},
+		{"alsologtostderr", "true", func(*options) {}},
+		{"stderrthreshold", "ERROR", func(*options) {}},
+		{"log_dir", "/var/log", func(*options) {}},
+		{"kube-subnet-mgr", "false", func(*options) {}},
+		{"version", "false", func(*options) {}},
+		// an unset variable in a script is as no flag at all
+		{"iface", "", func(*options) {}},
+		{"iface-regex", "", func(*options) {}},
+		{"public-ip", "", func(*options) {}},
+		{"etcd-keyfile", "", func(*options) {}},
+		{"vmodule", "", func(*options) {}},
+		{"log_backtrace_at", "", func(*options) {}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name+"="+tt.value, func(t *testing.T) {
+			want := defaults(tt.want)
+			spellings := [][]string{{"--" + tt.name + "=" + tt.value}, {"-" + tt.name + "=" + tt.value}}
+			if !isBool(tt.name) {
+				spellings = append(spellings, []string{"--" + tt.name, tt.value}, []string{"-" + tt.name, tt.value})
+			} else if tt.value == "true" {
+				spellings = append(spellings, []string{"--" + tt.name}, []string{"-" + tt.name})
+			}
+			for _, args := range spellings {
+				got, err := parseFlags(args, environment{}.lookup, "")
+				if diff := cmp.Diff(want, got, compare); err != nil || diff != "" {
+					t.Errorf("%q: error %v, -want +got:\n%s", args, err, diff)
+				}
+			}
+			got, err := parseFlags(nil, environment{envName(tt.name): tt.value}.lookup, "")
+			if diff := cmp.Diff(want, got, compare); err != nil || diff != "" {
+				t.Errorf("environment: error %v, -want +got:\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func isBool(name string) bool {
+	var o options
+	return flagSet(flagTable(&o)).Lookup(name).NoOptDefVal != ""
+}
+
+// TestCompat is compat.md's table: every name, with its default.
+func TestCompat(t *testing.T) {
+	want := map[string]string{
+		"etcd-endpoints": "http://127.0.0.1:4001,http://127.0.0.1:2379", "etcd-prefix": "/coreos.com/network",
+		"etcd-keyfile": "", "etcd-certfile": "", "etcd-cafile": "", "etcd-username": "", "etcd-password": "",
+		"iface": "", "iface-regex": "", "public-ip": "", "subnet-file": "/run/flannel/subnet.env",
+		"subnet-lease-renew-margin": "60", "ip-masq": "false", "healthz-ip": "0.0.0.0", "healthz-port": "0",
+		"iptables-resync": "5", "iptables-forward-rules": "true", "version": "",
+		"v": "0", "vmodule": "", "log_backtrace_at": "",
+		"kube-subnet-mgr": "", "kube-api-url": "", "kube-annotation-prefix": "", "kubeconfig-file": "", "net-config-path": "",
+		"logtostderr": "", "alsologtostderr": "", "stderrthreshold": "", "log_dir": "", "help": "", // ours
+	}
+	got := map[string]string{}
+	var o options
+	for _, topic := range flagTable(&o) {
+		for _, e := range topic.entries {
+			got[e.name] = e.initial
+			if e.initial != "" {
+				if err := e.set(e.initial); err != nil {
+					t.Errorf("the default of --%s %v", e.name, err)
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got, err := parseFlags(nil, environment{}.lookup, ""); err != nil || !cmp.Equal(defaults(func(*options) {}), got, compare) {
+		t.Errorf("without flags: %+v, %v", got, err)
+	}
+}
+
+func TestTutorialsCommandLine(t *testing.T) {
+	args := strings.Fields(`--public-ip=10.4.7.21
+		--etcd-endpoints=https://10.4.7.12:2379,https://10.4.7.21:2379,https://10.4.7.22:2379
+		--etcd-keyfile=./cert/client-key.pem --etcd-certfile=./cert/client.pem --etcd-cafile=./cert/ca.pem
+		--iface=ens33 --subnet-file=./subnet.env --healthz-port=2401`)
+	want := defaults(func(o *options) {
+		o.PublicIP = netip.MustParseAddr("10.4.7.21")
+		o.EtcdEndpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379", "https://10.4.7.22:2379"}
+		o.EtcdKeyfile, o.EtcdCertfile, o.EtcdCAfile = "./cert/client-key.pem", "./cert/client.pem", "./cert/ca.pem"
+		o.Ifaces, o.SubnetFile, o.HealthzPort = []string{"ens33"}, "./subnet.env", 2401
+	})
+	got, err := parseFlags(args, environment{}.lookup, "")
+	if diff := cmp.Diff(want, got, compare); err != nil || diff != "" {
+		t.Errorf("error %v, -want +got:\n%s", err, diff)
+	}
+}
+
+func TestCombinations(t *testing.T) {
+	env := environment{"FLANNELD_HEALTHZ_PORT": "1", "FLANNELD_IFACE": "eth9", "FLANNELD_IP_MASQ": "true", "FLANNELD_SUBNET_FILE": "", "FLANNELD_HELP": "true", "FLANNELD_V": "3"}
+	args := []string{"-iface", "eth0", "--iface=-odd", "--iface", "10.4.7.21", "-iface-regex=a", "-iface-regex=b,c", "-healthz-port=2", "--healthz-port", "3", "-ip-masq=false", "--"}
+	want := defaults(func(o *options) {
+		o.Ifaces = []string{"eth0", "-odd", "10.4.7.21"}
+		o.IfaceRegexes = []*regexp.Regexp{regexp.MustCompile("a"), regexp.MustCompile("b,c")}
+		o.HealthzPort, o.LogLevel = 3, 3
+	})
+	before := maps.Clone(env)
+	got, err := parseFlags(args, env.lookup, "")
+	if diff := cmp.Diff(want, got, compare); err != nil || diff != "" {
+		t.Errorf("error %v, -want +got:\n%s", err, diff)
+	}
+	if !maps.Equal(before, env) {
+		t.Error("the environment changed")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	members := "must be URLs of the form http://host:port or https://host:port, separated by commas"
+	kube := "asks for leases in Kubernetes, which this flanneld has no part for: remove it, and name the etcd members in --etcd-endpoints"
+	tests := []struct {
+		args string // separated by spaces
+		env  environment
+		code int
+		want string
+	}{
+		{"--healthz-port=65536", nil, 1, `--healthz-port="65536" must be a whole number from 0 to 65535`},
+		{"-healthz-port -1", nil, 1, `--healthz-port="-1" must be a whole number from 0 to 65535`},
+		{"--healthz-port=", nil, 1, `--healthz-port="" must be a whole number from 0 to 65535`},
+		{"", environment{"FLANNELD_HEALTHZ_PORT": "x\ny"}, 1, `FLANNELD_HEALTHZ_PORT="x\ny" must be a whole number from 0 to 65535`},
+		{"--healthz-ip=localhost", nil, 1, `--healthz-ip="localhost" must be an IP address`},
+		{"--subnet-lease-renew-margin=0", nil, 1, `--subnet-lease-renew-margin="0" must be a whole number of minutes from 1 to 1439`},
+		{"--subnet-lease-renew-margin=1440", nil, 1, `--subnet-lease-renew-margin="1440" must be a whole number of minutes from 1 to 1439`},
+		{"--subnet-lease-renew-margin=1h", nil, 1, `--subnet-lease-renew-margin="1h" must be a whole number of minutes from 1 to 1439`},
+		{"--iptables-resync=0", nil, 1, `--iptables-resync="0" must be a whole number of seconds from 1 to 2147483647`},
+		{"--ip-masq=maybe", nil, 1, `--ip-masq="maybe" must be true or false`},
+		{"", environment{"FLANNELD_IPTABLES_FORWARD_RULES": "off"}, 1, `FLANNELD_IPTABLES_FORWARD_RULES="off" must be true or false`},
+		{"", environment{"FLANNELD_VERSION": "0.11.0"}, 1, `FLANNELD_VERSION="0.11.0" must be true or false`},
+		{"--public-ip=host", nil, 1, `--public-ip="host" must be the IPv4 address at which other hosts reach this one`},
+		{"--public-ip=fd00::1", nil, 1, `--public-ip="fd00::1" must be the IPv4 address at which other hosts reach this one`},
+		{"--public-ip=127.0.0.1", nil, 1, `--public-ip="127.0.0.1" must be the IPv4 address at which other hosts reach this one`},
+		{"--public-ip=0.0.0.0", nil, 1, `--public-ip="0.0.0.0" must be the IPv4 address at which other hosts reach this one`},
+		{"--public-ip=224.0.0.1", nil, 1, `--public-ip="224.0.0.1" must be the IPv4 address at which other hosts reach this one`},
+		{"--subnet-file=", nil, 1, `--subnet-file="" must not be empty`},
+		{"--iface-regex=eth(0", nil, 1, `--iface-regex="eth(0" is not a regular expression: missing closing )`},
+		{"--iface-regex=eth[9-0]", nil, 1, `--iface-regex="eth[9-0]" is not a regular expression: invalid character class range "9-0" at character 5`},
+		{"--etcd-prefix=/", nil, 1, `--etcd-prefix="/" must be a key such as /coreos.com/network`},
+		{"--etcd-prefix=", nil, 1, `--etcd-prefix="" must be a key such as /coreos.com/network`},
+		{"--etcd-prefix=a\x01", nil, 1, `--etcd-prefix="a\x01" must be a key such as /coreos.com/network`},
+		{"--etcd-endpoints=10.4.7.12:2379", nil, 1, `--etcd-endpoints="10.4.7.12:2379" ` + members},
+		{"--etcd-endpoints=etcd", nil, 1, `--etcd-endpoints="etcd" ` + members},
+		{"--etcd-endpoints=http://", nil, 1, `--etcd-endpoints="http://" ` + members},
+		{"--etcd-endpoints=http://a,ftp://b", nil, 1, `--etcd-endpoints="http://a,ftp://b" ` + members},
+		{"--etcd-endpoints=http://a:", nil, 1, `--etcd-endpoints="http://a:" ` + members},
+		{"--etcd-endpoints=http://a:65536", nil, 1, `--etcd-endpoints="http://a:65536" ` + members},
+		{"--etcd-endpoints=http://a?b", nil, 1, `--etcd-endpoints="http://a?b" ` + members},
+		{"--etcd-endpoints=,", nil, 1, `--etcd-endpoints="," must name at least one member of the cluster, such as http://10.4.7.12:2379`},
+		{"--etcd-endpoints=http://u:s3cret@a", nil, 1, `--etcd-endpoints="***@a" must not hold a user or password: give them by --etcd-username and FLANNELD_ETCD_PASSWORD`},
+		{"--etcd-endpoints=http://u:s3/cret@a", nil, 1, `--etcd-endpoints="***@a" ` + members},
+		{"--etcd-keyfile=k.pem", nil, 1, `--etcd-keyfile="k.pem" needs --etcd-certfile beside it: the certificate that belongs to the key`},
+		{"", environment{"FLANNELD_ETCD_CERTFILE": "c.pem"}, 1, `--etcd-certfile="c.pem" needs --etcd-keyfile beside it: the key that belongs to the certificate`},
+		{"--vmodule=a", nil, 1, `--vmodule="a" must be pairs of a source file and a level, such as manager=4,route*=5`},
+		{"--vmodule=a=1,=2", nil, 1, `--vmodule="a=1,=2" must be pairs of a source file and a level, such as manager=4,route*=5`},
+		{"--log_backtrace_at=a:1", nil, 1, `--log_backtrace_at="a:1" must be a line of a source file, such as manager.go:120`},
+		{"--log_backtrace_at=a.go:0", nil, 1, `--log_backtrace_at="a.go:0" must be a line of a source file, such as manager.go:120`},
+		{"-v=verbose", nil, 1, `--v="verbose" must be a whole number from -2147483648 to 2147483647`},
+
+		{"--kube-subnet-mgr", nil, 1, `--kube-subnet-mgr="true" ` + kube},
+		{"-kube-subnet-mgr=1", nil, 1, `--kube-subnet-mgr="1" ` + kube},
+		{"", environment{"FLANNELD_KUBE_SUBNET_MGR": "true"}, 1, `FLANNELD_KUBE_SUBNET_MGR="true" ` + kube},
+		{"--kube-api-url https://k", nil, 1, `--kube-api-url="https://k" ` + kube},
+		{"--kube-annotation-prefix=a", nil, 1, `--kube-annotation-prefix="a" ` + kube},
+		{"--kubeconfig-file=a", nil, 1, `--kubeconfig-file="a" ` + kube},
+		{"--net-config-path=a", nil, 1, `--net-config-path="a" ` + kube},
+
+		{"--etcd-endpoint=http://a", nil, 2, `unknown flag "--etcd-endpoint": did you mean --etcd-endpoints?`},
+		{"-endpoints http://a", nil, 2, `unknown flag "--endpoints": did you mean --etcd-endpoints?`},
+		{"--ip_masq", nil, 2, `unknown flag "--ip_masq": did you mean --ip-masq?`},
+		{"--healthport=1", nil, 2, `unknown flag "--healthport": did you mean --healthz-port?`},
+		{"-v5", nil, 2, `unknown flag "--v5": flanneld --help lists the flags`},
+		{"--frobnicate", nil, 2, `unknown flag "--frobnicate": flanneld --help lists the flags`},
+		{"---iface=a", nil, 2, `unknown flag "---iface": did you mean --iface?`},
+		{"--=a", nil, 2, `unknown flag "--": flanneld --help lists the flags`},
+		{"--iface", nil, 2, `--iface needs a value: --iface=IP|NAME`},
+		{"-v", nil, 2, `--v needs a value: --v=LEVEL`},
+		{"status", nil, 2, `unexpected argument "status": flanneld takes flags only, and flanneld --help lists them`},
+		{"-", nil, 2, `unexpected argument "-": flanneld takes flags only, and flanneld --help lists them`},
+		{"-- a", nil, 2, `unexpected argument "--": flanneld takes flags only, and flanneld --help lists them`},
+		{"--ip-masq true", nil, 2, `unexpected argument "true" after --ip-masq: a flag's value is written --ip-masq=VALUE`},
+
+		{"--etcd-password=s3cret --bogus", nil, 2, `unknown flag "--bogus": flanneld --help lists the flags`},
+		{"--etcd-password not s3cret", nil, 2, `unexpected argument after --etcd-password: quote the value`},
+		{"--etcd-passwords3cret", nil, 2, `unknown flag "--etcd-password...": did you mean --etcd-password?`},
+		{"--etcd-pasword=s3cret", nil, 2, `unknown flag "--etcd-pasword": did you mean --etcd-password?`},
+		{"--ip-masq=x", environment{"FLANNELD_ETCD_PASSWORD": "s3cret"}, 1, `--ip-masq="x" must be true or false`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			var args []string
+			if tt.args != "" {
+				args = strings.Split(tt.args, " ")
+			}
+			got, err := parseFlags(args, tt.env.lookup, "")
+			var e *exit
+			if !errors.As(err, &e) || e.code != tt.code || e.text != tt.want {
+				t.Errorf("%#v\n got: %v\nwant: %s (%d)", e, err, tt.want, tt.code)
+			}
+			if !cmp.Equal(options{}, got, compare) {
+				t.Error("an error comes with options")
+			}
+			if strings.Contains(tt.want, "s3cret") {
+				t.Error("a password shows")
+			}
+		})
+	}
+}

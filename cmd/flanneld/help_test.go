@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestAnswers(t *testing.T) {
+	broken := environment{"FLANNELD_HEALTHZ_PORT": "x", "FLANNELD_ETCD_PASSWORD": "s3cret"}
+	tests := []struct {
+		args []string
+		env  environment
+		want string // the beginning
+	}{
+		{[]string{"--version"}, broken, "1.2.3"},
+		{[]string{"-version", "--iface=eth0"}, broken, "1.2.3"},
+		{nil, environment{"FLANNELD_VERSION": "true"}, "1.2.3"},
+		{[]string{"--help"}, broken, "flanneld gives the containers"},
+		{[]string{"-help"}, broken, "flanneld gives the containers"},
+		{[]string{"-h"}, broken, "flanneld gives the containers"},
+		{[]string{"--etcd-password=s3cret", "--version", "--help"}, broken, "flanneld gives the containers"},
+	}
+	for _, tt := range tests {
+		_, err := parseFlags(tt.args, tt.env.lookup, "1.2.3")
+		var e *exit
+		if !errors.As(err, &e) || e.code != 0 || !strings.HasPrefix(e.text, tt.want) || strings.HasSuffix(e.text, "\n") {
+			t.Errorf("%q: %v", tt.args, err)
+		}
+		if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q shows the password", tt.args)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	var o options
+	topics := flagTable(&o)
+	text := help(topics)
+	flags := regexp.MustCompile(`(?m)^  --([a-z0-9_-]+)`).FindAllStringSubmatch(text, -1)
+	count := map[string]int{}
+	for _, f := range flags {
+		count[f[1]]++
+	}
+	total := 0
+	for _, topic := range topics {
+		if !strings.Contains(text, "\n\n"+topic.title+"\n") {
+			t.Errorf("topic %q is missing", topic.title)
+		}
+		for _, e := range topic.entries {
+			total++
+			if count[e.name] != 1 {
+				t.Errorf("--%s is listed %d times", e.name, count[e.name])
+			}
+			if e.help == "" || strings.Count(e.help, "\n") > 1 {
+				t.Errorf("--%s is described in no line, or in more than two", e.name)
+			}
+			if !e.isBool() && e.initial != "" && !strings.Contains(text, "(default "+e.initial+")") {
+				t.Errorf("--%s does not show its default", e.name)
+			}
+		}
+	}
+	if total != len(flags) {
+		t.Errorf("%d flags listed, the table has %d", len(flags), total)
+	}
+	for line := range strings.Lines(text) {
+		if len(line) > 81 {
+			t.Errorf("longer than 80 characters: %s", line)
+		}
+	}
+}
+
+func TestSecretIsNeverPrinted(t *testing.T) {
+	o, err := parseFlags([]string{"--etcd-password=s3cret"}, environment{}.lookup, "")
+	if err != nil || string(o.EtcdPassword) != "s3cret" {
+		t.Fatal(o.EtcdPassword, err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, holder := range []any{o, &o, o.EtcdPassword} {
+			if text := fmt.Sprintf(verb, holder); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
+				t.Errorf("%s prints %s", verb, text)
+			}
+		}
+	}
+}
+
+// checkAnswer holds for every outcome of parseFlags.
+func checkAnswer(t interface{ Errorf(string, ...any) }, args []string, o options, err error) {
+	var e *exit
+	switch {
+	case err == nil && len(o.EtcdEndpoints) > 0 && o.SubnetFile != "" && o.LeaseRenewMargin > 0 && o.IPTablesResync > 0 && o.HealthzIP.IsValid():
+	case err == nil:
+		t.Errorf("%q: unusable options %+v", args, o)
+	case !errors.As(err, &e) || e.code < 0 || e.code > 2 || e.text == "" && e.code > 0:
+		t.Errorf("%q: error %#v", args, err)
+	case e.code > 0 && strings.ContainsAny(e.text, "\n\r"):
+		t.Errorf("%q: not one line: %q", args, e.text)
+	}
+}
+
+// TestAnyCommandLine builds command lines of plausible pieces.
+func TestAnyCommandLine(t *testing.T) {
+	var names []string
+	var o options
+	for _, topic := range flagTable(&o) {
+		for _, e := range topic.entries {
+			names = append(names, e.name)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.OneOf(rapid.SampledFrom(names), rapid.String())
+		text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"true", "0", "1", "-1", "10.4.7.21", "http://a:1,https://b", "a(", "a=1", "x.go:1", "99999999999999999999"}))
+		arg := rapid.Custom(func(t *rapid.T) string {
+			return rapid.SampledFrom([]string{"", "-", "--", "---"}).Draw(t, "dashes") + name.Draw(t, "name") +
+				rapid.SampledFrom([]string{"", "="}).Draw(t, "equals") + text.Draw(t, "value")
+		})
+		args := rapid.SliceOfN(rapid.OneOf(arg, text), 0, 6).Draw(t, "args")
+		env := func(string) (string, bool) { return rapid.OneOf(rapid.Just(""), text).Draw(t, "variable"), true }
+		got, err := parseFlags(args, env, "v")
+		checkAnswer(t, args, got, err)
+
+		// A password shows in no answer, whatever stands around it.
+		const hidden = "s3cret-pass"
+		args = append([]string{"--etcd-password", hidden}, args...)
+		if _, err := parseFlags(args, environment{}.lookup, "v"); err != nil && strings.Contains(err.Error(), hidden) {
+			t.Errorf("%q: %v", args, err)
+		}
+	})
+}
+
+func FuzzParseFlags(f *testing.F) {
+	f.Add("--iface=a\n-v\n5", "true")
+	f.Add("-etcd-endpoints=https://[::1%25a]:1\n--\n-h", "http://u:p@h")
+	f.Fuzz(func(t *testing.T, lines, variable string) {
+		args := strings.Split(lines, "\n")
+		o, err := parseFlags(args, func(string) (string, bool) { return variable, true }, "v")
+		checkAnswer(t, args, o, err)
+		o, err = parseFlags(args, environment{}.lookup, "v")
+		checkAnswer(t, args, o, err)
+	})
+}

@@ -1,0 +1,52 @@
+// flanneld gives this host a subnet of the cluster's network and makes the
+// other hosts' subnets reachable.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set at build time.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	// After the first signal the default is in force again: a second one ends
+	// the program at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(code(run(ctx, os.Args[1:])))
+}
+
+// run is the whole program but for its exit code.
+func run(ctx context.Context, args []string) error {
+	o, err := parseFlags(args, os.LookupEnv, version)
+	if err != nil {
+		return err
+	}
+	if err := setUpLog(o); err != nil {
+		return err
+	}
+	return serve(ctx, o)
+}
+
+// code says how the program ended, to its user and to its supervisor.
+func code(err error) int {
+	var end *exit
+	switch {
+	case err == nil:
+		return exitAnswered
+	case errors.As(err, &end) && end.code == exitAnswered:
+		fmt.Println(end.text)
+		return exitAnswered
+	case errors.As(err, &end):
+		fmt.Fprintln(os.Stderr, "flanneld:", end.text)
+		return end.code
+	}
+	fmt.Fprintln(os.Stderr, "flanneld:", err)
+	return exitFailed
+}

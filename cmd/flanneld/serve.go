@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/agent"
+	"flanneld/pkg/backend"
+	"flanneld/pkg/backend/hostgw"
+	"flanneld/pkg/backend/vxlan"
+	"flanneld/pkg/extif"
+	"flanneld/pkg/health"
+	"flanneld/pkg/ipmasq"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdv2"
+)
+
+// task is a part of the daemon that works until its context ends.
+type task interface {
+	Run(context.Context) error
+	String() string
+}
+
+// serve is the daemon: it wires the tasks and waits for their end.
+func serve(ctx context.Context, o options) error {
+	klog.Infof("flanneld %s (pid %d): etcd %s under %s", version, os.Getpid(), strings.Join(o.EtcdEndpoints, ", "), o.EtcdPrefix)
+	only, err := claimNamespace()
+	if err != nil {
+		return err
+	}
+	conn, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	changes, err := kernel.Watch()
+	if err != nil {
+		return err
+	}
+	registry, err := etcdv2.New(etcdv2.Config{
+		Endpoints: o.EtcdEndpoints, Prefix: o.EtcdPrefix, KeyFile: o.EtcdKeyfile, CertFile: o.EtcdCertfile, CAFile: o.EtcdCAfile,
+		Username: o.EtcdUsername, Password: string(o.EtcdPassword),
+	})
+	if err != nil {
+		return err
+	}
+	resumed, err := conn.Ours()
+	if err != nil {
+		return err
+	}
+	manager := subnet.NewManager(registry, subnet.Options{
+		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed,
+	})
+	tasks := []task{only, changes, manager}
+	a := agent.Options{
+		Leases: manager, Kernel: conn, Changes: changes,
+		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
+		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
+		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,
+		Ready: announce,
+	}
+	keeper, err := ruleKeeper(o)
+	if err != nil {
+		return err
+	}
+	if keeper != nil {
+		tasks = append(tasks, keeper)
+		a.SetRules = keeper.Set
+		a.Rules = func(c subnet.Config, own netip.Prefix) []ipmasq.Rule {
+			return rules(o, keeper.RandomFully(), c.Network, own)
+		}
+	}
+	if o.HealthzPort > 0 {
+		server, err := health.Listen(netip.AddrPortFrom(o.HealthzIP, o.HealthzPort))
+		if err != nil {
+			return err
+		}
+		tasks = append(tasks, server)
+	}
+	return runAll(ctx, append(tasks, agent.New(a)))
+}
+
+// runAll ends all tasks when the first of them ends.
+func runAll(ctx context.Context, tasks []task) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, t := range tasks {
+		group.Go(func() error {
+			if err := t.Run(ctx); err != nil {
+				return fmt.Errorf("%v: %w", t, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	klog.Info("flanneld ends; routes, devices and rules stay")
+	klog.Flush()
+	return err
+}
+
+func announce(own subnet.Lease) {
+	klog.Infof("ready: this host has %v, lease until %s", own.Subnet, own.Expires.Format("2006-01-02 15:04:05"))
+	health.Notify("READY=1", "STATUS=serving "+own.Subnet.String())
+}
+
+// previousSubnet reads which subnet this host had, or was given by hand.
+func previousSubnet(path string) netip.Prefix {
+	env, err := subnet.ReadEnv(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		klog.Warningf("%v: starting as if it were not there", err)
+	}
+	return env.Subnet
+}
+
+// ruleKeeper keeps the iptables rules that the flags ask for, and sweeps up
+// those of an earlier run that are not asked for any more. Without iptables
+// there is none: that ends flanneld only where --ip-masq asks for it, as the
+// forward rules are on by default.
+func ruleKeeper(o options) (*ipmasq.Keeper, error) {
+	keeper, err := ipmasq.New(ipmasq.Options{Resync: o.IPTablesResync, Report: reportRules()})
+	switch {
+	case !errors.Is(err, ipmasq.ErrNotInstalled) || o.IPMasq:
+		return keeper, err
+	case o.ForwardRules:
+		klog.Errorf("no iptables rules let containers' traffic pass: %v", err)
+	}
+	return nil, nil
+}
+
+func rules(o options, randomFully bool, network, own netip.Prefix) (out []ipmasq.Rule) {
+	if o.IPMasq {
+		out = append(out, ipmasq.MasqRules(network, own, randomFully)...)
+	}
+	if o.ForwardRules {
+		out = append(out, ipmasq.ForwardRules(network)...)
+	}
+	return out
+}
+
+// reportRules logs what is wrong with the rules, once for each change.
+func reportRules() func(map[string]string) {
+	said := map[string]string{}
+	return func(problems map[string]string) {
+		for subject, text := range problems {
+			if said[subject] != text {
+				klog.Errorf("%s: %s", subject, text)
+			}
+		}
+		for subject := range said {
+			if problems[subject] == "" {
+				klog.Infof("%s: all is well again", subject)
+			}
+		}
+		said = problems
+	}
+}
