@@ -46,7 +46,11 @@ func (a *Agent) defaultDev(links []kernel.Link) (string, error) {
 	if slices.ContainsFunc(links, func(l kernel.Link) bool { return l.Name == a.source.link }) {
 		return a.source.link, nil
 	}
-	return a.Kernel.DefaultDev()
+	name, err := a.Kernel.DefaultDev()
+	if err == nil && name == "" {
+		err = errors.New("this host has none")
+	}
+	return name, err
 }
 
 // stay keeps to the address in use while the interface has it: an address that

@@ -136,14 +136,13 @@ func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
 	return step{wait: lookAgain}, true
 }
 
-// hold takes over what the replica shows of our lease. A renewal is not
-// announced to watchers, so what we know from its reply may be newer.
+// hold takes over what the replica shows of our lease.
 func (k *keeper) hold(current Lease, now time.Time) {
 	switch {
 	case k.held.Subnet != current.Subnet:
 		klog.Infof("holding the lease of %v%s", current.Subnet, until(current.Expires))
 		k.announce, k.contested = k.candidate != current.Subnet, false
-	case k.held.Modified >= current.Modified:
+	case k.held.Modified == current.Modified:
 		return
 	case k.written != 0 && k.written != current.Modified:
 		k.meet(current, now)

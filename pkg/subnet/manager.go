@@ -107,7 +107,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.update(func() { m.replica.replace(snapshot, time.Now()) })
 			start := time.Now()
 			err = m.follow(ctx, snapshot.Index, writes)
-			if err != nil && time.Since(start) < shortWatch {
+			if time.Since(start) < shortWatch {
 				pause(ctx, retryLongest/2+rand.N(retryLongest))
 			}
 		}
@@ -122,8 +122,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	return nil
 }
 
-// shortWatch is the life of a watch that broke as good as at once: the next
-// list waits a little.
+// shortWatch is the life of a watch that ended as good as at once: whatever
+// the reason, lists do not follow each other without a pause.
 const shortWatch = 10 * time.Second
 
 // outageToDoubt is so long that leases may have ended meanwhile whose holders
@@ -273,7 +273,10 @@ func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
 	writes.Worked()
 	m.keeper.wrote(stored.Modified)
 	if due.do == refresh {
-		m.update(func() { m.keeper.renewed(stored, time.Now()) })
+		m.update(func() { // no event tells of it
+			m.replica.put(stored, time.Now())
+			m.keeper.renewed(stored, time.Now())
+		})
 		return outcome{}
 	}
 	return outcome{await: stored.Modified, again: announced}

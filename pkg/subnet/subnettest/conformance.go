@@ -17,6 +17,7 @@ const patience = 20 * time.Second
 
 // Conformance holds a Registry to the contract of [subnet.Registry].
 // newRegistry returns one over an empty prefix of its own, and ends it with t.
+// The tests take turns, as one of them fills the history of the whole store.
 func Conformance(t *testing.T, newRegistry func(t *testing.T) subnet.Registry) {
 	for _, tt := range []struct {
 		name string
@@ -37,7 +38,6 @@ func Conformance(t *testing.T, newRegistry func(t *testing.T) subnet.Registry) {
 		{"the end of the context", suite.endOfContext},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
 			tt.test(suite{t, newRegistry(t)})
 		})
 	}

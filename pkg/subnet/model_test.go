@@ -1,0 +1,215 @@
+package subnet_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+// The model: hosts that share a store on its worst days. After every step the
+// hosts that the store can reach must agree with it and with each other within
+// seconds, and no host may ever have taken a live lease from another.
+func TestModel(t *testing.T) {
+	config := mustConfig(`{"Network":"10.1.0.0/24","SubnetLen":28}`)
+	rapid.Check(t, func(rt *rapid.T) {
+		hosts := rapid.IntRange(2, 5).Draw(rt, "hosts")
+		clone := rapid.Bool().Draw(rt, "the last host is a clone of the first")
+		steps := rapid.SliceOfN(rapid.Custom(drawStep(hosts)), 1, 15).Draw(rt, "steps")
+		var violation string
+		synctest.Test(t, func(t *testing.T) {
+			m := &model{t: t, store: subnettest.NewStore(), config: config}
+			for i := range hosts {
+				m.add(i, clone && i == hosts-1)
+			}
+			defer m.stop()
+			m.settle()
+			for n, s := range steps {
+				m.do(s)
+				m.settle()
+				if violation = m.violation(); violation != "" {
+					violation = fmt.Sprintf("after step %d, %v: %s; store: %v", n, s, violation, m.store.Entries())
+					return
+				}
+			}
+			m.heal()
+			if violation = m.violation(); violation == "" {
+				violation = m.homeless()
+			}
+		})
+		if violation != "" {
+			rt.Fatal(violation)
+		}
+	})
+}
+
+type modelStep struct {
+	verb string
+	host int
+}
+
+var modelVerbs = []string{
+	"partition", "heal", "restart", "restart without subnet file", "wipe", "delete its lease", "delete all leases",
+	"overrun the history", "a day passes", "lose replies", "refuse calls", "restore a backup", "backup",
+}
+
+func drawStep(hosts int) func(*rapid.T) modelStep {
+	return func(rt *rapid.T) modelStep {
+		return modelStep{rapid.SampledFrom(modelVerbs).Draw(rt, "verb"), rapid.IntRange(0, hosts-1).Draw(rt, "host")}
+	}
+}
+
+type model struct {
+	t      *testing.T
+	store  *subnettest.Store
+	config subnet.Config
+	hosts  []*modelHost
+	backup []subnet.Entry
+}
+
+type modelHost struct {
+	*host
+	attrs    subnet.Attrs
+	file     netip.Prefix // what its subnet file says
+	down     bool         // partitioned
+	mu       sync.Mutex
+	faults   int // calls that still fail
+	fault    subnettest.Fault
+	restarts int
+}
+
+func (m *model) add(i int, clone bool) {
+	h := &modelHost{attrs: attrs(fmt.Sprintf("10.4.7.%d", 21+i))}
+	if clone {
+		h.file = m.hosts[0].View().Own.Subnet
+	}
+	m.hosts = append(m.hosts, h)
+	m.start(h)
+}
+
+func (m *model) start(h *modelHost) {
+	o := func(o *subnet.Options) { o.Previous, o.Resumed = h.file, h.restarts > 0 }
+	h.host = start(m.t, m.store, &subnet.Claim{Config: m.config, Attrs: h.attrs}, o)
+	h.restarts++
+	h.client.Partition(h.down)
+	h.client.Inject(func(string) subnettest.Fault {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.faults == 0 {
+			return subnettest.None
+		}
+		h.faults--
+		return h.fault
+	})
+}
+
+func (m *model) do(s modelStep) {
+	h := m.hosts[s.host]
+	switch s.verb {
+	case "partition", "heal":
+		h.down = s.verb == "partition"
+		h.client.Partition(h.down)
+	case "restart", "restart without subnet file":
+		h.file = h.View().Own.Subnet
+		if s.verb != "restart" {
+			h.file = netip.Prefix{}
+		}
+		h.stop()
+		m.start(h)
+	case "wipe":
+		m.store.Wipe()
+	case "delete its lease":
+		m.store.Remove(subnet.Key(h.View().Own.Subnet))
+	case "delete all leases":
+		for _, e := range m.store.Entries() {
+			m.store.Remove(e.Key)
+		}
+	case "overrun the history":
+		for range subnettest.HistoryLength + 1 {
+			m.store.Set("other", "", 0)
+		}
+	case "a day passes":
+		time.Sleep(25 * time.Hour)
+	case "lose replies", "refuse calls":
+		h.mu.Lock()
+		h.faults, h.fault = 5, subnettest.Lost
+		if s.verb == "refuse calls" {
+			h.fault = subnettest.Refused
+		}
+		h.mu.Unlock()
+	case "backup":
+		m.backup = m.store.Entries()
+	case "restore a backup":
+		m.store.Wipe()
+		for _, e := range m.backup {
+			m.store.Set(e.Key, e.Value, e.TTL)
+		}
+	}
+}
+
+// settle gives events the time to arrive.
+func (m *model) settle() {
+	time.Sleep(15 * time.Second)
+	synctest.Wait()
+}
+
+func (m *model) heal() {
+	for _, h := range m.hosts {
+		h.down = false
+		h.client.Partition(false)
+	}
+	time.Sleep(subnet.HoldTime + 3*time.Minute)
+	synctest.Wait()
+}
+
+// violation says what the hosts that see the store disagree about.
+func (m *model) violation() string {
+	for i, a := range m.hosts {
+		x := a.View().Own
+		if a.down || !x.Subnet.IsValid() {
+			continue
+		}
+		if v := m.value(x.Subnet); v != a.attrs.Marshal() {
+			return fmt.Sprintf("host %d works with %v, where the store has %q", i, x.Subnet, v)
+		}
+		for j, b := range m.hosts[:i] {
+			if y := b.View().Own; !b.down && y.Subnet.IsValid() && x.Subnet.Overlaps(y.Subnet) {
+				return fmt.Sprintf("hosts %d and %d both work with %v", i, j, x.Subnet)
+			}
+		}
+	}
+	return ""
+}
+
+func (m *model) value(p netip.Prefix) string {
+	i := slices.IndexFunc(m.store.Entries(), func(e subnet.Entry) bool { return e.Key == subnet.Key(p) })
+	if i < 0 {
+		return ""
+	}
+	return strings.TrimSpace(m.store.Entries()[i].Value)
+}
+
+// homeless says which host has no subnet though there is room for all.
+func (m *model) homeless() string {
+	for i, h := range m.hosts {
+		if !h.View().Own.Subnet.IsValid() {
+			return fmt.Sprintf("host %d has no subnet", i)
+		}
+	}
+	return ""
+}
+
+func (m *model) stop() {
+	for _, h := range m.hosts {
+		h.stop()
+	}
+}
