@@ -1,0 +1,68 @@
+#!/bin/sh
+# Makes the release: dist/flanneld-<version>-linux-<arch>.tar.gz for each
+# architecture, and SHA256SUMS. The same source, Go, tar and gzip give the same
+# bytes, wherever and whenever it runs.
+#
+# From the environment:
+#   VERSION            default: git describe
+#   SOURCE_DATE_EPOCH  time of all files, in seconds; default: of the last commit
+#   ARCHES             default: amd64 arm64 arm
+#   PACKAGE            the program's Go package; default: ./cmd/flanneld
+set -eu
+LC_ALL=C
+export LC_ALL
+
+cd "$(dirname "$0")/.."
+VERSION=${VERSION:-$(git describe --tags --always --dirty)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+ARCHES=${ARCHES:-amd64 arm64 arm}
+PACKAGE=${PACKAGE:-./cmd/flanneld}
+
+fail() {
+	printf 'build.sh: %s\n' "$*" >&2
+	exit 1
+}
+case $VERSION in
+'' | [!A-Za-z0-9]* | *[!A-Za-z0-9._+-]*) fail "VERSION \"$VERSION\" does not fit a file name" ;;
+esac
+
+# Beside the binary, by name within the release.
+documents='README.md CHANGELOG.md LICENSE'
+scripts='mk-docker-opts.sh flanneld.sh certs.sh'
+settings='supervisor/flannel.ini
+	systemd/flanneld.service systemd/flanneld.env systemd/docker.service.d/flannel.conf
+	iproute2/flanneld.conf networkd/90-flanneld.conf networkd/05-flannel.network'
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# add MODE FROM NAME puts a file into the release. Modes are set here, as those
+# of a checkout depend on the umask.
+add() {
+	mkdir -p "$(dirname "$tmp/release/$3")"
+	cp "$2" "$tmp/release/$3"
+	chmod "$1" "$tmp/release/$3"
+}
+for file in $documents; do add 644 "$file" "$file"; done
+for file in $scripts; do add 755 "dist/$file" "$file"; done
+for file in $settings; do add 644 "dist/$file" "$file"; done
+
+# The lowest level of each architecture: a release runs on all of them.
+export CGO_ENABLED=0 GOOS=linux GOAMD64=v1 GOARM64=v8.0 GOARM=6 GOEXPERIMENT='' GOFLAGS=''
+rm -f "dist/flanneld-$VERSION-linux-"*.tar.gz dist/SHA256SUMS
+for arch in $ARCHES; do
+	echo "building for $arch" >&2
+	GOARCH=$arch go build -trimpath -buildvcs=false \
+		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$tmp/flanneld" "$PACKAGE"
+	add 755 "$tmp/flanneld" flanneld
+	find "$tmp/release" -type d -exec chmod 755 {} +
+	archive=flanneld-$VERSION-linux-$arch.tar.gz
+	(cd "$tmp/release" && tar --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" \
+		--owner=0 --group=0 --numeric-owner -cf "$tmp/tar" -- *)
+	gzip -9 -n -c "$tmp/tar" >"$tmp/gz"
+	mv "$tmp/gz" "dist/$archive"
+	chmod 644 "dist/$archive"
+done
+cd dist
+sha256sum "flanneld-$VERSION-linux-"*.tar.gz | tee SHA256SUMS
