@@ -1,0 +1,36 @@
+// Package pkg holds nothing but the rule by which its folders may import each
+// other.
+package pkg
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestImportsPointOneWay(t *testing.T) {
+	for folder, forbidden := range map[string][]string{
+		"subnet":        {"kernel", "backend", "agent", "ipmasq", "extif", "health", "subnet/etcdv2", "subnet/subnettest", "kernel/kerneltest"},
+		"kernel":        {"subnet", "backend", "agent", "ipmasq", "extif", "health", "outage"},
+		"ipmasq":        {"subnet", "kernel", "backend", "agent"},
+		"extif":         {"subnet", "backend", "agent", "ipmasq"},
+		"health":        {"subnet", "kernel", "backend", "agent", "ipmasq"},
+		"backend":       {"agent", "ipmasq", "extif", "subnet/etcdv2"},
+		"subnet/etcdv2": {"kernel", "backend", "agent", "ipmasq", "extif"},
+		"agent":         {"subnet/etcdv2", "subnet/subnettest", "kernel/kerneltest", "health"},
+	} {
+		out, err := exec.Command("go", "list", "-deps", "flanneld/pkg/"+folder).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		deps := "\n" + string(out)
+		if !strings.Contains(deps, "\nflanneld/pkg/"+folder+"\n") {
+			t.Fatalf("go list says nothing of %s:\n%s", folder, out)
+		}
+		for _, f := range forbidden {
+			if strings.Contains(deps, "\nflanneld/pkg/"+f+"\n") {
+				t.Errorf("pkg/%s imports pkg/%s", folder, f)
+			}
+		}
+	}
+}
