@@ -5,7 +5,7 @@ VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint bench demo deps dist clean
+.PHONY: help build test lint chaos bench demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
@@ -22,6 +22,9 @@ lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
 	$(GO) vet ./...
 	build/staticcheck ./...
 	shellcheck .ci/run $$(find . -name build -prune -o -name '*.sh' -print)
+
+chaos: deps-test build/etcd ## faults without end on eight hosts; SECONDS=60 SEED=1
+	CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(or $(SEED),1) $(GO) test -race -count=1 -timeout 0 -v -run TestChaos ./internal/e2e
 
 bench: deps-bench build/etcd ## the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
