@@ -3,41 +3,56 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"strings"
+	"runtime"
+
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// insideEnv marks a process that already runs in the lab's namespaces.
-const insideEnv = "FLANNELD_LAB"
+// stageEnv tells a process how far it is on its way into the lab: unset outside,
+// "init" in the process that lays out the new namespaces, and then that
+// process's ID as it is seen from outside.
+const stageEnv = "FLANNELD_LAB"
 
 // Enter runs the rest of the program in namespaces of its own: mount, network
 // and process IDs, and a user namespace too where the caller is not root. It
-// returns in the inner process only, as root over a network that holds nothing
-// but a loopback interface, with an empty /run for `ip netns`. The outer
-// process waits and ends with the inner one's exit code; when either of them
-// dies, the kernel ends everything that was started within.
+// returns in the innermost of three processes only:
+//
+//	outside   waits, passes signals on, ends with the program's exit code
+//	init      is process 1 of the new namespaces: lays them out, reaps orphans
+//	program   is root over a network of nothing but loopback, with an empty /run
+//
+// When any of them dies, the kernel ends everything that was started within.
 func Enter() error {
-	if os.Getenv(insideEnv) == "" {
-		code, err := reexec()
-		if err != nil {
-			return err
-		}
-		os.Exit(code)
+	var code int
+	var err error
+	switch os.Getenv(stageEnv) {
+	case "":
+		code, err = enterNamespaces()
+	case "init":
+		code, err = runInit()
+	default:
+		return nil
 	}
-	return furnish()
+	if err != nil {
+		return err
+	}
+	// Unlike os.Exit, this does not wait a second for late reports of races.
+	syscall.Exit(code)
+	return nil
 }
 
-func reexec() (code int, err error) {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = os.Args
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+// OuterPID is the process ID, as seen from outside, of the process whose
+// namespaces are the lab's: what nsenter takes.
+func OuterPID() (int, error) { return strconv.Atoi(os.Getenv(stageEnv)) }
+
+func enterNamespaces() (code int, err error) {
 	attr := &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID,
 		Pdeathsig:  syscall.SIGKILL,
@@ -47,87 +62,66 @@ func reexec() (code int, err error) {
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
-	cmd.SysProcAttr = attr
+	runtime.LockOSThread() // Pdeathsig is about the thread that starts the process
+	defer runtime.UnlockOSThread()
 
-	// Ctrl-C reaches the inner process through the terminal; a signal sent to
-	// this process alone is passed on.
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
-	defer signal.Stop(signals)
+	signals := catchSignals()
+	cmd := again("init", attr)
 	if err := cmd.Start(); err != nil {
-		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
-			return 0, fmt.Errorf("this system lets user %d create no namespaces (%w); run the same command with sudo, or allow user namespaces: "+
-				"sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns", os.Getuid(), err)
-		}
-		return 0, fmt.Errorf("start in new namespaces: %w", err)
+		return 0, fmt.Errorf("start in new namespaces: %w", advise(err))
 	}
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGINT || !sharesTerminal() {
-					_ = cmd.Process.Signal(s)
-				}
-			case <-done:
-				return
-			}
-		}
-	}()
+	go passSignals(signals, cmd.Process)
 	err = cmd.Wait()
-	close(done)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
 		return 0, nil
 	case errors.As(err, &exit) && exit.Exited():
 		return exit.ExitCode(), nil
-	case errors.As(err, &exit):
-		return 1, fmt.Errorf("the lab's process ended: %w", err)
 	}
-	return 1, err
+	return 1, fmt.Errorf("the lab's first process ended: %w", err)
 }
 
-// sharesTerminal reports whether a Ctrl-C has reached the inner process
-// already, as a member of the terminal's foreground group.
+// again is this program with the same arguments, at another stage.
+func again(stage string, attr *syscall.SysProcAttr) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = os.Args
+	cmd.Env = append(os.Environ(), stageEnv+"="+stage)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = attr
+	return cmd
+}
+
+// advise adds what to do to the error of a system that forbids namespaces.
+func advise(err error) error {
+	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	return fmt.Errorf("%w: this system forbids user %d to create namespaces; run the same command with sudo (in a container: one started with --privileged), "+
+		"or allow them, by whichever of these sysctls exists: user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, "+
+		"kernel.apparmor_restrict_unprivileged_userns=0", err, os.Getuid())
+}
+
+// catchSignals keeps signals from ending this process, whose child decides.
+func catchSignals() <-chan os.Signal {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
+	return signals
+}
+
+// passSignals hands signals on for ever, but for a Ctrl-C that the terminal has
+// sent to the child as well.
+func passSignals(signals <-chan os.Signal, to *os.Process) {
+	for s := range signals {
+		if s != syscall.SIGINT || !sharesTerminal() {
+			_ = to.Signal(s)
+		}
+	}
+}
+
+// sharesTerminal reports whether Ctrl-C reaches this process and its children
+// alike, as members of the terminal's foreground group.
 func sharesTerminal() bool {
 	group, err := unix.IoctlGetInt(int(os.Stdin.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
-}
-
-// furnish lays out the fresh namespaces.
-func furnish() error {
-	steps := []struct {
-		what string
-		do   func() error
-	}{
-		{"make mounts private", func() error { return unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
-		{"mount /proc", func() error {
-			return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
-		}},
-		{"mount a tmpfs on /run", func() error {
-			return unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755")
-		}},
-		{"set loopback up", func() error { return exec.Command(lookup("ip"), "link", "set", "lo", "up").Run() }},
-	}
-	for _, s := range steps {
-		if err := s.do(); err != nil {
-			return fmt.Errorf("lab: %s: %w", s.what, err)
-		}
-	}
-	return nil
-}
-
-// lookup finds a program also where an ordinary user's PATH lacks sbin.
-func lookup(program string) string {
-	if path, err := exec.LookPath(program); err == nil {
-		return path
-	}
-	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
-		path := filepath.Join(dir, program)
-		if info, err := os.Stat(path); err == nil && !info.IsDir() && !strings.HasSuffix(path, "/") {
-			return path
-		}
-	}
-	return program
 }

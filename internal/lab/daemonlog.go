@@ -1,0 +1,67 @@
+package lab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Log is what the daemon has printed since its last start, on both outputs.
+func (d *Daemon) Log() string {
+	return d.wholeLog()[d.logFrom:]
+}
+
+// wholeLog includes what was printed before a Restart.
+func (d *Daemon) wholeLog() string {
+	content, err := os.ReadFile(d.log)
+	d.lab.must("read a log", err)
+	return string(content)
+}
+
+// WaitLog waits until the log since the last start contains text.
+func (d *Daemon) WaitLog(text string) {
+	d.lab.t.Helper()
+	Eventually(d.lab.t, patience, fmt.Sprintf("%q in the log on %s", text, d.Host), func() error {
+		if log := d.Log(); !strings.Contains(log, text) {
+			return errors.New("it says:\n" + log)
+		}
+		return nil
+	})
+}
+
+// CPUTime is what the process has used so far, in steps of 10 ms while it runs.
+func (d *Daemon) CPUTime() time.Duration {
+	d.lab.t.Helper()
+	if !d.Running() {
+		return d.state.UserTime() + d.state.SystemTime()
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.PID))
+	d.lab.must("read the daemon's CPU time", err)
+	// proc_pid_stat(5): the name, in parentheses, may hold anything; utime and
+	// stime are fields 14 and 15, in ticks of which Linux shows 100 a second.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks int
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		d.lab.must("read the daemon's CPU time", err)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// MaxRSS is the most memory that the running process has held so far, in bytes.
+func (d *Daemon) MaxRSS() int {
+	d.lab.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.PID))
+	d.lab.must("read the daemon's memory use", err)
+	_, rest, found := strings.Cut(string(status), "VmHWM:")
+	var kB int
+	if _, err := fmt.Sscanf(rest, "%d kB", &kB); err != nil || !found {
+		d.lab.t.Fatalf("lab: /proc/%d/status of %s tells no VmHWM", d.PID, d.Host)
+	}
+	return kB * 1024
+}

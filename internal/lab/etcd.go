@@ -1,0 +1,122 @@
+package lab
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"go.etcd.io/etcd/client/v2"
+)
+
+// EtcdOptions says what a cluster is like.
+type EtcdOptions struct {
+	Members []EtcdMember // none: one member on the loopback interface
+	TLS     *CA          // https, with client certificates required; nil: http
+	NoV2    bool         // as etcd comes since 3.4: without the v2 API
+	Args    []string     // further flags of etcd
+}
+
+// EtcdMember says where a member runs.
+type EtcdMember struct {
+	Netns string // name of its network namespace; empty: the program's own
+	IP    string // a loopback address: free ports there; any other: 2379 and 2380
+}
+
+// Etcd is a running cluster.
+type Etcd struct {
+	Members []*Member
+
+	t    TB
+	dir  string
+	tls  *CA
+	cert Cert // the lab's own, for TLS
+
+	transport *http.Transport
+	client    client.Client
+}
+
+// StartEtcd starts a cluster that ends with t, and waits until it is ready.
+// When the test has failed, the end of each member's log is printed.
+func StartEtcd(t TB, o EtcdOptions) *Etcd {
+	t.Helper()
+	binary, err := etcdBinary()
+	if err != nil {
+		t.Fatalf("lab: %v", err)
+	}
+	if len(o.Members) == 0 {
+		o.Members = []EtcdMember{{IP: "127.0.0.1"}}
+	}
+	e := &Etcd{t: t, dir: t.TempDir(), tls: o.TLS}
+	if e.tls != nil {
+		e.cert = e.tls.Client("lab", 24*time.Hour)
+	}
+	for i, where := range o.Members {
+		e.Members = append(e.Members, e.newMember(binary, fmt.Sprintf("etcd-%d", i+1), where))
+	}
+	e.configure(o)
+	t.Cleanup(e.close)
+	e.connect()
+	e.Start()
+	return e
+}
+
+// close ends every member. After a failure it prints their logs first.
+func (e *Etcd) close() {
+	for _, m := range e.Members {
+		if e.t.Failed() {
+			e.t.Logf("log of %s at %s:\n%s", m.name, m.Endpoint, tail(m.Log(), 20))
+		}
+		m.Kill()
+	}
+	e.transport.CloseIdleConnections()
+}
+
+// Endpoints are the members' URLs, as --etcd-endpoints takes them.
+func (e *Etcd) Endpoints() []string {
+	var all []string
+	for _, m := range e.Members {
+		all = append(all, m.Endpoint)
+	}
+	return all
+}
+
+// each does the same to all members, and returns when it is done to all.
+func (e *Etcd) each(do ...func(*Member)) {
+	e.t.Helper()
+	for _, step := range do {
+		for _, m := range e.Members {
+			step(m)
+		}
+	}
+}
+
+// Start starts every member that does not run, and waits until all are ready.
+func (e *Etcd) Start() {
+	e.t.Helper()
+	e.each((*Member).start, (*Member).waitReady)
+}
+
+// Stop ends every member. What was written is there after Start.
+func (e *Etcd) Stop() {
+	e.t.Helper()
+	e.each((*Member).interrupt, (*Member).waitEnd)
+}
+
+// Kill ends every member at once, as a power cut would.
+func (e *Etcd) Kill() {
+	e.t.Helper()
+	e.each((*Member).Kill)
+}
+
+// Wipe replaces the cluster by an empty one whose index starts anew.
+func (e *Etcd) Wipe() {
+	e.t.Helper()
+	e.Kill()
+	e.each(func(m *Member) {
+		if err := os.RemoveAll(m.data); err != nil {
+			e.t.Fatalf("lab: %v", err)
+		}
+	})
+	e.Start()
+}

@@ -1,0 +1,191 @@
+package lab
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netns"
+	"go.etcd.io/etcd/client/v2"
+)
+
+// connect prepares the lab's own access to the cluster. Requests start in the
+// network namespace of the member that they go to.
+func (e *Etcd) connect() {
+	e.t.Helper()
+	transport := &http.Transport{DialContext: e.dial}
+	if e.tls != nil {
+		config, err := e.clientTLS()
+		if err != nil {
+			e.t.Fatalf("lab: %v", err)
+		}
+		transport.TLSClientConfig = config
+	}
+	e.transport = transport
+	c, err := client.New(client.Config{Endpoints: e.Endpoints(), Transport: transport, HeaderTimeoutPerRequest: 2 * time.Second})
+	if err != nil {
+		e.t.Fatalf("lab: %v", err)
+	}
+	e.client = c
+}
+
+func (e *Etcd) clientTLS() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(e.cert.CertFile, e.cert.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	ca, err := os.ReadFile(e.tls.File)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool}, nil
+}
+
+func (e *Etcd) dial(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+	var where EtcdMember
+	for _, m := range e.Members {
+		if strings.HasSuffix(m.Endpoint, "//"+addr) {
+			where = m.where
+		}
+	}
+	err = inNetns(where.Netns, func() (err error) {
+		conn, err = (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, addr)
+		return err
+	})
+	return conn, err
+}
+
+// inNetns runs f on a thread in the named network namespace: the sockets and
+// processes that f makes belong there for good. No name: where the program is.
+func inNetns(name string, f func() error) error {
+	if name == "" {
+		return f()
+	}
+	return onThread(func() error {
+		ns, err := netns.GetFromName(name)
+		if err != nil {
+			return fmt.Errorf("find network namespace %s: %w", name, err)
+		}
+		defer ns.Close()
+		if err := netns.Set(ns); err != nil {
+			return fmt.Errorf("enter network namespace %s: %w", name, err)
+		}
+		return f()
+	})
+}
+
+// Client is a client of the cluster in the right network, with the lab's own
+// certificate. It is for what the methods below do not offer.
+func (e *Etcd) Client() client.Client { return e.client }
+
+// ClientCert is the client certificate that the lab itself uses, with TLS.
+func (e *Etcd) ClientCert() Cert { return e.cert }
+
+// must ends the test where an operation on the keys failed.
+func (e *Etcd) must(what string, err error) {
+	e.t.Helper()
+	if err != nil {
+		e.t.Fatalf("lab: %s in etcd: %v", what, err)
+	}
+}
+
+// keys is access to the keys, for one operation.
+func (e *Etcd) keys() (context.Context, context.CancelFunc, client.KeysAPI) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	return ctx, cancel, client.NewKeysAPI(e.client)
+}
+
+// Set writes a key for ever, as `etcdctl set` does.
+func (e *Etcd) Set(key, value string) {
+	e.t.Helper()
+	e.SetTTL(key, value, 0)
+}
+
+// SetTTL writes a key for ttl, in whole seconds; 0: for ever.
+func (e *Etcd) SetTTL(key, value string, ttl time.Duration) {
+	e.t.Helper()
+	ctx, cancel, keys := e.keys()
+	defer cancel()
+	_, err := keys.Set(ctx, key, value, &client.SetOptions{TTL: ttl})
+	e.must("set "+key, err)
+}
+
+// Delete removes a key, or a directory with everything in it. That there is no
+// such key is no failure.
+func (e *Etcd) Delete(key string) {
+	e.t.Helper()
+	ctx, cancel, keys := e.keys()
+	defer cancel()
+	_, err := keys.Delete(ctx, key, &client.DeleteOptions{Recursive: true})
+	if !client.IsKeyNotFound(err) {
+		e.must("delete "+key, err)
+	}
+}
+
+// Get returns what is known of a key, nil where there is no such key. A
+// directory has its Nodes.
+func (e *Etcd) Get(key string) *client.Node {
+	e.t.Helper()
+	node, err := e.read(key)
+	e.must("get "+key, err)
+	return node
+}
+
+func (e *Etcd) read(key string) (*client.Node, error) {
+	ctx, cancel, keys := e.keys()
+	defer cancel()
+	reply, err := keys.Get(ctx, key, &client.GetOptions{Recursive: true, Quorum: true})
+	switch {
+	case client.IsKeyNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return reply.Node, nil
+}
+
+// Keys returns every key below prefix with its value.
+func (e *Etcd) Keys(prefix string) map[string]string {
+	e.t.Helper()
+	found := map[string]string{}
+	collect(e.Get(prefix), found)
+	return found
+}
+
+func collect(n *client.Node, into map[string]string) {
+	if n == nil {
+		return
+	}
+	if !n.Dir {
+		into[n.Key] = n.Value
+	}
+	for _, child := range n.Nodes {
+		collect(child, into)
+	}
+}
+
+// Dump is every key below prefix in a line of its own, sorted. It is for
+// reports: where etcd does not answer, it says so instead.
+func (e *Etcd) Dump(prefix string) string {
+	node, err := e.read(prefix)
+	if err != nil {
+		return fmt.Sprintf("(etcd does not answer: %v)\n", err)
+	}
+	found := map[string]string{}
+	collect(node, found)
+	var lines strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		fmt.Fprintf(&lines, "%s = %s\n", key, found[key])
+	}
+	return lines.String()
+}

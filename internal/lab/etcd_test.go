@@ -1,0 +1,70 @@
+package lab
+
+import (
+	"errors"
+	"maps"
+	"testing"
+	"time"
+)
+
+func TestEtcd(t *testing.T) {
+	e := StartEtcd(t, EtcdOptions{})
+	holds := func(want map[string]string) {
+		t.Helper()
+		if got := e.Keys("/"); !maps.Equal(got, want) {
+			t.Errorf("etcd holds %v, want %v", got, want)
+		}
+	}
+	holds(map[string]string{})
+	e.Set("/coreos.com/network/config", "{}")
+	e.SetTTL("/coreos.com/network/subnets/a", "A", time.Hour)
+	e.SetTTL("/b", "B", time.Second)
+	Eventually(t, patience, "the end of /b", func() error {
+		if e.Get("/b") != nil {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	if node := e.Get("/coreos.com/network/subnets/a"); node == nil || node.Value != "A" || node.TTL < 3500 {
+		t.Errorf("%+v", node)
+	}
+	both := map[string]string{"/coreos.com/network/config": "{}", "/coreos.com/network/subnets/a": "A"}
+	for _, end := range []func(){e.Stop, e.Kill, e.Members[0].Stop} {
+		end()
+		end()
+		if got := e.Dump("/"); got == "" || got[0] != '(' {
+			t.Errorf("a stopped etcd is dumped as %q", got)
+		}
+		e.Start()
+		holds(both)
+	}
+	const dump = "/coreos.com/network/config = {}\n/coreos.com/network/subnets/a = A\n"
+	if got := e.Dump("/"); got != dump {
+		t.Errorf("dumped as %q", got)
+	}
+	e.Delete("/coreos.com/network/subnets")
+	e.Delete("/coreos.com/network/subnets")
+	holds(map[string]string{"/coreos.com/network/config": "{}"})
+	e.Wipe()
+	holds(map[string]string{})
+}
+
+// TestEtcdOnHosts runs a cluster as the tutorial has it.
+func TestEtcdOnHosts(t *testing.T) {
+	l := New(t)
+	var members []EtcdMember
+	for _, ip := range []string{"10.4.7.12", "10.4.7.21", "10.4.7.22"} {
+		members = append(members, EtcdMember{Netns: l.Host("h"+ip, ip+"/24").Netns(), IP: ip})
+	}
+	e := StartEtcd(t, EtcdOptions{Members: members, TLS: NewCA(t, "ca")})
+	e.Set("/a", "A")
+	e.Members[1].Kill()
+	e.Set("/b", "B")
+	e.Members[1].Start()
+	if got := e.Dump("/"); got != "/a = A\n/b = B\n" {
+		t.Errorf("dumped as %q", got)
+	}
+	if got := e.Endpoints()[1]; got != "https://10.4.7.21:2379" {
+		t.Errorf("endpoint %s", got)
+	}
+}

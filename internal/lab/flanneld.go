@@ -1,0 +1,120 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// FlanneldOptions says how a daemon is started.
+type FlanneldOptions struct {
+	Binary string   // path
+	Args   []string // flags
+	Env    []string // "NAME=value", added to a plain environment
+	Dir    string   // working directory; empty: the program's own
+}
+
+// Flanneld starts flanneld as the tutorial does, with further flags. The lab's
+// etcd is started where it is not there yet.
+func (h *Host) Flanneld(flags ...string) *Daemon {
+	h.lab.t.Helper()
+	return h.FlanneldAs(func(o *FlanneldOptions) { o.Args = append(o.Args, flags...) })
+}
+
+// FlanneldAs starts flanneld with options that change the tutorial's at will.
+func (h *Host) FlanneldAs(change func(*FlanneldOptions)) *Daemon {
+	h.lab.t.Helper()
+	o := FlanneldOptions{Dir: h.dir, Args: slices.Concat(
+		[]string{"--public-ip=" + h.IP.String()},
+		h.lab.Etcd().clientFlags(),
+		[]string{"--iface=" + h.nics[0].name, "--subnet-file=" + h.SubnetFile()},
+	)}
+	change(&o)
+	if o.Binary == "" {
+		o.Binary = Binary(h.lab.t)
+	}
+	return h.Start(o)
+}
+
+// NeedFlanneld builds flanneld. A package that runs it says so in its TestMain,
+// before Main: in the lab there is no network to fetch modules by.
+func NeedFlanneld() {
+	if os.Getenv(stageEnv) != "" {
+		return
+	}
+	if _, err := buildFlanneld(); err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+// Binary is the path of the flanneld under test: FLANNELD_BINARY where it is
+// set, and otherwise one that is built from this source, with the race detector
+// where the test itself has it.
+func Binary(t TB) string {
+	t.Helper()
+	path, err := buildFlanneld()
+	if err != nil {
+		t.Fatalf("lab: %v", err)
+	}
+	return path
+}
+
+var buildFlanneld = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("FLANNELD_BINARY"); path != "" {
+		return filepath.Abs(path)
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	args, name := []string{"build"}, "flanneld-lab"
+	if raceEnabled {
+		args, name = append(args, "-race"), "flanneld-race"
+	}
+	path := filepath.Join(root, "build", name)
+	unlock, err := lockFile(path + ".lock") // packages are tested side by side
+	if err != nil {
+		return "", fmt.Errorf("build flanneld: %w", err)
+	}
+	defer unlock()
+	build := exec.Command("go", append(args, "-o", path, "./cmd/flanneld")...)
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build flanneld: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// lockFile keeps other processes that lock the same file waiting.
+func lockFile(path string) (unlock func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return f.Close, unix.Flock(int(f.Fd()), unix.LOCK_EX)
+}
+
+// moduleRoot is the nearest folder upwards that has a go.mod: tests run in
+// their package's folder.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("there is no go.mod above the working directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", err
+}

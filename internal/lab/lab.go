@@ -1,0 +1,114 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Lab is one network. Labs of tests that run in parallel are strangers to each
+// other, even where their hosts have the same names. One goroutine builds a lab.
+type Lab struct {
+	t        TB
+	wire     *namespace // holds the segments' bridges
+	segments map[netip.Prefix]*Segment
+	counter  atomic.Int32 // of what needs a name of its own
+	hosts    []*Host
+	etcd     *Etcd
+
+	ctx     context.Context // ends when the lab closes
+	cancel  context.CancelFunc
+	dialing sync.WaitGroup
+
+	mu      sync.Mutex // guards the following, and closing against dialing
+	closers []func()
+}
+
+// New makes an empty lab that ends with t.
+func New(t TB) *Lab {
+	t.Helper()
+	wire, err := newNamespace("wire")
+	if err != nil {
+		t.Fatalf("lab: %v", err)
+	}
+	l := &Lab{t: t, wire: wire, segments: map[netip.Prefix]*Segment{}}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	t.Cleanup(l.close)
+	l.onClose(func() { l.must("remove the segments", wire.delete()) })
+	return l
+}
+
+// close reports on a failure while everything still stands, and then takes the
+// lab down, the youngest part first.
+func (l *Lab) close() {
+	l.mu.Lock()
+	l.cancel()
+	closers := l.closers
+	l.closers = nil
+	l.mu.Unlock()
+	for _, c := range closers {
+		defer c() // also where another one ends the test
+	}
+	l.dialing.Wait()
+	if l.t.Failed() {
+		l.report()
+	}
+}
+
+func (l *Lab) onClose(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closers = append(l.closers, f)
+}
+
+// part is the lab's t for parts that clean up after themselves: they do it in
+// the lab's order, after its report.
+type part struct {
+	TB
+	lab *Lab
+}
+
+func (p part) Cleanup(f func()) { p.lab.onClose(f) }
+
+func (p part) TempDir() string {
+	return p.lab.dir(fmt.Sprintf("%s-part%d", p.lab.wire.name, p.lab.counter.Add(1)))
+}
+
+// must ends the test where something of the lab itself went wrong.
+func (l *Lab) must(what string, err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatalf("lab: %s: %v", what, err)
+	}
+}
+
+// dir makes a folder on the lab's own /run, which nothing survives.
+func (l *Lab) dir(name string) string {
+	dir := filepath.Join("/run/lab", name)
+	l.must("make a folder", os.MkdirAll(dir, 0o755))
+	l.onClose(func() { l.must("remove a folder", os.RemoveAll(dir)) })
+	return dir
+}
+
+// Eventually waits until check has no complaint, and ends the test with the last
+// one after timeout. what completes "waited for …".
+func Eventually(t TB, timeout time.Duration, what string, check func() error) {
+	t.Helper()
+	const slowest = 50 * time.Millisecond
+	start := time.Now()
+	for pause := time.Millisecond; ; pause = min(2*pause, slowest) {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Since(start) > timeout {
+			t.Fatalf("waited %v for %s: %v", timeout, what, err)
+		}
+		time.Sleep(pause)
+	}
+}

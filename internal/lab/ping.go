@@ -1,0 +1,82 @@
+package lab
+
+import (
+	"fmt"
+	"time"
+)
+
+// lostAfter is the time without an answer after which a ping counts as lost.
+const lostAfter = 2 * time.Second
+
+// Stats says what became of a Pinger's pings.
+type Stats struct {
+	Sent, Lost int
+	// Gap is the longest time without connection: from the first ping of a
+	// row of lost ones to the next ping that was answered.
+	Gap time.Duration
+}
+
+func (s Stats) String() string {
+	if s.Lost == 0 {
+		return fmt.Sprintf("%d pings sent, all answered", s.Sent)
+	}
+	return fmt.Sprintf("%d pings sent, %d lost, longest gap %v", s.Sent, s.Lost, s.Gap.Round(time.Millisecond))
+}
+
+// Ping ends the test unless a single ping is answered.
+func (n *Node) Ping(to Target) {
+	n.lab.t.Helper()
+	if !n.answered(to, lostAfter, lostAfter) {
+		n.lab.t.Fatalf("%s gets no answer from %s (%v)", n, to, to.Address())
+	}
+}
+
+// Reach pings until there is an answer and returns how long that took. It ends
+// the test if there is none within the given time.
+func (n *Node) Reach(to Target, within time.Duration) time.Duration {
+	n.lab.t.Helper()
+	start := time.Now()
+	if !n.answered(to, 20*time.Millisecond, within) {
+		n.lab.t.Fatalf("%s has not reached %s (%v) within %v", n, to, to.Address(), within)
+	}
+	return time.Since(start)
+}
+
+// answered pings until any of the pings is answered.
+func (n *Node) answered(to Target, interval, within time.Duration) bool {
+	n.lab.t.Helper()
+	p := n.newPinger(to)
+	defer p.conn.Close()
+	answered := false
+	p.onAnswer = func() {
+		answered = true
+		p.waitUntil(past)
+	}
+	for end := time.Now().Add(within); !answered && time.Now().Before(end); {
+		p.send()
+		p.waitUntil(time.Now().Add(interval))
+		p.receive()
+	}
+	return answered
+}
+
+func (p *Pinger) stats(end time.Time) Stats {
+	s := Stats{Sent: len(p.pings)}
+	var since time.Time // the first of the present row of lost pings
+	for i, g := range p.pings {
+		if g.answered {
+			since = time.Time{}
+			continue
+		}
+		s.Lost++
+		if since.IsZero() {
+			since = g.sent
+		}
+		until := end
+		if i+1 < len(p.pings) {
+			until = p.pings[i+1].sent
+		}
+		s.Gap = max(s.Gap, until.Sub(since))
+	}
+	return s
+}

@@ -1,0 +1,159 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+)
+
+// Pinger sends pings (ICMP echo, RFC 792) at an even pace. It costs no process,
+// only two goroutines and a socket on its node.
+type Pinger struct {
+	to   Target
+	conn *icmp.PacketConn
+
+	mu       sync.Mutex
+	pings    []ping // by sequence number
+	onAnswer func() // nil until Stop
+
+	stop      chan struct{}
+	sending   sync.WaitGroup
+	receiving sync.WaitGroup
+}
+
+type ping struct {
+	sent     time.Time
+	refused  bool // by the own network stack
+	answered bool
+}
+
+// PingEvery starts to ping. Stop it for the result.
+func (n *Node) PingEvery(interval time.Duration, to Target) *Pinger {
+	n.lab.t.Helper()
+	p := n.newPinger(to)
+	p.sending.Go(func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			p.send()
+			select {
+			case <-tick.C:
+			case <-p.stop:
+				return
+			}
+		}
+	})
+	p.receiving.Go(p.receive)
+	n.lab.onClose(p.close)
+	return p
+}
+
+func (n *Node) newPinger(to Target) *Pinger {
+	n.lab.t.Helper()
+	p := &Pinger{to: to, stop: make(chan struct{})}
+	err := n.ns.do(func() (err error) {
+		// A "ping socket" (icmp(7)): the kernel picks the echo's identifier and
+		// hands us the answers to it alone.
+		p.conn, err = icmp.ListenPacket("udp4", "0.0.0.0")
+		return err
+	})
+	n.lab.must("open a ping socket on "+n.Name, err)
+	return p
+}
+
+// send sends the next ping. One that cannot even be sent counts as lost.
+func (p *Pinger) send() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	number := len(p.pings)
+	echo := icmp.Echo{Seq: number & 0xffff, Data: binary.BigEndian.AppendUint64(nil, uint64(number))}
+	message := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &echo}
+	packet, err := message.Marshal(nil)
+	if err != nil {
+		panic(err) // there is nothing in it that could not be marshalled
+	}
+	sent := time.Now()
+	_, err = p.conn.WriteTo(packet, &net.UDPAddr{IP: p.to.Address().AsSlice()})
+	p.pings = append(p.pings, ping{sent: sent, refused: err != nil})
+}
+
+// receive notes answers until the deadline, if there is one yet.
+func (p *Pinger) receive() {
+	packet := make([]byte, 1500)
+	for {
+		n, from, err := p.conn.ReadFrom(packet)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // about an earlier ping: the network's state is what is measured
+		case from.(*net.UDPAddr).AddrPort().Addr().Unmap() == p.to.Address():
+			p.note(packet[:n])
+		}
+	}
+}
+
+func (p *Pinger) note(packet []byte) {
+	message, err := icmp.ParseMessage(1, packet)
+	if err != nil || message.Type != ipv4.ICMPTypeEchoReply {
+		return
+	}
+	echo, ok := message.Body.(*icmp.Echo)
+	if !ok || len(echo.Data) != 8 {
+		return
+	}
+	number := binary.BigEndian.Uint64(echo.Data)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if number < uint64(len(p.pings)) && time.Since(p.pings[number].sent) <= lostAfter {
+		p.pings[number].answered = true
+	}
+	if p.onAnswer != nil {
+		p.onAnswer()
+	}
+}
+
+// past is a deadline that ends receive at once.
+var past = time.Unix(1, 0)
+
+func (p *Pinger) waitUntil(deadline time.Time) { _ = p.conn.SetReadDeadline(deadline) }
+
+// awaitRest sets the deadline for the answers that may still come.
+func (p *Pinger) awaitRest() {
+	deadline := past
+	for _, g := range p.pings {
+		if !g.answered && !g.refused {
+			deadline = g.sent.Add(lostAfter)
+		}
+	}
+	p.waitUntil(deadline)
+}
+
+// Stop ends the pinging, waits for the last answers and returns the result. It
+// is called once.
+func (p *Pinger) Stop() Stats {
+	close(p.stop)
+	p.sending.Wait()
+	end := time.Now()
+	p.mu.Lock()
+	p.onAnswer = p.awaitRest
+	p.awaitRest()
+	p.mu.Unlock()
+	p.receiving.Wait()
+	return p.stats(end)
+}
+
+// close ends a Pinger whose result nobody awaits.
+func (p *Pinger) close() {
+	p.conn.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.onAnswer == nil {
+		close(p.stop)
+	}
+}
