@@ -46,6 +46,8 @@ func tour(g *guide) {
 	startContainers(g, both)
 	showPings(g, h21, h22)
 	showRequest(g, h21, h22)
+	showSwitches(g, etcd, h21, h22)
+	showRepair(g, h21, h22)
 }
 
 func setUp(g *guide, l *lab.Lab) *lab.Etcd {
