@@ -1,0 +1,110 @@
+package etcdv2
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/v2"
+
+	"flanneld/pkg/subnet"
+)
+
+// snapshot reads the reply to a list.
+func (r *Registry) snapshot(reply *client.Response, err error) (subnet.Snapshot, error) {
+	var said client.Error
+	switch {
+	case client.IsKeyNotFound(err) && errors.As(err, &said):
+		reply = &client.Response{Index: said.Index, ClusterID: r.members.last().cluster, Node: &client.Node{Dir: true}}
+	case err != nil:
+		return subnet.Snapshot{}, err
+	}
+	switch {
+	case reply.Node == nil:
+		return subnet.Snapshot{}, fmt.Errorf("%s does not show the directory", r.members.last().member)
+	case !reply.Node.Dir:
+		return subnet.Snapshot{}, fmt.Errorf("this is a key, and must be a directory: delete it, and put the config in %s/config", r.prefix)
+	case reply.Index == 0:
+		return subnet.Snapshot{}, fmt.Errorf("%s does not tell the index", r.members.last().member)
+	}
+	s := subnet.Snapshot{Index: reply.Index, Cluster: reply.ClusterID}
+	s.Entries = r.entries(s.Entries, reply.Node.Nodes)
+	return s, nil
+}
+
+// entries appends what lies in nodes and in the directory below them.
+func (r *Registry) entries(all []subnet.Entry, nodes client.Nodes) []subnet.Entry {
+	for _, n := range nodes {
+		if n == nil {
+			continue
+		}
+		key, ok := r.key(n.Key)
+		switch {
+		case n.Dir && n.Key == r.prefix+"/"+leaseDir:
+			all = r.entries(all, n.Nodes)
+		case !n.Dir && ok:
+			e := entry(n)
+			e.Key = key
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// leaseDir is the one directory below the prefix.
+const leaseDir = "subnets"
+
+// key is the part of an absolute key below the prefix, if the key lies directly
+// in it or among the leases.
+func (r *Registry) key(absolute string) (string, bool) {
+	key, ok := strings.CutPrefix(absolute, r.prefix+"/")
+	dir := path.Dir(key)
+	return key, ok && key != "" && (dir == "." || dir == leaseDir)
+}
+
+// entry reads all of a node but its key.
+func entry(n *client.Node) subnet.Entry {
+	return subnet.Entry{Value: n.Value, TTL: lifetime(n), Created: n.CreatedIndex, Modified: n.ModifiedIndex}
+}
+
+// lifetime is what is left. Where a key is due to end but no leader has ended
+// it yet, that is nothing, which must not read as "for ever".
+func lifetime(n *client.Node) time.Duration {
+	const longest = 1 << 33 // seconds, so that no Duration overflows
+	if n.Expiration == nil && n.TTL == 0 {
+		return 0
+	}
+	return time.Duration(min(max(n.TTL, 1), longest)) * time.Second
+}
+
+// event reads the body of a watch's reply, for a watch after an index. There is
+// no event in the result where the change is none of ours.
+func (r *Registry) event(body []byte, after uint64) (index uint64, events []subnet.Event, err error) {
+	var reply client.Response
+	if err := json.Unmarshal(body, &reply); err != nil {
+		return 0, nil, fmt.Errorf("a watch's reply is not etcd's JSON: %w", err)
+	}
+	n := reply.Node
+	switch {
+	case n == nil:
+		return 0, nil, errors.New("a watch's reply shows no key")
+	case n.ModifiedIndex <= after:
+		return 0, nil, fmt.Errorf("a watch after index %d was answered with index %d", after, n.ModifiedIndex)
+	case n.Dir || reply.PrevNode != nil && reply.PrevNode.Dir || len(n.Key) <= len(r.prefix):
+		return 0, nil, fmt.Errorf("%q changed as a whole: %w", n.Key, subnet.ErrHistoryLost)
+	}
+	key, ok := r.key(n.Key)
+	if !ok {
+		return n.ModifiedIndex, nil, nil
+	}
+	event := subnet.Event{Entry: entry(n)}
+	event.Key = key
+	switch reply.Action {
+	case "delete", "compareAndDelete", "expire":
+		event.Deleted, event.Value, event.TTL = true, "", 0
+	}
+	return n.ModifiedIndex, []subnet.Event{event}, nil
+}

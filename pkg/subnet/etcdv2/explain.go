@@ -1,0 +1,74 @@
+package etcdv2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"go.etcd.io/etcd/client/v2"
+)
+
+// explain puts an error on one line, with the endpoint and what to do.
+func (r *Registry) explain(what string, err error) error {
+	member := r.members.last().member
+	var said client.Error
+	var all *client.ClusterError
+	var number *strconv.NumError
+	switch {
+	case errors.As(err, &said):
+		err = answered(member, said)
+	case errors.As(err, &all):
+		err = errors.New(summary(all))
+	case errors.Is(err, client.ErrInvalidJSON):
+		err = fmt.Errorf("%s answers with something that is not etcd's JSON", member)
+	case errors.Is(err, client.ErrEmptyBody):
+		err = fmt.Errorf("%s answers with nothing", member)
+	case errors.As(err, &number):
+		err = fmt.Errorf("%s answers with an index that is none: %w", member, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("no complete answer in time from %s: %w", r.endpoints, err)
+	case strings.HasPrefix(err.Error(), fromClient):
+		err = errors.New(strings.TrimPrefix(err.Error(), fromClient))
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// fromClient begins errors that client/v2 has worded.
+const fromClient = "client: "
+
+// answered puts etcd's own error into words.
+func answered(member string, e client.Error) error {
+	if e.Code == client.ErrorCodeUnauthorized {
+		return fmt.Errorf("%s wants a user with other rights or another password: %s", member, inWords(e))
+	}
+	return fmt.Errorf("%s answers: %s", member, inWords(e))
+}
+
+func inWords(e client.Error) string {
+	return fmt.Sprintf("%s (%s), error %d", printable(e.Message), printable(e.Cause), e.Code)
+}
+
+// printable is a text from outside as it may stand in a log.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return ' '
+		}
+		return r
+	}, s[:min(len(s), 200)])
+}
+
+// summary is what each endpoint said, in one line.
+func summary(all *client.ClusterError) string {
+	var said []string
+	for _, err := range all.Errors {
+		if line := strings.TrimPrefix(err.Error(), fromClient); !slices.Contains(said, line) {
+			said = append(said, line)
+		}
+	}
+	return strings.Join(said, "; ")
+}

@@ -1,0 +1,134 @@
+package etcdv2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/client/v2"
+
+	"flanneld/pkg/subnet"
+)
+
+// List implements [subnet.Registry].
+func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	// With the slash at its end the request is one that a role for "<prefix>/*"
+	// allows.
+	reply, err := r.keys.Get(ctx, r.prefix+"/", &client.GetOptions{Recursive: true, Quorum: true})
+	snapshot, err := r.snapshot(reply, err)
+	if err != nil {
+		return subnet.Snapshot{}, r.explain("list "+r.prefix, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cluster, r.quiet = snapshot.Cluster, interval{}
+	return snapshot, nil
+}
+
+// Put implements [subnet.Registry].
+func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
+	options := &client.SetOptions{TTL: wholeSeconds(e.TTL), PrevIndex: e.Modified}
+	if e.Modified == 0 {
+		options.PrevExist = client.PrevNoExist
+	}
+	return r.swap(ctx, "write ", e, e.Value, options)
+}
+
+// Refresh implements [subnet.Registry].
+func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
+	if e.Modified == 0 { // which would be no condition to etcd
+		return subnet.Entry{}, fmt.Errorf("refresh %s/%s, which was absent: %w", r.prefix, e.Key, subnet.ErrConflict)
+	}
+	options := &client.SetOptions{TTL: wholeSeconds(e.TTL), PrevIndex: e.Modified, Refresh: true}
+	return r.swap(ctx, "refresh ", e, "", options)
+}
+
+// swap writes value under the condition in options.
+func (r *Registry) swap(ctx context.Context, what string, e subnet.Entry, value string, options *client.SetOptions) (subnet.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	key := r.prefix + "/" + e.Key
+	reply, err := r.keys.Set(ctx, key, value, options)
+	if isConflict(err) {
+		reply, err = r.own(ctx, key, e)
+	}
+	if err == nil && (reply.Node == nil || reply.Node.Dir) {
+		err = fmt.Errorf("%s does not show the key", r.members.last().member)
+	}
+	if err != nil {
+		return subnet.Entry{}, r.explain(what+key, err)
+	}
+	stored := entry(reply.Node)
+	stored.Key = e.Key
+	return stored, nil
+}
+
+// own looks whether a conflict is with a former attempt of our own, whose reply
+// was lost: client/v2 tries the next endpoint by itself, and so may our caller.
+func (r *Registry) own(ctx context.Context, key string, e subnet.Entry) (*client.Response, error) {
+	reply, err := r.keys.Get(ctx, key, &client.GetOptions{Quorum: true})
+	switch {
+	case client.IsKeyNotFound(err):
+		return nil, subnet.ErrConflict
+	case err != nil:
+		return nil, err
+	case reply.Node == nil || reply.Node.Dir || reply.Node.Value != e.Value || reply.Node.ModifiedIndex <= e.Modified:
+		return nil, subnet.ErrConflict
+	}
+	return reply, nil
+}
+
+// Delete implements [subnet.Registry].
+func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
+	key := r.prefix + "/" + e.Key
+	if e.Modified == 0 { // which would be no condition to etcd
+		return fmt.Errorf("delete %s, which was absent: %w", key, subnet.ErrConflict)
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	_, err := r.keys.Delete(ctx, key, &client.DeleteOptions{PrevIndex: e.Modified})
+	if isConflict(err) {
+		err = subnet.ErrConflict
+	}
+	if err != nil {
+		return r.explain("delete "+key, err)
+	}
+	return nil
+}
+
+// ask reads the config key through the cluster's log, and returns the index at
+// which that was done. It finds a member that is in touch with the others.
+func (r *Registry) ask(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	reply, err := r.keys.Get(ctx, r.prefix+"/config", &client.GetOptions{Quorum: true})
+	var said client.Error
+	switch {
+	case client.IsKeyNotFound(err) && errors.As(err, &said):
+		return said.Index, nil
+	case err != nil:
+		return 0, r.explain("read "+r.prefix+"/config", err)
+	}
+	return reply.Index, nil
+}
+
+func isConflict(err error) bool {
+	var said client.Error
+	if !errors.As(err, &said) {
+		return false
+	}
+	switch said.Code {
+	case client.ErrorCodeKeyNotFound, client.ErrorCodeTestFailed, client.ErrorCodeNodeExist:
+		return true
+	}
+	return false
+}
+
+// wholeSeconds rounds up: etcd knows no less, and a lifetime of none would end
+// the key at once.
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}

@@ -1,0 +1,111 @@
+package etcdv2
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/v2"
+
+	"flanneld/pkg/subnet"
+)
+
+// Config says where the keys are and how to get at them.
+type Config struct {
+	// Endpoints are members' URLs, without user or password:
+	// "https://10.4.7.12:2379". They are asked without any proxy.
+	Endpoints []string
+	Prefix    string // the directory of all keys: "/coreos.com/network"
+
+	// PEM files for https. They are read at each new connection, so that
+	// replaced ones come into effect.
+	KeyFile, CertFile string // empty: no client certificate
+	CAFile            string // empty: the system's authorities
+
+	Username, Password string // basic authentication; empty: none
+}
+
+// Registry is a subnet.Registry in etcd.
+type Registry struct {
+	prefix             string
+	endpoints          string // for errors
+	username, password string
+	limits             limits
+	keys               client.KeysAPI
+	members            *transport
+
+	mu      sync.Mutex
+	cluster string   // of the last list
+	quiet   interval // known to hold no change of ours
+}
+
+var _ subnet.Registry = (*Registry)(nil)
+
+// interval is the indexes after from, up to and including to.
+type interval struct{ from, to uint64 }
+
+// limits bound waiting and memory.
+type limits struct {
+	connect time.Duration // a host that is switched off does not hold up its neighbours for longer
+	header  time.Duration // for a member to answer; one without a leader says so after seven seconds
+	call    time.Duration // for one call, over all endpoints
+	watch   time.Duration // for one wait, less up to a tenth so that hosts do not move together
+	silence time.Duration // a connection whose other end is gone is given up after about twice that
+	reply   int           // bytes
+}
+
+func productLimits() limits {
+	return limits{
+		connect: 2 * time.Second, header: 8 * time.Second, call: 20 * time.Second, watch: 5 * time.Minute, silence: 6 * time.Second,
+		reply: 64 << 20, // 100,000 leases take a third of that
+	}
+}
+
+// New prepares a Registry without asking etcd anything. TLS files that cannot
+// be used are an error at once.
+func New(c Config) (*Registry, error) {
+	return newRegistry(c, productLimits())
+}
+
+func newRegistry(c Config, l limits) (*Registry, error) {
+	files := tlsFiles{cert: c.CertFile, key: c.KeyFile, ca: c.CAFile}
+	for i, endpoint := range c.Endpoints {
+		u, err := url.Parse(endpoint)
+		if err != nil || u.User != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			// Unquoted, as it may hold a password.
+			return nil, fmt.Errorf("etcd endpoint %d of %d is not of the form https://10.4.7.12:2379", i+1, len(c.Endpoints))
+		}
+		if u.Scheme == "https" {
+			if _, err := files.config(u.Hostname()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	r := &Registry{
+		prefix:    strings.TrimSuffix(path.Clean("/"+c.Prefix), "/"),
+		endpoints: strings.Join(c.Endpoints, ", "),
+		username:  c.Username,
+		password:  c.Password,
+		limits:    l,
+		members:   newTransport(files, l),
+	}
+	etcd, err := client.New(client.Config{
+		Endpoints:               c.Endpoints,
+		Transport:               r.members,
+		Username:                c.Username,
+		Password:                c.Password,
+		HeaderTimeoutPerRequest: l.header,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("use the etcd endpoints: %w", err)
+	}
+	r.keys = client.NewKeysAPI(etcd)
+	return r, nil
+}
+
+// Close gives up idle connections.
+func (r *Registry) Close() { (&http.Client{Transport: r.members.wire}).CloseIdleConnections() }

@@ -1,0 +1,177 @@
+package etcdv2
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/client/v2"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	clusterHeader = "X-Etcd-Cluster-Id"
+	indexHeader   = "X-Etcd-Index"
+)
+
+// transport carries every request, and lets only replies pass that come from an
+// etcd that serves the v2 API and has something to say. Everything else is an
+// error that names the endpoint; client/v2 then turns to the next one.
+type transport struct {
+	wire    http.RoundTripper
+	files   tlsFiles
+	longest int // reply, in bytes
+
+	mu    sync.Mutex
+	reply reply
+}
+
+// reply is what is remembered of the last one to client/v2, all of whose
+// requests go through the cluster's log.
+type reply struct {
+	member  string // URL
+	cluster string
+	taken   bool // the member was named to a watch
+}
+
+func newTransport(files tlsFiles, l limits) *transport {
+	dialer := &net.Dialer{
+		Timeout: l.connect,
+		// The kernel notices the end of a host that says nothing more, at no
+		// cost to this process.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: l.silence, Interval: max(l.silence/3, time.Second), Count: 3},
+		Control:         userTimeout(l.silence),
+	}
+	return &transport{files: files, longest: l.reply, wire: &http.Transport{
+		DialContext: dialer.DialContext,
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, l.header)
+			defer cancel()
+			return files.dial(ctx, dialer, network, addr)
+		},
+		IdleConnTimeout:        30 * time.Second,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+	}}
+}
+
+// userTimeout bounds how long sent data, or a keep-alive probe, may go without
+// an answer (TCP_USER_TIMEOUT, RFC 5482).
+func userTimeout(limit time.Duration) func(string, string, syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit.Milliseconds()))
+		})
+		return errors.Join(err, failed)
+	}
+}
+
+// CancelRequest is never called; client/v2 wants it.
+func (t *transport) CancelRequest(*http.Request) {}
+
+// RoundTrip carries client/v2's requests.
+func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := t.send(request)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reply = reply{member: member(request), cluster: response.Header.Get(clusterHeader)}
+	return response, nil
+}
+
+// last is the last reply.
+func (t *transport) last() reply {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reply
+}
+
+// take names the member that gave the last reply, and whether it is the first
+// to do so since that reply.
+func (t *transport) take() (member string, fresh bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fresh = t.reply.member != "" && !t.reply.taken
+	t.reply.taken = true
+	return t.reply.member, fresh
+}
+
+// member is the URL of the member that a request goes to.
+func member(request *http.Request) string {
+	u, _, _ := strings.Cut(request.URL.String(), "/v2/keys")
+	return u
+}
+
+// send carries one request. Redirects are not followed: etcd sends none, and
+// they would take the password along.
+func (t *transport) send(request *http.Request) (*http.Response, error) {
+	response, err := t.wire.RoundTrip(request)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", member(request), t.files.explain(err))
+	}
+	if err := vet(response); err != nil {
+		response.Body.Close()
+		return nil, fmt.Errorf("%s: %w", member(request), err)
+	}
+	response.Body = &body{member: member(request), rest: t.longest, ReadCloser: response.Body}
+	return response, nil
+}
+
+// body is a reply's body. It names the member in its errors, and ends before it
+// would fill the memory.
+type body struct {
+	io.ReadCloser
+	member string
+	rest   int // bytes
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.rest)])
+	b.rest -= n
+	switch {
+	case err != nil && err != io.EOF:
+		return n, fmt.Errorf("%s: %w", b.member, err)
+	case b.rest == 0:
+		return n, io.EOF
+	}
+	return n, err
+}
+
+// vet says what is wrong with a reply as a whole.
+func vet(r *http.Response) error {
+	fromEtcd := r.Header.Get(clusterHeader) != ""
+	if fromEtcd && (r.StatusCode/100 == 2 || r.StatusCode/100 == 4) {
+		return nil
+	}
+	begin, _ := io.ReadAll(io.LimitReader(r.Body, 1000))
+	said := fmt.Sprintf("HTTP %d %q", r.StatusCode, firstLine(string(begin)))
+	var e client.Error
+	switch {
+	case r.StatusCode/100 == 3:
+		return fmt.Errorf("sends elsewhere, to %q: if that is right, name it as endpoint", r.Header.Get("Location"))
+	case r.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("does not serve etcd's v2 API (%s): start etcd with --enable-v2, which 3.4 and 3.5 have and later releases do not", said)
+	case json.Unmarshal(begin, &e) == nil && e.Code > 0:
+		return fmt.Errorf("cannot answer: %s", inWords(e))
+	case fromEtcd || r.StatusCode/100 == 5:
+		return fmt.Errorf("cannot answer: %s", said)
+	}
+	return fmt.Errorf("is not etcd (%s)", said)
+}
+
+// firstLine is the first line of a text, or the beginning of it.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return line[:min(len(line), 100)]
+}

@@ -1,0 +1,199 @@
+package etcdv2
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/v2"
+
+	"flanneld/pkg/subnet"
+)
+
+const (
+	// catchUp is how many changes, of whatever key, a watch follows one by
+	// one when it begins: beyond that a list is cheaper for both sides.
+	catchUp = 100
+
+	// briefly is how soon an answer without an event is a fault of the server:
+	// asking again at once would go on without end.
+	briefly = time.Second
+
+	longestEvent = 4 << 20 // bytes; etcd takes requests of 1.5 MiB
+)
+
+// Watch implements [subnet.Registry].
+func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
+	announce := sync.OnceFunc(func() { emit(nil) })
+	at := r.skipQuiet(after)
+	member := ""
+	for {
+		var err error
+		if member == "" {
+			if member, err = r.connected(ctx); err != nil {
+				return err
+			}
+		}
+		reply, err := r.wait(ctx, member, at, announce)
+		if err != nil {
+			return fmt.Errorf("watch %s after index %d: %w", r.prefix, at, err)
+		}
+		if reply.events != nil {
+			emit(reply.events)
+			after = reply.index
+		}
+		at = reply.index
+		r.noteQuiet(after, at)
+		if reply.idle {
+			member = ""
+		}
+	}
+}
+
+// connected names a member that was in touch with the others lately: since this
+// was asked before.
+func (r *Registry) connected(ctx context.Context) (string, error) {
+	member, fresh := r.members.take()
+	if fresh {
+		return member, nil
+	}
+	_, err := r.ask(ctx)
+	member, _ = r.members.take()
+	return member, err
+}
+
+// answer is what comes of one wait.
+type answer struct {
+	events []subnet.Event
+	index  uint64 // everything up to here has been told
+	idle   bool   // nothing happened
+}
+
+// wait asks one member for the first event after an index. standing is called
+// when the member has begun to wait as well.
+func (r *Registry) wait(ctx context.Context, member string, after uint64, standing func()) (answer, error) {
+	limit, cancel := context.WithTimeout(ctx, r.limits.watch-rand.N(r.limits.watch/10+1))
+	defer cancel()
+	begun := time.Now()
+	idle := func(index uint64, err error) (answer, error) {
+		switch {
+		case ctx.Err() != nil: // while we give up, the server may end its reply well
+			return answer{}, ctx.Err()
+		case limit.Err() != nil || err == nil && time.Since(begun) >= briefly:
+			return answer{index: index, idle: true}, nil
+		case err == nil:
+			err = fmt.Errorf("%s ended the watch at once, without an event", member)
+		}
+		return answer{}, err
+	}
+
+	reply, err := r.open(limit, member, after)
+	if err != nil {
+		return idle(after, err)
+	}
+	defer reply.Body.Close()
+	reached, err := r.reached(ctx, member, reply, after)
+	if err != nil {
+		return answer{}, err
+	}
+	standing()
+	body, err := io.ReadAll(io.LimitReader(reply.Body, longestEvent))
+	if err != nil || len(body) == 0 {
+		return idle(reached, err)
+	}
+	index, events, err := r.event(body, after)
+	if err != nil {
+		return answer{}, fmt.Errorf("%s: %w", member, err)
+	}
+	if reached > index && reached-index > catchUp {
+		return answer{}, fmt.Errorf("%s is %d changes ahead: %w", member, reached-index, subnet.ErrHistoryLost)
+	}
+	return answer{events: events, index: index}, nil
+}
+
+// open sends the request and waits for the reply's headers.
+func (r *Registry) open(ctx context.Context, member string, after uint64) (*http.Response, error) {
+	u, err := url.Parse(member)
+	if err != nil {
+		return nil, err
+	}
+	u.Path, u.RawPath = u.Path+"/v2/keys"+r.prefix+"/", ""
+	u.RawQuery = url.Values{"wait": {"true"}, "recursive": {"true"}, "waitIndex": {strconv.FormatUint(after+1, 10)}}.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if r.username != "" {
+		request.SetBasicAuth(r.username, r.password)
+	}
+	return r.members.send(request)
+}
+
+// reached reads a reply's headers: the index that the member has reached, or
+// why this watch is of no use.
+func (r *Registry) reached(ctx context.Context, member string, reply *http.Response, after uint64) (uint64, error) {
+	if reply.StatusCode != http.StatusOK {
+		return 0, refusal(member, reply.Body)
+	}
+	r.mu.Lock()
+	cluster := r.cluster
+	r.mu.Unlock()
+	if now := reply.Header.Get(clusterHeader); cluster != "" && now != cluster {
+		return 0, fmt.Errorf("%s belongs to cluster %s now, instead of %s: %w", member, now, cluster, subnet.ErrHistoryLost)
+	}
+	index, err := strconv.ParseUint(reply.Header.Get(indexHeader), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s does not tell the index", member)
+	}
+	if index >= after {
+		return index, nil
+	}
+	// An index that was there is not: the store is another one, or the member
+	// lags behind that which was asked before.
+	now, err := r.ask(ctx)
+	switch {
+	case err != nil:
+		return 0, err
+	case now < after:
+		return 0, fmt.Errorf("%s is back at index %d: %w", member, now, subnet.ErrHistoryLost)
+	}
+	return 0, fmt.Errorf("%s lags behind: it has reached index %d of %d", member, index, now)
+}
+
+// refusal reads etcd's error.
+func refusal(member string, body io.Reader) error {
+	var said client.Error
+	if err := json.NewDecoder(io.LimitReader(body, longestEvent)).Decode(&said); err != nil {
+		return fmt.Errorf("%s answers with something that is not etcd's JSON: %w", member, err)
+	}
+	switch said.Code {
+	case client.ErrorCodeEventIndexCleared, client.ErrorCodeWatcherCleared:
+		return fmt.Errorf("%s: %w", member, subnet.ErrHistoryLost)
+	}
+	return answered(member, said)
+}
+
+// skipQuiet is the last index of which it is known that nothing of ours changed
+// after the given one. Other keys raise the index too, and a watch that began
+// again at its last event could find that history is gone.
+func (r *Registry) skipQuiet(after uint64) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.quiet.from == after {
+		return max(after, r.quiet.to)
+	}
+	return after
+}
+
+func (r *Registry) noteQuiet(from, to uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quiet = interval{from, to}
+}
