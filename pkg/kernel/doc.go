@@ -13,12 +13,14 @@
 //     boot, as `ip route add` and older flannels write it, is taken over where
 //     it leads exactly where such a flannel would have sent it. One that
 //     appears in place of a route of ours was edited by hand and is put right;
-//     one that was there before us is left alone and reported.
+//     one that was there before us, or that somebody puts in front of ours, is
+//     left alone and reported.
 //   - A vxlan device is ours by its alias, Alias. One of the wanted name that
-//     is compatible gets the alias and is otherwise left as it is.
-//   - Neighbours and forwarding entries have no room for a mark: they are ours
-//     when a route of ours leads to them. The chain route → gateway → neighbour
-//     → MAC → forwarding entry also holds after a restart of the daemon.
+//     is compatible gets the alias and is otherwise left as it is; one that is
+//     not is made anew.
+//   - Neighbours and forwarding entries have no room for a mark: ours are those
+//     that we put in place and, after a restart, those that a route of ours
+//     leads to, by the chain route → gateway → neighbour → MAC → entry.
 //
 // # Order
 //

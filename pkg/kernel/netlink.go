@@ -86,9 +86,9 @@ func (n *Netlink) Links() ([]Link, error) {
 
 func readLink(l netlink.Link) Link {
 	a := l.Attrs()
-	out := Link{Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Kind: l.Type(), Alias: a.Alias}
-	copy(out.MAC[:], a.HardwareAddr)
-	return out
+	return Link{
+		Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Kind: l.Type(), MAC: toMAC(a.HardwareAddr), Alias: a.Alias,
+	}
 }
 
 func readAddr(a netlink.Addr) Addr {
@@ -102,14 +102,18 @@ func readAddr(a netlink.Addr) Addr {
 
 func (n *Netlink) readVXLAN(v *netlink.Vxlan, byIndex map[int]*Link) *VXLAN {
 	out := &VXLAN{
-		Name: v.Name, VNI: v.VxlanId, Port: v.Port, Local: toAddr(v.SrcAddr), GBP: v.GBP, Learning: v.Learning, MTU: v.MTU,
-		NoChecksumOffload: !n.offload.on(v.Name),
+		Name: v.Name, VNI: v.VxlanId, Port: v.Port, Local: toAddr(v.SrcAddr), GBP: v.GBP, Learning: v.Learning,
+		MAC: toMAC(v.HardwareAddr), MTU: v.MTU, NoChecksumOffload: !n.offload.on(v.Name),
 	}
-	copy(out.MAC[:], v.HardwareAddr)
 	if parent := byIndex[v.VtepDevIndex]; parent != nil {
 		out.Parent = parent.Name
 	}
 	return out
+}
+
+func toMAC(a net.HardwareAddr) (m MAC) {
+	copy(m[:], a)
+	return m
 }
 
 func toAddr(ip net.IP) netip.Addr {
@@ -117,17 +121,17 @@ func toAddr(ip net.IP) netip.Addr {
 	return a.Unmap()
 }
 
-// Routes implements Conn.
+// Routes implements Conn. Routes of one type of service (TOS) are left out:
+// they stand beside ours.
 func (n *Netlink) Routes() ([]FoundRoute, error) {
 	names := make(map[int]string, len(n.index))
 	for name, index := range n.index {
 		names[index] = name
 	}
 	return dump(func() (out []FoundRoute, err error) {
-		err = n.handle.RouteListFilteredIter(netlink.FAMILY_V4, nil, 0, func(r netlink.Route) bool {
-			if f, ok := readRoute(&r); ok {
-				f.Dev = names[r.LinkIndex]
-				out = append(out, f)
+		err = n.handle.RouteListFilteredIter(netlink.FAMILY_V4, &netlink.Route{}, 0, func(r netlink.Route) bool {
+			if r.Tos == 0 {
+				out = append(out, readRoute(&r, names))
 			}
 			return true
 		})
@@ -135,27 +139,26 @@ func (n *Netlink) Routes() ([]FoundRoute, error) {
 	})
 }
 
-// readRoute reads a route that may be ours or stand in the way of ours; that of
-// a connected network is neither.
-func readRoute(r *netlink.Route) (FoundRoute, bool) {
-	if r.Dst == nil || r.Gw == nil && r.Protocol == unix.RTPROT_KERNEL {
-		return FoundRoute{}, false
-	}
+func readRoute(r *netlink.Route, names map[int]string) FoundRoute {
 	bits, _ := r.Dst.Mask.Size()
-	f := FoundRoute{
+	return FoundRoute{
 		Route: Route{
-			Dst: netip.PrefixFrom(toAddr(r.Dst.IP), bits), Via: toAddr(r.Gw), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0,
+			Dst: netip.PrefixFrom(toAddr(r.Dst.IP), bits), Via: toAddr(r.Gw), Dev: names[r.LinkIndex],
+			OnLink: r.Flags&unix.RTNH_F_ONLINK != 0,
 		},
-		Protocol: int(r.Protocol), Metric: r.Priority,
-		Odd: r.Type != unix.RTN_UNICAST || r.Tos != 0 || r.Src != nil || len(r.MultiPath) > 0 || r.Encap != nil || r.Via != nil ||
-			r.MTU != 0 || r.AdvMSS != 0 || r.Hoplimit != 0 || r.Window != 0 || r.Scope != netlink.SCOPE_UNIVERSE,
+		Protocol: int(r.Protocol), Metric: r.Priority, Odd: odd(r),
 	}
-	return f, f.Dst.IsValid()
+}
+
+func odd(r *netlink.Route) bool {
+	numbers := r.Realm | r.MTU | r.AdvMSS | r.Window | r.Hoplimit | r.Rtt | r.RttVar | r.RtoMin | r.Ssthresh | r.Cwnd | r.InitCwnd | r.InitRwnd |
+		r.Reordering | r.QuickACK | r.Features | r.FastOpenNoCookie
+	return numbers != 0 || r.Congctl != "" || r.Type != unix.RTN_UNICAST || r.Scope != netlink.SCOPE_UNIVERSE ||
+		r.Src != nil || r.Via != nil || r.Encap != nil || len(r.MultiPath) > 0
 }
 
 // Entries implements Conn.
-func (n *Netlink) Entries(dev Link) (Entries, error) {
-	var e Entries
+func (n *Netlink) Entries(dev Link) (e Entries, err error) {
 	list := func(family int) ([]netlink.Neigh, error) {
 		return dump(func() ([]netlink.Neigh, error) { return n.handle.NeighList(dev.Index, family) })
 	}
@@ -163,19 +166,24 @@ func (n *Netlink) Entries(dev Link) (Entries, error) {
 	if err != nil {
 		return e, err
 	}
+	e.Neighbours = make([]FoundNeighbour, 0, len(neighbours))
 	for _, x := range neighbours {
-		found := FoundNeighbour{Neighbour{Dev: dev.Name, Addr: toAddr(x.IP)}, x.State&unix.NUD_PERMANENT != 0}
-		copy(found.MAC[:], x.HardwareAddr)
-		e.Neighbours = append(e.Neighbours, found)
+		e.Neighbours = append(e.Neighbours, FoundNeighbour{
+			Neighbour{Dev: dev.Name, Addr: toAddr(x.IP), MAC: toMAC(x.HardwareAddr)}, x.State&unix.NUD_PERMANENT != 0,
+		})
 	}
 	fdb, err := list(unix.AF_BRIDGE)
 	if err != nil {
 		return e, err
 	}
+	e.FDB = make([]FoundFDB, 0, len(fdb))
 	for _, x := range fdb {
-		found := FoundFDB{FDB{Dev: dev.Name, Dst: toAddr(x.IP)}, x.State&unix.NUD_PERMANENT != 0}
-		copy(found.MAC[:], x.HardwareAddr)
-		e.FDB = append(e.FDB, found)
+		if x.Flags&unix.NTF_SELF == 0 {
+			continue // of a bridge that the device is a port of
+		}
+		e.FDB = append(e.FDB, FoundFDB{
+			FDB{Dev: dev.Name, MAC: toMAC(x.HardwareAddr), Dst: toAddr(x.IP)}, x.State&unix.NUD_PERMANENT != 0 && x.VNI == 0,
+		})
 	}
 	return e, nil
 }
@@ -191,28 +199,17 @@ func (n *Netlink) Direct(ip netip.Addr, dev string) bool {
 // DefaultDev is the interface of the IPv4 default route with the lowest metric;
 // "" if there is none.
 func (n *Netlink) DefaultDev() (string, error) {
-	routes, err := dump(func() ([]netlink.Route, error) { return n.handle.RouteList(nil, netlink.FAMILY_V4) })
+	routes, err := n.Routes()
 	if err != nil {
 		return "", fmt.Errorf("list routes: %w", err)
 	}
-	best, metric := 0, 0
+	var best FoundRoute
 	for _, r := range routes {
-		isDefault := r.Dst == nil || r.Dst.IP.IsUnspecified() && isZero(r.Dst.Mask)
-		if isDefault && r.LinkIndex != 0 && (best == 0 || r.Priority < metric) {
-			best, metric = r.LinkIndex, r.Priority
+		if r.Dst.Bits() == 0 && r.Dev != "" && (best.Dev == "" || r.Metric < best.Metric) {
+			best = r
 		}
 	}
-	for name, index := range n.index {
-		if index == best && best != 0 {
-			return name, nil
-		}
-	}
-	return "", nil
-}
-
-func isZero(m net.IPMask) bool {
-	bits, _ := m.Size()
-	return bits == 0
+	return best.Dev, nil
 }
 
 // Ours reports whether the kernel holds anything that an earlier run wrote.

@@ -24,7 +24,7 @@ func (n *Netlink) Do(o Op) error {
 
 // explain adds what to do about the kernel's answer.
 func explain(o Op, err error) error {
-	_, device := o.Object.(VXLAN)
+	device := o.Kind() == "device"
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: flanneld needs CAP_NET_ADMIN", err)
@@ -46,7 +46,7 @@ func (n *Netlink) do(o Op) error {
 		return n.addVXLAN(v)
 	}
 	index, ok := n.index[o.Dev()]
-	if !ok {
+	if !ok && o.Dev() != "" {
 		return fmt.Errorf("there is no interface %s: %w", o.Dev(), unix.ENODEV)
 	}
 	switch x := o.Object.(type) {
@@ -70,7 +70,7 @@ func (n *Netlink) do(o Op) error {
 		})
 	case FoundRoute:
 		r := toRoute(x.Route, index)
-		r.Protocol, r.Priority = netlink.RouteProtocol(x.Protocol), x.Metric
+		r.Protocol, r.Priority, r.Scope = netlink.RouteProtocol(x.Protocol), x.Metric, netlink.SCOPE_NOWHERE
 		return n.handle.RouteDel(r)
 	case Route:
 		if o.Verb == Add {
@@ -90,6 +90,8 @@ func toIPNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
 }
 
+// toRoute leaves out what r lacks: a route with several next hops has no one
+// gateway and device.
 func toRoute(r Route, index int) *netlink.Route {
 	out := &netlink.Route{Dst: toIPNet(r.Dst), Gw: r.Via.AsSlice(), LinkIndex: index, Protocol: Protocol, Table: unix.RT_TABLE_MAIN}
 	if r.OnLink {
@@ -136,7 +138,7 @@ func (n *Netlink) set(s Setting) error {
 	case s.MAC != MAC{}:
 		return n.handle.LinkSetHardwareAddr(link, s.MAC[:])
 	case s.NoChecksumOffload:
-		return n.offload.switchOff(s.Dev)
+		return n.offload.set(s.Dev, 0)
 	}
 	return n.handle.LinkSetAlias(link, s.Alias)
 }

@@ -27,8 +27,8 @@ func (o *offload) on(dev string) bool {
 	return err != nil || value != 0
 }
 
-func (o *offload) switchOff(dev string) error {
-	_, err := o.call(dev, unix.ETHTOOL_STXCSUM, 0)
+func (o *offload) set(dev string, on uint32) error {
+	_, err := o.call(dev, unix.ETHTOOL_STXCSUM, on)
 	return err
 }
 

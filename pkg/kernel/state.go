@@ -27,7 +27,7 @@ type Route struct {
 	OnLink bool // the gateway need not be covered by an address of Dev
 
 	// Peer is the public IP of the host behind Dst. By it a route is told that
-	// an earlier flannel wrote in another mode.
+	// an earlier flannel wrote.
 	Peer netip.Addr
 }
 
@@ -52,8 +52,6 @@ type Neighbour struct {
 	MAC  MAC
 }
 
-func (n Neighbour) String() string { return fmt.Sprintf("%v lladdr %v dev %s", n.Addr, n.MAC, n.Dev) }
-
 // FDB is an entry of a vxlan device's forwarding database: frames to MAC go to
 // the host at Dst.
 type FDB struct {
@@ -61,8 +59,6 @@ type FDB struct {
 	MAC MAC
 	Dst netip.Addr
 }
-
-func (f FDB) String() string { return fmt.Sprintf("%v dst %v dev %s", f.MAC, f.Dst, f.Dev) }
 
 // VXLAN is a vxlan device (RFC 7348) that is up.
 type VXLAN struct {

@@ -30,7 +30,7 @@ const (
 func New(what string, longest time.Duration) *Outage {
 	o := &Outage{what: what, retries: backoff.NewExponentialBackOff()}
 	o.retries.InitialInterval = retryFirst
-	o.retries.MaxInterval = longest
+	o.retries.MaxInterval = longest * 2 / 3 // to which jitter adds up to a half
 	o.retries.Multiplier = 2
 	return o
 }

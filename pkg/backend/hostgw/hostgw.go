@@ -34,7 +34,7 @@ func (b hostGW) MTU() int { return b.host.Link.MTU }
 // Desired routes to every peer on the link, whatever its lease says: a peer
 // that has gone over to vxlan already still takes plain packets.
 func (b hostGW) Desired(_ subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State {
-	var s kernel.State
+	s := kernel.State{Routes: make([]kernel.Route, 0, len(peers))}
 	for _, p := range peers {
 		if direct(p.PublicIP) {
 			s.Routes = append(s.Routes, backend.PlainRoute(p, b.host.Link.Name))

@@ -42,10 +42,10 @@ func readOptions(c subnet.Config, h backend.Host) (options, error) {
 		return o, wrong("VNI", o.VNI, "is not a VXLAN network identifier: it must be from 0 to %d", maxVNI)
 	case o.Port < 0 || o.Port > 65535:
 		return o, wrong("Port", o.Port, "is not a UDP port: it must be from 0 to 65535, where 0 means %d", defaultPort)
-	case o.MTU != 0 && (o.MTU < leastMTU || o.MTU > h.Link.MTU):
-		return o, wrong("MTU", o.MTU, "must be from %d to %d, the MTU of %s", leastMTU, h.Link.MTU, h.Link.Name)
 	case h.Link.MTU < leastMTU:
 		return o, fmt.Errorf("interface %s has an MTU of %d, and vxlan needs %d at least", h.Link.Name, h.Link.MTU, leastMTU)
+	case o.MTU != 0 && (o.MTU < leastMTU || o.MTU > h.Link.MTU):
+		return o, wrong("MTU", o.MTU, "must be from %d to %d, the MTU of %s", leastMTU, h.Link.MTU, h.Link.Name)
 	}
 	if o.Port == 0 {
 		o.Port = defaultPort

@@ -56,7 +56,7 @@ func (b *vxlan) MTU() int { return b.device.MTU }
 func (b *vxlan) Desired(own subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State {
 	device := b.device
 	device.Addr = netip.PrefixFrom(own.Subnet.Addr(), 32)
-	s := kernel.State{Devices: []kernel.VXLAN{device}}
+	s := kernel.State{Devices: []kernel.VXLAN{device}, Routes: make([]kernel.Route, 0, len(peers))}
 	taken := map[kernel.MAC]bool{device.MAC: true} // a MAC leads to one host
 	for _, p := range peers {
 		mac, hasVTEP := vtepMAC(p.Attrs)

@@ -1,0 +1,30 @@
+package kernel
+
+// SetOffload switches transmit checksum offload of a device.
+func SetOffload(dev string, on bool) error {
+	o, err := openOffload()
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	value := uint32(0)
+	if on {
+		value = 1
+	}
+	return o.set(dev, value)
+}
+
+// Knows reports whether an interface of that name has been announced.
+func (w *Watcher) Knows(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.names {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+// ShrinkBuffer leaves room for only a few announcements.
+func (w *Watcher) ShrinkBuffer() error { return w.socket.SetReceiveBufferSize(1, false) }

@@ -1,0 +1,210 @@
+package kerneltest
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/kernel"
+)
+
+// Run carries out a command typed by hand: those forms of ip(8) and bridge(8)
+// that tests need, and "offload on DEV" or "offload off DEV" for ethtool -K DEV tx.
+func (k *Kernel) Run(command string) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // a word that does not parse
+			err = fmt.Errorf("%v", r)
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: %w", command, err)
+		}
+	}()
+	w := strings.Fields(command)
+	if len(w) < 3 {
+		return syscall.EINVAL
+	}
+	if w[0] == "offload" {
+		return k.runOffload(w[2], w[1] == "on")
+	}
+	verb := w[2]
+	switch w[0] + " " + w[1] {
+	case "ip link":
+		return k.runLink(verb, w[3], options(w[4:]))
+	case "ip addr":
+		return k.runAddr(verb, w[3], options(w[len(w)-2:]))
+	case "ip route":
+		if !strings.Contains(w[3], "/") { // a type, such as blackhole
+			return k.runRoute(verb, w[4], options(w[5:]), true)
+		}
+		return k.runRoute(verb, w[3], options(w[4:]), false)
+	case "ip neigh":
+		return k.runNeigh(verb, netip.MustParseAddr(w[3]), options(w[4:]))
+	case "bridge fdb":
+		return k.runFDB(verb, mac(w[3]), options(w[4:]))
+	}
+	return syscall.EINVAL
+}
+
+// flags are the words without a value.
+var flags = []string{"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic"}
+
+// protocols are iproute2's names of those that tests use.
+var protocols = map[string]int{"kernel": unix.RTPROT_KERNEL, "boot": unix.RTPROT_BOOT, "": unix.RTPROT_BOOT, "static": unix.RTPROT_STATIC}
+
+// options reads words: a flag has itself for a value.
+func options(words []string) map[string]string {
+	o := map[string]string{}
+	for i := 0; i < len(words); i++ {
+		if slices.Contains(flags, words[i]) {
+			o[words[i]] = words[i]
+		} else if i+1 < len(words) {
+			o[words[i]] = words[i+1]
+			i++
+		}
+	}
+	return o
+}
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil && s != "" {
+		panic(err)
+	}
+	return n
+}
+
+func mac(s string) kernel.MAC {
+	m, err := kernel.ParseMAC(s)
+	if err != nil && s != "" {
+		panic(err)
+	}
+	return m
+}
+
+func addr(s string) netip.Addr {
+	if s == "" {
+		return netip.Addr{}
+	}
+	return netip.MustParseAddr(s)
+}
+
+func (k *Kernel) runLink(verb, name string, o map[string]string) error {
+	there := k.link(name) != nil
+	switch {
+	case verb == "add" && o["type"] == "vxlan":
+		err := k.addVXLAN(kernel.VXLAN{
+			Name: name, VNI: number(o["id"]), Port: number(o["dstport"]), Parent: o["dev"], Local: addr(o["local"]),
+			GBP: o["gbp"] != "", Learning: o["nolearning"] == "", MAC: mac(o["address"]), MTU: number(o["mtu"]),
+		})
+		if err != nil {
+			return err
+		}
+		k.setLink(name, o)
+	case verb == "add" && !there:
+		k.AddLink(kernel.Link{Name: name, Kind: o["type"], MTU: 1500})
+		k.setLink(name, o)
+	case verb == "add":
+		return syscall.EEXIST
+	case !there:
+		return syscall.ENODEV
+	case verb == "del":
+		k.deleteLink(name)
+	case verb == "set":
+		k.setLink(name, o)
+	default:
+		return syscall.EINVAL
+	}
+	return nil
+}
+
+func (k *Kernel) setLink(name string, o map[string]string) {
+	k.Change(name, func(l *kernel.Link) {
+		l.Up = (l.Up || o["up"] != "") && o["down"] == ""
+		if o["address"] != "" {
+			l.MAC = mac(o["address"])
+		}
+		if o["mtu"] != "" {
+			l.MTU = number(o["mtu"])
+		}
+		if alias, given := o["alias"]; given {
+			l.Alias = alias
+		}
+	})
+}
+
+func (k *Kernel) runOffload(dev string, on bool) error {
+	l := k.link(dev)
+	if l == nil || l.VXLAN == nil {
+		return syscall.ENODEV
+	}
+	v := *l.VXLAN
+	v.NoChecksumOffload = !on
+	l.VXLAN = &v
+	return nil
+}
+
+func (k *Kernel) runAddr(verb, what string, o map[string]string) error {
+	if k.link(o["dev"]) == nil {
+		return syscall.ENODEV
+	}
+	k.Change(o["dev"], func(l *kernel.Link) {
+		if verb == "flush" {
+			l.Addrs = nil
+			return
+		}
+		setAddress(l, netip.MustParsePrefix(what), verb == "add")
+	})
+	return nil
+}
+
+func (k *Kernel) runRoute(verb, dst string, o map[string]string, odd bool) error {
+	proto, named := protocols[o["proto"]]
+	if !named {
+		proto = number(o["proto"])
+	}
+	r := kernel.FoundRoute{
+		Route:    kernel.Route{Dst: netip.MustParsePrefix(dst), Via: addr(o["via"]), Dev: o["dev"], OnLink: o["onlink"] != ""},
+		Protocol: proto, Metric: number(o["metric"]), Odd: odd || o["mtu"] != "" || o["via"] == "",
+	}
+	if r.Dev == "" && r.Via.IsValid() {
+		for _, l := range k.links {
+			if covers(l, r.Via) {
+				r.Dev = l.Name
+			}
+		}
+	}
+	if verb != "del" {
+		return k.setRoute(verb, r)
+	}
+	i := slices.IndexFunc(k.routes, func(x kernel.FoundRoute) bool {
+		return x.Dst == r.Dst && (!r.Via.IsValid() || x.Via == r.Via) && (o["proto"] == "" || x.Protocol == proto)
+	})
+	if i < 0 {
+		return syscall.ESRCH
+	}
+	k.routes = slices.Delete(k.routes, i, i+1)
+	return nil
+}
+
+func (k *Kernel) runNeigh(verb string, a netip.Addr, o map[string]string) error {
+	if k.link(o["dev"]) == nil {
+		return syscall.ENODEV
+	}
+	n := kernel.Neighbour{Dev: o["dev"], Addr: a, MAC: mac(o["lladdr"])}
+	k.setNeighbour(kernel.FoundNeighbour{Neighbour: n, Permanent: o["nud"] == "permanent"}, verb != "del")
+	return nil
+}
+
+func (k *Kernel) runFDB(verb string, m kernel.MAC, o map[string]string) error {
+	if k.link(o["dev"]) == nil {
+		return syscall.ENODEV
+	}
+	f := kernel.FDB{Dev: o["dev"], MAC: m, Dst: addr(o["dst"])}
+	k.setFDB(kernel.FoundFDB{FDB: f, Permanent: o["permanent"] != "" && o["vni"] == ""}, verb != "del")
+	return nil
+}

@@ -1,0 +1,170 @@
+package kerneltest
+
+import (
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"flanneld/pkg/kernel"
+)
+
+func (k *Kernel) do(o kernel.Op) error {
+	if v, ok := o.Object.(kernel.VXLAN); ok {
+		if o.Verb == kernel.Delete {
+			k.deleteLink(v.Name)
+			return nil
+		}
+		return k.addVXLAN(v)
+	}
+	if o.Dev() != "" && k.link(o.Dev()) == nil {
+		if o.Verb == kernel.Delete {
+			return nil
+		}
+		return syscall.ENODEV
+	}
+	switch x := o.Object.(type) {
+	case kernel.Setting:
+		k.Change(x.Dev, func(l *kernel.Link) { set(l, x) })
+	case kernel.Address:
+		k.Change(x.Dev, func(l *kernel.Link) { setAddress(l, x.Prefix, o.Verb != kernel.Delete) })
+	case kernel.FDB:
+		k.setFDB(kernel.FoundFDB{FDB: x, Permanent: true}, o.Verb != kernel.Delete)
+	case kernel.Neighbour:
+		k.setNeighbour(kernel.FoundNeighbour{Neighbour: x, Permanent: true}, o.Verb != kernel.Delete)
+	case kernel.FoundRoute:
+		k.routes = slices.DeleteFunc(k.routes, func(r kernel.FoundRoute) bool { return r == x })
+	case kernel.Route:
+		x.Peer = netip.Addr{}
+		err := k.setRoute(string(o.Verb), kernel.FoundRoute{Route: x, Protocol: kernel.Protocol})
+		if o.Verb == kernel.Add && err == syscall.EEXIST {
+			return nil
+		}
+		return err
+	}
+	return nil
+}
+
+func (k *Kernel) addVXLAN(v kernel.VXLAN) error {
+	clash := func(l kernel.Link) bool {
+		return l.Name == v.Name || l.VXLAN != nil && l.VXLAN.VNI == v.VNI && l.VXLAN.Port == v.Port && l.VXLAN.GBP == v.GBP
+	}
+	switch {
+	case v.Parent != "" && k.link(v.Parent) == nil:
+		return syscall.ENODEV
+	case slices.ContainsFunc(k.links, clash):
+		return syscall.EEXIST
+	}
+	v.Addr, v.NoChecksumOffload = netip.Prefix{}, false
+	k.AddLink(kernel.Link{Name: v.Name, MTU: v.MTU, MAC: v.MAC, Kind: "vxlan", VXLAN: &v})
+	return nil
+}
+
+// deleteLink takes what is on the interface along, and the tunnels that leave
+// by it.
+func (k *Kernel) deleteLink(name string) {
+	k.loseRoutes(name)
+	delete(k.entries, name)
+	k.links = slices.DeleteFunc(k.links, func(l kernel.Link) bool { return l.Name == name })
+	for _, l := range slices.Clone(k.links) {
+		if l.VXLAN != nil && l.VXLAN.Parent == name {
+			k.deleteLink(l.Name)
+		}
+	}
+}
+
+func set(l *kernel.Link, s kernel.Setting) {
+	switch {
+	case s.Up:
+		l.Up = true
+	case s.MTU != 0:
+		l.MTU = s.MTU
+	case s.MAC != kernel.MAC{}:
+		l.MAC = s.MAC
+	case s.NoChecksumOffload:
+		v := *l.VXLAN
+		v.NoChecksumOffload = true
+		l.VXLAN = &v
+	default:
+		l.Alias = s.Alias
+	}
+}
+
+func setAddress(l *kernel.Link, p netip.Prefix, there bool) {
+	l.Addrs = slices.DeleteFunc(l.Addrs, func(a kernel.Addr) bool { return a.Prefix == p })
+	if there {
+		l.Addrs = append(l.Addrs, kernel.Addr{Prefix: p})
+	}
+}
+
+func (k *Kernel) setFDB(f kernel.FoundFDB, there bool) {
+	e := k.entries[f.Dev]
+	e.FDB = slices.DeleteFunc(e.FDB, func(x kernel.FoundFDB) bool { return x.MAC == f.MAC })
+	if there {
+		e.FDB = append(e.FDB, f)
+	}
+	k.entries[f.Dev] = e
+}
+
+func (k *Kernel) setNeighbour(n kernel.FoundNeighbour, there bool) {
+	e := k.entries[n.Dev]
+	e.Neighbours = slices.DeleteFunc(e.Neighbours, func(x kernel.FoundNeighbour) bool { return x.Addr == n.Addr })
+	if there {
+		e.Neighbours = append(e.Neighbours, n)
+	}
+	k.entries[n.Dev] = e
+}
+
+// setRoute adds a route as the flags of rtnetlink(7) have it: of those with one
+// destination and metric, packets take the first.
+func (k *Kernel) setRoute(verb string, r kernel.FoundRoute) error {
+	if err := k.leadsOut(r.Route); err != nil {
+		return err
+	}
+	first, last := -1, -1
+	for i, x := range k.routes {
+		if x.Dst == r.Dst && x.Metric == r.Metric {
+			if first < 0 {
+				first = i
+			}
+			last = i
+		}
+	}
+	there := slices.ContainsFunc(k.connected(), func(c kernel.FoundRoute) bool { return c.Dst == r.Dst && c.Metric == r.Metric })
+	switch {
+	case verb == "replace" && first >= 0:
+		if i := slices.Index(k.routes, r); i >= 0 && i != first {
+			return syscall.EEXIST
+		}
+		k.routes[first] = r
+	case verb == "prepend" && first >= 0:
+		k.routes = slices.Insert(k.routes, first, r)
+	case verb == "append" && last >= 0:
+		k.routes = slices.Insert(k.routes, last+1, r)
+	case verb == "add" && (first >= 0 || there):
+		return syscall.EEXIST
+	default:
+		k.routes = append(k.routes, r)
+	}
+	return nil
+}
+
+// leadsOut is what Linux says of a route's gateway and device.
+func (k *Kernel) leadsOut(r kernel.Route) error {
+	if r.Dev == "" {
+		return nil
+	}
+	l := k.link(r.Dev)
+	switch {
+	case l == nil:
+		return syscall.ENODEV
+	case !l.Up:
+		return syscall.ENETDOWN
+	case r.Via.IsValid() && !r.OnLink && !covers(*l, r.Via):
+		return syscall.ENETUNREACH
+	}
+	return nil
+}
+
+func covers(l kernel.Link, a netip.Addr) bool {
+	return slices.ContainsFunc(l.Addrs, func(x kernel.Addr) bool { return x.Contains(a) })
+}

@@ -1,0 +1,247 @@
+package kernel_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
+)
+
+// machine is a kernel, in memory or real, and an administrator's shell on it.
+type machine struct {
+	kernel.Conn
+	run func(command string) error
+}
+
+// sh types commands, one a line.
+func (m machine) sh(t testing.TB, commands string) {
+	t.Helper()
+	for _, line := range lines(commands) {
+		if err := m.run(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func fake(testing.TB) machine {
+	k := kerneltest.New("ens33", 1500, "10.4.7.21/24")
+	return machine{k, k.Run}
+}
+
+// linux is the real kernel in a network namespace that ends with the test. The
+// calling goroutine stays on a thread of its own.
+func linux(t testing.TB) machine {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	m := machine{run: typed}
+	m.sh(t, `
+		ip link set lo up
+		ip link add ens33 type veth peer name wire
+		ip link set wire up
+		ip addr add 10.4.7.21/24 dev ens33
+		ip link set ens33 up`)
+	conn, err := kernel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	m.Conn = conn
+	return m
+}
+
+func typed(command string) error {
+	words := strings.Fields(command)
+	if words[0] == "offload" { // ethtool -K DEV tx on|off, of a package that few machines have
+		return kernel.SetOffload(words[2], words[1] == "on")
+	}
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %v: %s", command, err, out)
+	}
+	return nil
+}
+
+func output(t testing.TB, command string) string {
+	t.Helper()
+	words := strings.Fields(command)
+	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", command, err, out)
+	}
+	return string(out)
+}
+
+// step is what happens to a kernel: commands typed by hand, then a pass.
+type step struct {
+	restart   bool   // the daemon forgets everything before
+	hand      string // commands, one a line
+	want      kernel.State
+	ops       string // what the pass is to write, in order
+	conflicts string // what stands in its way
+	shows     string // if not empty, the state afterwards; "-" for none
+}
+
+// play runs a script on the fake and on the real kernel: both write the same,
+// in the order given, and end in the same state.
+func play(t *testing.T, steps ...step) {
+	t.Helper()
+	var inMemory []string
+	t.Run("fake", func(t *testing.T) { inMemory = script(t, fake(t), steps) })
+	t.Run("linux", func(t *testing.T) {
+		if diff := cmp.Diff(inMemory, script(t, linux(t), steps)); diff != "" {
+			t.Errorf("fake (-) and Linux (+) end in different states:\n%s", diff)
+		}
+	})
+}
+
+func script(t *testing.T, m machine, steps []step) (states []string) {
+	s := kernel.NewSyncer(m)
+	for i, step := range steps {
+		if step.restart {
+			s = kernel.NewSyncer(m)
+		}
+		m.sh(t, step.hand)
+		result, err := s.Apply(step.want)
+		if err != nil {
+			t.Errorf("step %d: %v", i+1, err)
+		}
+		compare(t, fmt.Sprintf("step %d: ops", i+1), texts(result.Ops), step.ops)
+		var conflicts []string
+		for _, c := range result.Conflicts {
+			conflicts = append(conflicts, c.Found.String())
+		}
+		compare(t, fmt.Sprintf("step %d: conflicts", i+1), strings.Join(conflicts, "\n"), step.conflicts)
+
+		state := kerneltest.Render(m)
+		if step.shows != "" {
+			shows := lines(strings.TrimPrefix(step.shows, "-"))
+			slices.Sort(shows)
+			compare(t, fmt.Sprintf("step %d: state", i+1), state, strings.Join(shows, "\n"))
+		}
+		if result, err := s.Apply(step.want); err != nil || len(result.Ops) > 0 {
+			t.Errorf("step %d: a second pass writes\n%s\nerror: %v", i+1, texts(result.Ops), err)
+		}
+		states = append(states, state)
+	}
+	return states
+}
+
+// texts are ops as commands. Those of one kind and verb in a row are sorted:
+// their order means nothing.
+func texts(ops []kernel.Op) string {
+	var lines, group []string
+	flush := func() {
+		if len(group) > 0 && !strings.HasPrefix(group[0], "ip link") {
+			slices.Sort(group)
+		}
+		lines, group = append(lines, group...), nil
+	}
+	for i, o := range ops {
+		if i > 0 && (o.Kind() != ops[i-1].Kind() || o.Verb != ops[i-1].Verb) {
+			flush()
+		}
+		group = append(group, text(o))
+	}
+	flush()
+	return strings.Join(lines, "\n")
+}
+
+func text(o kernel.Op) string {
+	s := o.String()
+	if o.Repair {
+		s = "repair: " + s
+	}
+	if o.Why != "" {
+		s += " (" + o.Why + ")"
+	}
+	return s
+}
+
+// compare compares texts line by line; indents and empty lines mean nothing.
+func compare(t testing.TB, what, got, want string) {
+	t.Helper()
+	if diff := cmp.Diff(lines(want), lines(got)); diff != "" {
+		t.Errorf("%s: wanted (-), got (+):\n%s", what, diff)
+	}
+}
+
+func lines(text string) (out []string) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// subnetOf and ipOf are what the lease of host 10.4.7.n says.
+func subnetOf(n int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 7, byte(n)}), 24)
+}
+func ipOf(n int) netip.Addr  { return netip.AddrFrom4([4]byte{10, 4, 7, byte(n)}) }
+func macOf(n int) kernel.MAC { return kernel.MAC{0x0a, 0x39, 0x13, 0x5c, 0x8e, byte(n)} }
+
+// plain has a route of the host-gw kind to each peer.
+func plain(peers ...int) (s kernel.State) {
+	for _, n := range peers {
+		s.Routes = append(s.Routes, kernel.Route{Dst: subnetOf(n), Via: ipOf(n), Dev: "ens33", Peer: ipOf(n)})
+	}
+	return s
+}
+
+func device() kernel.VXLAN {
+	return kernel.VXLAN{
+		Name: "flannel.1", VNI: 1, Port: 8472, Parent: "ens33", Local: ipOf(21), MAC: macOf(21), MTU: 1450,
+		Addr: netip.MustParsePrefix("172.7.21.0/32"),
+	}
+}
+
+// tunnel has the device flannel.1 and all that leads to each peer through it.
+func tunnel(peers ...int) kernel.State {
+	s := kernel.State{Devices: []kernel.VXLAN{device()}}
+	for _, n := range peers {
+		s = join(s, through("flannel.1", n))
+	}
+	return s
+}
+
+func through(dev string, n int) kernel.State {
+	vtep := subnetOf(n).Addr()
+	return kernel.State{
+		Routes:     []kernel.Route{{Dst: subnetOf(n), Via: vtep, Dev: dev, OnLink: true, Peer: ipOf(n)}},
+		Neighbours: []kernel.Neighbour{{Dev: dev, Addr: vtep, MAC: macOf(n)}},
+		FDB:        []kernel.FDB{{Dev: dev, MAC: macOf(n), Dst: ipOf(n)}},
+	}
+}
+
+func join(a, b kernel.State) kernel.State {
+	return kernel.State{
+		Devices: slices.Concat(a.Devices, b.Devices), Routes: slices.Concat(a.Routes, b.Routes),
+		Neighbours: slices.Concat(a.Neighbours, b.Neighbours), FDB: slices.Concat(a.FDB, b.FDB), Partial: a.Partial || b.Partial,
+	}
+}
+
+func partial(s kernel.State) kernel.State {
+	s.Partial = true
+	return s
+}
+
+// with is a state after an edit.
+func with(s kernel.State, edit func(*kernel.State)) kernel.State {
+	s = join(s, kernel.State{})
+	edit(&s)
+	return s
+}
+
+func prefix32(addr string) netip.Prefix { return netip.PrefixFrom(netip.MustParseAddr(addr), 32) }

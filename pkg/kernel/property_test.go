@@ -1,0 +1,163 @@
+package kernel_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
+)
+
+var peers = []int{22, 23, 24, 25}
+
+// drawState draws what some cluster may want: one device, two or none, and each
+// peer reached in one way or not at all.
+func drawState(t *rapid.T) kernel.State {
+	s := kernel.State{}
+	for i, name := range []string{"flannel.1", "flannel.2"} {
+		if !rapid.Bool().Draw(t, name) {
+			continue
+		}
+		d := device()
+		d.Name, d.VNI = name, i+1
+		d.Learning = rapid.IntRange(0, 4).Draw(t, "learning") == 0
+		d.Addr = rapid.SampledFrom([]kernel.Address{{Prefix: d.Addr}, {Prefix: prefix32("172.7.99.0")}}).Draw(t, "address").Prefix
+		s.Devices = append(s.Devices, d)
+	}
+	for _, n := range peers {
+		way := rapid.IntRange(0, 1+len(s.Devices)).Draw(t, fmt.Sprint("way to ", n))
+		switch {
+		case way == 1:
+			s = join(s, plain(n))
+		case way > 1:
+			p := through(s.Devices[way-2].Name, n)
+			if rapid.Bool().Draw(t, "other MAC") {
+				p.Neighbours[0].MAC, p.FDB[0].MAC = macOf(n+100), macOf(n+100)
+			}
+			if rapid.Bool().Draw(t, "other address") {
+				p.FDB[0].Dst, p.Routes[0].Peer = ipOf(n+100), ipOf(n+100)
+			}
+			s = join(s, p)
+		}
+	}
+	return s
+}
+
+// drawHand draws commands that an administrator may type. Objects of his own
+// have numbers from 90 on.
+func drawHand(t *rapid.T) []string {
+	edit := rapid.Custom(func(t *rapid.T) string {
+		n := rapid.SampledFrom(peers).Draw(t, "peer")
+		dev := rapid.SampledFrom([]string{"flannel.1", "flannel.2"}).Draw(t, "device")
+		own := rapid.IntRange(90, 92).Draw(t, "own")
+		commands := []string{
+			fmt.Sprintf("ip route del 172.7.%d.0/24", n),
+			fmt.Sprintf("ip route replace 172.7.%d.0/24 via 10.4.7.%d dev ens33", n, own),
+			fmt.Sprintf("ip route replace 172.7.%d.0/24 via 10.4.7.%d dev ens33 proto static", n, own),
+			fmt.Sprintf("ip route replace 172.7.%d.0/24 via 10.4.7.%d dev ens33 proto 77 mtu 900", n, own),
+			fmt.Sprintf("ip route prepend 172.7.%d.0/24 via 10.4.7.%d dev ens33", n, own),
+			fmt.Sprintf("ip route append 172.7.%d.0/24 via 10.4.7.%d dev ens33", n, own),
+			fmt.Sprintf("ip route add 172.7.%d.0/24 via 172.7.%d.0 dev %s onlink", n, n, dev),
+			fmt.Sprintf("ip route add 172.7.%d.0/24 via 10.4.7.%d dev ens33 proto 77 metric 7", n, n),
+			fmt.Sprintf("ip neigh del 172.7.%d.0 dev %s", n, dev),
+			fmt.Sprintf("ip neigh replace 172.7.%d.0 lladdr 0a:00:00:00:01:%d dev %s nud permanent", n, own, dev),
+			fmt.Sprintf("bridge fdb del 0a:39:13:5c:8e:%02x dev %s dst 10.4.7.%d self", n, dev, n),
+			fmt.Sprintf("bridge fdb replace 0a:39:13:5c:8e:%02x dev %s dst 10.4.7.%d self permanent", n, dev, own),
+			"ip addr flush dev " + dev, "ip link set " + dev + " down", "ip link del " + dev, "ip link set " + dev + " mtu 1400",
+			"ip link set " + dev + " address 0a:00:00:00:00:99", "ip link set " + dev + " alias x",
+
+			fmt.Sprintf("ip route add 172.7.%d.0/24 via 10.4.7.%d dev ens33", own, own),
+			fmt.Sprintf("ip route add 172.7.%d.0/24 via 10.4.7.%d dev ens33 metric %d", n, own, own),
+			fmt.Sprintf("ip neigh replace 172.7.%d.1 lladdr 0a:00:00:00:00:%d dev %s nud permanent", own, own, dev),
+			fmt.Sprintf("bridge fdb replace 0a:00:00:00:00:%d dev %s dst 10.4.7.%d self permanent", own, dev, own),
+			fmt.Sprintf("ip link add cali.%d address 0a:00:00:00:00:01 mtu 1450 type vxlan id %d local 10.4.7.21 dev ens33 dstport 8472", own, own),
+		}
+		return rapid.SampledFrom(commands).Draw(t, "command")
+	})
+	return rapid.SliceOfN(edit, 0, 6).Draw(t, "typed by hand")
+}
+
+// Whatever was wanted before and whatever was typed meanwhile: one pass brings
+// what is wanted, the next writes nothing, and no object of others is touched.
+func TestApplyConverges(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := fake(nil)
+		s := kernel.NewSyncer(m)
+		for range rapid.IntRange(1, 5).Draw(t, "rounds") {
+			if rapid.IntRange(0, 3).Draw(t, "restart") == 0 {
+				s = kernel.NewSyncer(m)
+			}
+			for _, command := range drawHand(t) {
+				_ = m.run(command) // deleting what is not there fails, as it should
+			}
+			want := drawState(t)
+			want.Partial = rapid.IntRange(0, 3).Draw(t, "partial") == 0
+			before := lines(kerneltest.Render(m))
+			result, err := s.Apply(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			after := lines(kerneltest.Render(m))
+			t.Logf("wrote\n%s\nand has\n%s", texts(result.Ops), strings.Join(after, "\n"))
+			checkWanted(t, want, result.Conflicts, after)
+			checkOthers(t, result.Ops, before, after)
+			if again, err := s.Apply(want); err != nil || len(again.Ops) > 0 {
+				t.Fatalf("the next pass wrote\n%s\nerror: %v", texts(again.Ops), err)
+			}
+		}
+	})
+}
+
+// checkWanted compares a kernel with one that has nothing but what is wanted.
+func checkWanted(t *rapid.T, want kernel.State, conflicts []kernel.Conflict, after []string) {
+	want.Routes = slices.DeleteFunc(slices.Clone(want.Routes), func(r kernel.Route) bool {
+		return slices.ContainsFunc(conflicts, func(c kernel.Conflict) bool { return c.Dst == r.Dst })
+	})
+	pure := fake(nil)
+	if _, err := kernel.NewSyncer(pure).Apply(want); err != nil {
+		t.Fatal(err)
+	}
+	wanted := lines(kerneltest.Render(pure))
+	for _, line := range wanted {
+		ok := slices.Contains(after, line)
+		if !ok {
+			t.Fatalf("lacks %s", line)
+		}
+	}
+	for _, line := range after {
+		ours := strings.Contains(line, "proto 77") || strings.Contains(line, "alias flanneld")
+		if ours && !want.Partial && !slices.Contains(wanted, line) && !inFront(line, conflicts) {
+			t.Fatalf("has %s", line)
+		}
+	}
+}
+
+// inFront: a route of ours may stand behind one of an administrator's.
+func inFront(line string, conflicts []kernel.Conflict) bool {
+	return slices.ContainsFunc(conflicts, func(c kernel.Conflict) bool { return strings.Contains(line, c.Dst.String()) })
+}
+
+// checkOthers sees that what is not ours stays, but for what was on a device
+// that had to be made anew or whose MAC was put right.
+func checkOthers(t *rapid.T, ops []kernel.Op, before, after []string) {
+	disturbed := map[string]bool{}
+	for _, o := range ops {
+		s, setting := o.Object.(kernel.Setting)
+		if _, device := o.Object.(kernel.VXLAN); device || setting && s.MAC != (kernel.MAC{}) {
+			disturbed[o.Dev()] = true
+		}
+	}
+	for _, line := range before {
+		others := strings.Contains(line, "dev ens33 proto 3 metric") || strings.Contains(line, "172.7.9") || strings.Contains(line, "cali.") ||
+			strings.Contains(line, "fdb add 0a:00:00:00:00:9")
+		words := strings.Fields(line)
+		dev := words[slices.Index(words, "dev")+1]
+		if others && !strings.Contains(line, "172.7.99.0") && !disturbed[dev] && !slices.Contains(after, line) {
+			t.Fatalf("lost another's %s", line)
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package kernel_test
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
+)
+
+// A story with everything in it: a former flannel's leftovers, a switch of
+// mode, a peer that goes and one that changes, a device recreated.
+var story = []step{
+	{hand: formerDevice + strangers + `
+		ip neigh add 172.7.25.0 lladdr 0a:39:13:5c:8e:19 dev flannel.1 nud permanent
+		bridge fdb add 0a:39:13:5c:8e:19 dev flannel.1 dst 10.4.7.25 self permanent
+		ip route add 172.7.25.0/24 via 172.7.25.0 dev flannel.1 onlink
+		ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33
+		ip link set flannel.1 mtu 1400`, want: tunnel(22, 23)},
+	{want: with(tunnel(22, 24), func(s *kernel.State) { s.Neighbours[0].MAC, s.FDB[0].MAC = macOf(122), macOf(122) })},
+	{want: join(tunnel(24), plain(22))},
+	{want: join(plain(22, 23, 24), secondDevice())},
+	{want: plain(22, 23)},
+}
+
+func secondDevice() kernel.State {
+	d := device()
+	d.Name, d.VNI, d.NoChecksumOffload = "flannel.2", 2, true
+	return kernel.State{Devices: []kernel.VXLAN{d}}
+}
+
+// flaky lets one call fail: before it reaches the kernel, or after, so that the
+// write is done and nobody knows.
+type flaky struct {
+	kernel.Conn
+	failing, calls int
+	after          bool
+	failed         string
+}
+
+func (f *flaky) fails(name string) bool {
+	f.calls++
+	if f.calls != f.failing {
+		return false
+	}
+	f.failed = name
+	return true
+}
+
+func (f *flaky) Links() ([]kernel.Link, error) {
+	if f.fails("Links") {
+		return nil, syscall.EIO
+	}
+	return f.Conn.Links()
+}
+
+func (f *flaky) Routes() ([]kernel.FoundRoute, error) {
+	if f.fails("Routes") {
+		return nil, syscall.EIO
+	}
+	return f.Conn.Routes()
+}
+
+func (f *flaky) Entries(l kernel.Link) (kernel.Entries, error) {
+	if f.fails("Entries") {
+		return kernel.Entries{}, syscall.EIO
+	}
+	return f.Conn.Entries(l)
+}
+
+func (f *flaky) Do(o kernel.Op) error {
+	if !f.fails(o.String()) {
+		return f.Conn.Do(o)
+	}
+	if f.after {
+		_ = f.Conn.Do(o)
+	}
+	return syscall.EIO
+}
+
+// tell plays the story; each step is a pass, and another one if that failed.
+// It returns the states in between and the errors that there were.
+func (f *flaky) tell(t *testing.T) (states []string, errs []error) {
+	m := fake(t)
+	f.Conn = m.Conn
+	s := kernel.NewSyncer(f)
+	for i, step := range story {
+		m.sh(t, step.hand)
+		if _, err := s.Apply(step.want); err != nil {
+			errs = append(errs, err)
+			if _, err := s.Apply(step.want); err != nil {
+				t.Errorf("step %d: the pass after the failed one: %v", i+1, err)
+			}
+		}
+		states = append(states, kerneltest.Render(m))
+	}
+	return states, errs
+}
+
+// Each call to the kernel fails once, in turn, and the next pass makes up for it.
+func TestEachCallFailsOnce(t *testing.T) {
+	undisturbed := &flaky{}
+	want, _ := undisturbed.tell(t)
+	if undisturbed.calls < 40 {
+		t.Fatalf("the story makes only %d calls", undisturbed.calls)
+	}
+	for n := range undisturbed.calls {
+		for _, after := range []bool{false, true} {
+			f := &flaky{failing: n + 1, after: after}
+			got, errs := f.tell(t)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%q failed once, after it was done: %v: undisturbed (-), disturbed (+):\n%s", f.failed, after, diff)
+			}
+			if len(errs) != 1 || !errors.Is(errs[0], syscall.EIO) || strings.Contains(errs[0].Error(), "\n") {
+				t.Errorf("%q failed once: errors %v", f.failed, errs)
+			}
+		}
+	}
+}
+
+func TestErrorsSayWhatWasAttempted(t *testing.T) {
+	k := kerneltest.New("ens33", 1500, "10.4.7.21/24")
+	for _, c := range []struct {
+		failing string // prefix of the calls that fail
+		want    string
+	}{
+		{"list links", "list interfaces: operation not permitted"},
+		{"list routes", "list routes: operation not permitted"},
+		{"ip route add 172.7.22.0/24", "ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77: operation not permitted"},
+		{"ip route", "ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77: operation not permitted; " +
+			"ip route add 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77: operation not permitted; " +
+			"ip route add 172.7.25.0/24 via 10.4.7.25 dev ens33 proto 77: operation not permitted; and 2 more"},
+	} {
+		k.Fail = func(call string) error {
+			if strings.HasPrefix(call, c.failing) {
+				return syscall.EPERM
+			}
+			return nil
+		}
+		want := plain(22)
+		if c.failing == "ip route" {
+			want = plain(23, 24, 25, 26, 27)
+		}
+		_, err := kernel.NewSyncer(k).Apply(want)
+		if err == nil || err.Error() != c.want {
+			t.Errorf("got  %v\nwant %s", err, c.want)
+		}
+		if !errors.Is(err, syscall.EPERM) {
+			t.Errorf("%v does not wrap its cause", err)
+		}
+	}
+}
+
+// A device that cannot be made takes what would be on it along, and no more;
+// nothing of it counts as put in place.
+func TestDeviceThatCannotBeMade(t *testing.T) {
+	m := fake(t)
+	k := m.Conn.(*kerneltest.Kernel)
+	k.Fail = func(call string) error {
+		if strings.HasPrefix(call, "ip link add") {
+			return syscall.EOPNOTSUPP
+		}
+		return nil
+	}
+	s := kernel.NewSyncer(m)
+	want := join(tunnel(22), plain(23))
+	result, err := s.Apply(want)
+	if err == nil || strings.Contains(err.Error(), ";") {
+		t.Errorf("error %v", err)
+	}
+	compare(t, "ops", texts(result.Ops), `ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77`)
+	k.Fail = nil
+	result, err = s.Apply(want)
+	if err != nil {
+		t.Error(err)
+	}
+	compare(t, "ops", texts(result.Ops), newDevice+newPeer22)
+}
+
+// Linux's own refusals name the way out.
+func TestLinuxRefuses(t *testing.T) {
+	m := linux(t)
+	for _, c := range []struct {
+		hand, undo string
+		want       kernel.State
+		says       string
+	}{
+		{
+			`ip link add other type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning`, `ip link del other`, tunnel(),
+			"file exists: another vxlan device has this VNI and port; find it with: ip -d link show type vxlan",
+		},
+		{``, ``, with(tunnel(), func(s *kernel.State) { s.Devices[0].Parent = "ens99" }), "there is no interface ens99"},
+		{``, ``, with(plain(22), func(s *kernel.State) { s.Routes[0].Dev = "ens99" }), "there is no interface ens99: no such device"},
+		{``, ``, with(plain(22), func(s *kernel.State) { s.Routes[0].Via = subnetOf(22).Addr() }), "network is unreachable"},
+	} {
+		m.sh(t, c.hand)
+		_, err := kernel.NewSyncer(m).Apply(c.want)
+		if err == nil || !strings.HasSuffix(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("error %v\nwant one that ends in %q", err, c.says)
+		}
+		m.sh(t, c.undo)
+	}
+}
+
+// A port that another program holds shows only when the device is set up.
+func TestPortInUse(t *testing.T) {
+	m := linux(t)
+	other, err := net.ListenPacket("udp4", ":8472")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	s := kernel.NewSyncer(m)
+	_, err = s.Apply(tunnel())
+	want := "ip link set flannel.1 up: address already in use: another program or vxlan device holds this UDP port; find it with: ss -lunp"
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v\nwant  %s", err, want)
+	}
+	other.Close()
+	if _, err := s.Apply(tunnel()); err != nil || !linkOf(t, m, "flannel.1").Up {
+		t.Error("not up once the port was free:", err)
+	}
+}
+
+func TestWithoutPrivilege(t *testing.T) {
+	m := linux(t) // whose thread ends with the test
+	none := [2]unix.CapUserData{}
+	if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
+		t.Fatal(err)
+	}
+	_, err := kernel.NewSyncer(m).Apply(plain(22))
+	want := "ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77: operation not permitted: flanneld needs CAP_NET_ADMIN"
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v\nwant  %s", err, want)
+	}
+}
+
+// What vanishes between the list and the write is gone as it should be.
+func TestDeletingWhatIsGone(t *testing.T) {
+	for kind, make := range map[string]func(testing.TB) machine{"fake": fake, "linux": linux} {
+		t.Run(kind, func(t *testing.T) {
+			m := make(t)
+			if _, err := kernel.NewSyncer(m).Apply(tunnel()); err != nil {
+				t.Fatal(err)
+			}
+			linkOf(t, m, "flannel.1") // listed, so its index is known
+			peer := through("flannel.1", 22)
+			for _, hand := range []string{``, `ip link del flannel.1`} {
+				m.sh(t, hand)
+				for _, o := range []any{
+					kernel.FoundRoute{Route: peer.Routes[0], Protocol: kernel.Protocol}, peer.Neighbours[0], peer.FDB[0],
+					kernel.Address{Dev: "flannel.1", Prefix: subnetOf(22)},
+				} {
+					if err := m.Do(kernel.Op{Verb: kernel.Delete, Object: o}); err != nil {
+						t.Errorf("after %q: delete %v: %v", hand, o, err)
+					}
+				}
+			}
+			if err := m.Do(kernel.Op{Verb: kernel.Delete, Object: kernel.VXLAN{Name: "flannel.1"}}); err != nil {
+				t.Errorf("delete the device: %v", err)
+			}
+		})
+	}
+}

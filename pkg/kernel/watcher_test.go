@@ -1,0 +1,207 @@
+package kernel_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"flanneld/pkg/kernel"
+)
+
+// watched is a real kernel with a Watcher at work.
+type watched struct {
+	machine
+	*kernel.Watcher
+	marks int
+}
+
+func watch(t *testing.T) *watched {
+	leaks := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
+	w := &watched{machine: linux(t)}
+	w.sh(t, formerDevice)
+	// The kernel tells of a new interface's carrier, and of IPv6 on it, later.
+	for _, dev := range []string{"ens33", "flannel.1"} {
+		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+dev+"/disable_ipv6", []byte("1"), 0)
+	}
+	eventually(t, "ens33's carrier", func() bool { return strings.Contains(output(t, "ip link show ens33"), "state UP") })
+	var err error
+	if w.Watcher, err = kernel.Watch(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// run starts the Watcher; it ends with the test.
+func (w *watched) run(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("ended with %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("goes on after its context ended")
+		}
+	})
+}
+
+func (w *watched) signalled() bool {
+	select {
+	case <-w.Changed():
+		return true
+	default:
+		return false
+	}
+}
+
+// after says what commands led to. That the Watcher has seen all of it is known
+// by an interface that comes afterwards and does not matter.
+func (w *watched) after(t *testing.T, commands string) (signal, routing bool) {
+	t.Helper()
+	before := w.Routing()
+	w.sh(t, commands)
+	w.marks++
+	mark := fmt.Sprint("mark-", w.marks)
+	w.sh(t, "ip link add "+mark+" type bridge")
+	eventually(t, "the announcement of "+mark, func() bool { return w.Knows(mark) })
+	return w.signalled(), w.Routing() != before
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain for ", what)
+		}
+	}
+}
+
+func TestWatcher(t *testing.T) {
+	w := watch(t)
+	w.Heed([]string{"flannel.1", "flannel.2"}, []string{"ens33"})
+	w.run(t)
+	const nothing, change, routing, some = "nothing", "change", "change of routing", "one of these changes"
+	for _, c := range []struct{ hand, leads string }{
+		{`ip route add 172.7.22.0/24 via 10.4.7.22 proto 77`, change},
+		{`ip route replace 172.7.22.0/24 via 10.4.7.23 proto 77`, change},
+		{`ip route replace 172.7.22.0/24 via 10.4.7.99`, routing},
+		{`ip route del 172.7.22.0/24`, routing},
+		{`ip route add 172.7.23.0/24 via 10.4.7.99 proto static`, routing},
+		{`ip route add 172.7.23.0/24 via 10.4.7.99 table 100`, nothing},
+		{`ip route add default via 10.4.7.254`, routing},
+
+		{`ip neigh add 172.7.22.0 lladdr 0a:39:13:5c:8e:16 dev flannel.1 nud permanent`, change},
+		{`ip neigh del 172.7.22.0 dev flannel.1`, change},
+		{`bridge fdb add 0a:39:13:5c:8e:16 dev flannel.1 dst 10.4.7.22 self permanent`, change},
+		{`bridge fdb del 0a:39:13:5c:8e:16 dev flannel.1 dst 10.4.7.22 self`, change},
+		{`ip neigh add 10.4.7.22 lladdr 0a:39:13:5c:8e:16 dev ens33 nud reachable`, nothing},
+		{`ip neigh replace 10.4.7.22 lladdr 0a:39:13:5c:8e:17 dev ens33 nud stale`, nothing},
+		{`ip neigh del 10.4.7.22 dev ens33`, nothing},
+
+		{`ip link add docker0 type bridge`, nothing},
+		{`ip link set docker0 up`, nothing},
+		{`ip link set docker0 mtu 1400`, nothing},
+		{`ip addr add 172.7.21.1/24 dev docker0`, routing},
+		{`ip neigh add 172.7.21.2 lladdr 0a:39:13:5c:8e:16 dev docker0 nud permanent`, nothing},
+		{`ip link add vxlan7 type vxlan id 7 dstport 4789
+			ip link set vxlan7 up
+			bridge fdb add 0a:39:13:5c:8e:16 dev vxlan7 dst 10.4.7.22 self permanent`, nothing},
+		{`ip link del vxlan7`, nothing},
+
+		// From here on the kernel tells of the NIC and the device also later.
+		{`ip addr add 10.4.7.121/24 dev ens33`, routing},
+		{`ip addr del 10.4.7.121/24 dev ens33`, routing},
+		{`ip addr flush dev flannel.1`, routing},
+		{`ip link set flannel.1 mtu 1400`, routing},
+		{`ip link set flannel.1 alias x`, routing},
+		{`offload off flannel.1`, routing},
+		{`offload on flannel.1`, routing},
+		{`ip link set flannel.1 down`, routing},
+		{`ip link set flannel.1 address 0a:00:00:00:00:99`, routing},
+		{`ip link set flannel.1 name other`, routing},
+		{`ip link set other alias y`, nothing},
+		{`ip link set other name flannel.1`, routing},
+		{`ip link del flannel.1`, routing},
+		{formerDevice, routing},
+		{`ip neigh add 172.7.22.0 lladdr 0a:39:13:5c:8e:16 dev flannel.1 nud permanent`, some},
+		{`ip link set ens33 mtu 1400`, routing},
+		{`ip link set ens33 down`, routing},
+		{`ip link set ens33 up`, routing},
+	} {
+		signal, routes := w.after(t, c.hand)
+		got := map[[2]bool]string{{false, false}: nothing, {true, false}: change, {true, true}: routing}[[2]bool{signal, routes}]
+		if got != c.leads && (c.leads != some || got == nothing) {
+			t.Errorf("%s\nleads to %q, not to %q", c.hand, got, c.leads)
+		}
+	}
+}
+
+// Interfaces that come and go, as those of containers do, leave nothing behind.
+func TestWatcherForgetsInterfaces(t *testing.T) {
+	w := watch(t)
+	w.run(t)
+	for range 3 {
+		w.sh(t, `ip link add docker0 type bridge`)
+		eventually(t, "docker0", func() bool { return w.Knows("docker0") })
+		w.sh(t, `ip link del docker0`)
+		eventually(t, "the end of docker0", func() bool { return !w.Knows("docker0") })
+	}
+}
+
+// As long as nobody said what matters, everything does.
+func TestWatcherHeedsAllAtFirst(t *testing.T) {
+	w := watch(t)
+	w.run(t)
+	for _, hand := range []string{`ip link add docker0 type bridge`, `ip link set docker0 up`, `ip link del docker0`} {
+		for w.signalled() {
+		}
+		w.sh(t, hand)
+		eventually(t, "a signal of "+hand, w.signalled)
+	}
+}
+
+// What happened between Watch and Run is not missed.
+func TestWatcherMissesNothingBeforeItRuns(t *testing.T) {
+	w := watch(t)
+	w.Heed(nil, []string{"ens33"})
+	w.sh(t, `ip link set ens33 down`)
+	w.run(t)
+	eventually(t, "a signal", w.signalled)
+}
+
+// More changes than the buffer holds: the Watcher says that something changed,
+// though it cannot know what, and goes on.
+func TestWatcherSurvivesAFlood(t *testing.T) {
+	w := watch(t)
+	if err := w.ShrinkBuffer(); err != nil {
+		t.Fatal(err)
+	}
+	w.Heed([]string{"flannel.1"}, []string{"ens33"})
+	var flood []string
+	for i := range 200 { // in a table that does not matter
+		flood = append(flood, fmt.Sprintf("ip route add 192.0.2.%d/32 via 10.4.7.99 table 100", i))
+	}
+	w.sh(t, strings.Join(flood, "\n"))
+	w.run(t)
+	eventually(t, "a signal", w.signalled)
+	if w.Routing() == 0 {
+		t.Error("the routing may have changed, and Routing does not say so")
+	}
+	for range 3 {
+		eventually(t, "no more signals", func() bool { return !w.signalled() })
+		w.sh(t, "ip route replace 172.7.22.0/24 via 10.4.7.22 proto 77")
+		eventually(t, "a signal after the flood", w.signalled)
+		w.sh(t, "ip route del 172.7.22.0/24")
+		eventually(t, "a signal after the flood", w.signalled)
+	}
+}
