@@ -41,6 +41,7 @@ type host struct {
 	changes *changes
 	ready   chan subnet.Lease
 	resumed bool // its kernel holds what an earlier run wrote
+	agent   *agent.Agent
 	stop    func()
 
 	mu     sync.Mutex
@@ -73,14 +74,15 @@ func (h *host) Entries(l kernel.Link) (kernel.Entries, error) {
 	return h.kernel.Entries(l)
 }
 
-func (h *host) Do(o kernel.Op) error {
+func (h *host) Do(ops ...kernel.Op) []error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	err := h.kernel.Do(o)
-	if err == nil {
+	before := len(h.kernel.Ops)
+	errs := h.kernel.Do(ops...)
+	if len(h.kernel.Ops) > before {
 		h.changes.signal(false)
 	}
-	return err
+	return errs
 }
 
 func (h *host) Direct(ip netip.Addr, dev string) bool {
@@ -141,6 +143,7 @@ func (h *host) start() *host {
 		SubnetFile: h.file,
 		Ready:      func(l subnet.Lease) { h.ready <- l },
 	})
+	h.agent = a
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
 	tasks.Go(func() { _ = manager.Run(ctx) })

@@ -1,5 +1,11 @@
 package kernel
 
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
 // SetOffload switches transmit checksum offload of a device.
 func SetOffload(dev string, on bool) error {
 	o, err := openOffload()
@@ -27,4 +33,12 @@ func (w *Watcher) Knows(name string) bool {
 }
 
 // ShrinkBuffer leaves room for only a few announcements.
-func (w *Watcher) ShrinkBuffer() error { return w.socket.SetReceiveBufferSize(1, false) }
+func (w *Watcher) ShrinkBuffer() error {
+	raw, err := w.socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
+	return errors.Join(err, failed)
+}

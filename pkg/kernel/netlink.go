@@ -12,10 +12,11 @@ import (
 )
 
 // Netlink is the kernel of the network namespace in which it was opened,
-// through one rtnetlink socket. It is for one goroutine.
+// through a few sockets of its own. It is for one goroutine.
 type Netlink struct {
 	handle  *netlink.Handle
 	index   map[string]int // interfaces by name, as last listed or made
+	batch   *batch
 	offload *offload
 }
 
@@ -27,17 +28,24 @@ func Open() (*Netlink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	o, err := openOffload()
+	b, err := openBatch()
 	if err != nil {
 		h.Close()
 		return nil, err
 	}
-	return &Netlink{handle: h, index: map[string]int{}, offload: o}, nil
+	o, err := openOffload()
+	if err != nil {
+		h.Close()
+		b.close()
+		return nil, err
+	}
+	return &Netlink{handle: h, index: map[string]int{}, batch: b, offload: o}, nil
 }
 
 // Close ends the connection. What was written stays.
 func (n *Netlink) Close() {
 	n.handle.Close()
+	n.batch.close()
 	n.offload.close()
 }
 

@@ -7,13 +7,64 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// Do implements Conn.
-func (n *Netlink) Do(o Op) error {
-	err := n.do(o)
+// Do implements Conn. Routes, neighbours and forwarding entries that follow
+// each other go to the kernel together.
+func (n *Netlink) Do(ops ...Op) []error {
+	errs := make([]error, len(ops))
+	for i := 0; i < len(ops); {
+		var requests []*nl.NetlinkRequest
+		for _, o := range ops[i:] {
+			r, ok := n.request(o)
+			if !ok {
+				break
+			}
+			requests = append(requests, r)
+		}
+		if len(requests) == 0 {
+			errs[i] = judge(ops[i], n.do(ops[i]))
+			i++
+			continue
+		}
+		for _, err := range n.batch.do(requests) {
+			errs[i] = judge(ops[i], err)
+			i++
+		}
+	}
+	return errs
+}
+
+// request is the op as a request of a batch; false: it is none of those.
+func (n *Netlink) request(o Op) (*nl.NetlinkRequest, bool) {
+	index, ok := n.index[o.Dev()]
+	if !ok && o.Dev() != "" {
+		return nil, false
+	}
+	switch x := o.Object.(type) {
+	case FDB:
+		return neighbourRequest(o.Verb, unix.NdMsg{Family: unix.AF_BRIDGE, Ifindex: int32(index), Flags: unix.NTF_SELF}, x.Dst.AsSlice(), x.MAC), true
+	case Neighbour:
+		return neighbourRequest(o.Verb, unix.NdMsg{Family: unix.AF_INET, Ifindex: int32(index), Type: unix.RTN_UNICAST}, x.Addr.AsSlice(), x.MAC), true
+	case FoundRoute:
+		return routeRequest(unix.RTM_DELROUTE, 0, x, index), true
+	case Route:
+		flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
+		if o.Verb == Replace {
+			flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+		}
+		return routeRequest(unix.RTM_NEWROUTE, flags, FoundRoute{Route: x, Protocol: Protocol}, index), true
+	}
+	return nil, false
+}
+
+// judge tells a failure from an object that is as it should be already.
+func judge(o Op, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case o.Verb == Delete && (errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL)):
 		return nil
 	case o.Verb == Add && errors.Is(err, unix.EEXIST) && o.Kind() != "device":
@@ -45,8 +96,7 @@ func (n *Netlink) do(o Op) error {
 		}
 		return n.addVXLAN(v)
 	}
-	index, ok := n.index[o.Dev()]
-	if !ok && o.Dev() != "" {
+	if _, ok := n.index[o.Dev()]; !ok {
 		return fmt.Errorf("there is no interface %s: %w", o.Dev(), unix.ENODEV)
 	}
 	switch x := o.Object.(type) {
@@ -58,25 +108,6 @@ func (n *Netlink) do(o Op) error {
 			return n.handle.AddrDel(n.link(x.Dev), addr)
 		}
 		return n.handle.AddrAdd(n.link(x.Dev), addr)
-	case FDB:
-		return n.neighbour(o.Verb, &netlink.Neigh{
-			LinkIndex: index, Family: unix.AF_BRIDGE, Flags: unix.NTF_SELF, State: unix.NUD_PERMANENT,
-			IP: x.Dst.AsSlice(), HardwareAddr: x.MAC[:],
-		})
-	case Neighbour:
-		return n.neighbour(o.Verb, &netlink.Neigh{
-			LinkIndex: index, Family: unix.AF_INET, Type: unix.RTN_UNICAST, State: unix.NUD_PERMANENT,
-			IP: x.Addr.AsSlice(), HardwareAddr: x.MAC[:],
-		})
-	case FoundRoute:
-		r := toRoute(x.Route, index)
-		r.Protocol, r.Priority, r.Scope = netlink.RouteProtocol(x.Protocol), x.Metric, netlink.SCOPE_NOWHERE
-		return n.handle.RouteDel(r)
-	case Route:
-		if o.Verb == Add {
-			return n.handle.RouteAdd(toRoute(x, index))
-		}
-		return n.handle.RouteReplace(toRoute(x, index))
 	}
 	return fmt.Errorf("no such object: %T", o.Object)
 }
@@ -88,23 +119,6 @@ func (n *Netlink) link(name string) netlink.Link {
 
 func toIPNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
-}
-
-// toRoute leaves out what r lacks: a route with several next hops has no one
-// gateway and device.
-func toRoute(r Route, index int) *netlink.Route {
-	out := &netlink.Route{Dst: toIPNet(r.Dst), Gw: r.Via.AsSlice(), LinkIndex: index, Protocol: Protocol, Table: unix.RT_TABLE_MAIN}
-	if r.OnLink {
-		out.Flags = int(netlink.FLAG_ONLINK)
-	}
-	return out
-}
-
-func (n *Netlink) neighbour(v Verb, x *netlink.Neigh) error {
-	if v == Delete {
-		return n.handle.NeighDel(x)
-	}
-	return n.handle.NeighSet(x)
 }
 
 func (n *Netlink) addVXLAN(v VXLAN) error {

@@ -1,6 +1,9 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"iter"
+)
 
 // Conn is what a Syncer asks of the kernel.
 type Conn interface {
@@ -11,9 +14,10 @@ type Conn interface {
 	Routes() ([]FoundRoute, error)
 	// Entries lists what is on a vxlan device.
 	Entries(dev Link) (Entries, error)
-	// Do carries out one write. That an object to delete is gone is success,
-	// and so is that one to add is there: the next pass looks again.
-	Do(Op) error
+	// Do carries out writes in order, whatever becomes of the others, and
+	// returns an error or nil for each. That an object to delete is gone is
+	// success, and so is that one to add is there: the next pass looks again.
+	Do(...Op) []error
 }
 
 // Syncer brings the kernel to a State. It is for one goroutine.
@@ -80,20 +84,45 @@ func (s *Syncer) read(devices []VXLAN) (found, error) {
 func (s *Syncer) carryOut(ops []Op) (done, undone []Op, err error) {
 	var failed failures
 	broken := map[string]bool{}
-	for _, o := range ops {
-		if broken[o.Dev()] {
-			undone = append(undone, o)
-			continue
+	for group := range groups(ops) {
+		possible := group[:0:0]
+		for _, o := range group {
+			if broken[o.Dev()] {
+				undone = append(undone, o)
+			} else {
+				possible = append(possible, o)
+			}
 		}
-		if err := s.conn.Do(o); err != nil {
+		for i, err := range s.conn.Do(possible...) {
+			o := possible[i]
+			if err == nil {
+				done = append(done, o)
+				continue
+			}
 			failed.add(o, err)
 			undone = append(undone, o)
 			if _, device := o.Object.(VXLAN); device {
 				broken[o.Dev()] = true
 			}
-			continue
 		}
-		done = append(done, o)
 	}
 	return done, undone, failed.err()
+}
+
+// groups cuts ops where one decides about the following: at each device.
+func groups(ops []Op) iter.Seq[[]Op] {
+	return func(yield func([]Op) bool) {
+		from := 0
+		for i, o := range ops {
+			if _, device := o.Object.(VXLAN); device {
+				if from < i && !yield(ops[from:i]) || !yield(ops[i:i+1]) {
+					return
+				}
+				from = i + 1
+			}
+		}
+		if from < len(ops) {
+			yield(ops[from:])
+		}
+	}
 }

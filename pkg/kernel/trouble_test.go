@@ -74,14 +74,18 @@ func (f *flaky) Entries(l kernel.Link) (kernel.Entries, error) {
 	return f.Conn.Entries(l)
 }
 
-func (f *flaky) Do(o kernel.Op) error {
-	if !f.fails(o.String()) {
-		return f.Conn.Do(o)
+func (f *flaky) Do(ops ...kernel.Op) []error {
+	errs := make([]error, len(ops))
+	for i, o := range ops {
+		fails := f.fails(o.String())
+		if !fails || f.after {
+			errs[i] = f.Conn.Do(o)[0]
+		}
+		if fails {
+			errs[i] = syscall.EIO
+		}
 	}
-	if f.after {
-		_ = f.Conn.Do(o)
-	}
-	return syscall.EIO
+	return errs
 }
 
 // tell plays the story; each step is a pass, and another one if that failed.
@@ -197,7 +201,7 @@ func TestLinuxRefuses(t *testing.T) {
 		},
 		{``, ``, with(tunnel(), func(s *kernel.State) { s.Devices[0].Parent = "ens99" }), "there is no interface ens99"},
 		{``, ``, with(plain(22), func(s *kernel.State) { s.Routes[0].Dev = "ens99" }), "there is no interface ens99: no such device"},
-		{``, ``, with(plain(22), func(s *kernel.State) { s.Routes[0].Via = subnetOf(22).Addr() }), "network is unreachable"},
+		{``, ``, with(plain(22), func(s *kernel.State) { s.Routes[0].Via = subnetOf(22).Addr() }), "network is unreachable: Nexthop has invalid gateway"},
 	} {
 		m.sh(t, c.hand)
 		_, err := kernel.NewSyncer(m).Apply(c.want)
@@ -257,12 +261,12 @@ func TestDeletingWhatIsGone(t *testing.T) {
 					kernel.FoundRoute{Route: peer.Routes[0], Protocol: kernel.Protocol}, peer.Neighbours[0], peer.FDB[0],
 					kernel.Address{Dev: "flannel.1", Prefix: subnetOf(22)},
 				} {
-					if err := m.Do(kernel.Op{Verb: kernel.Delete, Object: o}); err != nil {
+					if err := m.Do(kernel.Op{Verb: kernel.Delete, Object: o})[0]; err != nil {
 						t.Errorf("after %q: delete %v: %v", hand, o, err)
 					}
 				}
 			}
-			if err := m.Do(kernel.Op{Verb: kernel.Delete, Object: kernel.VXLAN{Name: "flannel.1"}}); err != nil {
+			if err := m.Do(kernel.Op{Verb: kernel.Delete, Object: kernel.VXLAN{Name: "flannel.1"}})[0]; err != nil {
 				t.Errorf("delete the device: %v", err)
 			}
 		})

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -16,7 +18,7 @@ import (
 // Watcher notices that the kernel's state changed. It only says so: what
 // changed, the next pass finds out by itself.
 type Watcher struct {
-	socket  *nl.NetlinkSocket
+	socket  *os.File
 	changed chan struct{} // one slot
 	routing atomic.Uint64
 
@@ -29,27 +31,47 @@ type Watcher struct {
 // receiveBuffer holds the events of some 20,000 routes that change at once.
 const receiveBuffer = 8 << 20 // bytes
 
+// largestMessage is what the kernel gives to a message of an interface at most.
+const largestMessage = 32 << 10 // bytes
+
 // Watch subscribes to the changes of this network namespace; nothing that
 // happens from now on is missed.
 func Watch() (*Watcher, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_NEIGH)
+	socket, err := subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_NEIGH)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to changes of the kernel's network state: %w", err)
-	}
-	// Forcing goes beyond net.core.rmem_max; a user namespace may not.
-	if err := socket.SetReceiveBufferSize(receiveBuffer, true); err != nil {
-		_ = socket.SetReceiveBufferSize(receiveBuffer, false)
 	}
 	w := &Watcher{socket: socket, changed: make(chan struct{}, 1), names: map[int]string{}}
 	links, err := dump(netlink.LinkList)
 	if err != nil {
-		socket.Close()
+		_ = socket.Close()
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {
 		w.names[l.Attrs().Index] = l.Attrs().Name
 	}
 	return w, nil
+}
+
+// subscribe opens a socket that gets one message for each change.
+func subscribe(groups ...uint) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	// Forcing goes beyond net.core.rmem_max; a user namespace may not.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer); err != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}
+	address := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	for _, g := range groups {
+		address.Groups |= 1 << (g - 1)
+	}
+	if err := unix.Bind(fd, address); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "netlink"), nil
 }
 
 // Changed signals that something changed; a burst of changes is one signal.
@@ -82,19 +104,24 @@ func (w *Watcher) String() string { return "kernel watcher" }
 
 // Run listens until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
-	defer context.AfterFunc(ctx, w.socket.Close)()
+	defer context.AfterFunc(ctx, func() { _ = w.socket.Close() })()
 	defer w.socket.Close()
+	buffer := make([]byte, largestMessage)
 	for {
-		messages, _, err := w.socket.Receive()
+		n, err := w.socket.Read(buffer)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
 			klog.Warning("kernel: more changes at once than could be received: comparing everything")
 			w.mark(true)
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+			continue
 		case err != nil:
 			return fmt.Errorf("receive changes of the kernel's network state: %w", err)
+		}
+		messages, err := syscall.ParseNetlinkMessage(buffer[:n])
+		if err != nil {
+			w.mark(true) // cut short: it can mean anything
 		}
 		for _, m := range messages {
 			w.look(m.Header.Type, m.Data)

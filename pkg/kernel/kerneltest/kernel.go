@@ -81,15 +81,17 @@ func (k *Kernel) Entries(dev kernel.Link) (kernel.Entries, error) {
 }
 
 // Do implements kernel.Conn.
-func (k *Kernel) Do(o kernel.Op) error {
-	if err := k.fail(o.String()); err != nil {
-		return err
+func (k *Kernel) Do(ops ...kernel.Op) []error {
+	errs := make([]error, len(ops))
+	for i, o := range ops {
+		if errs[i] = k.fail(o.String()); errs[i] != nil {
+			continue
+		}
+		if errs[i] = k.do(o); errs[i] == nil {
+			k.Ops = append(k.Ops, o)
+		}
 	}
-	if err := k.do(o); err != nil {
-		return err
-	}
-	k.Ops = append(k.Ops, o)
-	return nil
+	return errs
 }
 
 func (k *Kernel) link(name string) *kernel.Link {
