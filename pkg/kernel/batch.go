@@ -3,7 +3,6 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"syscall"
 	"unsafe"
 
@@ -44,16 +43,13 @@ func openBatch() (*batch, error) {
 
 func (b *batch) close() { _ = unix.Close(b.socket) }
 
-// do carries out the requests and returns an error, or nil, for each.
-func (b *batch) do(requests []*nl.NetlinkRequest) (errs []error) {
-	for chunk := range slices.Chunk(requests, batchSize) {
-		errs = append(errs, b.exchange(chunk)...)
-	}
-	return errs
-}
-
+// exchange carries out up to batchSize requests and returns an error, or nil,
+// for each.
 func (b *batch) exchange(requests []*nl.NetlinkRequest) []error {
 	errs := make([]error, len(requests))
+	if len(requests) == 0 {
+		return errs
+	}
 	first := b.seq + 1
 	b.send = b.send[:0]
 	for i, r := range requests {

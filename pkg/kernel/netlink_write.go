@@ -13,26 +13,24 @@ import (
 
 // Do implements Conn. Routes, neighbours and forwarding entries that follow
 // each other go to the kernel together.
-func (n *Netlink) Do(ops ...Op) []error {
-	errs := make([]error, len(ops))
-	for i := 0; i < len(ops); {
+func (n *Netlink) Do(ops ...Op) (errs []error) {
+	for len(ops) > 0 {
 		var requests []*nl.NetlinkRequest
-		for _, o := range ops[i:] {
+		for _, o := range ops[:min(len(ops), batchSize)] {
 			r, ok := n.request(o)
 			if !ok {
 				break
 			}
 			requests = append(requests, r)
 		}
+		answers := n.batch.exchange(requests)
 		if len(requests) == 0 {
-			errs[i] = judge(ops[i], n.do(ops[i]))
-			i++
-			continue
+			answers = []error{n.do(ops[0])}
 		}
-		for _, err := range n.batch.do(requests) {
-			errs[i] = judge(ops[i], err)
-			i++
+		for i, err := range answers {
+			errs = append(errs, judge(ops[i], err))
 		}
+		ops = ops[len(answers):]
 	}
 	return errs
 }
