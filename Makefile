@@ -5,11 +5,11 @@ VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint chaos bench demo deps dist clean
+.PHONY: help build test lint chaos bench bench-lab demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
@@ -26,8 +26,11 @@ lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
 chaos: deps-test build/etcd ## faults without end on eight hosts; SECONDS=60 SEED=1
 	CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(or $(SEED),1) $(GO) test -race -count=1 -timeout 0 -v -run TestChaos ./internal/e2e
 
-bench: deps-bench build/etcd ## the Go benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+bench: ## the Go benchmarks of the parts
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./pkg/...
+
+bench-lab: deps-bench build build/etcd ## the whole daemon beside the kernel's own floor, as in BENCHMARKS.md
+	FLANNELD_BINARY=$(CURDIR)/build/flanneld $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
 
 demo: deps-demo build build/etcd ## a guided tour on three hosts; KEEP=1 leaves them running
 	FLANNELD_BINARY=build/flanneld KEEP=$(KEEP) $(GO) run ./internal/lab/demo

@@ -1,11 +1,12 @@
-// Package bench measures the daemon as a whole, beside the floor that the
-// kernel and `ip -batch` set, and prints BENCHMARKS.md's tables.
+// Package bench measures the daemon as a whole, each figure beside the floor
+// that the kernel and iproute2 set in the same run. `make bench-lab` prints the
+// tables of BENCHMARKS.md.
 package bench
 
 import (
 	"fmt"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,8 @@ func TestMain(m *testing.M) {
 const (
 	configKey = "/coreos.com/network/config"
 	leases    = "/coreos.com/network/subnets/"
+	rounds    = 5
+	soon      = 30 * time.Second
 )
 
 // mode is a way of carrying packets, with the config that asks for it.
@@ -34,17 +37,18 @@ var modes = []mode{
 	{"DirectRouting", `{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan","DirectRouting":true}}`},
 }
 
-// peer is the nth other host of a large cluster.
+// peer is the nth other host of a large cluster, all of it on one link.
 type peer struct{ subnet, vtep, ip, mac string }
 
 func nthPeer(n int) peer {
 	a, b := (n+256)/256, n%256
 	return peer{
 		subnet: fmt.Sprintf("10.%d.%d.0/24", a, b), vtep: fmt.Sprintf("10.%d.%d.0", a, b),
-		ip:  fmt.Sprintf("172.16.%d.%d", a+20, b), // all on one link, a /16
-		mac: fmt.Sprintf("0a:00:00:00:%02x:%02x", a, b),
+		ip: fmt.Sprintf("172.16.%d.%d", a+20, b), mac: fmt.Sprintf("0a:00:00:00:%02x:%02x", a, b),
 	}
 }
+
+func (p peer) key() string { return leases + strings.Replace(p.subnet, "/", "-", 1) }
 
 func (p peer) lease(m mode) string {
 	if m.name == "host-gw" {
@@ -53,78 +57,80 @@ func (p peer) lease(m mode) string {
 	return fmt.Sprintf(`{"PublicIP":"%s","BackendType":"vxlan","BackendData":{"VtepMAC":"%s"}}`, p.ip, p.mac)
 }
 
-// fill writes the leases of n peers.
-func fill(etcd *lab.Etcd, m mode, n int) {
-	var writers sync.WaitGroup
-	for w := range 16 {
-		writers.Go(func() {
-			for i := w; i < n; i += 16 {
-				p := nthPeer(i)
-				etcd.SetTTL(leases+strings.Replace(p.subnet, "/", "-", 1), p.lease(m), 24*time.Hour)
+// fill writes the leases of the peers from one number to another.
+func fill(etcd *lab.Etcd, m mode, from, to int) {
+	const writers = 16
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for i := from + w; i < to; i += writers {
+				etcd.SetTTL(nthPeer(i).key(), nthPeer(i).lease(m), 24*time.Hour)
 			}
 		})
 	}
-	writers.Wait()
+	all.Wait()
+}
+
+// cluster is a store with peers in it.
+func cluster(b *testing.B, m mode, peers int) (*lab.Lab, *lab.Etcd) {
+	l := lab.New(b)
+	etcd := l.EtcdOn(lab.EtcdOptions{}, l.Host("store", "172.16.0.2/16"))
+	fill(etcd, m, 0, peers)
 	etcd.Set(configKey, m.config)
+	return l, etcd
 }
 
-// batches are the files by which ip and bridge make the same objects.
-func batches(b *testing.B, m mode, n int) (ip, bridge string) {
-	var routes, fdb strings.Builder
-	if m.name != "host-gw" {
-		routes.WriteString("link add flannel.1 address 0a:00:00:00:ff:ff mtu 1450 type vxlan id 1 local 172.16.0.9 dev ens33 dstport 8472 nolearning\n" +
-			"addr add 10.200.0.0/32 dev flannel.1\nlink set flannel.1 up\n")
-	}
-	for i := range n {
-		p := nthPeer(i)
-		if m.name == "vxlan" {
-			fmt.Fprintf(&fdb, "fdb add %s dev flannel.1 dst %s self permanent\n", p.mac, p.ip)
-			fmt.Fprintf(&routes, "neigh add %s lladdr %s dev flannel.1 nud permanent\n", p.vtep, p.mac)
-			fmt.Fprintf(&routes, "route add %s via %s dev flannel.1 onlink proto 77\n", p.subnet, p.vtep)
-			continue
-		}
-		fmt.Fprintf(&routes, "route add %s via %s dev ens33 proto 77\n", p.subnet, p.ip)
-	}
-	ip, bridge = filepath.Join(b.TempDir(), "ip"), filepath.Join(b.TempDir(), "bridge")
-	for path, text := range map[string]string{ip: routes.String(), bridge: fdb.String()} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			b.Fatal(err)
-		}
-	}
-	return ip, bridge
+// flags leave iptables out of a figure.
+var flags = []string{"--iptables-forward-rules=false"}
+
+// spread is what became of some rounds.
+type spread []float64
+
+func (s spread) String() string {
+	sorted := slices.Sorted(slices.Values(s))
+	return fmt.Sprintf("%.3g / %.3g / %.3g", sorted[0], sorted[len(sorted)/2], sorted[len(sorted)-1])
 }
 
-func BenchmarkColdStart(b *testing.B) {
-	for _, m := range modes {
-		for _, n := range []int{250, 1000, 4000} {
-			b.Run(fmt.Sprintf("%s/%d", m.name, n), func(b *testing.B) {
-				l := lab.New(b)
-				store := l.Host("store", "172.16.0.2/16")
-				etcd := l.EtcdOn(lab.EtcdOptions{}, store)
-				fill(etcd, m, n)
-				ipFile, bridgeFile := batches(b, m, n)
-				for b.Loop() {
-					floor := l.Host("floor", "172.16.0.9/16")
-					start := time.Now()
-					floor.Run("ip", "-batch", ipFile)
-					if m.name == "vxlan" {
-						floor.Run("bridge", "-batch", bridgeFile)
-					}
-					base := time.Since(start)
-					floor.LinkDown()
+func (s *spread) add(x float64)                { *s = append(*s, x) }
+func (s *spread) milliseconds(d time.Duration) { s.add(float64(d.Microseconds()) / 1000) }
 
-					h := l.Host("host", "172.16.0.10/16")
-					d := h.Flanneld("--iptables-forward-rules=false")
-					took := d.WaitReady()
-					cpu, rss := d.CPUTime(), d.MaxRSS()
-					d.Kill()
-					d.Restart()
-					warm := d.WaitReady()
-					time.Sleep(300 * time.Millisecond)
-					b.Logf("floor %v, cold %v (%.2f x), cpu %v, rss %d KiB; warm %v writes %d", base, took, float64(took)/float64(base), cpu, rss, warm, strings.Count(d.Log(), "kernel:"))
-					d.Stop()
-				}
-			})
-		}
+func (s spread) quantile(q float64) float64 {
+	sorted := slices.Sorted(slices.Values(s))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+// row prints a line of a Markdown table.
+func row(cells ...any) {
+	var texts []string
+	for _, c := range cells {
+		texts = append(texts, fmt.Sprint(c))
 	}
+	fmt.Fprintf(os.Stdout, "| %s |\n", strings.Join(texts, " | "))
+}
+
+func header(title string, columns ...any) {
+	fmt.Fprintf(os.Stdout, "\n### %s\n\n", title)
+	row(columns...)
+	row(slices.Repeat([]any{"---"}, len(columns))...)
+}
+
+func count(h *lab.Host, what string) int {
+	out, err := h.Try("sh", "-c", "ip route show proto 77 | grep -c '"+what+"'")
+	if err != nil {
+		return 0
+	}
+	var n int
+	_, _ = fmt.Sscan(out, &n)
+	return n
+}
+
+// await waits, in small steps, until a host has n routes.
+func await(b *testing.B, h *lab.Host, n int) {
+	b.Helper()
+	lab.Eventually(b, soon, fmt.Sprintf("%d routes on %s", n, h), func() error {
+		if have := count(h, "."); have != n {
+			return fmt.Errorf("there are %d", have)
+		}
+		return nil
+	})
 }

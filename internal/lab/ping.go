@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type Stats struct {
 	// Gap is the longest time without connection: from the first ping of a
 	// row of lost ones to the next ping that was answered.
 	Gap time.Duration
+	// Median is that of the times that the answers took.
+	Median time.Duration
 }
 
 func (s Stats) String() string {
@@ -63,8 +66,10 @@ func (n *Node) answered(to Target, interval, within time.Duration) bool {
 func (p *Pinger) stats(end time.Time) Stats {
 	s := Stats{Sent: len(p.pings)}
 	var since time.Time // the first of the present row of lost pings
+	var took []time.Duration
 	for i, g := range p.pings {
 		if g.answered {
+			took = append(took, g.took)
 			since = time.Time{}
 			continue
 		}
@@ -77,6 +82,10 @@ func (p *Pinger) stats(end time.Time) Stats {
 			until = p.pings[i+1].sent
 		}
 		s.Gap = max(s.Gap, until.Sub(since))
+	}
+	if len(took) > 0 {
+		slices.Sort(took)
+		s.Median = took[len(took)/2]
 	}
 	return s
 }

@@ -31,6 +31,7 @@ type ping struct {
 	sent     time.Time
 	refused  bool // by the own network stack
 	answered bool
+	took     time.Duration // until the answer
 }
 
 // PingEvery starts to ping. Stop it for the result.
@@ -112,6 +113,7 @@ func (p *Pinger) note(packet []byte) {
 	defer p.mu.Unlock()
 	if number < uint64(len(p.pings)) && time.Since(p.pings[number].sent) <= lostAfter {
 		p.pings[number].answered = true
+		p.pings[number].took = time.Since(p.pings[number].sent)
 	}
 	if p.onAnswer != nil {
 		p.onAnswer()
