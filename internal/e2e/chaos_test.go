@@ -19,7 +19,7 @@ import (
 // fault is something that goes wrong, and is over when do returns.
 type fault struct {
 	name  string
-	lossy bool // it severs a host or undoes its kernel state: pings may be lost while it lasts
+	where scope
 	do    func(c *cluster, n *node, random *rand.Rand)
 }
 
@@ -27,37 +27,45 @@ func pauseAround(from, to time.Duration, random *rand.Rand) {
 	time.Sleep(from + time.Duration(random.Int64N(int64(to-from))))
 }
 
+type scope int
+
+const (
+	ofDaemon scope = iota
+	ofEtcd         // needs the store for itself
+	ofHost         // severs a host or undoes its kernel state: pings may be lost while it lasts
+)
+
 var faults = []fault{
-	{"daemon restarted", false, func(_ *cluster, n *node, random *rand.Rand) {
+	{"daemon restarted", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
 		n.daemon.Stop()
 		pauseAround(0, time.Second, random)
 		n.daemon.Restart()
 		n.daemon.WaitReady()
 	}},
-	{"daemon killed", false, func(_ *cluster, n *node, random *rand.Rand) {
+	{"daemon killed", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
 		n.daemon.Kill()
 		pauseAround(0, time.Second, random)
 		n.daemon.Restart()
 		n.daemon.WaitReady()
 	}},
-	{"etcd member killed", false, func(c *cluster, _ *node, random *rand.Rand) {
+	{"etcd member killed", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
 		m := c.etcd.Members[random.IntN(len(c.etcd.Members))]
 		m.Kill()
 		pauseAround(time.Second, 3*time.Second, random)
 		m.Start()
 	}},
-	{"all of etcd stopped", false, func(c *cluster, _ *node, random *rand.Rand) {
+	{"all of etcd stopped", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
 		c.etcd.Stop()
 		pauseAround(time.Second, 4*time.Second, random)
 		c.etcd.Start()
 	}},
-	{"etcd wiped", false, func(c *cluster, _ *node, random *rand.Rand) {
+	{"etcd wiped", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
 		config := c.etcd.Get(configKey).Value
 		c.etcd.Wipe()
 		pauseAround(0, 2*time.Second, random)
 		c.etcd.Set(configKey, config)
 	}},
-	{"etcd wiped and daemon killed", false, func(c *cluster, n *node, random *rand.Rand) {
+	{"etcd wiped and daemon killed", ofEtcd, func(c *cluster, n *node, random *rand.Rand) {
 		config := c.etcd.Get(configKey).Value
 		n.daemon.Kill()
 		c.etcd.Wipe()
@@ -66,7 +74,7 @@ var faults = []fault{
 		c.etcd.Set(configKey, config)
 		n.daemon.WaitReady()
 	}},
-	{"history overrun", false, func(c *cluster, _ *node, _ *rand.Rand) {
+	{"history overrun", ofEtcd, func(c *cluster, _ *node, _ *rand.Rand) {
 		var writers sync.WaitGroup
 		for w := range 8 {
 			writers.Go(func() {
@@ -77,7 +85,7 @@ var faults = []fault{
 		}
 		writers.Wait()
 	}},
-	{"hostile keys", false, func(c *cluster, n *node, random *rand.Rand) {
+	{"hostile keys", ofEtcd, func(c *cluster, n *node, random *rand.Rand) {
 		own := strings.Split(n.subnet, ".")[2]
 		keys := map[string]string{
 			"0.0.0.0-0":               `{"PublicIP":"10.4.7.12"}`,
@@ -96,25 +104,25 @@ var faults = []fault{
 			c.etcd.Delete(leases + k)
 		}
 	}},
-	{"own lease deleted", false, func(c *cluster, n *node, _ *rand.Rand) {
+	{"own lease deleted", ofEtcd, func(c *cluster, n *node, _ *rand.Rand) {
 		c.etcd.Delete(n.leaseKey())
 	}},
-	{"config deleted and switched", false, func(c *cluster, _ *node, random *rand.Rand) {
+	{"config deleted and switched", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
 		c.etcd.Delete(configKey)
 		pauseAround(0, time.Second, random)
 		c.etcd.Set(configKey, []string{hostGW, vxLAN, direct}[random.IntN(3)])
 	}},
-	{"host cut off", true, func(_ *cluster, n *node, random *rand.Rand) {
+	{"host cut off", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
 		n.Cut()
 		pauseAround(time.Second, 4*time.Second, random)
 		n.Heal()
 	}},
-	{"NIC down and up", true, func(_ *cluster, n *node, random *rand.Rand) {
+	{"NIC down and up", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
 		n.LinkDown()
 		pauseAround(0, time.Second, random)
 		n.LinkUp()
 	}},
-	{"kernel objects deleted", true, func(_ *cluster, n *node, random *rand.Rand) {
+	{"kernel objects deleted", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
 		for range 3 {
 			_, _ = n.Try("sh", "-c", []string{
 				"ip route flush proto 77", "ip link set flannel.1 down", "ip link del flannel.1",
@@ -143,7 +151,7 @@ func TestChaos(t *testing.T) {
 		lossy := false
 		for i, f := range chosen {
 			names = append(names, f.name+" on "+c.hosts[hosts[i]].Name)
-			lossy = lossy || f.lossy
+			lossy = lossy || f.where == ofHost
 		}
 		what := strings.Join(names, " + ")
 		seeds := []uint64{random.Uint64(), random.Uint64(), random.Uint64()}
@@ -182,15 +190,14 @@ func fromEnv(t *testing.T, name string, otherwise int) int {
 }
 
 // choose draws up to three faults that can happen together: one of etcd's at
-// most, and the others on hosts of their own.
+// most, and each on a host of its own.
 func choose(random *rand.Rand) (chosen []fault) {
 	etcd := false
 	for _, i := range random.Perm(len(faults))[:1+random.IntN(3)] {
-		ofEtcd := strings.Contains(faults[i].name, "etcd") || strings.Contains(faults[i].name, "config")
-		if ofEtcd && etcd {
+		if faults[i].where == ofEtcd && etcd {
 			continue
 		}
-		etcd = etcd || ofEtcd
+		etcd = etcd || faults[i].where == ofEtcd
 		chosen = append(chosen, faults[i])
 	}
 	return chosen
