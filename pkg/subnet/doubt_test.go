@@ -90,6 +90,26 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
+// A lease that comes and goes while the store is in doubt was its holder's own
+// doing.
+func TestFreshLeasesAreNotHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
+		defer h.stop()
+		settle()
+		store.Wipe()
+		time.Sleep(2 * time.Second)
+		store.Set("subnets/172.7.22.0-24", lease22, subnet.LeaseTTL)
+		settle()
+		store.Remove("subnets/172.7.22.0-24")
+		settle()
+		if v := h.View(); !v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
+			t.Errorf("doubt %t, leases %v", v.Doubtful, v.Leases)
+		}
+	})
+}
+
 // A newcomer is not given a subnet whose holder has not come back yet.
 func TestHeldSubnetsAreNotFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

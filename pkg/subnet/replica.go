@@ -22,6 +22,7 @@ type replica struct {
 	ours  netip.Prefix // the subnet that this host works with, or did before it started
 	doubt time.Time    // until then a lease that vanishes may be one whose holder lives
 	held  map[netip.Prefix]Lease
+	fresh map[netip.Prefix]bool // written since the doubt began: when they go, they go
 }
 
 // HoldTime is how long the routes of leases that vanished stay when the store
@@ -55,14 +56,14 @@ func (r *replica) suspect(reason string, now time.Time) {
 	if !r.doubtful(now) {
 		klog.Warningf("etcd may have lost leases (%s): routes of those that are missing stay for %v", reason, HoldTime)
 	}
-	r.doubt = now.Add(HoldTime)
+	r.doubt, r.fresh = now.Add(HoldTime), map[netip.Prefix]bool{}
 }
 
 func (r *replica) doubtful(now time.Time) bool { return now.Before(r.doubt) }
 
 // hold keeps a lease that is not in the store any more, while in doubt.
 func (r *replica) hold(l Lease, now time.Time) {
-	if _, there := r.leases[l.Subnet]; there || !r.doubtful(now) || l.Subnet == r.ours {
+	if _, there := r.leases[l.Subnet]; there || !r.doubtful(now) || l.Subnet == r.ours || r.fresh[l.Subnet] {
 		return
 	}
 	if r.held == nil {
@@ -77,7 +78,7 @@ func (r *replica) settle(now time.Time) bool {
 		return false
 	}
 	klog.Infof("etcd is trusted again: routes of %d leases that are still missing go", len(r.held))
-	r.doubt, r.held = time.Time{}, nil
+	r.doubt, r.held, r.fresh = time.Time{}, nil, nil
 	return true
 }
 
@@ -88,6 +89,9 @@ func (r *replica) apply(events []Event, now time.Time) {
 			r.lose(ev.Key, now)
 		} else {
 			r.put(ev.Entry, now)
+			if subnet, err := ParseKey(ev.Key); err == nil && r.doubtful(now) {
+				r.fresh[subnet] = true
+			}
 		}
 		r.index = max(r.index, ev.Modified)
 	}
