@@ -12,9 +12,9 @@ help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## flanneld, into build/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
+	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
-test: deps-test build/etcd ## every test, with a real etcd and the real kernel, in namespaces
+test: deps-test build/etcd build/etcd-newest ## every test, with a real etcd and the real kernel, in namespaces
 	$(GO) test -race -timeout 15m ./...
 
 lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
@@ -23,7 +23,7 @@ lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
 	build/staticcheck ./...
 	shellcheck .ci/run $$(find . -name build -prune -o -name '*.sh' -print)
 
-chaos: deps-test build/etcd ## faults without end on eight hosts; SECONDS=60 SEED=1
+chaos: deps-test build/etcd build/etcd-newest ## faults without end on eight hosts; SECONDS=60 SEED=1
 	CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(or $(SEED),1) $(GO) test -race -count=1 -timeout 0 -v -run TestChaos ./internal/e2e
 
 bench: ## the Go benchmarks of the parts
@@ -32,8 +32,8 @@ bench: ## the Go benchmarks of the parts
 bench-lab: deps-bench build build/etcd ## the whole daemon beside the kernel's own floor, as in BENCHMARKS.md
 	FLANNELD_BINARY=$(CURDIR)/build/flanneld $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
 
-demo: deps-demo build build/etcd ## a guided tour on three hosts; KEEP=1 leaves them running
-	FLANNELD_BINARY=build/flanneld KEEP=$(KEEP) $(GO) run ./internal/lab/demo
+demo: deps-demo build build/$(if $(filter 3,$(ETCD)),etcd-newest,etcd) ## a guided tour on three hosts; KEEP=1 leaves them running, ETCD=3 is on the newest etcd
+	FLANNELD_BINARY=build/flanneld KEEP=$(KEEP) ETCD=$(ETCD) $(GO) run ./internal/lab/demo
 
 deps: deps-all ## install what the others need, or say what to type
 deps-%:
@@ -48,6 +48,9 @@ clean: ## remove everything that was made
 # Tools have modules of their own, so that the daemon's go.mod stays short.
 build/etcd: tools/go.mod tools/go.sum
 	$(GO) build -C tools -o ../$@ go.etcd.io/etcd/server/v3
+
+build/etcd-newest: tools/etcd-newest/go.mod tools/etcd-newest/go.sum
+	$(GO) build -C tools/etcd-newest -o ../../$@ go.etcd.io/etcd/server/v3
 
 build/staticcheck: tools/lint/go.mod tools/lint/go.sum
 	$(GO) build -C tools/lint -o ../../$@ honnef.co/go/tools/cmd/staticcheck

@@ -10,14 +10,16 @@ import (
 
 func TestImportsPointOneWay(t *testing.T) {
 	for folder, forbidden := range map[string][]string{
-		"subnet":        {"kernel", "backend", "agent", "ipmasq", "extif", "health", "subnet/etcdv2", "subnet/subnettest", "kernel/kerneltest"},
-		"kernel":        {"subnet", "backend", "agent", "ipmasq", "extif", "health", "outage"},
-		"ipmasq":        {"subnet", "kernel", "backend", "agent"},
-		"extif":         {"subnet", "backend", "agent", "ipmasq"},
-		"health":        {"subnet", "kernel", "backend", "agent", "ipmasq"},
-		"backend":       {"agent", "ipmasq", "extif", "subnet/etcdv2"},
-		"subnet/etcdv2": {"kernel", "backend", "agent", "ipmasq", "extif"},
-		"agent":         {"subnet/etcdv2", "subnet/subnettest", "kernel/kerneltest", "health"},
+		"subnet":          {"kernel", "backend", "agent", "ipmasq", "extif", "health", "subnet/etcdconn", "subnet/etcdv2", "subnet/etcdv3", "subnet/etcdauto", "subnet/subnettest", "kernel/kerneltest"},
+		"kernel":          {"subnet", "backend", "agent", "ipmasq", "extif", "health", "outage"},
+		"ipmasq":          {"subnet", "kernel", "backend", "agent"},
+		"extif":           {"subnet", "backend", "agent", "ipmasq"},
+		"health":          {"subnet", "kernel", "backend", "agent", "ipmasq"},
+		"backend":         {"agent", "ipmasq", "extif", "subnet/etcdconn"},
+		"subnet/etcdv2":   {"kernel", "backend", "agent", "ipmasq", "extif", "subnet/etcdv3"},
+		"subnet/etcdv3":   {"kernel", "backend", "agent", "ipmasq", "extif", "subnet/etcdv2"},
+		"subnet/etcdmove": {"subnet/etcdconn", "kernel", "agent"},
+		"agent":           {"subnet/etcdconn", "subnet/subnettest", "kernel/kerneltest", "health"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "flanneld/pkg/"+folder).CombinedOutput()
 		if err != nil {

@@ -14,6 +14,8 @@ type EtcdOptions struct {
 	Members []EtcdMember // none: one member on the loopback interface
 	TLS     *CA          // https, with client certificates required; nil: http
 	NoV2    bool         // as etcd comes since 3.4: without the v2 API
+	Newest  bool         // the newest release, which has no v2 API, in place of 3.5
+	API     int          // by which the lab itself writes and reads keys: 2, 3; 0: 2 where there is one
 	Args    []string     // further flags of etcd
 }
 
@@ -34,13 +36,18 @@ type Etcd struct {
 
 	transport *http.Transport
 	client    client.Client
+	store     store
 }
 
 // StartEtcd starts a cluster that ends with t, and waits until it is ready.
 // When the test has failed, the end of each member's log is printed.
 func StartEtcd(t TB, o EtcdOptions) *Etcd {
 	t.Helper()
-	binary, err := etcdBinary()
+	find := etcdBinary
+	if o.Newest {
+		find, o.NoV2 = newestBinary, true
+	}
+	binary, err := find()
 	if err != nil {
 		t.Fatalf("lab: %v", err)
 	}
@@ -57,8 +64,24 @@ func StartEtcd(t TB, o EtcdOptions) *Etcd {
 	e.configure(o)
 	t.Cleanup(e.close)
 	e.connect()
+	e.store = e.stores(o)
 	e.Start()
 	return e
+}
+
+// stores chooses the API.
+func (e *Etcd) stores(o EtcdOptions) store {
+	if o.API == 3 || o.API == 0 && o.NoV2 {
+		return storeV3{e}
+	}
+	return storeV2{e.client}
+}
+
+// API is the same cluster, whose keys are written and read by API 2 or 3.
+func (e *Etcd) API(version int) *Etcd {
+	other := *e
+	other.store = other.stores(EtcdOptions{API: version})
+	return &other
 }
 
 // close ends every member. After a failure it prints their logs first.

@@ -11,27 +11,42 @@ import (
 // NeedEtcd builds etcd if it is not there yet. A package that uses it says so
 // in its TestMain, before Main: in the lab there is no network to fetch modules
 // by.
-func NeedEtcd() {
+func NeedEtcd() { need(etcdBinary) }
+
+// NeedNewestEtcd does the same for [EtcdOptions.Newest].
+func NeedNewestEtcd() { need(newestBinary) }
+
+func need(binary func() (string, error)) {
 	if os.Getenv(stageEnv) != "" {
 		return
 	}
-	if _, err := etcdBinary(); err != nil {
+	if _, err := binary(); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)
 	}
 }
 
-// etcdBinary is the path of the etcd that labs run: FLANNELD_LAB_ETCD where it
-// is set, and otherwise build/etcd, which is built once from tools/go.mod.
-var etcdBinary = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("FLANNELD_LAB_ETCD"); path != "" {
+var (
+	// etcdBinary is the path of the etcd that labs run: FLANNELD_LAB_ETCD where it
+	// is set, and otherwise build/etcd, which is built once from tools/go.mod.
+	etcdBinary = sync.OnceValues(func() (string, error) { return buildEtcd("FLANNELD_LAB_ETCD", "etcd", "tools") })
+
+	// newestBinary is likewise that of the newest etcd.
+	newestBinary = sync.OnceValues(func() (string, error) {
+		return buildEtcd("FLANNELD_LAB_ETCD_NEWEST", "etcd-newest", filepath.Join("tools", "etcd-newest"))
+	})
+)
+
+// buildEtcd builds an etcd into build/, from the module in a folder.
+func buildEtcd(env, name, module string) (string, error) {
+	if path := os.Getenv(env); path != "" {
 		return filepath.Abs(path)
 	}
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(root, "build", "etcd")
+	path := filepath.Join(root, "build", name)
 	unlock, err := lockFile(path + ".lock") // packages are tested side by side
 	if err != nil {
 		return "", fmt.Errorf("build etcd: %w", err)
@@ -41,9 +56,9 @@ var etcdBinary = sync.OnceValues(func() (string, error) {
 		return path, nil
 	}
 	fresh := path + ".new" // so that an interrupted build leaves nothing that looks complete
-	build := exec.Command("go", "build", "-C", filepath.Join(root, "tools"), "-o", fresh, "go.etcd.io/etcd/server/v3")
+	build := exec.Command("go", "build", "-C", filepath.Join(root, module), "-o", fresh, "go.etcd.io/etcd/server/v3")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build etcd: %w; where this process has no network, run `make build/etcd` before\n%s", err, out)
+		return "", fmt.Errorf("build etcd: %w; where this process has no network, run `make build/%s` before\n%s", err, name, out)
 	}
 	return path, os.Rename(fresh, path)
-})
+}

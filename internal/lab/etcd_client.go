@@ -99,13 +99,7 @@ func (e *Etcd) must(what string, err error) {
 	}
 }
 
-// keys is access to the keys, for one operation.
-func (e *Etcd) keys() (context.Context, context.CancelFunc, client.KeysAPI) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	return ctx, cancel, client.NewKeysAPI(e.client)
-}
-
-// Set writes a key for ever, as `etcdctl set` does.
+// Set writes a key for ever, as `etcdctl set` and `etcdctl put` do.
 func (e *Etcd) Set(key, value string) {
 	e.t.Helper()
 	e.SetTTL(key, value, 0)
@@ -114,22 +108,18 @@ func (e *Etcd) Set(key, value string) {
 // SetTTL writes a key for ttl, in whole seconds; 0: for ever.
 func (e *Etcd) SetTTL(key, value string, ttl time.Duration) {
 	e.t.Helper()
-	ctx, cancel, keys := e.keys()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_, err := keys.Set(ctx, key, value, &client.SetOptions{TTL: ttl})
-	e.must("set "+key, err)
+	e.must("set "+key, e.store.set(ctx, key, value, ttl))
 }
 
-// Delete removes a key, or a directory with everything in it. That there is no
-// such key is no failure.
+// Delete removes a key, and everything below it. That there is no such key is no
+// failure.
 func (e *Etcd) Delete(key string) {
 	e.t.Helper()
-	ctx, cancel, keys := e.keys()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_, err := keys.Delete(ctx, key, &client.DeleteOptions{Recursive: true})
-	if !client.IsKeyNotFound(err) {
-		e.must("delete "+key, err)
-	}
+	e.must("delete "+key, e.store.delete(ctx, key))
 }
 
 // Get returns what is known of a key, nil where there is no such key. A
@@ -142,16 +132,9 @@ func (e *Etcd) Get(key string) *client.Node {
 }
 
 func (e *Etcd) read(key string) (*client.Node, error) {
-	ctx, cancel, keys := e.keys()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	reply, err := keys.Get(ctx, key, &client.GetOptions{Recursive: true, Quorum: true})
-	switch {
-	case client.IsKeyNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	return reply.Node, nil
+	return e.store.get(ctx, key)
 }
 
 // Keys returns every key below prefix with its value.

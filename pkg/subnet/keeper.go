@@ -140,7 +140,7 @@ func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
 func (k *keeper) hold(current Lease, now time.Time) {
 	switch {
 	case k.held.Subnet != current.Subnet:
-		klog.Infof("holding the lease of %v%s", current.Subnet, until(current.Expires))
+		klog.Infof("holding the lease of %v%s", current.Subnet, until(current))
 		k.announce, k.contested = k.candidate != current.Subnet, false
 	case k.held.Modified == current.Modified:
 		return
@@ -166,23 +166,30 @@ func (k *keeper) meet(current Lease, now time.Time) {
 // wrote notes the index of a write of ours; 0: its outcome is unknown.
 func (k *keeper) wrote(index uint64) { k.written = index }
 
-func until(expires time.Time) string {
-	if expires.IsZero() {
+func until(l Lease) string {
+	switch {
+	case l.Expires.IsZero():
 		return ", a reservation without expiry"
+	case l.AtLatest:
+		return ", whose expiry is unknown"
 	}
-	return " until " + expires.Format(time.RFC3339)
+	return " until " + l.Expires.Format(time.RFC3339)
 }
 
 // renewed takes over the reply to a renewal.
 func (k *keeper) renewed(e Entry, now time.Time) {
-	k.held.Modified, k.held.Expires = e.Modified, expiry(e, now)
-	klog.Infof("renewed the lease of %v%s", k.held.Subnet, until(k.held.Expires))
+	k.held.Modified, k.held.Expires, k.held.AtLatest = e.Modified, expiry(e, now), false
+	klog.Infof("renewed the lease of %v%s", k.held.Subnet, until(k.held))
 }
 
 // untilRenewal is how long the lease needs no renewal. The monotonic clock
 // stands still in suspend and the wall clock can be set back: the earlier of
-// the two answers counts.
+// the two answers counts. Where the store does not tell the expiry, renewing
+// does.
 func (k *keeper) untilRenewal(now time.Time) time.Duration {
+	if k.held.AtLatest {
+		return 0
+	}
 	due := k.held.Expires.Add(-k.margin)
 	return min(due.Sub(now), due.Round(0).Sub(now.Round(0)))
 }

@@ -27,6 +27,7 @@ type Lease struct {
 	Attrs
 	Subnet   netip.Prefix
 	Expires  time.Time // zero: a reservation, which never expires
+	AtLatest bool      // when it expires is unknown: Expires is the latest that can be
 	Created  uint64    // index in the store at which the key came to be
 	Modified uint64    // index in the store of the last write
 }
@@ -98,13 +99,16 @@ func parseLease(e Entry, now time.Time) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	return Lease{Attrs: attrs, Subnet: subnet, Expires: expiry(e, now), Created: e.Created, Modified: e.Modified}, nil
+	return Lease{Attrs: attrs, Subnet: subnet, Expires: expiry(e, now), AtLatest: e.TTL == UnknownTTL, Created: e.Created, Modified: e.Modified}, nil
 }
 
 // expiry counts from now on this host's clock: the store's clock may differ.
 func expiry(e Entry, now time.Time) time.Time {
-	if e.TTL == 0 {
+	switch e.TTL {
+	case 0:
 		return time.Time{}
+	case UnknownTTL:
+		return now.Add(LeaseTTL)
 	}
 	return now.Add(e.TTL)
 }

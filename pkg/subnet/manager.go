@@ -37,6 +37,7 @@ type Manager struct {
 	replica replica
 	keeper  keeper
 	claim   *Claim
+	store   Store
 }
 
 // NewManager prepares a Manager; Run starts it.
@@ -61,15 +62,28 @@ type View struct {
 	Leases    map[netip.Prefix]Lease // every well-formed lease, our own too
 	Doubtful  bool                   // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string      // key → what is wrong with the entry
+	Store     Store
+}
+
+// Store is how the store itself is.
+type Store struct {
+	Current   bool   // a watch has stood since the last list: every change is known
+	Reads     string // what is wrong with reading it; empty: nothing
+	Writes    string // what is wrong with writing this host's lease; empty: nothing
+	Contested bool   // somebody else has written this host's lease lately
 }
 
 // View returns the present state. Call it after Changed.
 func (m *Manager) View() View {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
+	store := m.store
+	store.Contested = now.Before(m.keeper.complain)
 	return View{
 		Listed: m.replica.listed, Config: m.replica.config, Own: m.keeper.held,
-		Leases: m.replica.all(), Doubtful: m.replica.doubtful(time.Now()), Malformed: maps.Clone(m.replica.malformed),
+		Leases: m.replica.all(), Doubtful: m.replica.doubtful(now), Malformed: maps.Clone(m.replica.malformed),
+		Store: store,
 	}
 }
 
@@ -116,10 +130,23 @@ func (m *Manager) Run(ctx context.Context) error {
 		case errors.Is(err, ErrHistoryLost):
 			klog.Infof("listing everything in etcd again: %v", err)
 		default:
+			m.broke(err)
 			pause(ctx, reads.Failed(err))
 		}
 	}
 	return nil
+}
+
+// note keeps how the store is, for those who ask: nobody need act on it.
+func (m *Manager) note(change func(*Store)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.store)
+}
+
+// broke notes that changes may go unnoticed from now on.
+func (m *Manager) broke(err error) {
+	m.note(func(s *Store) { s.Current, s.Reads = false, err.Error() })
 }
 
 // shortWatch is the life of a watch that ended as good as at once: whatever
@@ -189,6 +216,7 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 			continue
 		}
 		outcome := m.act(ctx, writes)
+		m.note(func(s *Store) { s.Writes = writes.Reason() })
 		if outcome.relist {
 			return nil
 		}
@@ -202,7 +230,8 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 
 // watch passes events on until ctx ends or the watch breaks.
 func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event) error {
-	return m.registry.Watch(ctx, index, func(batch []Event) {
+	err := m.registry.Watch(ctx, index, func(batch []Event) {
+		m.note(func(s *Store) { s.Current, s.Reads = true, "" })
 		if len(batch) == 0 {
 			return
 		}
@@ -211,6 +240,10 @@ func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event
 		case <-ctx.Done():
 		}
 	})
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrHistoryLost) {
+		m.broke(err)
+	}
+	return err
 }
 
 // settle ends the time of doubt once it is over.

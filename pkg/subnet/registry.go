@@ -8,7 +8,8 @@ import (
 
 // Registry is the cluster's store as far as flanneld needs it: a few keys under
 // one prefix, compare-and-swap writes with a lifetime, and a watch. It is the
-// only door to etcd; etcdv2 implements it, and subnettest has one in memory.
+// only door to etcd; etcdv2 and etcdv3 implement it, and subnettest has one in
+// memory.
 //
 // Every method ends with its context, and has a deadline of its own beneath
 // it. An error other than the two sentinels below means that the outcome is
@@ -29,8 +30,9 @@ type Registry interface {
 	// It returns the entry as stored. ErrConflict: somebody else wrote it.
 	Put(ctx context.Context, e Entry) (Entry, error)
 
-	// Refresh sets the remaining lifetime to e.TTL under the same condition,
-	// and tells no watcher. It returns the entry as stored.
+	// Refresh sets the remaining lifetime to e.TTL under the same condition. It
+	// tells no watcher, unless the store can set that lifetime only by a write.
+	// It returns the entry as stored; its index may be that of before.
 	Refresh(ctx context.Context, e Entry) (Entry, error)
 
 	// Delete removes the key under the same condition.
@@ -41,10 +43,14 @@ type Registry interface {
 type Entry struct {
 	Key      string        // below the prefix: "config", "subnets/172.7.21.0-24"
 	Value    string        // as stored
-	TTL      time.Duration // left at the time of reading, in whole seconds; 0: no expiry
+	TTL      time.Duration // left at the time of reading, in whole seconds; 0: no expiry; or UnknownTTL
 	Created  uint64        // the index at which the key came to be
 	Modified uint64        // the index of its last write
 }
+
+// UnknownTTL is the lifetime of a key that ends, though the store did not say
+// when.
+const UnknownTTL time.Duration = -1
 
 // Event is one change of one key. A deleted or expired key keeps its Key and
 // has the index of its end in Modified.

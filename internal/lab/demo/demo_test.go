@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	lab.NeedEtcd()
+	lab.NeedNewestEtcd()
 	lab.NeedFlanneld()
 	os.Exit(m.Run())
 }
@@ -53,7 +54,13 @@ func exitCode(err error) int {
 }
 
 func TestTheTourEndsWell(t *testing.T) {
-	cmd, out := demo(t)
+	for _, etcd := range []string{"2", "3"} {
+		t.Run("etcd "+etcd, func(t *testing.T) { endsWell(t, etcd) })
+	}
+}
+
+func endsWell(t *testing.T, etcd string) {
+	cmd, out := demo(t, "ETCD="+etcd)
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}

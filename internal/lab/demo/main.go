@@ -1,7 +1,8 @@
 // The demo is a guided tour of flanneld: the hosts of the tutorial in network
 // namespaces, from an empty etcd to containers that reach each other. It checks
 // what it shows and ends with exit code 1 where something is not as it should
-// be. With KEEP=1 the hosts stay until Enter is pressed.
+// be. With KEEP=1 the hosts stay until Enter is pressed. With ETCD=3 etcd is the
+// newest one.
 package main
 
 import (
@@ -16,7 +17,11 @@ import (
 )
 
 func main() {
-	lab.NeedEtcd()
+	if newest() {
+		lab.NeedNewestEtcd()
+	} else {
+		lab.NeedEtcd()
+	}
 	lab.NeedFlanneld()
 	if err := lab.Enter(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -24,6 +29,9 @@ func main() {
 	}
 	os.Exit(run(time.Now(), os.Getenv("KEEP") != ""))
 }
+
+// newest tells whether the tour is to be on the newest etcd, by the v3 API.
+func newest() bool { return os.Getenv("ETCD") == "3" }
 
 // run gives the tour and returns the exit code. Ctrl-C ends it at any point: all
 // of the lab's processes, files and namespaces go with this process.

@@ -28,7 +28,7 @@ func showSwitch(g *guide, etcd *lab.Etcd, h21, h22 *station, config, route strin
 	there := h21.container.PingEvery(10*time.Millisecond, h22.container)
 	back := h22.container.PingEvery(10*time.Millisecond, h21.container)
 	etcd.Set(configKey, config)
-	g.print(fmt.Sprintf("%s# etcdctl set %s '%s'", g.hosts[0], configKey, config))
+	g.print(fmt.Sprintf("%s# etcdctl %s %s '%s'", g.hosts[0], setVerb(), configKey, config))
 	lab.Eventually(g, soon, "the route by the new mode", func() error {
 		if routes := h21.Run("ip", "route"); !strings.Contains(routes, route) {
 			return fmt.Errorf("there is no %q in:\n%s", route, routes)

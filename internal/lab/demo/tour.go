@@ -60,12 +60,20 @@ func setUp(g *guide, l *lab.Lab) *lab.Etcd {
 		g.hosts = append(g.hosts, l.Host(h.name, h.addr))
 		g.print(fmt.Sprintf("%s  %s  ens33  %s", h.name, h.addr, h.runs))
 	}
-	etcd := l.Etcd()
+	etcd := l.EtcdOn(lab.EtcdOptions{Newest: newest()}, g.hosts[0])
 
 	g.step("The cluster's network goes into etcd", "")
 	etcd.Set(configKey, config)
-	g.show(g.hosts[0], fmt.Sprintf("etcdctl set %s '%s'", configKey, config), etcd.Get(configKey).Value)
+	g.show(g.hosts[0], fmt.Sprintf("etcdctl %s %s '%s'", setVerb(), configKey, config), etcd.Get(configKey).Value)
 	return etcd
+}
+
+// setVerb is how etcdctl calls writing a key, which depends on the API.
+func setVerb() string {
+	if newest() {
+		return "put"
+	}
+	return "set"
 }
 
 func writeSubnetFiles(g *guide, both []*station) {

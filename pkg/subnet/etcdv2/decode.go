@@ -4,13 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
-	"strings"
 	"time"
 
 	"go.etcd.io/etcd/client/v2"
 
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // snapshot reads the reply to a list.
@@ -41,9 +40,9 @@ func (r *Registry) entries(all []subnet.Entry, nodes client.Nodes) []subnet.Entr
 		if n == nil {
 			continue
 		}
-		key, ok := r.key(n.Key)
+		key, ok := etcdconn.Key(r.prefix, n.Key)
 		switch {
-		case n.Dir && n.Key == r.prefix+"/"+leaseDir:
+		case n.Dir && n.Key == etcdconn.LeaseDir(r.prefix):
 			all = r.entries(all, n.Nodes)
 		case !n.Dir && ok:
 			e := entry(n)
@@ -52,17 +51,6 @@ func (r *Registry) entries(all []subnet.Entry, nodes client.Nodes) []subnet.Entr
 		}
 	}
 	return all
-}
-
-// leaseDir is the one directory below the prefix.
-const leaseDir = "subnets"
-
-// key is the part of an absolute key below the prefix, if the key lies directly
-// in it or among the leases.
-func (r *Registry) key(absolute string) (string, bool) {
-	key, ok := strings.CutPrefix(absolute, r.prefix+"/")
-	dir := path.Dir(key)
-	return key, ok && key != "" && (dir == "." || dir == leaseDir)
 }
 
 // entry reads all of a node but its key.
@@ -96,7 +84,7 @@ func (r *Registry) event(body []byte, after uint64) (index uint64, events []subn
 	case n.Dir || reply.PrevNode != nil && reply.PrevNode.Dir || len(n.Key) <= len(r.prefix):
 		return 0, nil, fmt.Errorf("%q changed as a whole: %w", n.Key, subnet.ErrHistoryLost)
 	}
-	key, ok := r.key(n.Key)
+	key, ok := etcdconn.Key(r.prefix, n.Key)
 	if !ok {
 		return n.ModifiedIndex, nil, nil
 	}

@@ -7,9 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"go.etcd.io/etcd/client/v2"
+
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // explain puts an error on one line, with the endpoint and what to do.
@@ -22,7 +23,7 @@ func (r *Registry) explain(what string, err error) error {
 	case errors.As(err, &said):
 		err = answered(member, said)
 	case errors.As(err, &all):
-		err = errors.New(summary(all))
+		err = joint{all}
 	case errors.Is(err, client.ErrInvalidJSON):
 		err = fmt.Errorf("%s answers with something that is not etcd's JSON", member)
 	case errors.Is(err, client.ErrEmptyBody):
@@ -49,23 +50,17 @@ func answered(member string, e client.Error) error {
 }
 
 func inWords(e client.Error) string {
-	return fmt.Sprintf("%s (%s), error %d", printable(e.Message), printable(e.Cause), e.Code)
+	return fmt.Sprintf("%s (%s), error %d", etcdconn.Printable(e.Message), etcdconn.Printable(e.Cause), e.Code)
 }
 
-// printable is a text from outside as it may stand in a log.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
-			return ' '
-		}
-		return r
-	}, s[:min(len(s), 200)])
-}
+// joint is what each endpoint said, in one line.
+type joint struct{ *client.ClusterError }
 
-// summary is what each endpoint said, in one line.
-func summary(all *client.ClusterError) string {
+func (j joint) Unwrap() []error { return j.Errors }
+
+func (j joint) Error() string {
 	var said []string
-	for _, err := range all.Errors {
+	for _, err := range j.Errors {
 		if line := strings.TrimPrefix(err.Error(), fromClient); !slices.Contains(said, line) {
 			said = append(said, line)
 		}

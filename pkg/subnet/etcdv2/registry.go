@@ -3,8 +3,6 @@ package etcdv2
 import (
 	"fmt"
 	"net/http"
-	"net/url"
-	"path"
 	"strings"
 	"sync"
 	"time"
@@ -12,22 +10,12 @@ import (
 	"go.etcd.io/etcd/client/v2"
 
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
 )
 
-// Config says where the keys are and how to get at them.
-type Config struct {
-	// Endpoints are members' URLs, without user or password:
-	// "https://10.4.7.12:2379". They are asked without any proxy.
-	Endpoints []string
-	Prefix    string // the directory of all keys: "/coreos.com/network"
-
-	// PEM files for https. They are read at each new connection, so that
-	// replaced ones come into effect.
-	KeyFile, CertFile string // empty: no client certificate
-	CAFile            string // empty: the system's authorities
-
-	Username, Password string // basic authentication; empty: none
-}
+// Config says where the keys are and how to get at them. The user's password
+// goes along with each request (basic authentication).
+type Config = etcdconn.Config
 
 // Registry is a subnet.Registry in etcd.
 type Registry struct {
@@ -72,26 +60,16 @@ func New(c Config) (*Registry, error) {
 }
 
 func newRegistry(c Config, l limits) (*Registry, error) {
-	files := tlsFiles{cert: c.CertFile, key: c.KeyFile, ca: c.CAFile}
-	for i, endpoint := range c.Endpoints {
-		u, err := url.Parse(endpoint)
-		if err != nil || u.User != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			// Unquoted, as it may hold a password.
-			return nil, fmt.Errorf("etcd endpoint %d of %d is not of the form https://10.4.7.12:2379", i+1, len(c.Endpoints))
-		}
-		if u.Scheme == "https" {
-			if _, err := files.config(u.Hostname()); err != nil {
-				return nil, err
-			}
-		}
+	if err := c.Check(); err != nil {
+		return nil, err
 	}
 	r := &Registry{
-		prefix:    strings.TrimSuffix(path.Clean("/"+c.Prefix), "/"),
+		prefix:    c.Dir(),
 		endpoints: strings.Join(c.Endpoints, ", "),
 		username:  c.Username,
 		password:  c.Password,
 		limits:    l,
-		members:   newTransport(files, l),
+		members:   newTransport(c.Files(), l),
 	}
 	etcd, err := client.New(client.Config{
 		Endpoints:               c.Endpoints,
@@ -109,3 +87,6 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 
 // Close gives up idle connections.
 func (r *Registry) Close() { (&http.Client{Transport: r.members.wire}).CloseIdleConnections() }
+
+// Member is the URL of the member that gave the last answer; "" before the first.
+func (r *Registry) Member() string { return r.members.last().member }

@@ -10,11 +10,11 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/client/v2"
-	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 // error that names the endpoint; client/v2 then turns to the next one.
 type transport struct {
 	wire    http.RoundTripper
-	files   tlsFiles
+	files   etcdconn.Files
 	longest int // reply, in bytes
 
 	mu    sync.Mutex
@@ -42,37 +42,19 @@ type reply struct {
 	taken   bool // the member was named to a watch
 }
 
-func newTransport(files tlsFiles, l limits) *transport {
-	dialer := &net.Dialer{
-		Timeout: l.connect,
-		// The kernel notices the end of a host that says nothing more, at no
-		// cost to this process.
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: l.silence, Interval: max(l.silence/3, time.Second), Count: 3},
-		Control:         userTimeout(l.silence),
-	}
+func newTransport(files etcdconn.Files, l limits) *transport {
+	dialer := etcdconn.Dialer(l.connect, l.silence)
 	return &transport{files: files, longest: l.reply, wire: &http.Transport{
 		DialContext: dialer.DialContext,
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, l.header)
 			defer cancel()
-			return files.dial(ctx, dialer, network, addr)
+			return files.Dial(ctx, dialer, network, addr)
 		},
 		IdleConnTimeout:        30 * time.Second,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}}
-}
-
-// userTimeout bounds how long sent data, or a keep-alive probe, may go without
-// an answer (TCP_USER_TIMEOUT, RFC 5482).
-func userTimeout(limit time.Duration) func(string, string, syscall.RawConn) error {
-	return func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) {
-			failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit.Milliseconds()))
-		})
-		return errors.Join(err, failed)
-	}
 }
 
 // CancelRequest is never called; client/v2 wants it.
@@ -118,7 +100,7 @@ func member(request *http.Request) string {
 func (t *transport) send(request *http.Request) (*http.Response, error) {
 	response, err := t.wire.RoundTrip(request)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", member(request), t.files.explain(err))
+		return nil, fmt.Errorf("%s: %w", member(request), t.files.Explain(err))
 	}
 	if err := vet(response); err != nil {
 		response.Body.Close()
@@ -148,6 +130,9 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// ErrNotServed says that an endpoint knows nothing of the v2 API.
+var ErrNotServed = errors.New("does not serve etcd's v2 API")
+
 // vet says what is wrong with a reply as a whole.
 func vet(r *http.Response) error {
 	fromEtcd := r.Header.Get(clusterHeader) != ""
@@ -161,7 +146,7 @@ func vet(r *http.Response) error {
 	case r.StatusCode/100 == 3:
 		return fmt.Errorf("sends elsewhere, to %q: if that is right, name it as endpoint", r.Header.Get("Location"))
 	case r.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("does not serve etcd's v2 API (%s): start etcd with --enable-v2, which 3.4 and 3.5 have and later releases do not", said)
+		return fmt.Errorf("%w (%s): start etcd with --enable-v2, which 3.4 and 3.5 have and later releases do not", ErrNotServed, said)
 	case json.Unmarshal(begin, &e) == nil && e.Code > 0:
 		return fmt.Errorf("cannot answer: %s", inWords(e))
 	case fromEtcd || r.StatusCode/100 == 5:

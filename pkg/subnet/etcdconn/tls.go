@@ -1,4 +1,4 @@
-package etcdv2
+package etcdconn
 
 import (
 	"context"
@@ -15,26 +15,26 @@ import (
 	"time"
 )
 
-// tlsFiles are the paths of PEM files, empty where there is none.
-type tlsFiles struct {
-	cert, key string
-	ca        string
+// Files are the paths of PEM files, empty where there is none.
+type Files struct {
+	Cert, Key string
+	CA        string
 }
 
 // config reads the files. Its errors say which of them is at fault, and why.
-func (f tlsFiles) config(server string) (*tls.Config, error) {
+func (f Files) config(server string) (*tls.Config, error) {
 	config := &tls.Config{ServerName: server, MinVersion: tls.VersionTLS12}
-	if f.ca != "" {
-		ca, err := readPEM("the CA file of etcd", f.ca)
+	if f.CA != "" {
+		ca, err := readPEM("the CA file of etcd", f.CA)
 		if err != nil {
 			return nil, err
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(ca) {
-			return nil, fmt.Errorf("the CA file of etcd, %s, holds no certificate that can be read", f.ca)
+			return nil, fmt.Errorf("the CA file of etcd, %s, holds no certificate that can be read", f.CA)
 		}
 	}
-	if f.cert != "" || f.key != "" {
+	if f.Cert != "" || f.Key != "" {
 		pair, err := f.pair()
 		if err != nil {
 			return nil, err
@@ -44,19 +44,19 @@ func (f tlsFiles) config(server string) (*tls.Config, error) {
 	return config, nil
 }
 
-func (f tlsFiles) pair() (tls.Certificate, error) {
-	cert, err := readPEM("the client certificate for etcd", f.cert)
+func (f Files) pair() (tls.Certificate, error) {
+	cert, err := readPEM("the client certificate for etcd", f.Cert)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	key, err := readPEM("the client key for etcd", f.key)
+	key, err := readPEM("the client key for etcd", f.Key)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("the client certificate for etcd, %s, with its key, %s, cannot be used: %s",
-			f.cert, f.key, strings.TrimPrefix(err.Error(), "tls: "))
+			f.Cert, f.Key, strings.TrimPrefix(err.Error(), "tls: "))
 	}
 	return pair, nil
 }
@@ -72,8 +72,9 @@ func readPEM(what, path string) ([]byte, error) {
 	return content, nil
 }
 
-// dial makes a TLS connection with the files as they are now.
-func (f tlsFiles) dial(ctx context.Context, dialer *net.Dialer, network, addr string) (net.Conn, error) {
+// Dial makes a TLS connection with the files as they are now. Protocols are
+// those to agree on (ALPN), if any.
+func (f Files) Dial(ctx context.Context, dialer *net.Dialer, network, addr string, protocols ...string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -82,6 +83,7 @@ func (f tlsFiles) dial(ctx context.Context, dialer *net.Dialer, network, addr st
 	if err != nil {
 		return nil, err
 	}
+	config.NextProtos = protocols
 	plain, err := dialer.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -121,22 +123,22 @@ func (c *frank) Write(p []byte) (int, error) {
 // remoteError is how crypto/tls marks what the other end has sent as an alert.
 const remoteError = "remote error"
 
-// explain says what a connection's error is about, where that is a file.
-func (f tlsFiles) explain(err error) error {
+// Explain says what a connection's error is about, where that is a file.
+func (f Files) Explain(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var op *net.OpError
 	switch {
-	case errors.As(err, &unknown) && f.ca == "":
+	case errors.As(err, &unknown) && f.CA == "":
 		return fmt.Errorf("no authority that this system knows has signed its certificate; name the cluster's by --etcd-cafile (%w)", err)
 	case errors.As(err, &unknown):
-		return fmt.Errorf("none of the authorities in the CA file %s has signed its certificate (%w)", f.ca, err)
+		return fmt.Errorf("none of the authorities in the CA file %s has signed its certificate (%w)", f.CA, err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("its own certificate has expired, or a clock is wrong: %s", invalid.Detail)
-	case errors.As(err, &op) && op.Op == remoteError && f.cert == "":
+	case errors.As(err, &op) && op.Op == remoteError && f.Cert == "":
 		return fmt.Errorf("it demands a client certificate; name it by --etcd-certfile and --etcd-keyfile (%v)", op.Err)
 	case errors.As(err, &op) && op.Op == remoteError:
-		return fmt.Errorf("it refuses the client certificate %s (%v)%s", f.cert, op.Err, f.expired())
+		return fmt.Errorf("it refuses the client certificate %s (%v)%s", f.Cert, op.Err, f.expired())
 	case errors.As(err, &op) && op.Op == "dial":
 		return op.Err // the rest repeats the endpoint
 	case errors.Is(err, io.EOF):
@@ -146,7 +148,7 @@ func (f tlsFiles) explain(err error) error {
 }
 
 // expired completes a sentence where the client certificate has expired.
-func (f tlsFiles) expired() string {
+func (f Files) expired() string {
 	pair, err := f.pair()
 	if err != nil || time.Now().Before(pair.Leaf.NotAfter) {
 		return ""

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdauto"
+	"flanneld/pkg/subnet/etcdmove"
+)
+
+// move is what migrate's flags ask for.
+type move struct{ from, to etcdauto.API }
+
+func migrateVerb() verb {
+	var m move
+	return verb{
+		name:    "migrate",
+		summary: "move the config key and all leases from one of etcd's APIs to the other",
+		text: `It copies what is missing, and prints what it does about each key. Without --yes
+nothing is written. Afterwards flanneld is restarted on each host, one after the
+other; traffic flows on meanwhile. Until the last one has moved, do not change the
+config key, and add no hosts. It may be repeated at any time, and then prolongs
+leases in the store in which their host does not renew them.
+
+Exit codes: 0 everything is as it should be, 1 it is not, or nothing could be done.`,
+		examples: []example{
+			{"flanneld migrate --from=2 --to=3 --etcd-endpoints=http://10.4.7.12:2379", "say what would be done"},
+			{"flanneld migrate --from=2 --to=3 --yes --etcd-endpoints=http://10.4.7.12:2379", "do it"},
+		},
+		topics: func(o *verbOptions) []topic {
+			return []topic{{"move", []entry{
+				{"from", "2|3", "", "the API by which the keys are there", into(&m.from, oneAPI)},
+				{"to", "2|3", "", "the API by which they shall be there", into(&m.to, oneAPI)},
+				{"yes", "", "false", "do it", into(&o.yes, boolean)},
+			}}, etcdTopic(&o.options)}
+		},
+		run: func(ctx context.Context, c *call) error { return c.migrate(ctx, m) },
+	}
+}
+
+func oneAPI(s string) (etcdauto.API, error) {
+	api, err := etcdAPI(s)
+	if err != nil || api == etcdauto.Auto {
+		return 0, errors.New("must be 2 or 3")
+	}
+	return api, nil
+}
+
+func (c *call) migrate(ctx context.Context, m move) error {
+	if m.from == etcdauto.Auto || m.to == etcdauto.Auto || m.from == m.to {
+		return exitf(exitUsage, "flanneld migrate needs --from=2 --to=3, or --from=3 --to=2")
+	}
+	password, err := c.password()
+	if err != nil {
+		return err
+	}
+	stores := map[etcdauto.API]etcdauto.Store{}
+	for _, api := range []etcdauto.API{m.from, m.to} {
+		s, err := etcdauto.Open(c.etcd(password), api)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		stores[api] = s
+	}
+	plan, mark, err := m.plan(ctx, stores)
+	if err != nil {
+		return err
+	}
+	if err := c.printPlan(plan, m); err != nil {
+		return err
+	}
+	if !c.yes {
+		_, err := fmt.Fprintln(c.stdout, "\nNothing was written. The same with --yes does it.")
+		return err
+	}
+	if err := etcdmove.Apply(ctx, plan, stores[m.from], stores[m.to]); err != nil {
+		return err
+	}
+	if plan, _, err = m.plan(ctx, stores); err != nil {
+		return err
+	}
+	if left := etcdmove.Left(plan); len(left) > 0 {
+		return exitf(exitFailed, "%d keys are not as they should be, as somebody has written them meanwhile, %s among them: do the same again", len(left), left[0].Key)
+	}
+	if now := fmt.Sprint(int(m.to)); mark.Value != now {
+		mark.Key, mark.Value = etcdauto.APIKey, now
+		if _, err := stores[etcdauto.V2].Put(ctx, mark); err != nil {
+			return err
+		}
+	}
+	return c.printNext(plan, m)
+}
+
+// plan compares the stores. mark is the key by which all hosts choose the API.
+func (m move) plan(ctx context.Context, stores map[etcdauto.API]etcdauto.Store) (plan []etcdmove.Change, mark subnet.Entry, err error) {
+	lists := map[etcdauto.API]subnet.Snapshot{}
+	for api, s := range stores {
+		if lists[api], err = s.ListExact(ctx); err != nil {
+			return nil, mark, err
+		}
+	}
+	for _, e := range lists[etcdauto.V2].Entries {
+		if e.Key == etcdauto.APIKey {
+			mark = e
+		}
+	}
+	moved := mark.Value == fmt.Sprint(int(m.to))
+	plan = etcdmove.Plan(lists[m.from], lists[m.to], moved)
+	if !slices.ContainsFunc(plan, func(c etcdmove.Change) bool { return c.Key == "config" && c.Old.Modified != 0 }) && !moved {
+		return nil, mark, exitf(exitFailed, "etcd's %v store has no config key under the prefix: there is nothing to move", m.from)
+	}
+	return plan, mark, nil
+}
+
+func (c *call) printPlan(plan []etcdmove.Change, m move) error {
+	fmt.Fprintf(c.stdout, "from etcd's %v store to the %v store:\n", m.from, m.to)
+	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	for _, change := range plan {
+		e := change.Old
+		if e.Modified == 0 {
+			e = change.New
+		}
+		fmt.Fprintf(w, "  %q\t%s\t%s\t%s\n", change.Key, lasts(change.Key, e), change.Do, change.Reason)
+	}
+	return w.Flush()
+}
+
+func lasts(key string, e subnet.Entry) string {
+	switch {
+	case key == "config":
+		return ""
+	case e.TTL == 0:
+		return "reservation"
+	}
+	return e.TTL.Round(time.Minute).String()
+}
+
+// printNext says what is left to people, and for how long.
+func (c *call) printNext(plan []etcdmove.Change, m move) error {
+	within := subnet.LeaseTTL
+	for _, change := range plan {
+		for _, e := range []subnet.Entry{change.Old, change.New} {
+			if change.Old.Modified != 0 && e.TTL > 0 {
+				within = min(within, e.TTL)
+			}
+		}
+	}
+	_, err := fmt.Fprintf(c.stdout, `
+All is copied, and read back. What is left to do, within %v:
+  1. Where --etcd-api or FLANNELD_ETCD_API is set, set it to %d.
+  2. Restart flanneld on each host, one after the other, in any order.
+Should it take longer, do the same again before, as often as need be.
+What is in the %v store may be deleted once the last one has moved.
+`, within.Truncate(time.Minute), m.to, m.from)
+	return err
+}

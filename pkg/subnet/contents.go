@@ -1,0 +1,34 @@
+package subnet
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Contents is what a Snapshot says, for those who look at the store without
+// following it.
+type Contents struct {
+	Config    Entry                  // Modified 0: there is no config key
+	Leases    map[netip.Prefix]Lease // every well-formed one
+	Entries   map[netip.Prefix]Entry // theirs
+	Malformed map[string]string      // key → what is wrong with the entry
+}
+
+// Read takes a snapshot apart that was received at now.
+func (s Snapshot) Read(now time.Time) Contents {
+	r := replica{leases: map[netip.Prefix]Lease{}, malformed: map[string]string{}}
+	c := Contents{Config: Entry{Key: configKey}, Entries: map[netip.Prefix]Entry{}}
+	for _, e := range s.Entries {
+		r.put(e, now)
+		if e.Key == configKey {
+			c.Config = e
+		}
+	}
+	for _, e := range s.Entries {
+		if p, err := ParseKey(e.Key); err == nil && r.leases[p].Modified == e.Modified {
+			c.Entries[p] = e
+		}
+	}
+	c.Leases, c.Malformed = r.leases, r.malformed
+	return c
+}

@@ -1,0 +1,222 @@
+// Package etcdauto keeps flanneld's keys by that one of etcd's two APIs under
+// which the cluster's config key lies. The two are stores of their own, in one
+// etcd: a key that is written by one API is not there by the other.
+//
+// All hosts of a cluster must come to the same choice, whenever they start. So
+// it hangs on nothing but what is in the stores:
+//
+//  1. The key "api" below the prefix, in the v2 store, says 2 or 3. `flanneld
+//     migrate` writes it once it has copied everything.
+//  2. The config key lies in the v2 store: 2. Where it lies in both, v2 comes
+//     first, as a config in v3 alone is easily written by mistake (etcdctl's
+//     default changed to v3 with etcd 3.4), and a host of a running v2 cluster
+//     must not follow that.
+//  3. The config key lies in the v3 store: 3.
+//  4. It lies in neither: not decided. Both are watched until one has it.
+//
+// Nothing is decided while the v2 store does not answer, unless what answers
+// says that there is none. Once made, the choice stands until the process ends.
+package etcdauto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
+	"flanneld/pkg/subnet/etcdv2"
+	"flanneld/pkg/subnet/etcdv3"
+)
+
+// API is one of etcd's APIs.
+type API int
+
+// The APIs, and the choice between them.
+const (
+	Auto API = 0
+	V2   API = 2
+	V3   API = 3
+)
+
+func (a API) String() string { return fmt.Sprintf("v%d", int(a)) }
+
+// APIKey is the key in the v2 store, below the prefix, whose value says which API
+// the cluster uses: "2" or "3".
+const APIKey = "api"
+
+// configKey is the key that is looked for.
+const configKey = "config"
+
+// Store is what both APIs' registries are.
+type Store interface {
+	subnet.Registry
+	// ListExact is List without any [subnet.UnknownTTL].
+	ListExact(context.Context) (subnet.Snapshot, error)
+	// Member is the URL of the member that answered last.
+	Member() string
+	Close()
+}
+
+// Open prepares the store of one API.
+func Open(c etcdconn.Config, api API) (Store, error) {
+	if api == V3 {
+		return etcdv3.New(c)
+	}
+	r, err := etcdv2.New(c)
+	if err != nil {
+		return nil, err
+	}
+	return exact{r}, nil
+}
+
+// exact is etcdv2's Registry, whose lists always are.
+type exact struct{ *etcdv2.Registry }
+
+func (e exact) ListExact(ctx context.Context) (subnet.Snapshot, error) { return e.List(ctx) }
+
+// Registry is a subnet.Registry that chooses the API at its first List.
+type Registry struct {
+	prefix string
+	stores map[API]Store
+
+	mu     sync.Mutex
+	chosen API // Auto: not yet
+	seen   seen
+}
+
+var _ Store = (*Registry)(nil)
+
+// seen is what the last look at both stores has shown.
+type seen struct {
+	index  map[API]uint64 // of the stores that answered
+	reason string         // why nothing was decided
+}
+
+// New prepares a Registry without asking etcd anything. Any api but Auto is the
+// choice.
+func New(c etcdconn.Config, api API) (*Registry, error) {
+	r := &Registry{prefix: c.Dir(), stores: map[API]Store{}, chosen: api}
+	for _, api := range []API{V2, V3} {
+		s, err := Open(c, api)
+		if err != nil {
+			return nil, err
+		}
+		r.stores[api] = s
+	}
+	return r, nil
+}
+
+// Close gives up all connections.
+func (r *Registry) Close() {
+	for _, s := range r.stores {
+		s.Close()
+	}
+}
+
+// Chosen is the API in use; Auto: that is not known yet.
+func (r *Registry) Chosen() API {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.chosen
+}
+
+// store is the one in use, nil where that is not known yet.
+func (r *Registry) store() Store { return r.stores[r.Chosen()] }
+
+// Member implements [Store].
+func (r *Registry) Member() string {
+	if s := r.store(); s != nil {
+		return s.Member()
+	}
+	return ""
+}
+
+// List implements [subnet.Registry].
+func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
+	if s := r.store(); s != nil {
+		return s.List(ctx)
+	}
+	return r.decide(ctx)
+}
+
+// ListExact implements [Store].
+func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
+	snapshot, err := r.List(ctx)
+	if s := r.store(); s != nil && err == nil {
+		return s.ListExact(ctx)
+	}
+	return snapshot, err
+}
+
+// Watch implements [subnet.Registry]. While nothing is decided, it returns nil
+// when it is time to list again.
+func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
+	if s := r.store(); s != nil {
+		return s.Watch(ctx, after, func(events []subnet.Event) {
+			r.heed(events)
+			emit(events)
+		})
+	}
+	return r.await(ctx, emit)
+}
+
+// heed tells those who read the log that the cluster moves away.
+func (r *Registry) heed(events []subnet.Event) {
+	for _, e := range events {
+		if e.Key == APIKey && !e.Deleted && r.Chosen() == V2 && e.Value == value(V3) {
+			klog.Warning("`flanneld migrate` has moved the keys to etcd's v3 API: restart flanneld, so that it follows")
+		}
+	}
+}
+
+// value is what APIKey says of an API.
+func value(api API) string { return strconv.Itoa(int(api)) }
+
+// Put implements [subnet.Registry]. Where neither store has a config key, whoever
+// writes the first one decides: for v2, if that is served.
+func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
+	s, err := r.writable()
+	if err != nil {
+		return subnet.Entry{}, err
+	}
+	return s.Put(ctx, e)
+}
+
+// Refresh implements [subnet.Registry].
+func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
+	s, err := r.writable()
+	if err != nil {
+		return subnet.Entry{}, err
+	}
+	return s.Refresh(ctx, e)
+}
+
+// Delete implements [subnet.Registry].
+func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
+	s, err := r.writable()
+	if err != nil {
+		return err
+	}
+	return s.Delete(ctx, e)
+}
+
+func (r *Registry) writable() (Store, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.chosen == Auto {
+		for _, api := range []API{V2, V3} {
+			if _, answered := r.seen.index[api]; answered && r.chosen == Auto {
+				r.chosen = api
+			}
+		}
+	}
+	if r.chosen == Auto {
+		return nil, errors.New("write to etcd: it was not listed before")
+	}
+	return r.stores[r.chosen], nil
+}

@@ -1,0 +1,98 @@
+// Package etcdmove copies a cluster's keys from one store to another while its
+// hosts run, and looks after both until the last host has moved.
+//
+// A host that has not moved yet renews its lease in the old store alone, and one
+// that has moved in the new one. Each must find the other's lease in its own
+// store. So a move is done by the same plan as often as one likes: whatever is
+// missing in the new store is copied, and whichever of two equal leases ends
+// first is prolonged to the end of the other.
+package etcdmove
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"flanneld/pkg/subnet"
+)
+
+// Verb is what is to be done about a key.
+type Verb string
+
+// The new store's key is made, written again, made to last as long as the old
+// one's, or left; or the old one's is made to last as long as the new one's.
+const (
+	Copy       Verb = "copy"
+	Replace    Verb = "replace"
+	Prolong    Verb = "prolong"
+	ProlongOld Verb = "prolong the old one"
+	Keep       Verb = "nothing"
+)
+
+// Change is what is to be done about one key.
+type Change struct {
+	Key    string // below the prefix
+	Do     Verb
+	Reason string // why nothing is done, or another value is replaced
+	Old    subnet.Entry
+	New    subnet.Entry // Modified 0: there is none
+}
+
+// slack is by how much lifetimes may differ: they are read one after the other.
+const slack = time.Minute
+
+const configKey = "config"
+
+// Plan compares two stores. moved says that everything has been copied before, so
+// that what differs in the new one is newer.
+func Plan(from, to subnet.Snapshot, moved bool) []Change {
+	there := map[string]subnet.Entry{}
+	for _, e := range to.Entries {
+		there[e.Key] = e
+	}
+	var plan []Change
+	for _, e := range from.Entries {
+		_, err := subnet.ParseKey(e.Key)
+		isLease := strings.HasPrefix(e.Key, "subnets/")
+		switch {
+		case e.Key != configKey && !isLease:
+			continue
+		case isLease && err != nil:
+			plan = append(plan, Change{Key: e.Key, Do: Keep, Reason: "no lease: " + err.Error(), Old: e})
+		default:
+			plan = append(plan, compare(e, there[e.Key], moved))
+		}
+		delete(there, e.Key)
+	}
+	for _, e := range there {
+		if _, err := subnet.ParseKey(e.Key); err == nil || e.Key == configKey {
+			plan = append(plan, Change{Key: e.Key, Do: Keep, Reason: "only in the new store", New: e})
+		}
+	}
+	slices.SortFunc(plan, func(a, b Change) int { return strings.Compare(a.Key, b.Key) })
+	return plan
+}
+
+func compare(before, now subnet.Entry, moved bool) Change {
+	c := Change{Key: before.Key, Old: before, New: now}
+	switch {
+	case now.Modified == 0:
+		c.Do = Copy
+	case now.Value != before.Value && moved:
+		c.Do, c.Reason = Keep, "it differs, and the new store's is newer"
+	case now.Value != before.Value:
+		c.Do, c.Reason = Replace, "the new store has another value"
+	case longer(before, now):
+		c.Do = Prolong
+	case moved && longer(now, before):
+		c.Do = ProlongOld
+	default:
+		c.Do, c.Reason = Keep, "it is there"
+	}
+	return c
+}
+
+// longer tells whether a lasts longer than b.
+func longer(a, b subnet.Entry) bool {
+	return b.TTL != 0 && (a.TTL == 0 || a.TTL > b.TTL+slack)
+}

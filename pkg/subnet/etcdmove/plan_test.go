@@ -1,0 +1,130 @@
+package etcdmove
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+const (
+	key21 = "subnets/172.7.21.0-24"
+	key22 = "subnets/172.7.22.0-24"
+)
+
+// TestPlan compares one key of two stores. A lifetime of 0 is a reservation's.
+func TestPlan(t *testing.T) {
+	type entry struct {
+		value string
+		ttl   time.Duration
+	}
+	for _, tt := range []struct {
+		name     string
+		key      string
+		old, now *entry
+		first    Verb // the first time
+		again    Verb // when all has been copied before
+	}{
+		{"not there yet", key21, &entry{"a", time.Hour}, nil, Copy, Copy},
+		{"the same", key21, &entry{"a", time.Hour}, &entry{"a", time.Hour + 30*time.Second}, Keep, Keep},
+		{"its host has not moved, and renewed it", key21, &entry{"a", 24 * time.Hour}, &entry{"a", time.Hour}, Prolong, Prolong},
+		{"its host has moved, and renewed it", key21, &entry{"a", time.Hour}, &entry{"a", 24 * time.Hour}, Keep, ProlongOld},
+		{"reserved", key21, &entry{"a", 0}, nil, Copy, Copy},
+		{"reserved meanwhile", key21, &entry{"a", 0}, &entry{"a", time.Hour}, Prolong, Prolong},
+		{"reserved by those who moved", key21, &entry{"a", time.Hour}, &entry{"a", 0}, Keep, ProlongOld},
+		{"another value", key21, &entry{"a", time.Hour}, &entry{"b", time.Hour}, Replace, Keep},
+		{"only there", key21, nil, &entry{"b", time.Hour}, Keep, Keep},
+		{"config", "config", &entry{"a", 0}, nil, Copy, Copy},
+		{"another config", "config", &entry{"a", 0}, &entry{"b", 0}, Replace, Keep},
+		{"no lease", "subnets/garbage", &entry{"a", 0}, nil, Keep, Keep},
+		{"none of ours", "api", &entry{"2", 0}, nil, "", ""},
+		{"none of ours there", "api", nil, &entry{"2", 0}, "", ""},
+	} {
+		snapshot := func(e *entry) (s subnet.Snapshot) {
+			if e != nil {
+				s.Entries = []subnet.Entry{{Key: tt.key, Value: e.value, TTL: e.ttl, Modified: 7}}
+			}
+			return s
+		}
+		for moved, want := range map[bool]Verb{false: tt.first, true: tt.again} {
+			var got Verb
+			plan := Plan(snapshot(tt.old), snapshot(tt.now), moved)
+			if len(plan) == 1 {
+				got = plan[0].Do
+			}
+			if len(plan) > 1 || got != want || want != Keep != (len(Left(plan)) == 1) && want != "" {
+				t.Errorf("%s, moved %v: %+v, want %q", tt.name, moved, plan, want)
+			}
+		}
+	}
+}
+
+// TestMove lets two hosts live in two stores for days.
+func TestMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to := subnettest.NewStore(), subnettest.NewStore()
+		for range 5 {
+			to.Set("config", "stray", 0) // so that indexes differ
+		}
+		from.Set("config", "{}", 0)
+		from.Set(key21, "a", 24*time.Hour)
+		from.Set(key22, "b", 5*time.Hour)
+		from.Set("subnets/172.7.99.0-24", "r", 0)
+		a, b := from.Client(), to.Client()
+		move := func(moved bool) []Change {
+			t.Helper()
+			var plan []Change
+			for range 2 { // the second one has nothing left to do
+				old, err := a.List(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				now, err := b.List(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				plan = Plan(old, now, moved)
+				if err := Apply(t.Context(), plan, a, b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if left := Left(plan); len(left) > 0 {
+				t.Errorf("left to do: %+v", left)
+			}
+			return plan
+		}
+		move(false)
+		renew := func(s *subnettest.Store, key string) {
+			t.Helper()
+			i := slices.IndexFunc(s.Entries(), func(e subnet.Entry) bool { return e.Key == key })
+			if i < 0 {
+				t.Fatalf("%s has ended", key)
+			}
+			e := s.Entries()[i]
+			e.TTL = subnet.LeaseTTL
+			if _, err := s.Client().Refresh(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 20 { // 172.7.21.0 has moved, 172.7.22.0 not
+			renew(to, key21)
+			renew(from, key22)
+			move(true)
+			time.Sleep(10 * time.Hour)
+		}
+		for _, s := range []*subnettest.Store{from, to} {
+			var got []string
+			for _, e := range s.Entries() {
+				got = append(got, fmt.Sprint(e.Key, " ", e.Value, " ", e.TTL.Round(time.Hour)))
+			}
+			want := []string{"config {} 0s", key21 + " a 14h0m0s", key22 + " b 14h0m0s", "subnets/172.7.99.0-24 r 0s"}
+			if !slices.Equal(got, want) {
+				t.Errorf("in the end:\n%q\nwant\n%q", got, want)
+			}
+		}
+	})
+}

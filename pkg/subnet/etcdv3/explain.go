@@ -1,0 +1,92 @@
+package etcdv3
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"flanneld/pkg/subnet/etcdconn"
+)
+
+// fault is an error in words, with gRPC's code for those who decide by it.
+type fault struct {
+	code  codes.Code
+	words string
+	cause error
+}
+
+func (f *fault) Error() string { return f.words }
+func (f *fault) Unwrap() error { return f.cause }
+
+// transient tells whether another member, or the same one soon, may answer.
+func transient(err error) bool {
+	f, ok := errors.AsType[*fault](err)
+	return ok && (f.code == codes.Unavailable || f.code == codes.DeadlineExceeded)
+}
+
+// explain puts an error of gRPC's on one line, with the endpoint and what to do.
+// member is who was asked; "": that is unknown.
+func (m *members) explain(member string, err error) error {
+	said, code := status.Convert(err).Message(), status.Code(err)
+	if etcd, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		said, code = etcd.Error(), etcd.Code()
+	}
+	said, fromEtcd := strings.CutPrefix(etcdconn.Printable(said), "etcdserver: ")
+	words, who := "", cmp.Or(member, "etcd")
+	switch {
+	case errors.Is(err, context.Canceled) || code == codes.Canceled:
+		return context.Canceled
+	case fromEtcd && (code == codes.Unauthenticated || code == codes.PermissionDenied || authentication(said)):
+		words = fmt.Sprintf("%s wants a user with other rights or another password: %s", who, said)
+	case fromEtcd:
+		words = fmt.Sprintf("%s answers: %s", who, said)
+	case code == codes.Unavailable || code == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
+		code = codes.Unavailable
+		words = m.state(member, said)
+	case code == codes.Unimplemented:
+		words = fmt.Sprintf("%s does not serve etcd's v3 API (%s)", who, said)
+	default:
+		words = fmt.Sprintf("%s: %s", who, said)
+	}
+	return &fault{code, words, err}
+}
+
+// authentication knows etcd's errors about users by their words, as the code is
+// that of any wrong request.
+func authentication(said string) bool {
+	for _, words := range []string{"authentication failed", "user name", "permission denied", "auth token"} {
+		if strings.Contains(said, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// state says why there is no answer: what is wrong with the member that was
+// asked, and with those that cannot be reached.
+func (m *members) state(member, said string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []string
+	for _, address := range m.order {
+		url := m.urls[address]
+		switch err := m.faults[url]; {
+		case err != nil:
+			all = append(all, fmt.Sprintf("%s: %v", url, err))
+		case url == member:
+			all = append(all, fmt.Sprintf("no complete answer in time from %s: %s", url, said))
+		}
+	}
+	if len(all) == 0 {
+		return fmt.Sprintf("no complete answer in time from %s: %s", strings.Join(slices.Collect(maps.Values(m.urls)), ", "), said)
+	}
+	return strings.Join(all, "; ")
+}

@@ -1,0 +1,225 @@
+package etcdv3
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
+
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
+)
+
+// List implements [subnet.Registry].
+func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
+	reply, err := r.list(ctx)
+	if err != nil {
+		return subnet.Snapshot{}, err
+	}
+	return r.snapshot(reply), nil
+}
+
+// ListExact is List with all lifetimes, for which it asks one by one.
+func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
+	reply, err := r.list(ctx)
+	if err != nil {
+		return subnet.Snapshot{}, err
+	}
+	for _, kv := range reply.Kvs {
+		if kv.Lease == 0 || r.grants.knows(kv.Lease) {
+			continue
+		}
+		if err := r.measure(ctx, kv.Lease); err != nil {
+			return subnet.Snapshot{}, fmt.Errorf("ask for the lifetime of %s: %w", kv.Key, err)
+		}
+	}
+	return r.snapshot(reply), nil
+}
+
+func (r *Registry) list(ctx context.Context) (reply *pb.RangeResponse, err error) {
+	first, end := r.below()
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+		reply, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: first, RangeEnd: end}, at.option())
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", r.prefix, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cluster = reply.Header.GetClusterId()
+	return reply, nil
+}
+
+func (r *Registry) snapshot(reply *pb.RangeResponse) subnet.Snapshot {
+	s := subnet.Snapshot{Index: uint64(reply.Header.GetRevision()), Cluster: strconv.FormatUint(reply.Header.GetClusterId(), 16)}
+	for _, kv := range reply.Kvs {
+		if e, ok := r.entry(kv); ok {
+			s.Entries = append(s.Entries, e)
+		}
+	}
+	return s
+}
+
+// entry reads a key, if it is one of ours.
+func (r *Registry) entry(kv *mvccpb.KeyValue) (subnet.Entry, bool) {
+	key, ok := etcdconn.Key(r.prefix, string(kv.GetKey()))
+	return subnet.Entry{
+		Key: key, Value: string(kv.GetValue()), TTL: r.grants.left(kv.GetLease()),
+		Created: uint64(kv.GetCreateRevision()), Modified: uint64(kv.GetModRevision()),
+	}, ok
+}
+
+// Put implements [subnet.Registry].
+func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
+	return r.put(ctx, "write", e)
+}
+
+func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet.Entry, error) {
+	key := r.prefix + "/" + e.Key
+	fail := func(err error) (subnet.Entry, error) {
+		return subnet.Entry{}, fmt.Errorf("%s %s: %w", what, key, err)
+	}
+	grant, err := r.grant(ctx, e.Key, e.TTL)
+	if err != nil {
+		return fail(err)
+	}
+	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
+		Key: []byte(key), Value: []byte(e.Value), Lease: grant, PrevKv: true,
+	}}})
+	switch {
+	case err != nil && !transient(err): // it was refused, so the grant is of no use
+		r.drop(ctx, e.Key, grant)
+		return fail(err)
+	case err != nil: // the next attempt takes the same
+		return fail(err)
+	case !reply.Succeeded:
+		return r.lost(ctx, e, grant, reply)
+	}
+	r.grants.used(e.Key)
+	put := reply.Responses[0].GetResponsePut()
+	stored := subnet.Entry{Key: e.Key, Value: e.Value, TTL: wholeSeconds(e.TTL), Modified: uint64(reply.Header.GetRevision())}
+	stored.Created = stored.Modified
+	if before := put.GetPrevKv(); before != nil {
+		stored.Created = uint64(before.CreateRevision)
+		r.revoke(ctx, before.Lease)
+	}
+	return stored, nil
+}
+
+// lost looks whether a conflict is with a former attempt of our own, whose reply
+// was lost.
+func (r *Registry) lost(ctx context.Context, e subnet.Entry, grant int64, reply *pb.TxnResponse) (subnet.Entry, error) {
+	for _, kv := range reply.Responses[0].GetResponseRange().GetKvs() {
+		stored, ours := r.entry(kv)
+		if !ours || stored.Value != e.Value || stored.Modified <= e.Modified {
+			break
+		}
+		if kv.Lease == grant {
+			r.grants.used(e.Key)
+			return stored, nil
+		}
+		if (kv.Lease == 0) == (e.TTL == 0) {
+			r.drop(ctx, e.Key, grant)
+			return stored, nil
+		}
+	}
+	r.drop(ctx, e.Key, grant)
+	return subnet.Entry{}, fmt.Errorf("write %s/%s: %w", r.prefix, e.Key, subnet.ErrConflict)
+}
+
+// txn does one thing if the key has this revision, and otherwise reads it.
+func (r *Registry) txn(ctx context.Context, key string, revision uint64, do *pb.RequestOp) (reply *pb.TxnResponse, err error) {
+	request := &pb.TxnRequest{
+		Compare: []*pb.Compare{{
+			Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, Key: []byte(key),
+			TargetUnion: &pb.Compare_ModRevision{ModRevision: int64(revision)},
+		}},
+		Success: []*pb.RequestOp{do},
+		Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key)}}}},
+	}
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+		reply, err = pb.NewKVClient(conn).Txn(ctx, request, at.option())
+		return err
+	})
+	if err == nil && len(reply.Responses) != 1 {
+		err = fmt.Errorf("%s does not show the key", r.Member())
+	}
+	return reply, err
+}
+
+// Refresh implements [subnet.Registry]. It tells no watcher where the key's
+// grant was made for the same lifetime; otherwise the key is written.
+func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
+	key := r.prefix + "/" + e.Key
+	fail := func(err error) (subnet.Entry, error) {
+		return subnet.Entry{}, fmt.Errorf("refresh %s: %w", key, err)
+	}
+	if e.Modified == 0 { // which would create it
+		return fail(subnet.ErrConflict)
+	}
+	kv, err := r.get(ctx, key)
+	switch {
+	case err != nil:
+		return fail(err)
+	case kv == nil || uint64(kv.ModRevision) != e.Modified:
+		return fail(subnet.ErrConflict)
+	}
+	ttl := wholeSeconds(e.TTL)
+	if kv.Lease != 0 && ttl > 0 {
+		switch made, err := r.renew(ctx, kv.Lease); {
+		case err != nil:
+			return fail(err)
+		case made == 0: // it has just ended, and the key with it
+			return fail(subnet.ErrConflict)
+		case made == ttl:
+			stored, _ := r.entry(kv)
+			return stored, nil
+		}
+	}
+	e.Value = string(kv.Value)
+	return r.put(ctx, "refresh", e)
+}
+
+func (r *Registry) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
+	var reply *pb.RangeResponse
+	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+		reply, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(key)}, at.option())
+		return err
+	})
+	if err != nil || len(reply.Kvs) == 0 {
+		return nil, err
+	}
+	return reply.Kvs[0], nil
+}
+
+// Delete implements [subnet.Registry].
+func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
+	key := r.prefix + "/" + e.Key
+	if e.Modified == 0 { // which would be no condition
+		return fmt.Errorf("delete %s, which was absent: %w", key, subnet.ErrConflict)
+	}
+	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{
+		Key: []byte(key), PrevKv: true,
+	}}})
+	if err == nil && !reply.Succeeded {
+		err = subnet.ErrConflict
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	for _, before := range reply.Responses[0].GetResponseDeleteRange().GetPrevKvs() {
+		r.revoke(ctx, before.Lease)
+	}
+	return nil
+}
+
+// wholeSeconds rounds up: etcd knows no less, and a lifetime of none would end
+// the key at once.
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}

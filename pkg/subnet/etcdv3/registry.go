@@ -1,0 +1,177 @@
+package etcdv3
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
+)
+
+// Config says where the keys are and how to get at them. The user's password
+// is exchanged for a token; a client certificate's common name is a user too.
+type Config = etcdconn.Config
+
+// Registry is a subnet.Registry in etcd.
+type Registry struct {
+	config  Config
+	prefix  string
+	limits  limits
+	members *members
+
+	opening chan struct{} // one slot: who holds it may set client
+
+	mu      sync.Mutex
+	client  *clientv3.Client
+	cluster uint64 // of the last list
+	grants  grants
+}
+
+var _ subnet.Registry = (*Registry)(nil)
+
+// limits bound waiting and memory.
+type limits struct {
+	connect time.Duration // a host that is switched off does not hold up its neighbours for longer
+	attempt time.Duration // for one member to answer; one without a leader says so after seven seconds
+	call    time.Duration // for one call, over all members
+	silence time.Duration // a connection whose other end is gone is given up after about twice that
+	ping    time.Duration // a member that hangs, though its kernel does not, is asked this often
+	pong    time.Duration // and must answer within
+	retry   time.Duration // at most, until a member that could not be reached is tried again
+	reply   int           // bytes
+}
+
+func productLimits() limits {
+	return limits{
+		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, silence: 4 * time.Second,
+		ping: 10 * time.Second, // gRPC pings no more often
+		pong: 3 * time.Second, retry: time.Second,
+		reply: 64 << 20, // 100,000 leases take a third of that
+	}
+}
+
+// New prepares a Registry without asking etcd anything. TLS files that cannot
+// be used are an error at once.
+func New(c Config) (*Registry, error) {
+	return newRegistry(c, productLimits())
+}
+
+func newRegistry(c Config, l limits) (*Registry, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	return &Registry{config: c, prefix: c.Dir(), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1)}, nil
+}
+
+// Close gives up all connections.
+func (r *Registry) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.client != nil {
+		_ = r.client.Close() // which says only what ended it
+		r.client = nil
+	}
+}
+
+// Member is the URL of the member that gave the last answer; "" before the first.
+func (r *Registry) Member() string { return r.members.last() }
+
+// connection is what the requests go over. With a user and a password the first
+// one asks etcd for a token, and fails where it is not given.
+func (r *Registry) connection(ctx context.Context) (grpc.ClientConnInterface, error) {
+	select {
+	case r.opening <- struct{}{}:
+		defer func() { <-r.opening }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	r.mu.Lock()
+	client := r.client
+	r.mu.Unlock()
+	if client != nil {
+		return client.ActiveConnection(), nil
+	}
+	life, end := context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, end)
+	client, err := clientv3.New(r.clientConfig(life))
+	if !stop() && err == nil { // the client's life ends just now
+		err = ctx.Err()
+		_ = client.Close()
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	r.mu.Lock()
+	r.client = client
+	r.mu.Unlock()
+	return client.ActiveConnection(), nil
+}
+
+func (r *Registry) clientConfig(life context.Context) clientv3.Config {
+	return clientv3.Config{
+		Context:              life,
+		Endpoints:            r.members.addresses(),
+		DialTimeout:          r.limits.attempt, // bounds the request for a token
+		DialKeepAliveTime:    r.limits.ping,
+		DialKeepAliveTimeout: r.limits.pong,
+		Username:             r.config.Username,
+		Password:             r.config.Password,
+		MaxUnaryRetries:      2, // one of them with a new token
+		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(r.members.dial),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: r.limits.retry / 4, Multiplier: 1.6, Jitter: 0.2, MaxDelay: r.limits.retry},
+				MinConnectTimeout: r.limits.attempt,
+			}),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(r.limits.reply)),
+			grpc.WithReadBufferSize(4 << 10), grpc.WithWriteBufferSize(4 << 10), // of each member's connection
+		},
+	}
+}
+
+// request asks one member over conn, and notes in at which one.
+type request func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error
+
+// try asks members until one answers, or the call's time is over. A request
+// may be carried out though its reply is lost, and then once more.
+func (r *Registry) try(ctx context.Context, ask request) error {
+	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	for tries := len(r.config.Endpoints); ; tries-- {
+		err := r.once(ctx, ask)
+		if err == nil || tries == 0 || ctx.Err() != nil || !transient(err) {
+			return err
+		}
+	}
+}
+
+func (r *Registry) once(ctx context.Context, ask request) error {
+	ctx, cancel := context.WithTimeout(ctx, r.limits.attempt)
+	defer cancel()
+	conn, err := r.connection(ctx)
+	if err != nil {
+		return r.members.explain("", err)
+	}
+	var at answerer
+	err = ask(clientv3.WithRequireLeader(ctx), conn, &at)
+	if err != nil {
+		return r.members.explain(at.member(), err)
+	}
+	r.members.answered(at.member())
+	return nil
+}
+
+// below is the range of all keys below the prefix.
+func (r *Registry) below() (first, end []byte) {
+	dir := r.prefix + "/"
+	return []byte(dir), []byte(strings.TrimSuffix(dir, "/") + string(rune('/'+1)))
+}

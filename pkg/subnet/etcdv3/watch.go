@@ -1,0 +1,133 @@
+package etcdv3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"flanneld/pkg/subnet"
+)
+
+// Watch implements [subnet.Registry].
+func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the stream
+	stream, err := r.open(ctx, after)
+	if err != nil {
+		return r.watchError(ctx, after, err)
+	}
+	var at answerer
+	for {
+		reply, err := stream.Recv()
+		at.learn(stream.Context())
+		if err != nil {
+			return r.watchError(ctx, after, r.members.explain(at.member(), err))
+		}
+		if reply.Created && !reply.Canceled {
+			r.members.answered(at.member())
+			if err := r.fits(ctx, at.member(), reply, after); err != nil {
+				return r.watchError(ctx, after, err)
+			}
+			emit(nil)
+		}
+		if events := r.events(reply.Events); len(events) > 0 {
+			emit(events)
+		}
+		switch {
+		case reply.CompactRevision > 0:
+			return r.watchError(ctx, after, fmt.Errorf("%s was compacted up to revision %d: %w", at.member(), reply.CompactRevision, subnet.ErrHistoryLost))
+		case reply.Canceled:
+			return r.watchError(ctx, after, r.members.explain(at.member(), reason(reply.CancelReason)))
+		}
+	}
+}
+
+// open begins a stream. It has no deadline; that its other end lives is seen to
+// by the connection.
+func (r *Registry) open(ctx context.Context, after uint64) (pb.Watch_WatchClient, error) {
+	conn, err := r.connection(ctx)
+	if err != nil {
+		return nil, r.members.explain("", err)
+	}
+	stream, err := pb.NewWatchClient(conn).Watch(clientv3.WithRequireLeader(ctx))
+	if err != nil {
+		return nil, r.members.explain("", err)
+	}
+	first, end := r.below()
+	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+		Key: first, RangeEnd: end, StartRevision: int64(after) + 1, Fragment: true,
+	}}}) // Recv says what is wrong
+	return stream, nil
+}
+
+// fits looks at the beginning of a watch: whether it is one of the store that
+// was listed.
+func (r *Registry) fits(ctx context.Context, member string, reply *pb.WatchResponse, after uint64) error {
+	r.mu.Lock()
+	cluster := r.cluster
+	r.mu.Unlock()
+	if now := reply.Header.GetClusterId(); cluster != 0 && now != cluster {
+		return fmt.Errorf("%s belongs to cluster %x now, instead of %x: %w", member, now, cluster, subnet.ErrHistoryLost)
+	}
+	reached := uint64(reply.Header.GetRevision())
+	if reached >= after {
+		return nil
+	}
+	// A revision that was there is not: the store is another one, or the member
+	// lags behind that which was asked before.
+	now, err := r.revision(ctx)
+	switch {
+	case err != nil:
+		return err
+	case now < after:
+		return fmt.Errorf("%s is back at revision %d: %w", member, now, subnet.ErrHistoryLost)
+	}
+	return nil // the watch begins when the member has caught up
+}
+
+// revision is the store's, as the leader knows it.
+func (r *Registry) revision(ctx context.Context) (now uint64, err error) {
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error {
+		reply, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(r.prefix + "/config"), KeysOnly: true}, at.option())
+		now = uint64(reply.GetHeader().GetRevision())
+		return err
+	})
+	return now, err
+}
+
+// reason is why a watch was cancelled, out of a text that etcd writes for logs.
+func reason(text string) error {
+	if _, said, ok := strings.Cut(text, "desc = "); ok {
+		text = said
+	}
+	return errors.New(text)
+}
+
+func (r *Registry) watchError(ctx context.Context, after uint64, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("watch %s after revision %d: %w", r.prefix, after, err)
+}
+
+// events are those of entries.
+func (r *Registry) events(all []*mvccpb.Event) (out []subnet.Event) {
+	for _, e := range all {
+		entry, ok := r.entry(e.GetKv())
+		if !ok {
+			continue
+		}
+		event := subnet.Event{Entry: entry}
+		if e.Type == mvccpb.DELETE {
+			event.Deleted, event.Value, event.TTL = true, "", 0
+		}
+		out = append(out, event)
+	}
+	return out
+}
