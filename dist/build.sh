@@ -53,7 +53,8 @@ export CGO_ENABLED=0 GOOS=linux GOAMD64=v1 GOARM64=v8.0 GOARM=6 GOEXPERIMENT='' 
 rm -f "dist/flanneld-$VERSION-linux-"*.tar.gz dist/SHA256SUMS
 for arch in $ARCHES; do
 	echo "building for $arch" >&2
-	GOARCH=$arch go build -trimpath -buildvcs=false \
+	# Without the request log of gRPC, which nobody sees: it takes 0.7 MB.
+	GOARCH=$arch go build -tags grpcnotrace -trimpath -buildvcs=false \
 		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$tmp/flanneld" "$PACKAGE"
 	add 755 "$tmp/flanneld" flanneld
 	find "$tmp/release" -type d -exec chmod 755 {} +

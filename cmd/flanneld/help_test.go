@@ -40,7 +40,7 @@ func TestAnswers(t *testing.T) {
 func TestHelp(t *testing.T) {
 	var o options
 	topics := flagTable(&o)
-	text := help(topics)
+	text := help(topics, verbs())
 	flags := regexp.MustCompile(`(?m)^  --([a-z0-9_-]+)`).FindAllStringSubmatch(text, -1)
 	count := map[string]int{}
 	for _, f := range flags {

@@ -24,6 +24,13 @@ func main() {
 
 // run is the whole program but for its exit code.
 func run(ctx context.Context, args []string) error {
+	v, args, err := findVerb(verbs(), args)
+	switch {
+	case err != nil:
+		return err
+	case v != nil:
+		return runVerb(ctx, v, args)
+	}
 	o, err := parseFlags(args, os.LookupEnv, version)
 	if err != nil {
 		return err

@@ -10,16 +10,23 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"golang.org/x/sync/errgroup"
+
+	"flanneld/pkg/status"
 )
 
 // namespaceSocket is an abstract unix socket. Those belong to a network
 // namespace, as flanneld's routes do, and go with the process that holds them
 // (unix(7)); so no stale lock file is ever left to be cleared.
-const namespaceSocket = "@flanneld"
+const namespaceSocket = status.Socket
 
 // onlyOne holds this network namespace for this flanneld.
-type onlyOne struct{ *net.UnixListener }
+type onlyOne struct {
+	*net.UnixListener
+	// ask is what visitors who may know are told; nil: nothing. Set it before
+	// Run.
+	ask func(context.Context) (status.Status, error)
+}
 
 // claimNamespace makes sure that no other flanneld works in this network
 // namespace: they would undo each other's routes. The claim lasts until Run
@@ -29,7 +36,7 @@ func claimNamespace() (*onlyOne, error) {
 	for range 3 {
 		listener, err := net.ListenUnix("unix", address)
 		if err == nil {
-			return &onlyOne{listener}, nil
+			return &onlyOne{UnixListener: listener}, nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return nil, fmt.Errorf("make sure that no other flanneld runs here: %w", err)
@@ -50,14 +57,8 @@ func askHolder(address *net.UnixAddr) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return "", err
-	}
-	var peer *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, failed); err != nil || peer.Pid == 0 {
+	peer, err := status.Credentials(conn)
+	if err != nil || peer.Pid == 0 {
 		return "", err
 	}
 	if int(peer.Uid) != os.Geteuid() {
@@ -66,8 +67,15 @@ func askHolder(address *net.UnixAddr) (string, error) {
 	return fmt.Sprintf(" (pid %d)", peer.Pid), nil
 }
 
-// Run lets others see who holds the namespace, until ctx ends.
+// visitors is how many are answered at a time.
+const visitors = 4
+
+// Run lets others see who holds the namespace, and tells those who may know how
+// the daemon is, until ctx ends.
 func (o *onlyOne) Run(ctx context.Context) error {
+	var answering errgroup.Group
+	answering.SetLimit(visitors)
+	defer answering.Wait()
 	var closing sync.WaitGroup
 	closing.Go(func() {
 		<-ctx.Done()
@@ -75,9 +83,11 @@ func (o *onlyOne) Run(ctx context.Context) error {
 	})
 	defer closing.Wait()
 	for ctx.Err() == nil {
-		conn, err := o.Accept()
+		visitor, err := o.AcceptUnix()
 		if err == nil {
-			_ = conn.Close()
+			if o.ask == nil || !answering.TryGo(func() error { status.Answer(ctx, visitor, o.ask); return nil }) {
+				_ = visitor.Close()
+			}
 			continue
 		}
 		select { // no file descriptors left, perhaps: the claim stands all the same

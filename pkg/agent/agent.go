@@ -56,6 +56,10 @@ type Options struct {
 
 	// Ready is called once everything is in place for the first time.
 	Ready func(subnet.Lease)
+
+	// Applied is told how long it took to look at the kernel and put it right,
+	// and whether that worked. Nil: nobody wants to know.
+	Applied func(took time.Duration, err error)
 }
 
 // Agent is the reconciler.
@@ -74,6 +78,10 @@ type Agent struct {
 
 	interfaces, lists, file *outage.Outage
 	ready                   bool
+
+	asked  chan func() // what others want to know; see Status
+	ways   ways
+	latest applied
 }
 
 // mode is a backend under one config, on one external interface.
@@ -97,6 +105,8 @@ func New(o Options) *Agent {
 		interfaces: outage.New("choose the external interface", retryLongest),
 		lists:      outage.New("bring the kernel into the wanted state", retryLongest),
 		file:       outage.New("write the subnet file "+o.SubnetFile, retryLongest),
+		asked:      make(chan func()),
+		ways:       ways{},
 	}
 }
 
@@ -114,6 +124,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case answer := <-a.asked:
+			answer()
+			continue
 		case <-a.Leases.Changed():
 		case <-kernelChanged:
 		case <-again.C:

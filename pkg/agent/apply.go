@@ -18,7 +18,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 		return resync, true
 	}
 	a.Changes.Heed(names(want.Devices), []string{a.next.host.Link.Name})
-	result, err := a.syncer.Apply(want)
+	result, err := a.apply(want)
 	for _, c := range result.Conflicts {
 		a.notes.say("conflict "+c.Dst.String(), c.String())
 	}
@@ -58,6 +58,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		return a.direct.reaches(ip, a.Kernel)
 	})
 	want.Partial = view.Doubtful
+	a.ways.note(want.Routes, now)
 	a.explain(view, want, peers, rejected)
 	for _, d := range a.next.devices(own) {
 		want.Devices = withDevice(want.Devices, d)

@@ -18,6 +18,9 @@ type Options struct {
 	// changes; an empty map means that all is well. It is called from Run.
 	// Nil: nobody wants to know.
 	Report func(problems map[string]string)
+	// Repaired is told whenever rules that were in place had to be put right.
+	// It is called from Run. Nil: nobody wants to know.
+	Repaired func()
 }
 
 // Keeper keeps the wanted rules in place. Rules stay when it ends, so that

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,12 +26,13 @@ type bench struct {
 	kernel  *fake
 	mu      sync.Mutex
 	reports []map[string]string
+	repairs atomic.Int32
 	stop    func()
 }
 
 func startBench(t *testing.T) *bench {
 	b := &bench{t: t, kernel: newFake()}
-	k, err := newKeeper(b.kernel, true, Options{Resync: resync, Report: b.report})
+	k, err := newKeeper(b.kernel, true, Options{Resync: resync, Report: b.report, Repaired: func() { b.repairs.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +94,9 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 		b.kernel.do(func(f *fake) { f.flush(natHome) })
 		b.after(resync)
 		b.expect(natHome, ourMasq)
+		if n := b.repairs.Load(); n != 1 {
+			t.Errorf("%d repairs were told, of 1", n)
+		}
 
 		lists, writes := b.kernel.counts()
 		b.Set(slices.Clone(everything))
@@ -133,6 +138,9 @@ func TestSetReplacesTheWholeSet(t *testing.T) {
 		b.Set(nil)
 		synctest.Wait()
 		b.expectReports()
+		if n := b.repairs.Load(); n != 0 {
+			t.Errorf("what was not repaired was told %d times", n)
+		}
 	})
 }
 

@@ -11,7 +11,8 @@ import (
 // rounds remembers the passes: what to say of them, and when to make the next.
 type rounds struct {
 	options  Options
-	swept    bool // the chains in which nothing is wanted hold nothing of ours
+	swept    bool          // the chains in which nothing is wanted hold nothing of ours
+	placed   map[home]bool // the wanted rules have been in place
 	failures map[home]int
 	repairs  map[home]int
 	problems map[string]string
@@ -29,7 +30,7 @@ const tugOfWar = "another program undoes flanneld's rules again and again: find 
 
 func newRounds(o Options) *rounds {
 	r := &rounds{
-		options: o, failures: map[home]int{}, repairs: map[home]int{}, problems: map[string]string{},
+		options: o, placed: map[home]bool{}, failures: map[home]int{}, repairs: map[home]int{}, problems: map[string]string{},
 		retries: backoff.NewExponentialBackOff(),
 	}
 	r.retries.InitialInterval = min(retryFirst, o.Resync)
@@ -41,6 +42,7 @@ func newRounds(o Options) *rounds {
 // fresh is called when other rules are wanted.
 func (r *rounds) fresh() {
 	r.swept = false
+	clear(r.placed)
 	clear(r.repairs)
 	clear(r.problems)
 }
@@ -75,6 +77,10 @@ func (r *rounds) noteOne(o outcome) {
 		return
 	}
 	r.failures[o.home] = 0
+	if o.wrong != "" && r.placed[o.home] && r.options.Repaired != nil {
+		r.options.Repaired()
+	}
+	r.placed[o.home] = true
 	if o.wrong == "" {
 		r.repairs[o.home] = 0
 	} else {

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"flanneld/pkg/check"
+	"flanneld/pkg/status"
+)
+
+func checkVerb() verb {
+	return verb{
+		name:    "check",
+		args:    "[PEER-SUBNET|PEER-IP]",
+		summary: "say why containers do not reach each other, and what mends it",
+		text: `It walks along the path of a packet, from a container of this host to one of a
+peer (without an argument: of each peer) and back, and changes nothing. It needs
+root, and the flanneld of this network namespace.
+
+Exit codes: 0 all is well, 1 there is a fault, 2 something could not be checked.`,
+		examples: []example{
+			{"flanneld check", "this host, and the way to all peers"},
+			{"flanneld check 172.7.22.0/24", "the way to one peer; an address of it will do too"},
+		},
+		topics: func(o *verbOptions) []topic { return []topic{{"output", []entry{outputFlag(o)}}} },
+		most:   1,
+		run:    runCheck,
+	}
+}
+
+func runCheck(ctx context.Context, c *call) error {
+	what := ""
+	if len(c.args) > 0 {
+		what = c.args[0]
+	}
+	f := check.Read(ctx, status.Ask)
+	peers, missing, err := check.Select(f.Status, what)
+	if err != nil {
+		return exitf(exitUnanswered, "%v", err)
+	}
+	f.ReadPaths(peers)
+	found := check.Run(f, peers)
+	if missing != nil {
+		found = append(found, *missing)
+	} else {
+		prober := check.Prober{Network: check.Host{}, Dropped: check.DroppedByReversePath}
+		found = append(found, prober.Run(f, peers, found)...)
+	}
+	found = append(found, check.Rest(f, found)...)
+	if err := c.printFindings(found); err != nil {
+		return err
+	}
+	return verdict(found)
+}
+
+func (c *call) printFindings(found []check.Finding) error {
+	if c.format == "json" {
+		e := json.NewEncoder(c.stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(found)
+	}
+	return check.Print(c.stdout, found, colourful(c.stdout))
+}
+
+// verdict is the exit code, and the first reason for it.
+func verdict(found []check.Finding) error {
+	worst := check.Worst(found)
+	if worst == check.OK {
+		return nil
+	}
+	n := 0
+	for _, x := range found {
+		if x.Level == worst {
+			n++
+		}
+	}
+	first := found[slices.IndexFunc(found, func(x check.Finding) bool { return x.Level == worst })]
+	text := fmt.Sprintf("%s: %s", first.Step, first.Text)
+	if n > 1 {
+		text = fmt.Sprintf("%d findings; the first: %s", n, text)
+	}
+	if worst == check.Fault {
+		return exitf(exitFailed, "%s", text)
+	}
+	return exitf(exitUnanswered, "%s", text)
+}

@@ -1,0 +1,215 @@
+package admin_test
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flanneld/pkg/admin"
+	"flanneld/pkg/backend"
+	"flanneld/pkg/backend/hostgw"
+	"flanneld/pkg/backend/vxlan"
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+const (
+	hostGW = `{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"}}`
+	vxLAN  = `{"Network":"172.7.0.0/16","Backend":{"Type":"VxLAN"}}`
+	by21   = `{"PublicIP":"10.4.7.21","BackendType":"host-gw"}`
+	by22   = `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`
+)
+
+func open(s *subnettest.Store) admin.Admin {
+	return admin.Admin{Store: s.Client(), Backends: map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New}}
+}
+
+func TestCheck(t *testing.T) {
+	for _, tt := range []struct {
+		text    string
+		ignored string
+		err     string
+	}{
+		{hostGW, "", ""},
+		{vxLAN, "", ""},
+		{`{"network":"172.7.0.0/16","SUBNETLEN":24,"SubnetMin":"172.7.9.0","SubnetMax":"172.7.10.0","backend":{"TYPE":"vxlan","vni":3,"Port":0,"directrouting":true,"MTU":9000,"GBP":true,"Learning":true,"DisableTxChecksum":true}}`, "", ""},
+		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Directroutng":true,"MacPrefix":"0E-2A"},"EnableIPv6":true}`, "EnableIPv6 Backend.Directroutng Backend.MacPrefix", ""},
+		{`{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw","VNI":3}}`, "Backend.VNI", ""},
+		{`{`, "", "is not JSON: unexpected end of JSON input at byte 1"},
+		{`{"Network":"172.7.0.0/33","Backend":{"Type":"host-gw"}}`, "", `Network "172.7.0.0/33" is not an IPv4 network`},
+		{`{"Network":"172.7.0.0/16","SubnetLen":"24","Backend":{"Type":"host-gw"}}`, "", "SubnetLen must be a JSON whole number, not a string"},
+		{`{"Network":"172.7.0.0/16"}`, "", "Backend.Type is missing or not supported: the types are host-gw, vxlan"},
+		{`{"Network":"172.7.0.0/16","Backend":{"Type":"udp"}}`, "", `Backend.Type "udp" is missing or not supported`},
+		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","VNI":16777216}}`, "", `Backend.VNI "16777216" is not a VXLAN network identifier`},
+		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Port":70000}}`, "", `Backend.Port "70000" is not a UDP port`},
+		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","DirectRouting":"yes"}}`, "", "Backend.DirectRouting must be a JSON true or false, not a string"},
+	} {
+		_, ignored, err := open(nil).Check(tt.text)
+		var field *subnet.FieldError
+		switch {
+		case tt.err == "" && err != nil, tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || !errors.As(err, &field)):
+			t.Errorf("%s: %v, want %q", tt.text, err, tt.err)
+		case strings.Join(ignored, " ") != tt.ignored:
+			t.Errorf("%s: ignored %q, want %q", tt.text, ignored, tt.ignored)
+		}
+	}
+}
+
+// step is an operator's action on a store.
+type step func(*testing.T, admin.Admin) (admin.Change, error)
+
+func set(text string) step {
+	return func(t *testing.T, a admin.Admin) (admin.Change, error) { return a.SetConfig(t.Context(), text) }
+}
+
+func reserve(p, ip string) step {
+	return func(t *testing.T, a admin.Admin) (admin.Change, error) {
+		return a.Reserve(t.Context(), netip.MustParsePrefix(p), netip.MustParseAddr(ip))
+	}
+}
+
+func release(p string, atOnce bool) step {
+	return func(t *testing.T, a admin.Admin) (admin.Change, error) {
+		return a.Release(t.Context(), netip.MustParsePrefix(p), atOnce)
+	}
+}
+
+func TestChanges(t *testing.T) {
+	const day = subnet.LeaseTTL
+	type entries map[string]string // a value ends in " for ever" where it has no TTL
+	for _, tt := range []struct {
+		name   string
+		before []subnet.Entry
+		do     step
+		asks   string // part of the question; "": none
+		says   string // part of what is done, or of the error
+		notes  string
+		fails  bool
+		after  entries // what changed; "": gone
+	}{
+		{name: "the first config", do: set(hostGW + "\n"), says: "written: " + hostGW, after: entries{"config": hostGW + " for ever"}},
+		{name: "the same config", before: []subnet.Entry{{Key: "config", Value: hostGW}}, do: set(hostGW), says: "is so already"},
+		{name: "a wrong config", do: set(`{"Network":"x"}`), fails: true, says: "Network"},
+		{name: "another backend", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}},
+			do: set(vxLAN), says: "written", after: entries{"config": vxLAN + " for ever"}},
+		{name: "over a config with a lifetime", before: []subnet.Entry{{Key: "config", Value: hostGW, TTL: time.Hour}}, do: set(vxLAN), says: "written", after: entries{"config": vxLAN + " for ever"}},
+		{name: "a network without the hosts", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}, {Key: "subnets/172.7.22.0-24", Value: by22}},
+			do: set(`{"Network":"172.7.16.0/22","Backend":{"Type":"host-gw"}}`), says: "written",
+			asks:  "2 hosts must leave their subnets, and their containers must be restarted:\n  172.7.21.0/24 of 10.4.7.21\n  172.7.22.0/24 of 10.4.7.22\nWrite it?",
+			after: entries{"config": `{"Network":"172.7.16.0/22","Backend":{"Type":"host-gw"}}` + " for ever"}},
+		{name: "a field that is unknown", do: set(`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Directroutng":true}}`), asks: "no field Backend.Directroutng, and ignores it.\nWrite it?",
+			says: "written", after: entries{"config": `{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Directroutng":true}}` + " for ever"}},
+
+		{name: "reserve what is free", before: []subnet.Entry{{Key: "config", Value: vxLAN}}, do: reserve("172.7.21.1/24", "10.4.7.21"), says: "172.7.21.0/24 is reserved for 10.4.7.21",
+			after: entries{"subnets/172.7.21.0-24": `{"PublicIP":"10.4.7.21","BackendType":"vxlan"} for ever`}},
+		{name: "reserve the host's own lease", before: []subnet.Entry{{Key: "config", Value: vxLAN}, {Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), says: "is reserved", after: entries{"subnets/172.7.21.0-24": by21 + " for ever"}},
+		{name: "reserve what is reserved", before: []subnet.Entry{{Key: "config", Value: vxLAN}, {Key: "subnets/172.7.21.0-24", Value: by21}}, do: reserve("172.7.21.0/24", "10.4.7.21"), says: "is reserved"},
+		{name: "reserve for a host with another lease", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.30.0-24", Value: by21, TTL: day}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), says: "is reserved", notes: "10.4.7.21 holds 172.7.30.0/24 until", after: entries{"subnets/172.7.21.0-24": by21 + " for ever"}},
+		{name: "reserve another host's lease", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: by22, TTL: day}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "172.7.21.0/24 is leased to 10.4.7.22 until"},
+		{name: "reserve in the way of a lease", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.16.0-20", Value: by22, TTL: day}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "172.7.21.0/24 overlaps 172.7.16.0/20, which is leased to 10.4.7.22"},
+		{name: "reserve over garbage", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: "{"}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "the key subnets/172.7.21.0-24 is in the way, and is no lease"},
+		{name: "reserve outside of the config", before: []subnet.Entry{{Key: "config", Value: hostGW}}, do: reserve("172.7.21.0/25", "10.4.7.21"), fails: true,
+			says: "172.7.21.0/25 is none of the subnets in the config: they are the /24 from 172.7.1.0 to 172.7.255.0"},
+		{name: "reserve for nobody", before: []subnet.Entry{{Key: "config", Value: hostGW}}, do: reserve("172.7.21.0/24", "127.0.0.1"), fails: true, says: "PublicIP"},
+		{name: "reserve without a config", do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "there is no config key yet"},
+		{name: "reserve under a wrong config", before: []subnet.Entry{{Key: "config", Value: "{"}}, do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "the config key is wrong"},
+
+		{name: "release a reservation", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21}}, do: release("172.7.21.0/24", false), says: "is no longer reserved",
+			after: entries{"subnets/172.7.21.0-24": by21}},
+		{name: "release a lease", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}}, do: release("172.7.21.0/24", false), fails: true, says: "is not reserved"},
+		{name: "release a lease at once", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}}, do: release("172.7.21.0/24", true), asks: "172.7.21.0/24 is leased to 10.4.7.21 until", says: "is removed",
+			after: entries{"subnets/172.7.21.0-24": ""}},
+		{name: "release nothing", do: release("172.7.21.0/24", true), fails: true, says: "there is no lease of 172.7.21.0/24"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := subnettest.NewStore()
+				want := map[string]string{}
+				for _, e := range tt.before {
+					store.Set(e.Key, e.Value, e.TTL)
+				}
+				for key, value := range contents(store) {
+					want[key] = value
+				}
+				for key, value := range tt.after {
+					want[key] = value
+					if value == "" {
+						delete(want, key)
+					}
+				}
+				a := open(store)
+				change, err := tt.do(t, a)
+				if tt.fails {
+					if err == nil || !strings.Contains(err.Error(), tt.says) {
+						t.Errorf("error %v, want %q", err, tt.says)
+					}
+				} else if err != nil {
+					t.Fatal(err)
+				} else if err := a.Do(t.Context(), change); err != nil {
+					t.Fatal(err)
+				} else if !strings.Contains(change.Done, tt.says) || (change.Question == "") != (tt.asks == "") || !strings.Contains(change.Question, tt.asks) ||
+					!strings.Contains(strings.Join(change.Notes, "\n"), tt.notes) || (tt.notes == "") != (len(change.Notes) == 0) {
+					t.Errorf("%+v", change)
+				}
+				if diff := cmp.Diff(want, contents(store)); diff != "" {
+					t.Errorf("the store, -want +got:\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func contents(s *subnettest.Store) map[string]string {
+	out := map[string]string{}
+	for _, e := range s.Entries() {
+		out[e.Key] = e.Value
+		if e.TTL == 0 {
+			out[e.Key] += " for ever"
+		}
+	}
+	return out
+}
+
+// What somebody else writes between the plan and the deed is not overwritten.
+func TestSomebodyElseIsFaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			do      step
+			between func(*subnettest.Store)
+		}{
+			"config": {set(vxLAN), func(s *subnettest.Store) {
+				s.Set("config", `{"Network":"172.9.0.0/16","Backend":{"Type":"host-gw"}}`, 0)
+			}},
+			"config is gone": {set(vxLAN), func(s *subnettest.Store) { s.Remove("config") }},
+			"reserve":        {reserve("172.7.33.0/24", "10.4.7.33"), func(s *subnettest.Store) { s.Set("subnets/172.7.33.0-24", by22, time.Hour) }},
+			"release":        {release("172.7.21.0/24", true), func(s *subnettest.Store) { s.Set("subnets/172.7.21.0-24", by21, time.Hour) }},
+		} {
+			store := subnettest.NewStore()
+			store.Set("config", hostGW, 0)
+			store.Set("subnets/172.7.21.0-24", by21, time.Hour)
+			a := open(store)
+			change, err := tt.do(t, a)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			tt.between(store)
+			before := contents(store)
+			if err := a.Do(t.Context(), change); err == nil || !strings.Contains(err.Error(), "somebody else has changed") {
+				t.Errorf("%s: %v", name, err)
+			}
+			if diff := cmp.Diff(before, contents(store)); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+		}
+	})
+}

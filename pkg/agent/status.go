@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/status"
+	"flanneld/pkg/subnet"
+)
+
+// Status is how everything stands now, but for what only the rest of the daemon
+// knows: its version, etcd's addresses. It belongs to the caller.
+func (a *Agent) Status(ctx context.Context) (s status.Status, err error) {
+	err = a.ask(ctx, func() { s = a.status(time.Now()) })
+	return s, err
+}
+
+// Unready is nil where everything is as it should be, and otherwise says in a
+// line what is not.
+func (a *Agent) Unready(ctx context.Context) error {
+	reason := ""
+	if err := a.ask(ctx, func() { reason = a.unready(a.Leases.View(), time.Now()) }); err != nil {
+		return err
+	}
+	if reason != "" {
+		return errors.New(reason)
+	}
+	return nil
+}
+
+// ask has Run's goroutine, which owns the state, carry out f.
+func (a *Agent) ask(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case a.asked <- func() { f(); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return errors.New("flanneld is busy")
+	}
+}
+
+func (a *Agent) status(now time.Time) status.Status {
+	view := a.Leases.View()
+	s := status.Status{
+		Time:   now,
+		Daemon: &status.Daemon{Applied: a.latest.worked, Changed: a.latest.changed, Change: a.latest.change},
+		Etcd:   status.Etcd{Current: view.Store.Current, Reads: view.Store.Reads, Writes: view.Store.Writes},
+		Peers:  []status.Peer{},
+
+		ConfigProblem: a.notes["config"],
+	}
+	s.Problems = a.problems(view)
+	s.Daemon.Reason = a.unready(view, now)
+	s.Daemon.Ready = s.Daemon.Reason == ""
+	if a.source.link != "" {
+		s.Host = &status.Host{Interface: a.source.link, Address: a.source.local, PublicIP: a.source.publicIP, MTU: a.source.mtu}
+	}
+	if m := a.mode(); m != nil {
+		s.Network = &status.Network{Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType}
+	}
+	if a.current == nil || !view.Own.Subnet.IsValid() {
+		return s
+	}
+	s.Lease = &status.Lease{
+		Subnet: view.Own.Subnet, Backend: view.Own.BackendType, Expires: view.Own.Expires, MTU: a.current.backend.MTU(),
+		Contested: view.Store.Contested,
+	}
+	s.Device, s.Peers = a.peers(view)
+	return s
+}
+
+// mode is the one at work, or the one that is to come where none is yet.
+func (a *Agent) mode() *mode {
+	if a.current != nil {
+		return a.current
+	}
+	return a.next
+}
+
+// peers says how each peer is to be reached, and what of that the kernel has.
+func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
+	links, err := a.Kernel.Links()
+	if err != nil {
+		return nil, []status.Peer{}
+	}
+	peers, _ := subnet.Peers(a.current.config, view.Own, view.Leases, addrs(links))
+	want := a.current.backend.Desired(view.Own, peers, func(ip netip.Addr) bool { return a.direct.reaches(ip, a.Kernel) })
+	have := a.have(links, want)
+	routes := make(map[netip.Prefix]kernel.Route, len(want.Routes))
+	for _, r := range want.Routes {
+		routes[r.Dst] = r
+	}
+	macs := make(map[netip.Addr]kernel.MAC, len(want.Neighbours))
+	for _, n := range want.Neighbours {
+		macs[n.Addr] = n.MAC
+	}
+	out := make([]status.Peer, 0, len(peers))
+	for _, l := range peers {
+		p := status.Peer{Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest, Mode: status.NoWay}
+		if r, reached := routes[l.Subnet]; reached {
+			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.ways[r.Dst].since
+			if mac, tunnel := macs[r.Via]; tunnel {
+				p.Mode, p.MAC = status.Tunnel, mac.String()
+			}
+			p.Kernel = have.State(p)
+		}
+		out = append(out, p)
+	}
+	return device(want), out
+}
+
+// have reads what the kernel has of a wanted state. What cannot be read counts
+// as missing.
+func (a *Agent) have(links []kernel.Link, want kernel.State) status.Kernel {
+	var entries kernel.Entries
+	for _, l := range links {
+		if len(want.Devices) > 0 && l.Name == want.Devices[0].Name && l.VXLAN != nil {
+			entries, _ = a.Kernel.Entries(l)
+		}
+	}
+	routes, _ := a.Kernel.Routes()
+	return status.NewKernel(routes, entries)
+}
+
+func device(want kernel.State) *status.Device {
+	if len(want.Devices) == 0 {
+		return nil
+	}
+	d := want.Devices[0]
+	return &status.Device{
+		Name: d.Name, VNI: d.VNI, Port: d.Port, MAC: d.MAC.String(), MTU: d.MTU, Addr: d.Addr.Addr(), ChecksumByCPU: d.NoChecksumOffload,
+	}
+}

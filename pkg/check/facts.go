@@ -1,0 +1,110 @@
+// Package check finds out why containers on two hosts do not reach each other.
+// It reads facts from the kernel, from iptables, from files and from the running
+// daemon, and walks along the path of a packet. Everything but the reading and
+// the probes is pure; nothing is ever changed.
+package check
+
+import (
+	"net/netip"
+	"time"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/status"
+	"flanneld/pkg/subnet"
+)
+
+// Facts are what was read about this host. Where something could not be read,
+// its list is empty and Unread says why.
+type Facts struct {
+	Now    time.Time
+	Daemon error          // why it cannot be asked; nil: Status is its answer
+	Status *status.Status // nil: there is none
+	Unread []string
+
+	Links   []Link
+	Routes  []kernel.FoundRoute
+	Entries kernel.Entries      // of the tunnel's device
+	Paths   map[netip.Addr]Path // where the kernel sends a packet to
+	Sysctl  map[string]string   // "net.ipv4.ip_forward": "1"; what does not exist is not there
+	Kernel  string              // release: "6.1.0-18-amd64"
+	Sockets []Socket            // other programs' on the tunnel's UDP port
+
+	Firewalls []Firewall
+	Foreign   []ForeignTable // of nftables, not made by iptables
+
+	Env      subnet.Env
+	EnvError error
+	EnvTime  time.Time // of its last change
+	Docker   *Process  // dockerd; nil: it does not run in this network namespace
+
+	Certificates []Certificate
+	Members      []Member
+}
+
+// Link is an interface, and what it is a port of.
+type Link struct {
+	kernel.Link
+	Master string
+}
+
+// Path is the kernel's choice of a route.
+type Path struct {
+	Via netip.Addr
+	Dev string
+	Err error
+}
+
+// Socket is a UDP socket and the process that has it.
+type Socket struct {
+	Port    int
+	Process Process
+}
+
+// Process is a running program.
+type Process struct {
+	PID     int
+	Name    string
+	Started time.Time
+}
+
+// ForeignTable is a table of nftables that filters on its own.
+type ForeignTable struct {
+	Name string // "inet firewalld"
+	Text string // as nft lists it
+}
+
+// Certificate is a file with one.
+type Certificate struct {
+	File                string
+	NotBefore, NotAfter time.Time
+	Err                 error
+}
+
+// Member is an etcd server, as seen from here.
+type Member struct {
+	URL   string
+	Ahead time.Duration // its clock's lead over ours
+	Err   error
+}
+
+func (f Facts) link(name string) (Link, bool) {
+	for _, l := range f.Links {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return Link{}, false
+}
+
+// bridge is docker's, and its ports.
+func (f Facts) bridge() (bridge Link, ports []Link, found bool) {
+	bridge, found = f.link(dockerBridge)
+	for _, l := range f.Links {
+		if l.Master == dockerBridge {
+			ports = append(ports, l)
+		}
+	}
+	return bridge, ports, found
+}
+
+const dockerBridge = "docker0"

@@ -1,0 +1,166 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+)
+
+// headers are those of IPv4 and ICMP, in bytes.
+const headers = 20 + 8
+
+// Answer is what comes back of a packet.
+type Answer struct {
+	Came bool       // anything at all
+	From netip.Addr // who says it
+	Echo bool       // by the target itself; else Says is what was sent instead
+	Says string
+}
+
+// Network sends packets that ask for an answer.
+type Network interface {
+	// Ping sends one of size bytes, headers included, that must not be cut
+	// into pieces on its way.
+	Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, error)
+	// Connect begins a TCP connection, which may be refused.
+	Connect(src, dst netip.Addr, wait time.Duration) (Answer, error)
+}
+
+// Host is the network of this host.
+type Host struct{}
+
+var _ Network = Host{}
+
+// Ping implements Network by a raw socket, which needs CAP_NET_RAW.
+func (Host) Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, error) {
+	conn, err := listen(src)
+	if err != nil {
+		return Answer{}, fmt.Errorf("open a raw socket at %v: %w", src, err)
+	}
+	defer conn.Close()
+	id := os.Getpid() & 0xffff
+	seq := int(time.Now().UnixNano()) & 0xffff
+	message := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: seq, Data: make([]byte, max(0, size-headers))}}
+	packet, err := message.Marshal(nil)
+	if err != nil {
+		return Answer{}, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
+		return Answer{}, err
+	}
+	switch _, err := conn.WriteTo(packet, &net.IPAddr{IP: dst.AsSlice()}); {
+	case errors.Is(err, unix.EMSGSIZE):
+		return Answer{Says: "it is longer than a packet on this path may be"}, nil
+	case errors.Is(err, unix.EPERM):
+		return Answer{Says: "iptables of this host drops it"}, nil
+	case err != nil:
+		return Answer{Says: err.Error()}, nil
+	}
+	return await(conn, dst, id, seq)
+}
+
+func listen(src netip.Addr) (net.PacketConn, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		})
+		return errors.Join(err, failed)
+	}}
+	return config.ListenPacket(context.Background(), "ip4:icmp", src.String())
+}
+
+// await reads what comes until it is the answer to our packet.
+func await(conn net.PacketConn, dst netip.Addr, id, seq int) (Answer, error) {
+	buffer := make([]byte, 1<<16)
+	for {
+		n, from, err := conn.ReadFrom(buffer)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return Answer{}, nil
+		}
+		if err != nil {
+			return Answer{}, fmt.Errorf("read answers from %v: %w", dst, err)
+		}
+		addr, _ := netip.AddrFromSlice(from.(*net.IPAddr).IP.To4())
+		if a, ours := answer(buffer[:n], dst, id, seq); ours {
+			a.From = addr
+			return a, nil
+		}
+	}
+}
+
+// answer reads an ICMP message (RFC 792).
+func answer(packet []byte, dst netip.Addr, id, seq int) (Answer, bool) {
+	m, err := icmp.ParseMessage(1, packet)
+	if err != nil {
+		return Answer{}, false
+	}
+	var original []byte
+	switch body := m.Body.(type) {
+	case *icmp.Echo:
+		return Answer{Came: true, Echo: true}, m.Type == ipv4.ICMPTypeEchoReply && body.ID == id && body.Seq == seq
+	case *icmp.DstUnreach:
+		original = body.Data
+	case *icmp.TimeExceeded:
+		original = body.Data
+	default:
+		return Answer{}, false
+	}
+	h, err := ipv4.ParseHeader(original)
+	if err != nil || len(original) < h.Len+8 || !h.Dst.Equal(net.IP(dst.AsSlice())) {
+		return Answer{}, false
+	}
+	echo := original[h.Len:]
+	if int(echo[4])<<8|int(echo[5]) != id || int(echo[6])<<8|int(echo[7]) != seq {
+		return Answer{}, false
+	}
+	return Answer{Came: true, Says: meaning(m)}, true
+}
+
+func meaning(m *icmp.Message) string {
+	if m.Type == ipv4.ICMPTypeTimeExceeded {
+		return "it went in a circle"
+	}
+	switch m.Code {
+	case 4:
+		return "it is longer than a packet on this path may be"
+	case 9, 10, 13:
+		return "a firewall forbids it"
+	case 0, 6, 11:
+		return "there is no route to that network"
+	case 1, 7, 12:
+		return "there is no such host"
+	case 3:
+		return "there is no such port"
+	}
+	return fmt.Sprintf("it cannot be delivered (code %d)", m.Code)
+}
+
+// discard is a port where nobody listens (RFC 863): a host answers that it
+// refuses.
+const discard = 9
+
+// Connect implements Network.
+func (Host) Connect(src, dst netip.Addr, wait time.Duration) (Answer, error) {
+	dialer := net.Dialer{Timeout: wait, LocalAddr: &net.TCPAddr{IP: src.AsSlice()}}
+	conn, err := dialer.Dial("tcp4", netip.AddrPortFrom(dst, discard).String())
+	if err == nil {
+		conn.Close()
+		return Answer{Came: true, Echo: true, From: dst}, nil
+	}
+	for _, refusal := range []error{unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ECONNRESET, unix.EACCES} {
+		if errors.Is(err, refusal) {
+			return Answer{Came: true, Echo: errors.Is(err, unix.ECONNREFUSED), From: dst, Says: refusal.Error()}, nil
+		}
+	}
+	return Answer{}, nil
+}

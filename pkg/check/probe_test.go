@@ -1,0 +1,150 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flanneld/pkg/status"
+)
+
+// silence is a network in which nothing arrives.
+type silence struct{}
+
+func (silence) Ping(_, _ netip.Addr, _ int, _ time.Duration) (Answer, error) { return Answer{}, nil }
+func (silence) Connect(_, _ netip.Addr, _ time.Duration) (Answer, error)     { return Answer{}, nil }
+
+// network answers as it is told, by address. "tcp " in front: TCP connections.
+type network struct {
+	answers map[string]Answer
+	longest int // packet that arrives; 0: all do
+	fail    error
+
+	mu   sync.Mutex
+	seen map[string]bool // source and target of pings
+}
+
+func (n *network) Ping(src, dst netip.Addr, size int, _ time.Duration) (Answer, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seen == nil {
+		n.seen = map[string]bool{}
+	}
+	n.seen[fmt.Sprintf("%v %v", src, dst)] = true
+	if n.longest > 0 && size > n.longest {
+		return Answer{}, n.fail
+	}
+	return n.answers[dst.String()], n.fail
+}
+
+func (n *network) Connect(_, dst netip.Addr, _ time.Duration) (Answer, error) {
+	return n.answers["tcp "+dst.String()], nil
+}
+
+func TestProbe(t *testing.T) {
+	echo := Answer{Came: true, Echo: true}
+	from := func(ip netip.Addr, says string) Answer { return Answer{Came: true, From: ip, Says: says} }
+	const gw, vtep, host = "172.7.22.1", "172.7.22.0", "10.4.7.22"
+	direct := func(f *Facts) {
+		p := &f.Status.Peers[0]
+		p.Mode, p.Via, p.Dev, p.MAC, f.Status.Device, f.Status.Lease.MTU = status.Direct, peer, "ens33", "", nil, 1500
+	}
+	for _, tt := range []struct {
+		name    string
+		answers map[string]Answer
+		longest int
+		spoil   func(*Facts)
+		dropped int // by rp_filter, meanwhile
+		found   []Finding
+		level   Level
+		text    string
+		cure    string
+	}{
+		{name: "all is well", answers: map[string]Answer{gw: echo, vtep: echo, "tcp " + gw: echo}, level: OK, text: "the peer answered, to packets of up to 1450 bytes"},
+		{name: "no docker0 on the peer", answers: map[string]Answer{vtep: echo, "tcp " + vtep: echo}, level: OK},
+		{name: "no docker0 on the peer, which says so", answers: map[string]Answer{gw: from(peer, "no such host")}, level: OK},
+		{name: "a peer that lets in no pings", answers: map[string]Answer{"tcp " + vtep: from(peer, "refused")}, level: OK},
+		{name: "direct", spoil: direct, answers: map[string]Answer{gw: echo}, level: OK, text: "up to 1500 bytes"},
+		{name: "direct, no docker0 on the peer", spoil: direct, answers: map[string]Answer{gw: from(peer, "no such host")}, level: OK},
+		{name: "direct, a router in between knows no way", spoil: direct, answers: map[string]Answer{gw: from(netip.MustParseAddr("10.4.7.254"), "there is no route"), host: echo}, level: Fault,
+			text: "that host does not pass it on or back: 10.4.7.254 says that there is no route", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
+		{name: "nothing comes back", level: Fault, text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", cure: "ping 10.4.7.22"},
+		{name: "the host answers, the tunnel does not", answers: map[string]Answer{host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked there or on the way", cure: "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT   # on the peer"},
+		{name: "this host's rules drop the pings", answers: map[string]Answer{gw: {Says: "iptables of this host drops it"}, host: echo}, level: Fault, text: ": this host says that iptables of this host drops it"},
+		{name: "rp_filter drops the answers", answers: map[string]Answer{host: echo}, dropped: 3, level: Fault, text: "this host drops it, as it comes in where rp_filter does not expect it", cure: "sysctl -w net.ipv4.conf.all.rp_filter=0"},
+		{name: "as was to be expected", found: []Finding{{Step: "route", Level: Fault}}, level: Skipped, text: "no answer from 172.7.22.1: mend what route says first"},
+		{name: "what other steps found explains nothing", found: []Finding{{Step: "docker", Level: Fault}, {Step: "route", Level: OK}}, level: Fault, text: "nor from its host"},
+		{name: "large packets get lost", answers: map[string]Answer{gw: echo, "tcp " + gw: echo}, longest: 1372, level: Fault, text: "packets of 1450 bytes get lost on the way to 172.7.22.1, those of 1372 arrive", cure: `"MTU": 1422`},
+		{name: "direct, large packets get lost", spoil: direct, answers: map[string]Answer{gw: echo}, longest: 1400, level: Fault, text: "packets of 1500 bytes get lost", cure: "ip link set ens33 mtu 1400"},
+		{name: "no TCP", answers: map[string]Answer{gw: echo}, level: Fault, text: "answers pings, and no TCP", cure: "DisableTxChecksum"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := healthy()
+			if tt.spoil != nil {
+				tt.spoil(&f)
+			}
+			n := &network{answers: tt.answers, longest: tt.longest}
+			counter := -tt.dropped
+			dropped := func() int { counter += tt.dropped; return counter }
+			found := Prober{Network: n, Dropped: dropped}.Run(f, f.Status.Peers, tt.found)
+			if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, tt.text) || !strings.Contains(strings.Join(x.Cure, "\n"), tt.cure) {
+				t.Errorf("%+v\nwant %s %q %q", found, tt.level, tt.text, tt.cure)
+			}
+			if !n.seen["172.7.21.1 172.7.22.1"] {
+				t.Errorf("docker0's address, as good as a container's, has not sent anything: %v", n.seen)
+			}
+		})
+	}
+}
+
+// Where there is no docker0 here, the tunnel's address or the host's own sends.
+func TestProbeFromAHostWithoutDocker(t *testing.T) {
+	f := healthy()
+	f.Links = f.Links[:2]
+	if got := source(f); got != own.Addr() {
+		t.Errorf("%v", got)
+	}
+	f.Status.Device = nil
+	if got := source(f); got != here {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestProbeThatCannotBe(t *testing.T) {
+	f := healthy()
+	found := Prober{Network: &network{fail: errors.New("operation not permitted")}, Dropped: func() int { return 0 }}.Run(f, f.Status.Peers, nil)
+	if len(found) != 1 || found[0].Level != Unknown || !strings.Contains(found[0].Text, "not permitted") {
+		t.Errorf("%+v", found)
+	}
+	f.Status.Lease = nil
+	if found := (Prober{}).Run(f, f.Status.Peers, nil); len(found) != 1 || found[0].Level != Skipped {
+		t.Errorf("%+v", found)
+	}
+}
+
+// FuzzAnswer reads what a raw socket may bring, by whomever it was sent.
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0, 0, 7, 0, 9, 1, 2})
+	f.Add(append([]byte{3, 13, 0, 0, 0, 0, 0, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 172, 7, 22, 1}, 8, 0, 0, 0, 0, 7, 0, 9))
+	f.Add([]byte{11, 0, 0, 0, 0, 0, 0, 0, 0x4f, 0, 0, 1})
+	dst := netip.MustParseAddr("172.7.22.1")
+	if a, ours := answer([]byte{0, 0, 0, 0, 0, 7, 0, 9, 1, 2}, dst, 7, 9); !ours || !a.Echo {
+		f.Errorf("an echo is read as %+v, %t", a, ours)
+	}
+	forbidden := append([]byte{3, 13, 0, 0, 0, 0, 0, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 172, 7, 22, 1}, 8, 0, 0, 0, 0, 7, 0, 9)
+	if a, ours := answer(forbidden, dst, 7, 9); !ours || a.Echo || !a.Came || a.Says != "a firewall forbids it" {
+		f.Errorf("a prohibition is read as %+v, %t", a, ours)
+	}
+	if _, ours := answer(forbidden, dst, 7, 10); ours {
+		f.Error("an answer to another's ping is ours")
+	}
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		if a, ours := answer(packet, dst, 7, 9); ours && !a.Came {
+			t.Errorf("%+v", a)
+		}
+	})
+}

@@ -1,0 +1,173 @@
+// Package metrics counts what the daemon does, and shows it in Prometheus' text
+// format.
+//
+// Counting costs next to nothing; the registry and everything in it are made
+// anew for each scrape and thrown away after it, so that a daemon that nobody
+// scrapes pays nothing. There is no label whose values grow with the cluster.
+package metrics
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+)
+
+// Counts are what happened since the start. The zero value is ready; it is for
+// any number of goroutines.
+type Counts struct {
+	mu sync.Mutex
+	tally
+}
+
+// tally is the counters themselves.
+type tally struct {
+	requests map[request]uint64
+	restarts uint64 // of the watch
+	writes   map[write]uint64
+	repairs  map[string]uint64 // by kind of object
+	applies  [len(applyBounds)]uint64
+	applied  uint64
+	took     time.Duration // of all applies together
+	failing  bool          // the last one failed
+}
+
+type request struct{ operation, result string }
+
+type write struct{ kind, result string }
+
+const (
+	success  = "success"
+	failure  = "error"
+	conflict = "conflict" // somebody else was faster
+)
+
+// applyBounds are the upper bounds of the histogram of applies: a pass over a
+// few peers takes a millisecond, the first over thousands half a second.
+var applyBounds = [...]time.Duration{
+	time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2500 * time.Millisecond, 10 * time.Second,
+}
+
+// read is a copy.
+func (c *Counts) read() tally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tally
+	t.requests, t.writes, t.repairs = maps.Clone(t.requests), maps.Clone(t.writes), maps.Clone(t.repairs)
+	return t
+}
+
+func (c *Counts) change(f func(*tally)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.tally)
+}
+
+// add counts one in a map that may not be there yet.
+func add[K comparable](m *map[K]uint64, key K) {
+	if *m == nil {
+		*m = map[K]uint64{}
+	}
+	(*m)[key]++
+}
+
+// Applied counts a pass over the kernel.
+func (c *Counts) Applied(took time.Duration, err error) {
+	c.change(func(t *tally) {
+		t.failing = err != nil
+		t.applied++
+		t.took += took
+		for i, bound := range applyBounds {
+			if took <= bound {
+				t.applies[i]++
+			}
+		}
+	})
+}
+
+// RulesRepaired counts iptables rules that had to be put right.
+func (c *Counts) RulesRepaired() { c.change(func(t *tally) { add(&t.repairs, "iptables") }) }
+
+// Wrote counts writes to the kernel, by what became of each: errs has an error
+// or nil for every one of ops.
+func (c *Counts) Wrote(ops []kernel.Op, errs []error) {
+	c.change(func(t *tally) {
+		for i, o := range ops {
+			if errs[i] != nil {
+				add(&t.writes, write{o.Kind(), failure})
+				continue
+			}
+			add(&t.writes, write{o.Kind(), success})
+			if o.Repair {
+				add(&t.repairs, o.Kind())
+			}
+		}
+	})
+}
+
+// Registry is r with its requests counted.
+func (c *Counts) Registry(r subnet.Registry) subnet.Registry { return registry{r, c} }
+
+type registry struct {
+	subnet.Registry
+	counts *Counts
+}
+
+func (r registry) note(ctx context.Context, operation string, err error) {
+	result := success
+	switch {
+	case err == nil:
+	case ctx.Err() != nil: // it was given up: that says nothing of etcd
+		return
+	case errors.Is(err, subnet.ErrConflict):
+		result = conflict
+	default:
+		result = failure
+	}
+	r.counts.change(func(t *tally) { add(&t.requests, request{operation, result}) })
+}
+
+func (r registry) List(ctx context.Context) (subnet.Snapshot, error) {
+	s, err := r.Registry.List(ctx)
+	r.note(ctx, "list", err)
+	return s, err
+}
+
+func (r registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
+	e, err := r.Registry.Put(ctx, e)
+	r.note(ctx, "put", err)
+	return e, err
+}
+
+func (r registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
+	e, err := r.Registry.Refresh(ctx, e)
+	r.note(ctx, "refresh", err)
+	return e, err
+}
+
+func (r registry) Delete(ctx context.Context, e subnet.Entry) error {
+	err := r.Registry.Delete(ctx, e)
+	r.note(ctx, "delete", err)
+	return err
+}
+
+// Watch counts a watch that stands as a success, and its end as a failure and a
+// restart: another one follows.
+func (r registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
+	stands := sync.OnceFunc(func() { r.note(ctx, "watch", nil) })
+	err := r.Registry.Watch(ctx, after, func(events []subnet.Event) {
+		stands()
+		emit(events)
+	})
+	if ctx.Err() == nil {
+		r.counts.change(func(t *tally) { t.restarts++ })
+		if !errors.Is(err, subnet.ErrHistoryLost) {
+			r.note(ctx, "watch", err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,171 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/status"
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+var epoch = time.Unix(1_700_000_000, 0)
+
+func working() status.Status {
+	subnet := netip.MustParsePrefix("172.7.21.0/24")
+	return status.Status{
+		Daemon:  &status.Daemon{Ready: true, Applied: epoch.Add(1500 * time.Millisecond)},
+		Network: &status.Network{Network: netip.MustParsePrefix("172.7.0.0/16"), Backend: "vxlan"},
+		Lease:   &status.Lease{Subnet: subnet, Expires: epoch, MTU: 1450},
+		Etcd:    status.Etcd{Current: true},
+		Peers: []status.Peer{
+			{Mode: status.Tunnel, Kernel: status.InPlace}, {Mode: status.Tunnel, Kernel: "no route"}, {Mode: status.Direct, Kernel: status.InPlace}, {Mode: status.NoWay},
+		},
+		Problems: []string{"one"},
+	}
+}
+
+// scrape is an answer's lines without comments, with a newline around each.
+func scrape(t *testing.T, c *Counts, ask func(context.Context) (status.Status, error)) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	c.Handler("1.2.3", ask).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain; version=0.0.4") {
+		t.Fatalf("%d %v: %s", w.Code, w.Header(), w.Body)
+	}
+	problems, err := promlint.New(strings.NewReader(w.Body.String())).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("against Prometheus' conventions: %v, %v", problems, err)
+	}
+	lines := "\n"
+	for line := range strings.Lines(w.Body.String()) {
+		if !strings.HasPrefix(line, "#") {
+			lines += line
+		}
+	}
+	return lines
+}
+
+func expect(t *testing.T, lines string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(lines, "\nflanneld_"+w+"\n") {
+			t.Errorf("no line %q in%s", w, lines)
+		}
+	}
+}
+
+func TestState(t *testing.T) {
+	var c Counts
+	ask := func(context.Context) (status.Status, error) { return working(), nil }
+	lines := scrape(t, &c, ask)
+	expect(t, lines, "ready 1", "problems 1", "etcd_current 1", "kernel_last_success_timestamp_seconds 1.7000000015e+09",
+		`backend_info{backend="vxlan",network="172.7.0.0/16"} 1`, "mtu_bytes 1450", "lease_expiry_timestamp_seconds 1.7e+09",
+		`peers{mode="direct"} 1`, `peers{mode="tunnel"} 2`, `peers{mode="none"} 1`, "peers_wrong 2", "kernel_apply_success 0",
+		`repairs_total{kind="route"} 0`, `repairs_total{kind="iptables"} 0`, "etcd_watch_restarts_total 0", "kernel_apply_duration_seconds_count 0")
+	if !strings.Contains(lines, `flanneld_build_info{goversion="go1.`) || !strings.Contains(lines, `,version="1.2.3"} 1`) {
+		t.Error(lines)
+	}
+
+	reserved := working()
+	reserved.Lease.Expires, reserved.Daemon.Ready, reserved.Etcd.Current = time.Time{}, false, false
+	lines = scrape(t, &c, func(context.Context) (status.Status, error) { return reserved, nil })
+	expect(t, lines, "ready 0", "etcd_current 0", "mtu_bytes 1450")
+	if strings.Contains(lines, "lease_expiry") {
+		t.Errorf("a reservation has an expiry:%s", lines)
+	}
+
+	// A daemon that cannot say tells its counters, and nothing that is not so.
+	lines = scrape(t, &c, func(context.Context) (status.Status, error) { return working(), errors.New("busy") })
+	expect(t, lines, "etcd_watch_restarts_total 0")
+	for _, unknown := range []string{"ready", "peers", "etcd_current", "problems"} {
+		if strings.Contains(lines, "flanneld_"+unknown) {
+			t.Errorf("%s is told:%s", unknown, lines)
+		}
+	}
+}
+
+// However large the cluster, the number of lines is the same.
+func TestNoLabelPerPeer(t *testing.T) {
+	var c Counts
+	few, many := working(), working()
+	for range 4000 {
+		many.Peers = append(many.Peers, status.Peer{Mode: status.Tunnel, Kernel: status.InPlace})
+	}
+	count := func(s status.Status) int {
+		return strings.Count(scrape(t, &c, func(context.Context) (status.Status, error) { return s, nil }), "\n")
+	}
+	if a, b := count(few), count(many); a != b || a > 60 {
+		t.Errorf("%d lines for few peers, %d for many", a, b)
+	}
+}
+
+func TestKernelIsCounted(t *testing.T) {
+	var c Counts
+	c.Wrote([]kernel.Op{{Verb: kernel.Add, Object: kernel.Route{}}, {Verb: kernel.Add, Object: kernel.Route{}, Repair: true}, {Verb: kernel.Add, Object: kernel.FDB{}, Repair: true}},
+		[]error{nil, nil, errors.New("no")})
+	c.Applied(time.Millisecond, nil)
+	c.Applied(30*time.Millisecond, nil)
+	c.Applied(time.Minute, errors.New("no"))
+	c.RulesRepaired()
+	lines := scrape(t, &c, nothing)
+	expect(t, lines, `kernel_operations_total{kind="route",result="success"} 2`, `kernel_operations_total{kind="fdb",result="error"} 1`,
+		`repairs_total{kind="route"} 1`, `repairs_total{kind="fdb"} 0`, `repairs_total{kind="iptables"} 1`, "kernel_apply_success 0",
+		`kernel_apply_duration_seconds_bucket{le="0.001"} 1`, `kernel_apply_duration_seconds_bucket{le="0.1"} 2`, `kernel_apply_duration_seconds_bucket{le="+Inf"} 3`,
+		"kernel_apply_duration_seconds_sum 60.031", "kernel_apply_duration_seconds_count 3")
+	c.Applied(time.Millisecond, nil)
+	expect(t, scrape(t, &c, nothing), "kernel_apply_success 1")
+}
+
+func nothing(context.Context) (status.Status, error) { return status.Status{}, nil }
+
+func TestRequestsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		client := store.Client()
+		var c Counts
+		r := c.Registry(client)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if _, err := r.List(ctx); err != nil {
+			t.Fatal(err)
+		}
+		e, err := r.Put(ctx, subnet.Entry{Key: "config", Value: "{}"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Put(ctx, subnet.Entry{Key: "config", Value: "other"}); !errors.Is(err, subnet.ErrConflict) {
+			t.Fatal(err)
+		}
+		if _, err := r.Refresh(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		events := 0
+		go func() { done <- r.Watch(ctx, 0, func(all []subnet.Event) { events += len(all) }) }()
+		synctest.Wait()
+		client.Partition(true)
+		if err := <-done; err == nil || events == 0 {
+			t.Fatal(err, events)
+		}
+		if err := r.Delete(ctx, e); err == nil {
+			t.Fatal("deleted through a partition")
+		}
+		cancel()
+		_, _ = r.List(ctx) // given up
+		expect(t, scrape(t, &c, nothing), `etcd_requests_total{operation="list",result="success"} 1`,
+			`etcd_requests_total{operation="put",result="success"} 1`, `etcd_requests_total{operation="put",result="conflict"} 1`,
+			`etcd_requests_total{operation="refresh",result="success"} 1`, `etcd_requests_total{operation="delete",result="error"} 1`,
+			`etcd_requests_total{operation="watch",result="success"} 1`, `etcd_requests_total{operation="watch",result="error"} 1`,
+			"etcd_watch_restarts_total 1")
+	})
+}

@@ -1,0 +1,167 @@
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/status"
+)
+
+// askTime bounds how long the daemon may take to say how it is.
+const askTime = 2 * time.Second
+
+// Handler answers GET /metrics with the counts and with what ask tells of the
+// daemon. promhttp would do the same; its compressors alone take 2 MiB.
+func (c *Counts) Handler(version string, ask func(context.Context) (status.Status, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), askTime)
+		defer cancel()
+		s, err := ask(ctx)
+		if err != nil {
+			s = status.Status{} // the counters are worth having all the same
+		}
+		text, err := Text(collector{c.read(), version, s})
+		if err != nil {
+			klog.Errorf("metrics: %v", err)
+			http.Error(w, "the metrics cannot be gathered; see flanneld's log", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", string(format))
+		_, _ = w.Write(text)
+	})
+}
+
+var format = expfmt.NewFormat(expfmt.TypeTextPlain)
+
+// Text is what a collector has to tell.
+func Text(c prometheus.Collector) ([]byte, error) {
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(c); err != nil {
+		return nil, err
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	encoder := expfmt.NewEncoder(&text, format)
+	for _, f := range families {
+		if err := encoder.Encode(f); err != nil {
+			return nil, err
+		}
+	}
+	return text.Bytes(), nil
+}
+
+// collector is one scrape.
+type collector struct {
+	tally
+	version string
+	status  status.Status
+}
+
+// metric makes one metric of a family; labels are pairs of name and value.
+func metric(out chan<- prometheus.Metric, kind prometheus.ValueType, name, help string, value float64, labels ...string) {
+	var names, values []string
+	for i := 0; i < len(labels); i += 2 {
+		names, values = append(names, labels[i]), append(values, labels[i+1])
+	}
+	out <- prometheus.MustNewConstMetric(prometheus.NewDesc("flanneld_"+name, help, names, nil), kind, value, values...)
+}
+
+// Describe implements prometheus.Collector: what there is depends on the state.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(name, help string, value float64, labels ...string) {
+		metric(out, prometheus.GaugeValue, name, help, value, labels...)
+	}
+	gauge("build_info", "What this flanneld was built from.", 1, "version", c.version, "goversion", runtime.Version())
+	gauge("kernel_apply_success", "Whether the last pass made the kernel as it should be.", number(c.applied > 0 && !c.failing))
+	if d := c.status.Daemon; d != nil {
+		c.state(*d, gauge)
+		c.peers(gauge)
+	}
+	c.counters(func(name, help string, value float64, labels ...string) {
+		metric(out, prometheus.CounterValue, name, help, value, labels...)
+	})
+	out <- c.histogram()
+}
+
+type put func(name, help string, value float64, labels ...string)
+
+func (c collector) state(d status.Daemon, gauge put) {
+	s := c.status
+	gauge("ready", "Whether the lease, the list of peers, the kernel and the subnet file are as they should be.", number(d.Ready))
+	if !d.Applied.IsZero() {
+		gauge("kernel_last_success_timestamp_seconds", "When the kernel was last found, or made, as it should be.", seconds(d.Applied))
+	}
+	gauge("problems", "How many things are not as they should be; `flanneld status` names them.", float64(len(s.Problems)))
+	gauge("etcd_current", "Whether every change in etcd is known: everything was listed and a watch stands.", number(s.Etcd.Current))
+	if n := s.Network; n != nil {
+		gauge("backend_info", "The backend at work.", 1, "backend", n.Backend, "network", n.Network.String())
+	}
+	if l := s.Lease; l != nil {
+		gauge("mtu_bytes", "The MTU of containers.", float64(l.MTU))
+		if !l.Expires.IsZero() { // a reservation does not expire
+			gauge("lease_expiry_timestamp_seconds", "When the lease ends unless it is renewed.", seconds(l.Expires))
+		}
+	}
+}
+
+func (c collector) peers(gauge put) {
+	if c.status.Lease == nil {
+		return
+	}
+	modes := map[string]int{status.Direct: 0, status.Tunnel: 0, status.NoWay: 0}
+	wrong := 0
+	for _, p := range c.status.Peers {
+		modes[p.Mode]++
+		if p.Kernel != status.InPlace {
+			wrong++
+		}
+	}
+	for mode, n := range modes {
+		gauge("peers", "Other hosts, by how packets get there.", float64(n), "mode", mode)
+	}
+	gauge("peers_wrong", "Other hosts to which there is no way, or whose way is not in the kernel as it should be.", float64(wrong))
+}
+
+func (c collector) counters(counter put) {
+	for r, n := range c.requests {
+		counter("etcd_requests_total", "Requests to etcd; a watch counts when it stands and when it breaks.", float64(n), "operation", r.operation, "result", r.result)
+	}
+	counter("etcd_watch_restarts_total", "Watches that ended, so that everything had to be listed again.", float64(c.restarts))
+	for w, n := range c.writes {
+		counter("kernel_operations_total", "Writes to the kernel.", float64(n), "kind", w.kind, "result", w.result)
+	}
+	for _, kind := range []string{"route", "neighbour", "fdb", "device", "address", "iptables"} {
+		counter("repairs_total", "What was put right after somebody else had undone it.", float64(c.repairs[kind]), "kind", kind)
+	}
+}
+
+func (c collector) histogram() prometheus.Metric {
+	buckets := make(map[float64]uint64, len(applyBounds))
+	for i, bound := range applyBounds {
+		buckets[bound.Seconds()] = c.applies[i]
+	}
+	desc := prometheus.NewDesc("flanneld_kernel_apply_duration_seconds", "How long it takes to look at the kernel and put it right.", nil, nil)
+	return prometheus.MustNewConstHistogram(desc, c.applied, c.took.Seconds(), buckets)
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

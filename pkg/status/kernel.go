@@ -1,0 +1,86 @@
+package status
+
+import (
+	"fmt"
+	"net/netip"
+
+	"flanneld/pkg/kernel"
+)
+
+// InPlace is a peer's Kernel where everything is as the daemon wants it.
+const InPlace = "in place"
+
+// Kernel is what the kernel has, by what a peer is looked up by.
+type Kernel struct {
+	routes     map[netip.Prefix][]kernel.FoundRoute
+	neighbours map[netip.Addr]kernel.FoundNeighbour
+	fdb        map[kernel.MAC]kernel.FoundFDB
+}
+
+// NewKernel sorts lists as kernel.Conn gives them; e is what is on the tunnel's
+// device.
+func NewKernel(routes []kernel.FoundRoute, e kernel.Entries) Kernel {
+	k := Kernel{
+		routes:     make(map[netip.Prefix][]kernel.FoundRoute, len(routes)),
+		neighbours: make(map[netip.Addr]kernel.FoundNeighbour, len(e.Neighbours)),
+		fdb:        make(map[kernel.MAC]kernel.FoundFDB, len(e.FDB)),
+	}
+	for _, r := range routes {
+		k.routes[r.Dst] = append(k.routes[r.Dst], r)
+	}
+	for _, n := range e.Neighbours {
+		k.neighbours[n.Addr] = n
+	}
+	for _, f := range e.FDB {
+		k.fdb[f.MAC] = f
+	}
+	return k
+}
+
+// State says how the way to p is in the kernel: InPlace, or the first thing
+// that is wrong, in the order in which a packet meets it. "" where there is no
+// way to look for.
+func (k Kernel) State(p Peer) string {
+	if p.Mode != Direct && p.Mode != Tunnel {
+		return ""
+	}
+	if wrong := k.route(p); wrong != "" || p.Mode == Direct {
+		return orInPlace(wrong)
+	}
+	mac, err := kernel.ParseMAC(p.MAC)
+	if err != nil {
+		return err.Error()
+	}
+	if n, found := k.neighbours[p.Via]; !found {
+		return fmt.Sprintf("no neighbour entry for %v", p.Via)
+	} else if n.MAC != mac {
+		return fmt.Sprintf("the neighbour entry for %v says %v", p.Via, n.MAC)
+	} else if !n.Permanent {
+		return fmt.Sprintf("the neighbour entry for %v is not permanent", p.Via)
+	}
+	if f, found := k.fdb[mac]; !found {
+		return fmt.Sprintf("no forwarding entry for %v", mac)
+	} else if f.Dst != p.PublicIP {
+		return fmt.Sprintf("the forwarding entry for %v leads to %v", mac, f.Dst)
+	}
+	return InPlace
+}
+
+func orInPlace(wrong string) string {
+	if wrong == "" {
+		return InPlace
+	}
+	return wrong
+}
+
+// route says what is wrong with the route to p; "" if nothing.
+func (k Kernel) route(p Peer) string {
+	found := k.routes[p.Subnet]
+	if len(found) == 0 {
+		return "no route"
+	}
+	if r := found[0]; r.Via == p.Via && r.Dev == p.Dev {
+		return ""
+	}
+	return "another route: " + found[0].String()
+}

@@ -1,0 +1,115 @@
+// Package status is what a running flanneld tells of itself: a document, how it
+// is asked for over the daemon's socket, and how it is shown to people.
+package status
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Status is one host at one moment, or, without a Daemon, what the store alone
+// tells. Its JSON is for scripts: names stay, and none is taken away.
+type Status struct {
+	Time     time.Time `json:"time"`
+	Daemon   *Daemon   `json:"daemon,omitempty"`
+	Network  *Network  `json:"network,omitempty"` // nil: there is no config in force
+	Host     *Host     `json:"host,omitempty"`    // nil: no external interface is chosen
+	Lease    *Lease    `json:"lease,omitempty"`   // nil: none is held
+	Device   *Device   `json:"device,omitempty"`  // nil: packets travel as they are
+	Etcd     Etcd      `json:"etcd"`
+	Peers    []Peer    `json:"peers"`
+	Problems []string  `json:"problems"` // what is not as it should be, a line each
+
+	ConfigProblem string `json:"config_problem,omitempty"` // what is wrong with the config key
+}
+
+// Daemon is the process, and what it was told to do.
+type Daemon struct {
+	Version string    `json:"version"`
+	PID     int       `json:"pid"` // as its own PID namespace has it
+	Started time.Time `json:"started"`
+	Ready   bool      `json:"ready"`
+	Reason  string    `json:"reason,omitempty"` // why it is not ready, in a line
+
+	SubnetFile string   `json:"subnet_file"` // absolute path
+	IPMasq     bool     `json:"ip_masq"`
+	Rules      []string `json:"rules"` // that it keeps, as arguments of iptables
+
+	Applied time.Time `json:"applied,omitzero"` // when the kernel was last found, or made, as it should be
+	Changed time.Time `json:"changed,omitzero"` // when something had to be written for that
+	Change  string    `json:"change,omitempty"` // what that was, as a command
+}
+
+// Network is the config in force.
+type Network struct {
+	Network   netip.Prefix `json:"network"`
+	SubnetLen int          `json:"subnet_len"` // bits
+	Backend   string       `json:"backend"`    // "host-gw", "vxlan"
+}
+
+// Host is the external interface.
+type Host struct {
+	Interface string     `json:"interface"`
+	Address   netip.Addr `json:"address"`
+	PublicIP  netip.Addr `json:"public_ip"` // where peers reach this host; not always an address of it
+	MTU       int        `json:"mtu"`       // bytes
+}
+
+// Lease is this host's hold on its subnet.
+type Lease struct {
+	Subnet  netip.Prefix `json:"subnet"`
+	Backend string       `json:"backend"`
+	Expires time.Time    `json:"expires,omitzero"` // zero: a reservation
+	MTU     int          `json:"mtu"`              // of a container's packets, in bytes
+
+	Contested bool `json:"contested,omitempty"` // another host has written it lately
+}
+
+// Device is the end of the tunnel, a vxlan device.
+type Device struct {
+	Name string     `json:"name"`
+	VNI  int        `json:"vni"`
+	Port int        `json:"port"` // UDP
+	MAC  string     `json:"mac"`
+	MTU  int        `json:"mtu"` // bytes
+	Addr netip.Addr `json:"address"`
+
+	ChecksumByCPU bool `json:"checksum_by_cpu"`
+}
+
+// Etcd is the store.
+type Etcd struct {
+	Endpoints []string `json:"endpoints"`
+	Prefix    string   `json:"prefix"`
+	API       string   `json:"api,omitempty"`      // in use: "v2", "v3"
+	Member    string   `json:"member,omitempty"`   // that answered last
+	Current   bool     `json:"current"`            // every change is known
+	Reads     string   `json:"reads,omitempty"`    // what is wrong with reading
+	Writes    string   `json:"writes,omitempty"`   // what is wrong with writing
+	KeyFile   string   `json:"key_file,omitempty"` // absolute paths
+	CertFile  string   `json:"cert_file,omitempty"`
+	CAFile    string   `json:"ca_file,omitempty"`
+}
+
+// Ways in which packets get to a peer.
+const (
+	Direct = "direct" // as they are, over the common link
+	Tunnel = "tunnel"
+	NoWay  = "none"
+)
+
+// Peer is another host. What follows AtLatest is known to a daemon only.
+type Peer struct {
+	Subnet   netip.Prefix `json:"subnet"`
+	PublicIP netip.Addr   `json:"public_ip"`
+	Backend  string       `json:"backend"`
+	Expires  time.Time    `json:"expires,omitzero"`    // zero: a reservation
+	AtLatest bool         `json:"at_latest,omitempty"` // Expires is the latest that can be: more is not known
+
+	Mode   string     `json:"mode,omitempty"`
+	Via    netip.Addr `json:"via,omitzero"` // the gateway of the route
+	Dev    string     `json:"dev,omitempty"`
+	MAC    string     `json:"mac,omitempty"`    // of its VTEP, where Mode is Tunnel
+	Kernel string     `json:"kernel,omitempty"` // InPlace, or what is wrong there
+	Since  time.Time  `json:"since,omitzero"`   // that this has been the way
+}
