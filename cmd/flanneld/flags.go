@@ -24,7 +24,7 @@ func parseFlags(args []string, env func(name string) (string, bool), version str
 		}
 		switch {
 		case o.help:
-			return options{}, &exit{exitAnswered, help(topics)}
+			return options{}, &exit{exitAnswered, help(topics, verbs())}
 		case o.version:
 			return options{}, &exit{exitAnswered, version}
 		}
@@ -127,8 +127,11 @@ func unknown(flags *pflag.FlagSet, name string) error {
 			nearest, distance = f.Name, d
 		}
 	})
-	if strings.HasPrefix(name, passwordFlag) { // the password may have been glued to it
+	if rest, glued := strings.CutPrefix(name, passwordFlag); glued { // it may be the password
 		name = passwordFlag + "..."
+		if !strings.HasPrefix(rest, "-") {
+			nearest = passwordFlag
+		}
 	}
 	if nearest == "" {
 		return exitf(exitUsage, "unknown flag %q: flanneld --help lists the flags", "--"+name)

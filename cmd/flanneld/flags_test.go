@@ -60,6 +60,8 @@ func TestOptions(t *testing.T) {
 		{"etcd-cafile", "./cert/ca.pem", func(o *options) { o.EtcdCAfile = "./cert/ca.pem" }},
 		{"etcd-username", "root", func(o *options) { o.EtcdUsername = "root" }},
 		{"etcd-password", " p=w,d ", func(o *options) { o.EtcdPassword = " p=w,d " }},
+		{"etcd-password-file", "./password", func(o *options) { o.EtcdPasswordFile = "./password" }},
+		{"etcd-password-file", "", func(*options) {}},
 		{"iface", "ens33", func(o *options) { o.Ifaces = []string{"ens33"} }},
 		{"iface", "10.4.7.21", func(o *options) { o.Ifaces = []string{"10.4.7.21"} }},
 		{"iface-regex", `^10\.4\.\d{1,3}`, func(o *options) { o.IfaceRegexes = []*regexp.Regexp{re(`^10\.4\.\d{1,3}`)} }},
@@ -130,7 +132,8 @@ func TestCompat(t *testing.T) {
 		"iptables-resync": "5", "iptables-forward-rules": "true", "version": "",
 		"v": "0", "vmodule": "", "log_backtrace_at": "",
 		"kube-subnet-mgr": "", "kube-api-url": "", "kube-annotation-prefix": "", "kubeconfig-file": "", "net-config-path": "",
-		"logtostderr": "", "alsologtostderr": "", "stderrthreshold": "", "log_dir": "", "help": "", // ours
+		// ours
+		"logtostderr": "", "alsologtostderr": "", "stderrthreshold": "", "log_dir": "", "help": "", "etcd-password-file": "", "etcd-api": "auto",
 	}
 	got := map[string]string{}
 	var o options
@@ -260,6 +263,8 @@ func TestErrors(t *testing.T) {
 		{"-- a", nil, 2, `unexpected argument "--": flanneld takes flags only, and flanneld --help lists them`},
 		{"--ip-masq true", nil, 2, `unexpected argument "true" after --ip-masq: a flag's value is written --ip-masq=VALUE`},
 
+		{"--etcd-password-file=f --etcd-password=s3cret", nil, 1, `--etcd-password-file="f" cannot be given together with --etcd-password or FLANNELD_ETCD_PASSWORD: remove one of them`},
+		{"--etcd-password-file=f", environment{"FLANNELD_ETCD_PASSWORD": "s3cret"}, 1, `--etcd-password-file="f" cannot be given together with --etcd-password or FLANNELD_ETCD_PASSWORD: remove one of them`},
 		{"--etcd-password=s3cret --bogus", nil, 2, `unknown flag "--bogus": flanneld --help lists the flags`},
 		{"--etcd-password not s3cret", nil, 2, `unexpected argument after --etcd-password: quote the value`},
 		{"--etcd-passwords3cret", nil, 2, `unknown flag "--etcd-password...": did you mean --etcd-password?`},

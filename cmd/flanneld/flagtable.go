@@ -23,8 +23,9 @@ type entry struct {
 func (e entry) isBool() bool { return e.arg == "" }
 
 const (
-	endpointsFlag = "etcd-endpoints"
-	passwordFlag  = "etcd-password"
+	endpointsFlag    = "etcd-endpoints"
+	passwordFlag     = "etcd-password"
+	passwordFileFlag = passwordFlag + "-file"
 )
 
 // flagTable is every flag, filling in o.
@@ -33,6 +34,8 @@ func flagTable(o *options) []topic {
 		{"etcd", []entry{
 			{endpointsFlag, "URL,...", "http://127.0.0.1:4001,http://127.0.0.1:2379",
 				"its members", into(&o.EtcdEndpoints, endpoints)},
+			{"etcd-api", "auto|2|3", "auto",
+				"its API to keep keys by; auto: where the config key lies", into(&o.EtcdAPI, etcdAPI)},
 			{"etcd-prefix", "KEY", "/coreos.com/network",
 				"the key below which config and leases lie", into(&o.EtcdPrefix, prefix)},
 			{"etcd-keyfile", "FILE", "", "this host's key for TLS, in PEM", into(&o.EtcdKeyfile, anything)},
@@ -41,7 +44,8 @@ func flagTable(o *options) []topic {
 				"the authority behind etcd's certificates; none: those this system trusts", into(&o.EtcdCAfile, anything)},
 			{"etcd-username", "NAME", "", "a user of etcd; none: no authentication by password", into(&o.EtcdUsername, anything)},
 			{passwordFlag, "TEXT", "",
-				"the user's password. ps shows what is written on a command line:\nset FLANNELD_ETCD_PASSWORD instead", into(&o.EtcdPassword, password)},
+				"the user's password. ps shows what is written on a command line:\nset FLANNELD_ETCD_PASSWORD instead, or name a file", into(&o.EtcdPassword, hidden)},
+			{passwordFileFlag, "FILE", "", "a file whose first line is the password", into(&o.EtcdPasswordFile, anything)},
 		}},
 		{"network interface", []entry{
 			{"iface", "IP|NAME", "",

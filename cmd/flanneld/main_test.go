@@ -1,9 +1,16 @@
 package main
 
 import (
+	"os"
 	"testing"
 
 	"flanneld/internal/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(helperEnv) != "" {
+		endingWithShell()
+		return
+	}
+	lab.Main(m)
+}

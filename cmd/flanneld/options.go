@@ -4,19 +4,26 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"regexp"
+	"strings"
 	"time"
+
+	"flanneld/pkg/subnet/etcdauto"
 )
 
 // options are what the command line and the environment ask for, checked.
 type options struct {
 	EtcdEndpoints []string // "https://10.4.7.12:2379": no user, no path's end
-	EtcdPrefix    string   // "/coreos.com/network": no trailing slash
-	EtcdKeyfile   string   // given together with EtcdCertfile, or not at all
+	EtcdAPI       etcdauto.API
+	EtcdPrefix    string // "/coreos.com/network": no trailing slash
+	EtcdKeyfile   string // given together with EtcdCertfile, or not at all
 	EtcdCertfile  string
 	EtcdCAfile    string // empty: the system's authorities
 	EtcdUsername  string // empty: no authentication by password
 	EtcdPassword  secret
+	// Where the password is the first line of a file; given instead of it.
+	EtcdPasswordFile string
 
 	Ifaces       []string         // addresses or names, in order of preference
 	IfaceRegexes []*regexp.Regexp // tried after every one of Ifaces
@@ -73,6 +80,25 @@ func (o options) check() error {
 		return exitf(exitFailed, "--etcd-keyfile=%q needs --etcd-certfile beside it: the certificate that belongs to the key", o.EtcdKeyfile)
 	case o.EtcdCertfile != "" && o.EtcdKeyfile == "":
 		return exitf(exitFailed, "--etcd-certfile=%q needs --etcd-keyfile beside it: the key that belongs to the certificate", o.EtcdCertfile)
+	case o.EtcdPasswordFile != "" && o.EtcdPassword != "":
+		return exitf(exitFailed, "--%s=%q cannot be given together with --%s or %s: remove one of them",
+			passwordFileFlag, o.EtcdPasswordFile, passwordFlag, envName(passwordFlag))
 	}
 	return nil
+}
+
+// password is that of the flag, or the first line of the file.
+func (o options) password() (secret, error) {
+	if o.EtcdPasswordFile == "" {
+		return o.EtcdPassword, nil
+	}
+	content, err := os.ReadFile(o.EtcdPasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read the password for etcd, --%s: %w", passwordFileFlag, err)
+	}
+	line, _, _ := strings.Cut(string(content), "\n")
+	if line = strings.TrimSuffix(line, "\r"); line == "" {
+		return "", fmt.Errorf("the first line of --%s=%s is empty: write the password for etcd into it", passwordFileFlag, o.EtcdPasswordFile)
+	}
+	return secret(line), nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
@@ -21,7 +22,6 @@ import (
 	"flanneld/pkg/ipmasq"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
-	"flanneld/pkg/subnet/etcdv2"
 )
 
 // task is a part of the daemon that works until its context ends.
@@ -33,6 +33,13 @@ type task interface {
 // serve is the daemon: it wires the tasks and waits for their end.
 func serve(ctx context.Context, o options) error {
 	klog.Infof("flanneld %s (pid %d): etcd %s under %s", version, os.Getpid(), strings.Join(o.EtcdEndpoints, ", "), o.EtcdPrefix)
+	password, err := o.password()
+	if err != nil {
+		return err
+	}
+	if err := underSupervisord(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	only, err := claimNamespace()
 	if err != nil {
 		return err
@@ -46,10 +53,7 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	registry, err := etcdv2.New(etcdv2.Config{
-		Endpoints: o.EtcdEndpoints, Prefix: o.EtcdPrefix, KeyFile: o.EtcdKeyfile, CertFile: o.EtcdCertfile, CAFile: o.EtcdCAfile,
-		Username: o.EtcdUsername, Password: string(o.EtcdPassword),
-	})
+	registry, err := newRegistry(o, password)
 	if err != nil {
 		return err
 	}
@@ -57,24 +61,25 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	manager := subnet.NewManager(registry, subnet.Options{
+	inside := &insider{options: o, started: time.Now(), etcd: registry}
+	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
 		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed,
 	})
 	tasks := []task{only, changes, manager}
 	a := agent.Options{
-		Leases: manager, Kernel: conn, Changes: changes,
-		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
+		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes,
+		Backends:   backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
 		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,
-		Ready: announce,
+		Ready: announce, Applied: inside.counts.Applied,
 	}
-	keeper, err := ruleKeeper(o)
+	keeper, err := ruleKeeper(o, inside)
 	if err != nil {
 		return err
 	}
 	if keeper != nil {
 		tasks = append(tasks, keeper)
-		a.SetRules = keeper.Set
+		a.SetRules = func(r []ipmasq.Rule) { inside.keep(r); keeper.Set(r) }
 		a.Rules = func(c subnet.Config, own netip.Prefix) []ipmasq.Rule {
 			return rules(o, keeper.RandomFully(), c.Network, own)
 		}
@@ -84,9 +89,17 @@ func serve(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
+		inside.serve(server)
 		tasks = append(tasks, server)
 	}
-	return runAll(ctx, append(tasks, agent.New(a)))
+	inside.agent = agent.New(a)
+	only.ask = inside.status
+	return runAll(ctx, append(tasks, inside.agent))
+}
+
+// backends are all there are, by the config key's Backend.Type.
+func backends() map[string]backend.Factory {
+	return map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New}
 }
 
 // runAll ends all tasks when the first of them ends.
@@ -126,13 +139,18 @@ func previousSubnet(path string) netip.Prefix {
 // those of an earlier run that are not asked for any more. Without iptables
 // there is none: that ends flanneld only where --ip-masq asks for it, as the
 // forward rules are on by default.
-func ruleKeeper(o options) (*ipmasq.Keeper, error) {
-	keeper, err := ipmasq.New(ipmasq.Options{Resync: o.IPTablesResync, Report: reportRules()})
+func ruleKeeper(o options, inside *insider) (*ipmasq.Keeper, error) {
+	say := reportRules()
+	keeper, err := ipmasq.New(ipmasq.Options{
+		Resync: o.IPTablesResync, Repaired: inside.counts.RulesRepaired,
+		Report: func(problems map[string]string) { say(problems); inside.heed(problems) },
+	})
 	switch {
 	case !errors.Is(err, ipmasq.ErrNotInstalled) || o.IPMasq:
 		return keeper, err
 	case o.ForwardRules:
 		klog.Errorf("no iptables rules let containers' traffic pass: %v", err)
+		inside.heed(map[string]string{"no iptables rules let containers' traffic pass": err.Error()})
 	}
 	return nil, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -112,7 +113,15 @@ func TestEachNamespaceHasItsOwn(t *testing.T) {
 	defer first.start(t)()
 	result := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+		// Never unlocked: the thread ends with this goroutine. The main thread
+		// cannot end, so it has to come back: /proc/self/ns is its.
+		runtime.LockOSThread()
+		home, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+		if err != nil {
+			result <- err
+			return
+		}
+		defer home.Close()
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			result <- err
 			return
@@ -121,7 +130,7 @@ func TestEachNamespaceHasItsOwn(t *testing.T) {
 		if err == nil {
 			err = second.Close()
 		}
-		result <- err
+		result <- errors.Join(err, unix.Setns(int(home.Fd()), unix.CLONE_NEWNET))
 	}()
 	if err := <-result; err != nil {
 		t.Errorf("in another network namespace: %v", err)

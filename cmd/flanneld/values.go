@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"flanneld/pkg/subnet/etcdauto"
 )
 
 // The functions below read a flag's value. Their errors go on from the value:
@@ -48,9 +50,21 @@ func ignore[T any](read func(string) (T, error)) func(string) error {
 	return into(new(T), read)
 }
 
+func etcdAPI(s string) (etcdauto.API, error) {
+	switch s {
+	case "auto":
+		return etcdauto.Auto, nil
+	case "2":
+		return etcdauto.V2, nil
+	case "3":
+		return etcdauto.V3, nil
+	}
+	return 0, errors.New("must be auto, 2 or 3")
+}
+
 func anything(s string) (string, error) { return s, nil }
 
-func password(s string) (secret, error) { return secret(s), nil }
+func hidden(s string) (secret, error) { return secret(s), nil }
 
 func something(s string) (string, error) {
 	if strings.TrimSpace(s) == "" {

@@ -13,7 +13,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if port := os.Getenv(holdEnv); port != "" {
+		holdPort(port)
+		return
+	}
 	lab.NeedEtcd()
+	lab.NeedNewestEtcd()
 	lab.NeedFlanneld()
 	lab.Main(m)
 }

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestPassword(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	for _, tt := range []struct{ content, want, fails string }{
+		{content: "s3cret", want: "s3cret"},
+		{content: "s3cret\n", want: "s3cret"},
+		{content: "s3cret\r\nsecond line\n", want: "s3cret"},
+		{content: " a b ", want: " a b "},
+		{content: "", fails: "the first line of --etcd-password-file=" + file + " is empty: write the password for etcd into it"},
+		{content: "\ns3cret", fails: "the first line of --etcd-password-file=" + file + " is empty: write the password for etcd into it"},
+	} {
+		if err := os.WriteFile(file, []byte(tt.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := options{EtcdPasswordFile: file}.password()
+		if string(got) != tt.want || (err == nil) != (tt.fails == "") || err != nil && err.Error() != tt.fails {
+			t.Errorf("%q: %q, %v", tt.content, string(got), err)
+		}
+	}
+	if got, err := (options{EtcdPassword: "s3cret"}).password(); err != nil || string(got) != "s3cret" {
+		t.Errorf("by the flag: %q, %v", string(got), err)
+	}
+	if got, err := (options{}).password(); err != nil || got != "" {
+		t.Errorf("none: %q, %v", string(got), err)
+	}
+	_, err := options{EtcdPasswordFile: file + "2"}.password()
+	if want := "read the password for etcd, --etcd-password-file: open " + file + "2: no such file"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("no file: %v", err)
+	}
+}

@@ -1,0 +1,160 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"flanneld/internal/lab"
+)
+
+// startDocker starts dockerd with the options that mk-docker-opts.sh makes of
+// subnet.env. All else that it has is the machine's. It may not load modules,
+// which would be this system's.
+func (m *machine) startDocker() {
+	m.t.Helper()
+	m.sh(`/usr/local/flannel/mk-docker-opts.sh -f /usr/local/flannel/subnet.env -d /run/docker_opts.env
+		. /run/docker_opts.env
+		setpriv --bounding-set=-sys_module dockerd $DOCKER_OPTS --storage-driver=vfs --cgroup-parent=` + m.cgroup() + ` >>/var/log/dockerd.log 2>&1 &`)
+	lab.Eventually(m.t, 3*soon, "dockerd on "+m.Name, func() error {
+		out, err := m.try("docker version")
+		if err != nil {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+}
+
+// bootDocker is startDocker for the first time.
+func (m *machine) bootDocker() {
+	m.t.Helper()
+	m.sh("mount -t cgroup2 none /sys/fs/cgroup")
+	m.t.Cleanup(func() {
+		if m.t.Failed() {
+			m.t.Logf("%s# cat /var/log/dockerd.log\n%s", m, m.read("/var/log/dockerd.log"))
+		}
+		m.end()
+		removeCgroup(m.t, m.cgroup())
+	})
+	m.startDocker()
+	m.write("/tmp/busybox.tar", busyboxImage(m.t), 0o644)
+	m.sh("docker import /tmp/busybox.tar busybox")
+}
+
+func (m *machine) stopDocker() {
+	m.t.Helper()
+	m.sh("kill $(cat /run/docker.pid)")
+	lab.Eventually(m.t, 3*soon, "dockerd's end", func() error {
+		if _, err := os.Stat(m.path("/run/docker.pid")); err == nil {
+			return fmt.Errorf("it still runs")
+		}
+		return nil
+	})
+}
+
+// container starts one that sleeps, and returns its address.
+func (m *machine) container(name string) string {
+	m.t.Helper()
+	m.sh("docker run --detach --stop-signal KILL --name " + name + " busybox /bin/busybox sleep infinity")
+	return m.address(name)
+}
+
+func (m *machine) address(container string) string {
+	m.t.Helper()
+	return m.sh("docker inspect --format '{{.NetworkSettings.IPAddress}}' " + container)
+}
+
+// inside is a command line that runs in a container.
+func inside(container, command string) string {
+	return "docker exec " + container + " /bin/busybox " + command
+}
+
+// nginx starts Debian's nginx on a container's network, with its usual access
+// log.
+func (m *machine) nginx(container string) {
+	m.t.Helper()
+	m.write("/etc/nginx/lab.conf", `user root;
+events {}
+http {
+	access_log /var/log/nginx/access.log;
+	server {
+		listen 80;
+		return 200 "hello\n";
+	}
+}
+`, 0o644)
+	m.sh(`mkdir -p /var/log/nginx /var/lib/nginx
+		nsenter --net=/proc/$(docker inspect --format '{{.State.Pid}}' ` + container + `)/ns/net nginx -c /etc/nginx/lab.conf`)
+}
+
+// cgroup is that of the machine's containers. Cgroups are this system's, so its
+// name is one that no other lab has.
+func (m *machine) cgroup() string {
+	pid, err := lab.OuterPID()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return fmt.Sprintf("/flanneld-lab-%d-%s", pid, m.Netns())
+}
+
+// removeCgroup removes one with what is left in it by containers that were killed.
+func removeCgroup(t *testing.T, name string) {
+	t.Helper()
+	top := t.TempDir()
+	if err := unix.Mount("none", top, "cgroup2", 0, ""); err != nil {
+		t.Fatalf("mount cgroup2: %v", err)
+	}
+	defer func() { _ = unix.Unmount(top, unix.MNT_DETACH) }()
+	lab.Eventually(t, soon, "the end of all in cgroup "+name, func() error {
+		inner, err := filepath.Glob(filepath.Join(top, name, "*", "cgroup.procs"))
+		if err != nil {
+			return err
+		}
+		for _, file := range append(inner, filepath.Join(top, name, "cgroup.procs")) {
+			if err := os.Remove(filepath.Dir(file)); err != nil && !os.IsNotExist(err) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// busyboxImage is a tar of a root file system with nothing but busybox and the
+// libraries that it needs, if any.
+func busyboxImage(t *testing.T) string {
+	t.Helper()
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _ := exec.Command("ldd", busybox).CombinedOutput() // fails where it needs none
+	var image bytes.Buffer
+	w := tar.NewWriter(&image)
+	add := func(name, from string) {
+		content := read(t, from)
+		if err := w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(name, "/"), Mode: 0o755, Size: int64(len(content))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("bin/busybox", busybox)
+	for _, library := range regexp.MustCompile(`/\S+`).FindAllString(string(out), -1) {
+		if library != busybox && library != busybox+":" {
+			add(library, library)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return image.String()
+}

@@ -1,0 +1,193 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flanneld/internal/lab"
+)
+
+// flavours are the two kernel interfaces behind the name iptables. flanneld
+// takes the one that PATH has.
+var flavours = []string{"iptables-nft", "iptables-legacy"}
+
+// walled is a node whose iptables is of one flavour.
+type walled struct {
+	*node
+	path string // environment variable
+}
+
+// joinWalled is join with an iptables, and waits for the daemon.
+func (c *cluster) joinWalled(name, flavour string, flags ...string) *walled {
+	c.t.Helper()
+	number := strings.TrimPrefix(name, "hdss7-")
+	h := c.Host(name, "10.4.7."+number+"/24").SubnetEnv("172.7." + number + ".1/24")
+	bin := filepath.Join(h.Dir(), "bin")
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, end := range []string{"", "-save", "-restore"} {
+		program, err := exec.LookPath(flavour + end)
+		if err == nil {
+			err = os.Symlink(program, filepath.Join(bin, "iptables"+end))
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	w := &walled{&node{Host: h, subnet: "172.7." + number + ".0/24"}, "PATH=" + bin + ":" + os.Getenv("PATH")}
+	w.start(flags...)
+	w.box = w.Container("c1")
+	c.hosts = append(c.hosts, w.node)
+	return w
+}
+
+func (w *walled) start(flags ...string) {
+	w.daemon = w.FlanneldAs(func(o *lab.FlanneldOptions) {
+		o.Args = append(o.Args, "--iptables-resync=1")
+		o.Args = append(o.Args, flags...)
+		o.Env = []string{w.path}
+	})
+	w.daemon.WaitReady()
+}
+
+// iptables runs a script of iptables lines on the node.
+func (w *walled) iptables(lines string) string {
+	return w.Shell("set -e\n" + w.path + "\n" + lines)
+}
+
+// rules are those of a chain as iptables prints them, but for the comment by
+// which flanneld knows its own.
+func (w *walled) rules(table, chain string) string {
+	rules := w.iptables("iptables -t " + table + " -S " + chain)
+	return strings.ReplaceAll(rules, " -m comment --comment flanneld", "")
+}
+
+const (
+	masqRules = `-P POSTROUTING ACCEPT
+-A POSTROUTING -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN
+-A POSTROUTING -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
+-A POSTROUTING ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN
+-A POSTROUTING ! -s 172.7.0.0/16 -d 172.7.0.0/16 -j MASQUERADE --random-fully`
+	forwardRules = `
+-A FORWARD -s 172.7.0.0/16 -j ACCEPT
+-A FORWARD -d 172.7.0.0/16 -j ACCEPT`
+)
+
+func TestIPMasq(t *testing.T) {
+	t.Parallel()
+	for _, flavour := range flavours {
+		t.Run(flavour, func(t *testing.T) {
+			c := start(t, hostGW)
+			h21, h22 := c.joinWalled("hdss7-21", flavour, "--ip-masq"), c.joinWalled("hdss7-22", flavour, "--ip-masq")
+			inner := h22.box.HTTPServer()
+			gateway := c.Router("gateway", "10.4.7.254/24", "10.4.8.254/24") // which knows no way to containers
+			web := c.Host("web", "10.4.8.80/24")
+			outer := web.HTTPServer()
+			c.connected(soon)
+			all := func(moment string) {
+				t.Helper()
+				eventually(t, moment+": the rules of nat", func() string { return h21.rules("nat", "POSTROUTING") }, masqRules)
+				eventually(t, moment+": the rules of filter", func() string {
+					_, rules, _ := strings.Cut(h21.rules("filter", "FORWARD"), "\n")
+					return "\n" + rules
+				}, forwardRules)
+				h21.box.Get(inner.URL)
+				h21.box.Get(outer.URL)
+				h21.Get(inner.URL)
+			}
+			all("at first")
+			h21.iptables("iptables -t nat -F\niptables -F")
+			all("after a flush")
+			for _, h := range []*walled{h21, h22} {
+				h.iptables("iptables -P FORWARD DROP")
+			}
+			all("with the policy DROP")
+			h21.daemon.Stop()
+			all("without a daemon")
+
+			// From outside, by way of the container's host and by way of another.
+			gateway.Shell("ip route add 172.7.22.0/24 via 10.4.7.22")
+			web.Get(inner.URL)
+			gateway.Shell("ip route replace 172.7.22.0/24 via 10.4.7.21")
+			web.Get(inner.URL)
+
+			one := []string{"172.7.21.2", "10.4.7.21"} // the container as it is; its host
+			if got, want := inner.Clients(), append(slices.Repeat(one, 4), "10.4.8.80", "10.4.7.21"); !slices.Equal(got, want) {
+				t.Errorf("the container's server saw\n%v, want\n%v", got, want)
+			}
+			if got, want := outer.Clients(), slices.Repeat(one[1:], 4); !slices.Equal(got, want) {
+				t.Errorf("the server outside saw %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestFirewall is step 6 of the tutorial on lab containers: behind CentOS's rules
+// and docker's, with flanneld's and without them.
+func TestFirewall(t *testing.T) {
+	t.Parallel()
+	for _, flavour := range flavours {
+		t.Run(flavour, func(t *testing.T) {
+			c := start(t, hostGW)
+			h21, h22 := c.joinWalled("hdss7-21", flavour), c.joinWalled("hdss7-22", flavour)
+			server := h22.box.HTTPServer()
+			sees := func(moment, client string) {
+				t.Helper()
+				if got, want := h21.box.Get(server.URL), "hello, "+client+"\n"; got != want {
+					t.Errorf("%s, the answer is %q, want %q", moment, got, want)
+				}
+			}
+			c.connected(soon)
+			for _, h := range []*walled{h21, h22} {
+				h.daemon.Stop()
+				h.iptables("iptables -F\niptables -t nat -A POSTROUTING -s " + h.subnet + " ! -o docker0 -j MASQUERADE" + centOSFirewall)
+				h.start("--iptables-forward-rules=false")
+			}
+			if page, err := h21.box.TryGet(server.URL); err == nil {
+				t.Fatalf("without flanneld's rules, the answer is %q", page)
+			}
+			for _, h := range []*walled{h21, h22} {
+				h.daemon.Stop()
+				h.start()
+			}
+			c.connected(soon)
+			sees("with flanneld's rules", "10.4.7.21")
+			for i, h := range []*walled{h21, h22} {
+				h.iptables(strings.ReplaceAll(rulesByHand, "172.7.21.", []string{"172.7.21.", "172.7.22."}[i]))
+			}
+			sees("with rules by hand", "172.7.21.2")
+			byHand := h21.iptables("iptables-save -t nat | grep docker0; iptables -S FORWARD | grep -v flanneld")
+			time.Sleep(1500 * time.Millisecond) // flanneld has looked at its rules again
+			if now := h21.iptables("iptables-save -t nat | grep docker0; iptables -S FORWARD | grep -v flanneld"); now != byHand {
+				t.Errorf("the rules by hand were\n%s\nand are\n%s", byHand, now)
+			}
+			sees("later", "172.7.21.2")
+		})
+	}
+}
+
+// TestDocker28 lays the rule by which docker 28 and later keep other hosts from
+// each container, unless it is started with --allow-direct-routing.
+func TestDocker28(t *testing.T) {
+	t.Parallel()
+	for _, config := range []string{hostGW, vxLAN} {
+		t.Run(config, func(t *testing.T) {
+			c := start(t, config, "hdss7-21", "hdss7-22")
+			h22 := c.hosts[1]
+			h22.Shell("iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP")
+			pings := c.hosts[0].box.PingEvery(20*time.Millisecond, h22.box)
+			time.Sleep(200 * time.Millisecond)
+			if s := pings.Stop(); s.Lost != s.Sent || s.Sent == 0 {
+				t.Errorf("with docker 28's rule: %v", s)
+			}
+			h22.Shell("iptables -t raw -D PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP")
+			c.connected(soon)
+		})
+	}
+}
