@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -122,6 +123,7 @@ func runAll(ctx context.Context, tasks []task) error {
 func announce(own subnet.Lease) {
 	klog.Infof("ready: this host has %v, lease until %s", own.Subnet, own.Expires.Format("2006-01-02 15:04:05"))
 	health.Notify("READY=1", "STATUS=serving "+own.Subnet.String())
+	debug.FreeOSMemory() // the first list of a large cluster leaves much behind
 }
 
 // previousSubnet reads which subnet this host had, or was given by hand.

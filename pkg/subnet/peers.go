@@ -13,6 +13,7 @@ import (
 // is wrong with them. hostAddrs are this host's own addresses.
 func Peers(c Config, own Lease, leases map[netip.Prefix]Lease, hostAddrs []netip.Addr) (peers []Lease, rejected map[string]string) {
 	rejected = map[string]string{}
+	peers = make([]Lease, 0, len(leases))
 	for _, subnet := range slices.SortedFunc(maps.Keys(leases), netip.Prefix.Compare) {
 		lease := leases[subnet]
 		if subnet == own.Subnet {
