@@ -30,7 +30,7 @@ type Leases interface {
 // Kernel is the host's network; kernel.Netlink.
 type Kernel interface {
 	kernel.Conn
-	Direct(ip netip.Addr, dev string) bool
+	Direct(ip netip.Addr, dev string) (bool, error)
 	DefaultDev() (string, error)
 }
 
@@ -73,6 +73,7 @@ type Agent struct {
 	current *mode  // what the lease says: at work in the kernel
 	linger  lingering
 	direct  reach
+	gone    gone // the address in use
 	fight   fight
 	notes   notes
 
@@ -133,7 +134,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		start := time.Now()
 		again.Reset(a.pass(start))
-		if !rest(ctx, time.Since(start)) {
+		if !a.rest(ctx, time.Since(start)) {
 			return nil
 		}
 	}
@@ -141,14 +142,18 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // rest makes few passes of many events: it waits for some of those that follow
 // a first one, longer where a pass takes long. False: ctx has ended.
-func rest(ctx context.Context, took time.Duration) bool {
-	timer := time.NewTimer(min(4*took, 200*time.Millisecond))
+func (a *Agent) rest(ctx context.Context, took time.Duration) bool {
+	timer := time.NewTimer(min(4*took, 2*time.Second))
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case answer := <-a.asked:
+			answer()
+		case <-timer.C:
+			return true
+		}
 	}
 }
 
@@ -196,7 +201,7 @@ func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) tim
 	again, settled := a.applyKernel(view, links, now)
 	if settled && a.claimed != a.next {
 		a.claimed = a.next
-		a.Leases.Claim(subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs(links)})
+		a.Leases.Claim(subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link})})
 	}
 	if a.current == nil || !view.Own.Subnet.IsValid() {
 		return again

@@ -34,6 +34,9 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	if rest := a.fight.note(result.Repairs, now); rest > 0 {
 		again = rest
 	}
+	if err == nil {
+		err = a.direct.failed
+	}
 	if err != nil {
 		return min(again, a.lists.Failed(err)), false
 	}
@@ -57,7 +60,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	want := a.current.backend.Desired(own, peers, func(ip netip.Addr) bool {
 		return a.direct.reaches(ip, a.Kernel)
 	})
-	want.Partial = view.Doubtful
+	want.Partial = view.Doubtful || a.direct.failed != nil
 	a.ways.note(want.Routes, now)
 	a.explain(view, want, peers, rejected)
 	for _, d := range a.next.devices(own) {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/klog/v2"
 
@@ -37,7 +38,8 @@ func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error
 	}
 	host := backend.Host{Link: choice.Link, Local: choice.Addr, PublicIP: choice.PublicIP, Links: links}
 	host.Lease = formerLease(view, choice.PublicIP).Attrs
-	return a.stay(host, choice), links, nil
+	host, err = a.stay(host, choice)
+	return host, links, err
 }
 
 // defaultDev keeps to the interface chosen at first, for as long as it exists:
@@ -54,19 +56,43 @@ func (a *Agent) defaultDev(links []kernel.Link) (string, error) {
 }
 
 // stay keeps to the address in use while the interface has it: an address that
-// comes in addition, such as a virtual one, does not move this host.
-func (a *Agent) stay(h backend.Host, choice extif.Choice) backend.Host {
-	if h.Link.Name == a.source.link && h.Local != a.source.local && h.Link.Has(a.source.local) {
+// comes in addition, such as a virtual one, does not move this host. Nor does
+// one that is left alone for a moment, while a lease of DHCP's is renewed.
+func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) {
+	moves := h.Link.Name != a.source.link || h.Local != a.source.local
+	switch {
+	case !moves:
+	case h.Link.Name == a.source.link && h.Link.Has(a.source.local):
 		if h.PublicIP == h.Local {
 			h.PublicIP = a.source.local
 		}
 		h.Local = a.source.local
-		return h
-	}
-	if h.Link.Name != a.source.link || h.Local != a.source.local {
+	case h.Link.Name == a.source.link && makeshift(h.Link, h.Local) && a.gone.waits(time.Now()):
+		return h, fmt.Errorf("%s has lost the address %v and has only %v left", h.Link.Name, a.source.local, h.Local)
+	default:
 		klog.Infof("external interface: %s", choice.Reason)
 	}
-	return h
+	a.gone = gone{}
+	return h, nil
+}
+
+// makeshift tells addresses that a host does not go by if it has another.
+func makeshift(l kernel.Link, ip netip.Addr) bool {
+	return slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Addr() == ip && (a.LinkLocal || a.Bits() == 32) })
+}
+
+// gone is since when the address in use is missing.
+type gone struct{ since time.Time }
+
+// patience is how long a missing address is waited for.
+const patience = 10 * time.Second
+
+// waits reports whether it is worth waiting still.
+func (g *gone) waits(now time.Time) bool {
+	if g.since.IsZero() {
+		g.since = now
+	}
+	return now.Sub(g.since) < patience
 }
 
 // configure makes the next mode where the config or the host has changed. A
@@ -131,19 +157,22 @@ type reach struct {
 	link    string
 	index   int
 	known   map[netip.Addr]bool
+	failed  error // the kernel did not answer: what is not known is not to be acted on
 }
 
 func (r *reach) renew(routing uint64, l kernel.Link) {
 	if r.known == nil || r.routing != routing || r.link != l.Name || r.index != l.Index {
-		*r = reach{routing, l.Name, l.Index, map[netip.Addr]bool{}}
+		*r = reach{routing, l.Name, l.Index, map[netip.Addr]bool{}, nil}
 	}
+	r.failed = nil
 }
 
 func (r *reach) reaches(ip netip.Addr, k Kernel) bool {
 	is, known := r.known[ip]
 	if !known {
-		is = k.Direct(ip, r.link)
-		r.known[ip] = is
+		if is, r.failed = k.Direct(ip, r.link); r.failed == nil {
+			r.known[ip] = is
+		}
 	}
 	return is
 }

@@ -84,12 +84,12 @@ func (b *batch) answers(first uint32, errs []error) (over bool, err error) {
 		return false, err
 	}
 	for _, m := range messages {
-		i := int(m.Header.Seq - first)
-		if m.Header.Type != unix.NLMSG_ERROR || i >= len(errs) || len(m.Data) < 4 {
+		i := m.Header.Seq - first
+		if m.Header.Type != unix.NLMSG_ERROR || i >= uint32(len(errs)) || len(m.Data) < 4 {
 			continue // an answer to an earlier exchange that was given up
 		}
 		errs[i] = answer(m)
-		over = over || i == len(errs)-1
+		over = over || int(i) == len(errs)-1
 	}
 	return over, nil
 }

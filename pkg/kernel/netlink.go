@@ -197,11 +197,17 @@ func (n *Netlink) Entries(dev Link) (e Entries, err error) {
 }
 
 // Direct reports whether the kernel reaches ip through dev without a gateway.
-func (n *Netlink) Direct(ip netip.Addr, dev string) bool {
+func (n *Netlink) Direct(ip netip.Addr, dev string) (bool, error) {
 	routes, err := n.handle.RouteGet(net.IP(ip.AsSlice()))
-	return err == nil && slices.ContainsFunc(routes, func(r netlink.Route) bool {
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL):
+		return false, nil // no route, or one that forbids (ip-route(8): unreachable, prohibit, blackhole)
+	case err != nil:
+		return false, fmt.Errorf("ask for the route to %v: %w", ip, err)
+	}
+	return slices.ContainsFunc(routes, func(r netlink.Route) bool {
 		return r.Gw == nil && len(r.MultiPath) == 0 && r.LinkIndex == n.index[dev] && r.Type == unix.RTN_UNICAST
-	})
+	}), nil
 }
 
 // DefaultDev is the interface of the IPv4 default route with the lowest metric;

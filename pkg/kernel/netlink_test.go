@@ -30,15 +30,15 @@ func TestDirect(t *testing.T) {
 		"10.5.0.22":  false, // on another interface
 		"10.7.0.22":  false, // nowhere
 	} {
-		if got := conn.Direct(netip.MustParseAddr(addr), "ens33"); got != want {
-			t.Errorf("%s is direct: %v", addr, got)
+		if got, err := conn.Direct(netip.MustParseAddr(addr), "ens33"); got != want || err != nil {
+			t.Errorf("%s is direct: %v, %v", addr, got, err)
 		}
 	}
 	m.sh(t, `ip route add default via 10.4.7.254`)
-	if conn.Direct(netip.MustParseAddr("10.7.0.22"), "ens33") {
+	if is, err := conn.Direct(netip.MustParseAddr("10.7.0.22"), "ens33"); is || err != nil {
 		t.Error("what the default route leads to is direct")
 	}
-	if conn.Direct(netip.MustParseAddr("10.4.7.22"), "ens99") {
+	if is, err := conn.Direct(netip.MustParseAddr("10.4.7.22"), "ens99"); is || err != nil {
 		t.Error("direct on an interface that does not exist")
 	}
 }

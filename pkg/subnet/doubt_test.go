@@ -42,7 +42,11 @@ func TestDoubt(t *testing.T) {
 			}
 			h.client.Partition(false)
 		}, true},
-		{"all leases are deleted, ours last", func(s *subnettest.Store, _ *host) {
+		{"all leases are deleted, the peer's first", func(s *subnettest.Store, _ *host) {
+			s.Remove(key22)
+			s.Remove("subnets/172.7.21.0-24")
+		}, true},
+		{"all leases are deleted, ours first", func(s *subnettest.Store, _ *host) {
 			s.Remove("subnets/172.7.21.0-24")
 			s.Remove(key22)
 		}, true},
@@ -103,7 +107,8 @@ func TestFreshLeasesAreNotHeld(t *testing.T) {
 		store.Set("subnets/172.7.22.0-24", lease22, subnet.LeaseTTL)
 		settle()
 		store.Remove("subnets/172.7.22.0-24")
-		settle()
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		if v := h.View(); !v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
 			t.Errorf("doubt %t, leases %v", v.Doubtful, v.Leases)
 		}
@@ -200,4 +205,119 @@ func TestReturnUnderAnotherAddress(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While this host cannot register itself, the others may be as unlucky.
+func TestDoubtLastsWhileNobodyCanRegister(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("subnets/172.7.22.0-24", lease22, subnet.LeaseTTL)
+		h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
+		defer h.stop()
+		settle()
+		h.client.Inject(func(op string) subnettest.Fault {
+			if op == "Put" {
+				return subnettest.Refused
+			}
+			return subnettest.None
+		})
+		store.Wipe()
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		if v := h.View(); !v.Doubtful || !v.Leases[prefix22].PublicIP.IsValid() {
+			t.Fatalf("after three hours: doubt %t, leases %v", v.Doubtful, v.Leases)
+		}
+		h.client.Inject(nil)
+		time.Sleep(subnet.HoldTime - time.Minute)
+		synctest.Wait()
+		if v := h.View(); !v.Doubtful {
+			t.Error("the others had no time to come back")
+		}
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if v := h.View(); v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
+			t.Errorf("at last: doubt %t, leases %v", v.Doubtful, v.Leases)
+		}
+	})
+}
+
+// Events without end do not keep what is held for ever.
+func TestHeldLeasesGoDespiteEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("subnets/172.7.22.0-24", lease22, subnet.LeaseTTL)
+		h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
+		defer h.stop()
+		settle()
+		store.Wipe()
+		for range 20 {
+			store.Set("subnets/172.7.33.0-24", `{"PublicIP":"10.4.7.33"}`, time.Hour)
+			time.Sleep(30 * time.Second)
+		}
+		synctest.Wait()
+		if v := h.View(); v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
+			t.Errorf("doubt %t, leases %v", v.Doubtful, v.Leases)
+		}
+	})
+}
+
+// Garbage in a living host's key is put right by its host, and costs no route.
+func TestGarbledLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
+		peer := start(t, store, claim("10.4.7.22"), previous("172.7.22.0/24"))
+		defer h.stop()
+		defer peer.stop()
+		settle()
+		puts := h.client.Calls("Put")
+		store.Set("subnets/172.7.21.0-24", `{"PublicIP": 10.4.7.21}`, 0)
+		for range 100 {
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			if l := peer.View().Leases[netip.MustParsePrefix("172.7.21.0/24")]; l.PublicIP.String() != "10.4.7.21" {
+				t.Fatalf("the peer sees %+v", l)
+			}
+		}
+		if e := entry(t, store, "subnets/172.7.21.0-24"); e.Value != lease21 {
+			t.Errorf("stored %+v", e)
+		}
+		time.Sleep(time.Hour)
+		if n := h.client.Calls("Put") - puts; n != 1 {
+			t.Errorf("%d writes to put it right", n)
+		}
+	})
+}
+
+// An operator who turns a lease into a reservation is no second host.
+func TestReservingIsNoConflict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
+		defer h.stop()
+		settle()
+		for _, ttl := range []time.Duration{0, subnet.LeaseTTL} {
+			store.Set("subnets/172.7.21.0-24", lease21, ttl)
+			settle()
+			if h.View().Store.Contested || h.View().Own.Expires.IsZero() != (ttl == 0) {
+				t.Errorf("lifetime %v: contested %t, holds %+v", ttl, h.View().Store.Contested, h.View().Own)
+			}
+		}
+	})
+}
+
+// Behind NAT every host has the same address beside its own.
+func TestSharedAddressIsNoEvidence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("subnets/172.7.21.0-24", `{"PublicIP":"10.0.2.15","BackendType":"host-gw"}`, time.Hour)
+		c := claim("10.4.7.22")
+		c.Addrs = []netip.Addr{netip.MustParseAddr("10.0.2.15"), c.Attrs.PublicIP}
+		h := start(t, store, c)
+		defer h.stop()
+		settle()
+		if own(h) == "172.7.21.0/24" {
+			t.Error("took the lease of a living host")
+		}
+	})
 }

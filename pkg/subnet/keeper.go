@@ -16,7 +16,7 @@ import (
 type Claim struct {
 	Config Config
 	Attrs  Attrs
-	Addrs  []netip.Addr // this host's own addresses: a lease with one of them is its own too
+	Addrs  []netip.Addr // of the external interface: where the subnet file's lease has one of them, it is ours
 }
 
 // LeaseTTL is the lifetime of every lease, as flannel has it.
@@ -108,8 +108,8 @@ func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
 		}
 		return step{}, false
 
-	case !exists:
-		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}, true
+	case !exists: // or turned into what names no holder
+		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL, Modified: r.garbled[subnet]}}, true
 	}
 
 	k.hold(current, now)
@@ -144,6 +144,8 @@ func (k *keeper) hold(current Lease, now time.Time) {
 		k.announce, k.contested = k.candidate != current.Subnet, false
 	case k.held.Modified == current.Modified:
 		return
+	case current.Attrs == k.held.Attrs && current.Expires.IsZero() != k.held.Expires.IsZero():
+		klog.Infof("the lease of %v became %s", current.Subnet, kindOf(current))
 	case k.written != 0 && k.written != current.Modified:
 		k.meet(current, now)
 	default:
@@ -165,6 +167,13 @@ func (k *keeper) meet(current Lease, now time.Time) {
 
 // wrote notes the index of a write of ours; 0: its outcome is unknown.
 func (k *keeper) wrote(index uint64) { k.written = index }
+
+func kindOf(l Lease) string {
+	if l.Expires.IsZero() {
+		return "a reservation"
+	}
+	return "one that expires"
+}
 
 func until(l Lease) string {
 	switch {
@@ -216,19 +225,20 @@ func (k *keeper) acquire(r *replica, c Claim, now time.Time) step {
 	return step{wait: lookAgain}
 }
 
-// ours tells by its content whether a lease is this host's: by its address, by
-// one that this host has besides, or by the MAC of this host's VTEP, which
-// nobody else has.
+// ours tells by its content whether a lease is this host's: by its address, or
+// by the MAC of this host's VTEP, which nobody else has.
 func (c Claim) ours(a Attrs) bool {
-	return a.PublicIP == c.Attrs.PublicIP || slices.Contains(c.Addrs, a.PublicIP) ||
-		a.BackendData != "" && a.BackendData == c.Attrs.BackendData && a.BackendType == c.Attrs.BackendType
+	return a.PublicIP == c.Attrs.PublicIP || a.BackendData != "" && a.BackendData == c.Attrs.BackendData && a.BackendType == c.Attrs.BackendType
 }
 
 // leasedToUs finds a lease that is ours and may be used.
 func (k *keeper) leasedToUs(r *replica, c Claim) (Lease, bool) {
 	var found []Lease
 	for _, l := range r.leases {
-		if !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) {
+		// Another address of ours is evidence only beside the subnet file:
+		// behind NAT many hosts have the same.
+		moved := l.Subnet == k.previous && slices.Contains(c.Addrs, l.PublicIP)
+		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) {
 			continue
 		}
 		if other, overlaps := r.overlapping(l.Subnet); overlaps && other.Created < l.Created {

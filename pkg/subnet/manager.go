@@ -196,6 +196,8 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 	var quiet time.Time // a write failed: no further one before this, whatever events arrive
 	deadline := time.NewTimer(0)
 	defer deadline.Stop()
+	released := time.NewTimer(m.settle()) // what was held
+	defer released.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -204,9 +206,11 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 			return err
 		case batch := <-events:
 			m.update(func() { m.replica.apply(batch, time.Now()) })
+			released.Reset(m.settle())
 		case <-m.claims:
+		case <-released.C:
+			released.Reset(m.settle())
 		case <-deadline.C:
-			m.settle()
 			if await > 0 {
 				klog.Warning("etcd has not announced this host's own write: listing everything again")
 				return nil
@@ -246,13 +250,16 @@ func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event
 	return err
 }
 
-// settle ends the time of doubt once it is over.
-func (m *Manager) settle() {
+// settle lets go of what was held for long enough, and returns how long until
+// it is to be called again.
+func (m *Manager) settle() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.replica.settle(time.Now()) {
+	changed, next := m.replica.settle(time.Now())
+	if changed {
 		signal(m.changed)
 	}
+	return next
 }
 
 func (m *Manager) index() uint64 {

@@ -21,24 +21,36 @@ type replica struct {
 
 	ours  netip.Prefix // the subnet that this host works with, or did before it started
 	doubt time.Time    // until then a lease that vanishes may be one whose holder lives
-	held  map[netip.Prefix]Lease
+	held  map[netip.Prefix]heldLease
 	fresh map[netip.Prefix]bool // written since the doubt began: when they go, they go
+
+	garbled map[netip.Prefix]uint64 // index of malformed entries: whom they belong to, nobody can tell
+}
+
+// heldLease is one that has vanished and still counts for peers.
+type heldLease struct {
+	Lease
+	until time.Time // at least, unless its holder comes back
+	fresh bool      // doubt does not prolong it
 }
 
 // HoldTime is how long the routes of leases that vanished stay when the store
 // was reset or away: ample for every holder to hear of it and register again.
 const HoldTime = 5 * time.Minute
 
+// grace is how long a lease counts that vanished from a store in its senses:
+// ample for a living holder to take it again before anybody misses it.
+const grace = 2 * time.Second
+
 // replace takes over a full list that was received at now.
 func (r *replica) replace(s Snapshot, now time.Time) {
 	before := *r
-	r.cluster, r.config, r.leases, r.malformed = s.Cluster, "", map[netip.Prefix]Lease{}, map[string]string{}
+	r.cluster, r.config, r.leases, r.malformed, r.garbled = s.Cluster, "", map[netip.Prefix]Lease{}, map[string]string{}, nil
 	for _, e := range s.Entries {
 		r.put(e, now)
 	}
-	_, oursListed := r.leases[r.ours]
 	switch {
-	case r.ours.IsValid() && !oursListed:
+	case r.oursMissing():
 		r.suspect("this host's lease of "+r.ours.String()+" is gone", now)
 	case before.listed && s.Index < before.index:
 		r.suspect("its index went back", now)
@@ -59,27 +71,50 @@ func (r *replica) suspect(reason string, now time.Time) {
 	r.doubt, r.fresh = now.Add(HoldTime), map[netip.Prefix]bool{}
 }
 
-func (r *replica) doubtful(now time.Time) bool { return now.Before(r.doubt) }
+// doubtful also holds as long as this host has not got its own lease back.
+func (r *replica) doubtful(now time.Time) bool {
+	return now.Before(r.doubt) || !r.doubt.IsZero() && r.oursMissing()
+}
 
-// hold keeps a lease that is not in the store any more, while in doubt.
+func (r *replica) oursMissing() bool {
+	_, there := r.leases[r.ours]
+	return r.ours.IsValid() && !there
+}
+
+// hold keeps a lease that is not in the store any more.
 func (r *replica) hold(l Lease, now time.Time) {
-	if _, there := r.leases[l.Subnet]; there || !r.doubtful(now) || l.Subnet == r.ours || r.fresh[l.Subnet] {
+	if _, there := r.leases[l.Subnet]; there || l.Subnet == r.ours {
 		return
 	}
 	if r.held == nil {
-		r.held = map[netip.Prefix]Lease{}
+		r.held = map[netip.Prefix]heldLease{}
 	}
-	r.held[l.Subnet] = l
+	r.held[l.Subnet] = heldLease{l, now.Add(grace), r.fresh[l.Subnet]}
 }
 
-// settle ends the doubt when its time is over; true: it has just ended.
-func (r *replica) settle(now time.Time) bool {
-	if r.doubt.IsZero() || r.doubtful(now) {
-		return false
+// settle lets go of what was held for long enough. changed says that there was
+// such a lease, next how long until the next may go.
+func (r *replica) settle(now time.Time) (changed bool, next time.Duration) {
+	switch {
+	case r.doubt.IsZero():
+	case r.oursMissing():
+		r.doubt = now.Add(HoldTime) // the others may have no better luck
+	case !now.Before(r.doubt):
+		klog.Infof("etcd is trusted again: routes of %d leases that are still missing go", len(r.held))
+		r.doubt, r.fresh, changed = time.Time{}, nil, true
 	}
-	klog.Infof("etcd is trusted again: routes of %d leases that are still missing go", len(r.held))
-	r.doubt, r.held, r.fresh = time.Time{}, nil, nil
-	return true
+	next = lookAgain
+	doubtful := r.doubtful(now)
+	for subnet, h := range r.held {
+		switch {
+		case now.Before(h.until):
+			next = min(next, h.until.Sub(now))
+		case !doubtful || h.fresh:
+			delete(r.held, subnet)
+			changed = true
+		}
+	}
+	return changed, next
 }
 
 // apply takes over changes that were received at now.
@@ -118,6 +153,7 @@ func (r *replica) drop(key string) {
 	delete(r.malformed, key)
 	if subnet, err := ParseKey(key); err == nil {
 		delete(r.leases, subnet)
+		delete(r.garbled, subnet)
 	}
 }
 
@@ -126,21 +162,34 @@ func (r *replica) put(e Entry, now time.Time) {
 	case e.Key == configKey:
 		r.config = e.Value
 	case strings.HasPrefix(e.Key, leaseDir):
-		r.drop(e.Key) // a lease that turned malformed is no lease any more
 		lease, err := parseLease(e, now)
 		if err != nil {
+			r.lose(e.Key, now) // a lease that turned malformed is no lease any more
 			r.malformed[e.Key] = err.Error()
+			if subnet, err := ParseKey(e.Key); err == nil {
+				r.garble(subnet, e.Modified)
+			}
 			return
 		}
+		r.drop(e.Key)
 		r.leases[lease.Subnet] = lease
-		maps.DeleteFunc(r.held, func(held netip.Prefix, _ Lease) bool { return held.Overlaps(lease.Subnet) })
+		maps.DeleteFunc(r.held, func(held netip.Prefix, _ heldLease) bool { return held.Overlaps(lease.Subnet) })
 	}
+}
+
+func (r *replica) garble(subnet netip.Prefix, index uint64) {
+	if r.garbled == nil {
+		r.garbled = map[netip.Prefix]uint64{}
+	}
+	r.garbled[subnet] = index
 }
 
 // all are the leases that count for peers: those in the store, and those held.
 func (r *replica) all() map[netip.Prefix]Lease {
 	all := maps.Clone(r.leases)
-	maps.Copy(all, r.held)
+	for subnet, h := range r.held {
+		all[subnet] = h.Lease
+	}
 	return all
 }
 

@@ -57,16 +57,18 @@ func (b *vxlan) Desired(own subnet.Lease, peers []subnet.Lease, direct func(neti
 	device := b.device
 	device.Addr = netip.PrefixFrom(own.Subnet.Addr(), 32)
 	s := kernel.State{Devices: []kernel.VXLAN{device}, Routes: make([]kernel.Route, 0, len(peers))}
-	taken := map[kernel.MAC]bool{device.MAC: true} // a MAC leads to one host
+	leads := map[kernel.MAC]netip.Addr{device.MAC: b.host.PublicIP} // a MAC leads to one host
 	for _, p := range peers {
 		mac, hasVTEP := vtepMAC(p.Attrs)
 		switch {
 		case (!hasVTEP || b.direct) && direct(p.PublicIP):
 			s.Routes = append(s.Routes, backend.PlainRoute(p, b.host.Link.Name))
-		case hasVTEP && !taken[mac]:
-			taken[mac] = true
+		case hasVTEP && (leads[mac] == netip.Addr{} || leads[mac] == p.PublicIP): // again: one that moves has two leases for a day
 			vtep := p.Subnet.Addr()
-			s.FDB = append(s.FDB, kernel.FDB{Dev: device.Name, MAC: mac, Dst: p.PublicIP})
+			if leads[mac] != p.PublicIP {
+				s.FDB = append(s.FDB, kernel.FDB{Dev: device.Name, MAC: mac, Dst: p.PublicIP})
+			}
+			leads[mac] = p.PublicIP
 			s.Neighbours = append(s.Neighbours, kernel.Neighbour{Dev: device.Name, Addr: vtep, MAC: mac})
 			s.Routes = append(s.Routes, kernel.Route{Dst: p.Subnet, Via: vtep, Dev: device.Name, OnLink: true, Peer: p.PublicIP})
 		}

@@ -324,3 +324,24 @@ func BenchmarkDesired(b *testing.B) {
 		})
 	}
 }
+
+// A host that moves to another subnet has two leases for a day; both are its.
+func TestTwoLeasesOfOneHost(t *testing.T) {
+	var peers []subnet.Lease
+	for _, p := range []string{"172.7.21.0/24", "172.7.150.0/24"} {
+		peers = append(peers, subnet.Lease{Subnet: netip.MustParsePrefix(p), Attrs: subnet.Attrs{
+			PublicIP: netip.MustParseAddr("10.4.7.21"), BackendType: Type, BackendData: `{"VtepMAC":"0a:00:00:00:00:21"}`,
+		}})
+	}
+	b, err := New(subnet.Config{}, backend.Host{
+		Link:  kernel.Link{Name: "ens33", MTU: 1500},
+		Local: netip.MustParseAddr("10.4.7.22"), PublicIP: netip.MustParseAddr("10.4.7.22"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := b.Desired(subnet.Lease{Subnet: netip.MustParsePrefix("172.7.22.0/24")}, peers, func(netip.Addr) bool { return true })
+	if len(s.Routes) != 2 || len(s.Neighbours) != 2 || len(s.FDB) != 1 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -99,7 +99,13 @@ func TestNetworkFaults(t *testing.T) {
 		}
 		// The watch stands at a member that hears of nothing any more.
 		saysWhat(t, w.fails(), "watch "+prefix, "http://10.9.0."+alone+":2379 answers: no leader")
-		events := keepFollowing(t, r, list(t, r).Index)
+		var start uint64
+		lab.Eventually(t, patience, "a list from the others", func() error { // who may have to elect a leader
+			s, err := r.List(t.Context())
+			start = s.Index
+			return err
+		})
+		events := keepFollowing(t, r, start)
 		write(t, "alone")
 		select {
 		case e := <-events:
