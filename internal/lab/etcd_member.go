@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -52,12 +53,19 @@ func (e *Etcd) newMember(binary, name string, where EtcdMember) *Member {
 	}
 }
 
+// handedOut are the ports that this process has given to a member: tests that
+// run side by side must not find the same one before its member listens.
+var handedOut sync.Map
+
 // freePorts finds ports that no client's connection can take in the meantime,
 // as they lie below the range of those.
 func (e *Etcd) freePorts(where EtcdMember, n int) (ports []int) {
 	e.t.Helper()
 	for len(ports) < n {
 		port := 20000 + rand.IntN(12000)
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
 		err := inNetns(where.Netns, func() error {
 			l, err := net.Listen("tcp", net.JoinHostPort(where.IP, strconv.Itoa(port)))
 			if err == nil {
@@ -65,7 +73,7 @@ func (e *Etcd) freePorts(where EtcdMember, n int) (ports []int) {
 			}
 			return err
 		})
-		if err == nil && !slices.Contains(ports, port) {
+		if err == nil {
 			ports = append(ports, port)
 		}
 	}
