@@ -31,7 +31,8 @@ documents='README.md CHANGELOG.md LICENSE'
 scripts='mk-docker-opts.sh flanneld.sh certs.sh'
 settings='supervisor/flannel.ini
 	systemd/flanneld.service systemd/flanneld.env systemd/docker.service.d/flannel.conf
-	iproute2/flanneld.conf networkd/90-flanneld.conf networkd/05-flannel.network'
+	iproute2/flanneld.conf networkd/90-flanneld.conf networkd/05-flannel.network
+	grafana-flanneld.json prometheus-flanneld.rules.yml'
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -50,6 +51,17 @@ for file in $settings; do add 644 "dist/$file" "$file"; done
 
 # The lowest level of each architecture: a release runs on all of them.
 export CGO_ENABLED=0 GOOS=linux GOAMD64=v1 GOARM64=v8.0 GOARM=6 GOEXPERIMENT='' GOFLAGS=''
+build() { # ARCH OUTPUT
+	GOARCH=$1 go build -tags grpcnotrace -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$2" "$PACKAGE"
+}
+
+# What it prints of itself, by one that runs on this machine.
+build "$(go env GOHOSTARCH)" "$tmp/own"
+"$tmp/own" man >"$tmp/man"
+"$tmp/own" completion bash >"$tmp/completion"
+add 644 "$tmp/man" man/flanneld.8
+add 644 "$tmp/completion" completion/flanneld.bash
+
 rm -f "dist/flanneld-$VERSION-linux-"*.tar.gz dist/SHA256SUMS
 for arch in $ARCHES; do
 	echo "building for $arch" >&2

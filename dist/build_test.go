@@ -30,7 +30,7 @@ func checkout(t *testing.T, mode os.FileMode) string {
 	}
 	write(t, filepath.Join(root, "go.mod"), "module flanneld\n\ngo 1.26.0\n", mode)
 	write(t, filepath.Join(root, "cmd/flanneld/main.go"),
-		"package main\n\nvar version string\n\nfunc main() { println(version) }\n", mode)
+		"package main\n\nimport (\n\t\"fmt\"\n\t\"os\"\n)\n\nvar version string\n\nfunc main() { fmt.Print(os.Args[1:]); println(version) }\n", mode)
 	return root
 }
 
@@ -79,9 +79,13 @@ func checkRelease(t *testing.T, archive string) {
 	const listing = `-rw-r--r-- CHANGELOG.md
 -rw-r--r-- LICENSE
 -rw-r--r-- README.md
+-rw-r--r-- completion/flanneld.bash
+-rw-r--r-- grafana-flanneld.json
 -rw-r--r-- iproute2/flanneld.conf
+-rw-r--r-- man/flanneld.8
 -rw-r--r-- networkd/05-flannel.network
 -rw-r--r-- networkd/90-flanneld.conf
+-rw-r--r-- prometheus-flanneld.rules.yml
 -rw-r--r-- supervisor/flannel.ini
 -rw-r--r-- systemd/docker.service.d/flannel.conf
 -rw-r--r-- systemd/flanneld.env
@@ -90,7 +94,9 @@ func checkRelease(t *testing.T, archive string) {
 -rwxr-xr-x flanneld
 -rwxr-xr-x flanneld.sh
 -rwxr-xr-x mk-docker-opts.sh
+drwxr-xr-x completion/
 drwxr-xr-x iproute2/
+drwxr-xr-x man/
 drwxr-xr-x networkd/
 drwxr-xr-x supervisor/
 drwxr-xr-x systemd/
@@ -105,6 +111,11 @@ drwxr-xr-x systemd/docker.service.d/
 	succeed(t, dir, nil, "tar", "xf", archive, "-C", dir)
 	if r := run(t, dir, nil, "./flanneld"); r.stderr != "v1.2.3\n" {
 		t.Errorf("flanneld says %+v", r)
+	}
+	for file, want := range map[string]string{"man/flanneld.8": "[man]", "completion/flanneld.bash": "[completion bash]"} {
+		if got := read(t, filepath.Join(dir, file)); got != want {
+			t.Errorf("%s holds %q", file, got)
+		}
 	}
 	if read(t, filepath.Join(dir, "mk-docker-opts.sh")) != read(t, "mk-docker-opts.sh") {
 		t.Error("mk-docker-opts.sh is another one")

@@ -19,7 +19,11 @@ func TestImportsPointOneWay(t *testing.T) {
 		"subnet/etcdv2":   {"kernel", "backend", "agent", "ipmasq", "extif", "subnet/etcdv3"},
 		"subnet/etcdv3":   {"kernel", "backend", "agent", "ipmasq", "extif", "subnet/etcdv2"},
 		"subnet/etcdmove": {"subnet/etcdconn", "kernel", "agent"},
-		"agent":           {"subnet/etcdconn", "subnet/subnettest", "kernel/kerneltest", "health"},
+		"agent":           {"subnet/etcdconn", "subnet/subnettest", "kernel/kerneltest", "health", "metrics", "check", "admin"},
+		"status":          {"backend", "agent", "ipmasq", "extif", "health", "metrics", "subnet/etcdconn"},
+		"metrics":         {"backend", "agent", "ipmasq", "extif", "health", "subnet/etcdconn"},
+		"check":           {"backend", "agent", "ipmasq", "extif", "health", "metrics", "subnet/etcdconn"},
+		"admin":           {"agent", "ipmasq", "extif", "health", "metrics", "status", "subnet/etcdconn"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "flanneld/pkg/"+folder).CombinedOutput()
 		if err != nil {

@@ -67,7 +67,7 @@ func flagTable(o *options) []topic {
 			{"iptables-resync", "SECONDS", "5", "put the rules right this often", into(&o.IPTablesResync, seconds(1, math.MaxInt32))},
 		}},
 		{"health", []entry{
-			{"healthz-ip", "IP", "0.0.0.0", "the address that answers GET /healthz", into(&o.HealthzIP, address)},
+			{"healthz-ip", "IP", "0.0.0.0", "the address of GET /healthz, /readyz and /metrics", into(&o.HealthzIP, address)},
 			{"healthz-port", "PORT", "0", "its TCP port; 0: none", into(&o.HealthzPort, port)},
 		}},
 		{"logging, to standard error", []entry{

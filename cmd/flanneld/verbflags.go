@@ -10,16 +10,13 @@ import (
 // parse reads what follows the verb's name on the command line, and of the
 // environment what is about etcd.
 func (v *verb) parse(c *call, args []string, env func(string) (string, bool)) error {
-	helpWanted := false
-	topics := append(v.topics(&c.verbOptions), topic{"other", []entry{
-		{"help", "", "", "print this and exit", into(&helpWanted, boolean)},
-	}})
+	topics := v.withHelp(&c.verbOptions)
 	flags := flagSet(topics)
 	args, positional := split(flags, args)
 	if err := readArgs(flags, args); err != nil {
 		return v.usage(err)
 	}
-	if helpWanted {
+	if c.help {
 		return &exit{exitAnswered, v.help(topics)}
 	}
 	if len(positional) > v.most {
@@ -32,6 +29,14 @@ func (v *verb) parse(c *call, args []string, env func(string) (string, bool)) er
 	c.given = func(name string) bool { f := flags.Lookup(name); return f != nil && f.Changed }
 	return c.check()
 }
+
+// withHelp are the verb's flags, and one more.
+func (v *verb) withHelp(o *verbOptions) []topic {
+	return append(v.topics(o), topic{"other", []entry{{"help", "", "", "print this and exit", into(&o.help, boolean)}}})
+}
+
+// topicsWithHelp are the same, for showing them.
+func (v *verb) topicsWithHelp() []topic { return v.withHelp(new(verbOptions)) }
 
 // usage sends those who mistyped to the verb's own help.
 func (v *verb) usage(err error) error {

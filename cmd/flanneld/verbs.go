@@ -50,7 +50,7 @@ type call struct {
 
 // verbs are all there are, in the order in which people meet them.
 func verbs() []verb {
-	return slices.Concat([]verb{statusVerb(), checkVerb()}, configVerbs(), leaseVerbs(), []verb{migrateVerb()})
+	return slices.Concat([]verb{statusVerb(), checkVerb()}, configVerbs(), leaseVerbs(), []verb{migrateVerb(), completionVerb(), manVerb()})
 }
 
 // findVerb looks for a verb at the beginning of a command line. A first argument

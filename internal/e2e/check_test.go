@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/check"
 )
 
 // Nothing is found where nothing is wrong.
@@ -24,7 +26,12 @@ func TestCheckFindsNothing(t *testing.T) {
 			for _, what := range []string{"", "172.7.22.0/24", "172.7.22.77", "10.4.7.22"} {
 				clean(t, h, "check "+what, append([]string{"check"}, strings.Fields(what)...)...)
 			}
-			out, code := verb(t, h.Host, "check", "172.7.99.0/24")
+			out, code := verb(t, h.Host, "check", "-o", "json")
+			var found []check.Finding
+			if err := json.Unmarshal([]byte(out), &found); err != nil || code != 0 || len(found) < 15 || found[0].Step != "daemon" || found[0].Level != check.OK {
+				t.Errorf("exit code %d, %v:\n%s", code, err, out)
+			}
+			out, code = verb(t, h.Host, "check", "172.7.99.0/24")
 			expect(t, "a subnet that nobody has", out, code, 1, "FAULT", "no host has leased a subnet with 172.7.99.0/24")
 			out, code = verb(t, h.Host, "check", "172.7.21.1")
 			expect(t, "the host itself", out, code, 2, "that is this host itself")

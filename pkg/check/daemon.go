@@ -82,7 +82,10 @@ func findClock(f Facts) []Finding {
 const renewalTime = 7 * 24 * time.Hour
 
 func findCertificates(f Facts) []Finding {
-	if f.Status == nil || len(f.Certificates) == 0 {
+	switch {
+	case f.Status == nil:
+		return skipped("flanneld does not say which it uses")
+	case len(f.Certificates) == 0:
 		return skipped("flanneld uses none")
 	}
 	var out []Finding

@@ -63,6 +63,7 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	}
 	for _, p := range f.Status.Problems {
 		switch {
+		case p == f.Status.ConfigProblem: // told already
 		case strings.HasPrefix(p, "another program undoes") || strings.HasPrefix(p, "iptables ") || strings.HasPrefix(p, "no iptables rules"):
 			out = append(out, fault([]string{logCure}, "%s", p))
 		default:

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 )
 
 // Print shows s to people: what there is to know of this host in lines, and the
@@ -79,16 +77,6 @@ func (p *printer) row(colour string, cells ...string) {
 		cells[i] = printable(c)
 	}
 	_, _ = fmt.Fprintln(p.columns, strings.Join(cells, "\t"))
-}
-
-// printable is a text from outside as it may stand on a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 func (p *printer) daemon(d *Daemon) {
@@ -176,78 +164,10 @@ func (p *printer) leases(s Status) {
 	}
 }
 
-func (p *printer) leaseOf(x Peer) string {
-	if x.AtLatest {
-		return "lease, until when is not known"
-	}
-	return p.expiry(x.Expires)
-}
-
 // PrintLeases shows the leases alone.
 func (s Status) PrintLeases(w io.Writer) error {
 	p := &printer{now: s.Time}
 	p.aligned(func() { p.leases(s) })
 	_, err := w.Write(p.out.Bytes())
 	return err
-}
-
-func reached(p Peer) string {
-	switch p.Mode {
-	case Direct:
-		return "direct, by " + p.Dev
-	case Tunnel:
-		return "tunnel, by " + p.Dev
-	}
-	return "no way"
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-// expiry words the end of a lease.
-func (p *printer) expiry(t time.Time) string {
-	switch {
-	case t.IsZero():
-		return "reserved, without expiry"
-	case !t.After(p.now):
-		return "lease ended " + short(p.now.Sub(t)) + " ago"
-	}
-	return fmt.Sprintf("lease until %s (%s)", t.Format("2006-01-02 15:04:05"), short(t.Sub(p.now)))
-}
-
-// age is how long something has been; "" where that is not known.
-func (p *printer) age(since time.Time) string {
-	if since.IsZero() {
-		return ""
-	}
-	return short(max(0, p.now.Sub(since)))
-}
-
-// short is a duration in its two greatest units: "3d4h", "23h59m", "12s".
-func short(d time.Duration) string {
-	d = d.Round(time.Second)
-	day := 24 * time.Hour
-	switch {
-	case d >= day:
-		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
-	case d >= time.Hour:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
-	case d >= time.Minute:
-		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
-	}
-	return fmt.Sprintf("%ds", d/time.Second)
-}
-
-// Of finds the peer that a subnet or an address belongs to.
-func (s Status) Of(ip netip.Addr) (Peer, bool) {
-	for _, p := range s.Peers {
-		if p.PublicIP == ip || p.Subnet.Contains(ip) {
-			return p, true
-		}
-	}
-	return Peer{}, false
 }

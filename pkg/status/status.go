@@ -113,3 +113,13 @@ type Peer struct {
 	Kernel string     `json:"kernel,omitempty"` // InPlace, or what is wrong there
 	Since  time.Time  `json:"since,omitzero"`   // that this has been the way
 }
+
+// Of finds the peer that a subnet or an address belongs to.
+func (s Status) Of(ip netip.Addr) (Peer, bool) {
+	for _, p := range s.Peers {
+		if p.PublicIP == ip || p.Subnet.Contains(ip) {
+			return p, true
+		}
+	}
+	return Peer{}, false
+}

@@ -48,6 +48,7 @@ func tour(g *guide) {
 	showRequest(g, h21, h22)
 	showSwitches(g, etcd, h21, h22)
 	showRepair(g, h21, h22)
+	showCheck(g, etcd, h21, h22)
 }
 
 func setUp(g *guide, l *lab.Lab) *lab.Etcd {
