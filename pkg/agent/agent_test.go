@@ -201,7 +201,7 @@ func TestHostGW(t *testing.T) {
 		h22.shows(`ip route add 172.7.21.0/24 via 10.4.7.21 dev ens33 proto 77`)
 		h21.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`)
 		store.Remove("subnets/172.7.22.0-24")
-		settle(3 * time.Second)
+		settle(6 * time.Second)
 		h21.shows(``)
 	})
 }

@@ -75,7 +75,7 @@ func TestDoubt(t *testing.T) {
 				defer h.stop()
 				settle()
 				tt.fault(store, h)
-				time.Sleep(5 * time.Second)
+				time.Sleep(8 * time.Second)
 				synctest.Wait()
 				v := h.View()
 				if _, there := v.Leases[prefix22]; there != tt.held || v.Doubtful != tt.held {
@@ -107,7 +107,7 @@ func TestFreshLeasesAreNotHeld(t *testing.T) {
 		store.Set("subnets/172.7.22.0-24", lease22, subnet.LeaseTTL)
 		settle()
 		store.Remove("subnets/172.7.22.0-24")
-		time.Sleep(3 * time.Second)
+		time.Sleep(7 * time.Second)
 		synctest.Wait()
 		if v := h.View(); !v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
 			t.Errorf("doubt %t, leases %v", v.Doubtful, v.Leases)

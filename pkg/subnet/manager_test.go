@@ -313,7 +313,7 @@ func TestFullNetwork(t *testing.T) {
 			t.Fatalf("holds %s after %d writes", own(h), h.client.Calls("Put"))
 		}
 		store.Remove("subnets/10.1.0.8-30")
-		time.Sleep(3 * time.Second) // its holder might come back
+		time.Sleep(6 * time.Second) // its holder might come back
 		synctest.Wait()
 		if own(h) != "10.1.0.8/30" {
 			t.Errorf("holds %s", own(h))
@@ -371,7 +371,7 @@ func TestWatchFollowsEverybody(t *testing.T) {
 		}
 		store.Remove("subnets/172.7.22.0-24")
 		h.client.Partition(false)
-		time.Sleep(6 * time.Second)
+		time.Sleep(9 * time.Second)
 		synctest.Wait()
 		if v := h.View(); len(v.Leases) != 1 || v.Config != fmt.Sprint(2*subnettest.HistoryLength-1) {
 			t.Errorf("after an overrun: %+v", v)

@@ -21,6 +21,7 @@ type replica struct {
 
 	ours  netip.Prefix // the subnet that this host works with, or did before it started
 	doubt time.Time    // until then a lease that vanishes may be one whose holder lives
+	said  bool         // of the doubt
 	held  map[netip.Prefix]heldLease
 	fresh map[netip.Prefix]bool // written since the doubt began: when they go, they go
 
@@ -39,8 +40,9 @@ type heldLease struct {
 const HoldTime = 5 * time.Minute
 
 // grace is how long a lease counts that vanished from a store in its senses:
-// ample for a living holder to take it again before anybody misses it.
-const grace = 2 * time.Second
+// ample for a living holder to take it again before anybody misses it, even
+// while etcd elects another leader.
+const grace = 5 * time.Second
 
 // replace takes over a full list that was received at now.
 func (r *replica) replace(s Snapshot, now time.Time) {
@@ -57,6 +59,9 @@ func (r *replica) replace(s Snapshot, now time.Time) {
 	case before.listed && s.Cluster != before.cluster:
 		r.suspect("it is another cluster", now)
 	}
+	if !before.listed && r.ours.IsValid() && !r.doubtful(now) {
+		r.doubt = now.Add(grace) // this host cannot know what vanished just before it started
+	}
 	r.index, r.listed = s.Index, true
 	for _, l := range before.leases {
 		r.hold(l, now)
@@ -65,10 +70,10 @@ func (r *replica) replace(s Snapshot, now time.Time) {
 
 // suspect notes that leases may be missing though their holders live.
 func (r *replica) suspect(reason string, now time.Time) {
-	if !r.doubtful(now) {
+	if !r.said {
 		klog.Warningf("etcd may have lost leases (%s): routes of those that are missing stay for %v", reason, HoldTime)
 	}
-	r.doubt, r.fresh = now.Add(HoldTime), map[netip.Prefix]bool{}
+	r.doubt, r.said, r.fresh = now.Add(HoldTime), true, map[netip.Prefix]bool{}
 }
 
 // doubtful also holds as long as this host has not got its own lease back.
@@ -97,13 +102,18 @@ func (r *replica) hold(l Lease, now time.Time) {
 func (r *replica) settle(now time.Time) (changed bool, next time.Duration) {
 	switch {
 	case r.doubt.IsZero():
-	case r.oursMissing():
+	case r.oursMissing() && r.said:
 		r.doubt = now.Add(HoldTime) // the others may have no better luck
 	case !now.Before(r.doubt):
-		klog.Infof("etcd is trusted again: routes of %d leases that are still missing go", len(r.held))
-		r.doubt, r.fresh, changed = time.Time{}, nil, true
+		if r.said {
+			klog.Infof("etcd is trusted again: routes of %d leases that are still missing go", len(r.held))
+		}
+		r.doubt, r.said, r.fresh, changed = time.Time{}, false, nil, true
 	}
 	next = lookAgain
+	if !r.doubt.IsZero() {
+		next = min(next, max(r.doubt.Sub(now), time.Second))
+	}
 	doubtful := r.doubtful(now)
 	for subnet, h := range r.held {
 		switch {
@@ -124,7 +134,7 @@ func (r *replica) apply(events []Event, now time.Time) {
 			r.lose(ev.Key, now)
 		} else {
 			r.put(ev.Entry, now)
-			if subnet, err := ParseKey(ev.Key); err == nil && r.doubtful(now) {
+			if subnet, err := ParseKey(ev.Key); err == nil && r.fresh != nil {
 				r.fresh[subnet] = true
 			}
 		}

@@ -39,7 +39,7 @@ type interval struct{ from, to uint64 }
 // limits bound waiting and memory.
 type limits struct {
 	connect time.Duration // a host that is switched off does not hold up its neighbours for longer
-	header  time.Duration // for a member to answer; one without a leader says so after seven seconds
+	header  time.Duration // for a member to answer; what it asked of a leader that died it waits for in vain
 	call    time.Duration // for one call, over all endpoints
 	watch   time.Duration // for one wait, less up to a tenth so that hosts do not move together
 	silence time.Duration // a connection whose other end is gone is given up after about twice that
@@ -48,7 +48,7 @@ type limits struct {
 
 func productLimits() limits {
 	return limits{
-		connect: 2 * time.Second, header: 8 * time.Second, call: 20 * time.Second, watch: 5 * time.Minute, silence: 6 * time.Second,
+		connect: 2 * time.Second, header: 3 * time.Second, call: 20 * time.Second, watch: 5 * time.Minute, silence: 6 * time.Second,
 		reply: 64 << 20, // 100,000 leases take a third of that
 	}
 }
