@@ -19,17 +19,11 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	}
 	a.Changes.Heed(names(want.Devices), []string{a.next.host.Link.Name})
 	result, err := a.apply(want)
+	conflicts := map[string]string{}
 	for _, c := range result.Conflicts {
-		a.notes.say("conflict "+c.Dst.String(), c.String())
+		conflicts["conflict "+c.Dst.String()] = c.String()
 	}
-	a.notes.sweep("conflict ", func(key string) bool {
-		for _, c := range result.Conflicts {
-			if key == "conflict "+c.Dst.String() {
-				return true
-			}
-		}
-		return false
-	})
+	a.notes.replace("conflict ", conflicts)
 	again = resync
 	if rest := a.fight.note(result.Repairs, now); rest > 0 {
 		again = rest

@@ -48,6 +48,6 @@ func (n *notes) replace(prefix string, all map[string]string) {
 		(*n)[name] = all[name]
 	}
 	if said > linesAtOnce {
-		klog.Warningf("and %d more such keys", said-linesAtOnce)
+		klog.Warningf("and %d more of this kind", said-linesAtOnce)
 	}
 }

@@ -3,6 +3,8 @@ package check
 import (
 	"slices"
 	"strings"
+
+	"flanneld/pkg/ipmasq/rulespec"
 )
 
 // Firewall is one flavour of iptables, of which a host may have two; every
@@ -80,7 +82,7 @@ func ParseRules(command, text string) Firewall {
 
 func parseRule(table, chain, text string) Rule {
 	r := Rule{Table: table, Chain: chain, Text: text}
-	words := split(text)
+	words := rulespec.Words(text)
 	not := false
 	for i := 0; i < len(words); i++ {
 		option := words[i]
@@ -112,34 +114,4 @@ func parseRule(table, chain, text string) Rule {
 // begins with a dash and a letter.
 func isOption(word string) bool {
 	return word == "!" || len(word) > 1 && word[0] == '-' && (word[1] == '-' || word[1] >= 'A')
-}
-
-// split takes a line apart at blanks, with double quotes and backslashes.
-func split(line string) (out []string) {
-	var word strings.Builder
-	open, quoted, escaped := false, false, false
-	for _, c := range line {
-		switch {
-		case escaped:
-			word.WriteRune(c)
-			escaped = false
-		case c == '\\':
-			open, escaped = true, true
-		case c == '"':
-			open, quoted = true, !quoted
-		case c == ' ' && !quoted:
-			if open {
-				out = append(out, word.String())
-				word.Reset()
-			}
-			open = false
-		default:
-			open = true
-			word.WriteRune(c)
-		}
-	}
-	if open {
-		out = append(out, word.String())
-	}
-	return out
 }

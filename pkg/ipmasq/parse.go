@@ -3,6 +3,8 @@ package ipmasq
 import (
 	"net/netip"
 	"strings"
+
+	"flanneld/pkg/ipmasq/rulespec"
 )
 
 // found is a rule as iptables -S lists it.
@@ -39,7 +41,7 @@ func (s side) covers(p netip.Prefix) bool {
 func parse(text string) found {
 	f := found{text: text}
 	var kept []string
-	args := words(text)
+	args := rulespec.Words(text)
 	not := false
 	for len(args) > 0 {
 		option, value := args[0], ""
@@ -105,36 +107,4 @@ func (f found) defeats(network netip.Prefix) bool {
 		return f.src.covers(network) && f.dst.covers(network)
 	}
 	return false
-}
-
-// words splits a line the way iptables-restore does: at blanks, with double
-// quotes and backslashes.
-func words(line string) []string {
-	var out []string
-	var word strings.Builder
-	open, quoted, escaped := false, false, false
-	for _, c := range line {
-		switch {
-		case escaped:
-			word.WriteRune(c)
-			escaped = false
-		case c == '\\':
-			open, escaped = true, true
-		case c == '"':
-			open, quoted = true, !quoted
-		case c == ' ' && !quoted:
-			if open {
-				out = append(out, word.String())
-				word.Reset()
-			}
-			open = false
-		default:
-			open = true
-			word.WriteRune(c)
-		}
-	}
-	if open {
-		out = append(out, word.String())
-	}
-	return out
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/ipmasq/rulespec"
 )
 
 // flavours are the two kernel interfaces behind the name iptables; each test
@@ -198,7 +200,7 @@ func TestFormerRules(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
 		load := func(table, chain string, specs []string) {
 			for _, spec := range specs {
-				runIPTables(t, append([]string{"-t", table, "-A", chain}, words(spec)...)...)
+				runIPTables(t, append([]string{"-t", table, "-A", chain}, rulespec.Words(spec)...)...)
 			}
 		}
 		oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(ourMasq)
