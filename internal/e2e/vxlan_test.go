@@ -82,11 +82,21 @@ func TestRepairs(t *testing.T) {
 	}
 	state := func() string {
 		_, device, _ := strings.Cut(h21.deviceText("flannel.1"), "<")
-		text := device + " " + h21.Run("ip", "-4", "-br", "addr", "show", "flannel.1") +
-			h21.Run("ip", "neigh", "show", "dev", "flannel.1", "172.7.22.0") + grep(h21.Run("bridge", "fdb", "show", "dev", "flannel.1"), mac)
+		show := func(command ...string) string { // the device may be away at this moment
+			out, err := h21.Try(command[0], command[1:]...)
+			if err != nil {
+				return "missing: " + err.Error()
+			}
+			return out
+		}
+		text := device + " " + show("ip", "-4", "-br", "addr", "show", "flannel.1") +
+			show("ip", "neigh", "show", "dev", "flannel.1", "172.7.22.0") + grep(show("bridge", "fdb", "show", "dev", "flannel.1"), mac)
 		return h21.routes() + "\n" + strings.Join(strings.Fields(text), " ")
 	}
 	before := state()
+	if strings.Contains(before, "missing") {
+		t.Fatal(before)
+	}
 	var report strings.Builder
 	fmt.Fprintf(&report, "\n%-30s  repaired after\n", "fault")
 	for _, f := range table {
