@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,7 +19,8 @@ import (
 // BenchmarkCrowd: many daemons' lease managers start at once against one etcd.
 func BenchmarkCrowd(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
-	header("Daemons that start at once against one etcd (lease managers in one process)", "daemons", "all leased and complete after, s", "leased twice", "etcd requests per daemon")
+	header("Daemons that start at once against one etcd (lease managers in one process)", "daemons", "all leased and complete after, s", "leased twice",
+		"etcd requests per daemon", "CPU per daemon: etcd, ms", "manager, ms", "bytes per daemon, kB")
 	for _, n := range []int{100, 300, 1000} {
 		crowd(b, n)
 	}
@@ -29,7 +33,7 @@ func crowd(b *testing.B, n int) {
 		b.Fatal(err)
 	}
 	etcd.Set(configKey, modes[0].config)
-	asked := etcd.Requests()
+	asked, served, managed, carried := etcd.Requests(), etcd.CPUTime(), cpuTime(b), loopback(b)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	var managers []*subnet.Manager
@@ -59,8 +63,32 @@ func crowd(b *testing.B, n int) {
 		return nil
 	})
 	took := time.Since(began)
-	requests := etcd.Requests() - asked
+	each := func(total float64) string { return fmt.Sprintf("%.1f", total/float64(n)) }
+	requests, served, managed, carried := etcd.Requests()-asked, etcd.CPUTime()-served, cpuTime(b)-managed, loopback(b)-carried
 	cancel()
 	running.Wait()
-	row(n, fmt.Sprintf("%.2f", took.Seconds()), n-len(owners), fmt.Sprintf("%.1f", float64(requests)/float64(n)))
+	row(n, fmt.Sprintf("%.2f", took.Seconds()), n-len(owners), each(float64(requests)),
+		each(1000*served.Seconds()), each(1000*managed.Seconds()), each(carried/1000))
+}
+
+// cpuTime is what this process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// loopback is how many bytes have passed over lo.
+func loopback(b *testing.B) (bytes float64) {
+	counters, err := os.ReadFile("/proc/net/dev")
+	_, line, _ := strings.Cut(string(counters), "lo:")
+	if err == nil {
+		_, err = fmt.Sscan(line, &bytes)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return bytes
 }

@@ -1,11 +1,10 @@
 package lab
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -33,24 +32,25 @@ func (d *Daemon) WaitLog(text string) {
 	})
 }
 
-// CPUTime is what the process has used so far, in steps of 10 ms while it runs.
-func (d *Daemon) CPUTime() time.Duration {
+// CPUTime is what the process has used so far: while it runs, what its threads
+// have, to the nanosecond.
+func (d *Daemon) CPUTime() (used time.Duration) {
 	d.lab.t.Helper()
 	if !d.Running() {
 		return d.state.UserTime() + d.state.SystemTime()
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.PID))
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.PID))
 	d.lab.must("read the daemon's CPU time", err)
-	// proc_pid_stat(5): the name, in parentheses, may hold anything; utime and
-	// stime are fields 14 and 15, in ticks of which Linux shows 100 a second.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	var ticks int
-	for _, f := range fields[11:13] {
-		n, err := strconv.Atoi(f)
+	for _, path := range threads {
+		// Documentation/scheduler/sched-stats.rst: the first figure is the time on a CPU, in ns.
+		stat, err := os.ReadFile(path)
 		d.lab.must("read the daemon's CPU time", err)
-		ticks += n
+		var ns int64
+		_, err = fmt.Sscan(string(stat), &ns)
+		d.lab.must("read the daemon's CPU time", err)
+		used += time.Duration(ns)
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return used
 }
 
 // MaxRSS is the most memory that the running process has held so far, in bytes.

@@ -6,33 +6,44 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Requests is the number of requests for keys that the members have received
 // since their start.
 func (e *Etcd) Requests() int {
 	e.t.Helper()
-	total := 0
+	return int(e.metric("etcd_http_received_total"))
+}
+
+// CPUTime is what the members have used since their start.
+func (e *Etcd) CPUTime() time.Duration {
+	e.t.Helper()
+	return time.Duration(e.metric("process_cpu_seconds_total") * float64(time.Second))
+}
+
+// metric adds up a counter over the members and its labels.
+func (e *Etcd) metric(name string) (sum float64) {
+	e.t.Helper()
 	for _, m := range e.Members {
 		reply, err := (&http.Client{Transport: e.transport}).Get(m.Endpoint + "/metrics")
 		e.must("read the metrics", err)
-		total += sumMetric(reply.Body, "etcd_http_received_total")
+		sum += sumMetric(reply.Body, name)
 		_ = reply.Body.Close()
 	}
-	return total
+	return sum
 }
 
 // sumMetric adds up a counter over its labels.
-func sumMetric(text io.Reader, name string) (sum int) {
+func sumMetric(text io.Reader, name string) (sum float64) {
 	lines := bufio.NewScanner(text)
 	for lines.Scan() {
-		rest, found := strings.CutPrefix(lines.Text(), name+"{")
-		if !found {
+		series, value, _ := strings.Cut(lines.Text(), " ")
+		if family, _, _ := strings.Cut(series, "{"); family != name {
 			continue
 		}
-		_, value, _ := strings.Cut(rest, "} ")
-		n, _ := strconv.ParseFloat(value, 64)
-		sum += int(n)
+		n, _ := strconv.ParseFloat(value[strings.LastIndexByte(value, ' ')+1:], 64)
+		sum += n
 	}
 	return sum
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -34,15 +35,16 @@ type Lease struct {
 
 // Key is the lease's place below the prefix: "subnets/172.7.21.0-24".
 func Key(subnet netip.Prefix) string {
-	return fmt.Sprintf("%s%v-%d", leaseDir, subnet.Addr(), subnet.Bits())
+	return leaseDir + subnet.Addr().String() + "-" + strconv.Itoa(subnet.Bits())
 }
 
 // ParseKey is Key's inverse. It takes the one exact form of each key, so that
 // no two keys stand for the same subnet.
 func ParseKey(key string) (netip.Prefix, error) {
-	addr, bits, ok := strings.Cut(strings.TrimPrefix(key, leaseDir), "-")
-	p, err := netip.ParsePrefix(addr + "/" + bits)
-	if !ok || err != nil || !p.Addr().Is4() || p != p.Masked() || Key(p) != key {
+	name, ok := strings.CutPrefix(key, leaseDir)
+	addr, bits, _ := strings.Cut(name, "-")
+	p, err := netip.ParsePrefix(addr + "/" + bits) // which takes neither zeros nor signs in front
+	if !ok || err != nil || !p.Addr().Is4() || p != p.Masked() {
 		return netip.Prefix{}, fmt.Errorf("the key must name an IPv4 subnet in the form %s172.7.21.0-24", leaseDir)
 	}
 	return p, nil

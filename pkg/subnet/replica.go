@@ -17,6 +17,7 @@ type replica struct {
 	index     uint64 // of the last list or event
 	config    string
 	leases    map[netip.Prefix]Lease
+	lengths   lengths           // of the leases' subnets, those held included
 	malformed map[string]string // key → what is wrong with the entry
 
 	ours  netip.Prefix // the subnet that this host works with, or did before it started
@@ -47,7 +48,7 @@ const grace = 5 * time.Second
 // replace takes over a full list that was received at now.
 func (r *replica) replace(s Snapshot, now time.Time) {
 	before := *r
-	r.cluster, r.config, r.leases, r.malformed, r.garbled = s.Cluster, "", map[netip.Prefix]Lease{}, map[string]string{}, nil
+	r.cluster, r.config, r.leases, r.malformed, r.garbled = s.Cluster, "", make(map[netip.Prefix]Lease, len(s.Entries)), map[string]string{}, nil
 	for _, e := range s.Entries {
 		r.put(e, now)
 	}
@@ -183,7 +184,8 @@ func (r *replica) put(e Entry, now time.Time) {
 		}
 		r.drop(e.Key)
 		r.leases[lease.Subnet] = lease
-		maps.DeleteFunc(r.held, func(held netip.Prefix, _ heldLease) bool { return held.Overlaps(lease.Subnet) })
+		r.lengths.include(lease.Subnet.Bits())
+		r.release(lease.Subnet)
 	}
 }
 
@@ -203,9 +205,20 @@ func (r *replica) all() map[netip.Prefix]Lease {
 	return all
 }
 
+// release ends the hold on what overlaps a lease that is there.
+func (r *replica) release(p netip.Prefix) {
+	delete(r.held, p)
+	if !r.lengths.only(p.Bits()) {
+		maps.DeleteFunc(r.held, func(held netip.Prefix, _ heldLease) bool { return held.Overlaps(p) })
+	}
+}
+
 // overlapping returns the lease that holds a part of p under another key, the
 // one that came to be first where there are several.
 func (r *replica) overlapping(p netip.Prefix) (first Lease, found bool) {
+	if !p.IsValid() || r.lengths.only(p.Bits()) {
+		return Lease{}, false
+	}
 	for subnet, lease := range r.leases {
 		if subnet != p && subnet.Overlaps(p) && (!found || lease.Created < first.Created) {
 			first, found = lease, true
@@ -213,3 +226,13 @@ func (r *replica) overlapping(p netip.Prefix) (first Lease, found bool) {
 	}
 	return first, found
 }
+
+// lengths has a bit for each prefix length that was included. Subnets of one
+// length overlap only if they are the same: while there is no other, a large
+// cluster need not be searched for overlaps at each change.
+type lengths uint64
+
+func (l *lengths) include(bits int) { *l |= 1 << bits }
+
+// only says that everything included has this length.
+func (l lengths) only(bits int) bool { return l == 1<<bits }

@@ -1,0 +1,98 @@
+package subnet
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// TestOverlappingFindsAny holds the search to what a look at every lease finds,
+// whatever lengths they have.
+func TestOverlappingFindsAny(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		prefix := rapid.Custom(func(t *rapid.T) netip.Prefix {
+			addr := netip.AddrFrom4([4]byte{10, 0, byte(rapid.IntRange(0, 3).Draw(t, "third")), 0})
+			return netip.PrefixFrom(addr, rapid.SampledFrom([]int{0, 20, 24, 24, 24, 24, 25}).Draw(t, "bits")).Masked()
+		})
+		r := replica{leases: map[netip.Prefix]Lease{}}
+		for _, p := range rapid.SliceOfN(prefix, 0, 6).Draw(t, "leases") {
+			r.put(Entry{Key: Key(p), Value: `{"PublicIP":"10.4.7.21"}`}, time.Now())
+		}
+		asked := rapid.OneOf(prefix, rapid.Just(netip.Prefix{})).Draw(t, "asked")
+		want := slices.ContainsFunc(slices.Collect(maps.Keys(r.leases)), func(p netip.Prefix) bool { return p != asked && p.Overlaps(asked) })
+		if _, got := r.overlapping(asked); got != want {
+			t.Fatalf("overlapping(%v) among %v: %v, want %v", asked, slices.Collect(maps.Keys(r.leases)), got, want)
+		}
+	})
+}
+
+var sizes = []int{250, 1000, 4000}
+
+// snapshotOf has the leases of n hosts.
+func snapshotOf(n int) Snapshot {
+	s := Snapshot{Index: 1}
+	for i := range n {
+		a, b := byte(i>>8), byte(i)
+		s.Entries = append(s.Entries, Entry{
+			Key:   Key(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, a, b, 0}), 24)),
+			Value: fmt.Sprintf(`{"PublicIP":"172.16.%d.%d","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:00:00:00:%02x:%02x"}}`, a, b, a, b),
+			TTL:   LeaseTTL, Created: uint64(i), Modified: uint64(i),
+		})
+	}
+	return s
+}
+
+func BenchmarkReplace(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			s, r := snapshotOf(n), replica{}
+			for b.Loop() {
+				r.replace(s, time.Now())
+			}
+		})
+	}
+}
+
+// BenchmarkEvent is one lease's change, and the decision about our own.
+func BenchmarkEvent(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			s := snapshotOf(n)
+			m := NewManager(nil, Options{})
+			m.replica.replace(s, time.Now())
+			own := m.replica.leases[netip.MustParsePrefix("10.0.0.0/24")]
+			config := Config{Network: netip.MustParsePrefix("10.0.0.0/8"), SubnetLen: 24}
+			config.SubnetMin, config.SubnetMax = own.Subnet.Addr(), netip.MustParseAddr("10.255.255.0")
+			event := []Event{{Entry: s.Entries[1]}}
+			for b.Loop() {
+				m.replica.apply(event, time.Now())
+				m.keeper.next(&m.replica, Claim{Config: config, Attrs: own.Attrs}, time.Now())
+				if m.keeper.held.Subnet != own.Subnet {
+					b.Fatalf("%+v is held, instead of %+v", m.keeper.held, own)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkView(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			m := NewManager(nil, Options{})
+			m.replica.replace(snapshotOf(n), time.Now())
+			for b.Loop() {
+				if len(m.View().Leases) != n {
+					b.Fatal("leases are missing")
+				}
+			}
+		})
+	}
+}
