@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,62 +14,136 @@ import (
 
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
 	"flanneld/pkg/subnet/etcdv2"
+	"flanneld/pkg/subnet/etcdv3"
 )
 
-// BenchmarkCrowd: many daemons' lease managers start at once against one etcd.
+// BenchmarkCrowd: many daemons' lease managers, in one process, against one
+// etcd: what their common start costs, what a lease more costs once all is
+// quiet, and what it costs when etcd goes away and comes back.
 func BenchmarkCrowd(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
-	header("Daemons that start at once against one etcd (lease managers in one process)", "daemons", "all leased and complete after, s", "leased twice",
-		"etcd requests per daemon", "CPU per daemon: etcd, ms", "manager, ms", "bytes per daemon, kB")
-	for _, n := range []int{100, 300, 1000} {
-		crowd(b, n)
+	header("Many daemons against one etcd (lease managers in one process)", "API", "daemons", "what happens", "all know it after, s", "leased twice",
+		"per daemon: requests", "etcd's CPU, ms", "manager's CPU, ms", "kB on the wire", "etcd's memory, MiB")
+	for _, api := range []int{2, 3} {
+		for _, n := range []int{100, 300, 1000} {
+			newCrowd(b, api, n).measure()
+		}
 	}
 }
 
-func crowd(b *testing.B, n int) {
-	etcd := lab.StartEtcd(b, lab.EtcdOptions{})
+// crowd are lease managers and their etcd.
+type crowd struct {
+	*testing.B
+	api      int
+	etcd     *lab.Etcd
+	managers []*subnet.Manager
+	claims   []subnet.Claim
+}
+
+type closingRegistry interface {
+	subnet.Registry
+	Close()
+}
+
+func newCrowd(b *testing.B, api, n int) *crowd {
+	c := &crowd{B: b, api: api, etcd: lab.StartEtcd(b, lab.EtcdOptions{API: api})}
 	config, err := subnet.ParseConfig(modes[0].config)
 	if err != nil {
 		b.Fatal(err)
 	}
-	etcd.Set(configKey, modes[0].config)
-	asked, served, managed, carried := etcd.Requests(), etcd.CPUTime(), cpuTime(b), loopback(b)
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	var managers []*subnet.Manager
-	began := time.Now()
+	c.etcd.Set(configKey, modes[0].config)
 	for i := range n {
-		registry, err := etcdv2.New(etcdv2.Config{Endpoints: etcd.Endpoints(), Prefix: "/coreos.com/network"})
+		registry, err := c.registry()
 		if err != nil {
 			b.Fatal(err)
 		}
+		b.Cleanup(registry.Close)
 		m := subnet.NewManager(registry, subnet.Options{RenewMargin: time.Hour})
 		m.Claim(subnet.Claim{Config: config, Attrs: subnet.Attrs{
 			PublicIP: netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)}), BackendType: "host-gw",
 		}})
-		managers = append(managers, m)
-		running.Go(func() { _ = m.Run(ctx) })
+		c.managers = append(c.managers, m)
 	}
-	owners := map[netip.Prefix]int{}
-	lab.Eventually(b, 5*time.Minute, "everybody to have a lease", func() error {
-		clear(owners)
-		for i, m := range managers {
-			v := m.View()
-			if !v.Own.Subnet.IsValid() || len(v.Leases) < n {
-				return fmt.Errorf("number %d has %v and knows %d leases", i, v.Own.Subnet, len(v.Leases))
-			}
-			owners[v.Own.Subnet]++
+	return c
+}
+
+func (c *crowd) registry() (closingRegistry, error) {
+	config := etcdconn.Config{Endpoints: c.etcd.Endpoints(), Prefix: "/coreos.com/network"}
+	if c.api == 3 {
+		return etcdv3.New(config)
+	}
+	return etcdv2.New(config)
+}
+
+func (c *crowd) measure() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	n := len(c.managers)
+	c.cost("they start at once", n, func() {
+		for _, m := range c.managers {
+			running.Go(func() { _ = m.Run(ctx) })
+		}
+	})
+	c.cost("one lease more", n+1, func() { c.etcd.SetTTL(nthPeer(60000).key(), nthPeer(60000).lease(modes[0]), 24*time.Hour) })
+	c.cost("etcd is killed and comes back", n+1, func() {
+		c.etcd.Kill()
+		c.etcd.Start()
+	})
+	cancel()
+	running.Wait()
+}
+
+// cost does something, waits until all know n leases, and prints a row.
+func (c *crowd) cost(what string, n int, do func()) {
+	c.quiet()
+	asked, served, managed, carried := c.etcd.Requests(), c.etcd.CPUTime(), cpuTime(c.B), loopback(c.B)
+	began := time.Now()
+	do()
+	if c.etcd.CPUTime() < served { // it has been started again
+		asked, served = 0, 0
+	}
+	pending := slices.Clone(c.managers) // to look at all of them each time would be the most expensive of all
+	lab.Eventually(c, 5*time.Minute, "everybody to have a lease", func() error {
+		pending = slices.DeleteFunc(pending, func(m *subnet.Manager) bool { return complete(m.View(), n) })
+		if len(pending) > 0 {
+			return fmt.Errorf("%d do not", len(pending))
 		}
 		return nil
 	})
 	took := time.Since(began)
-	each := func(total float64) string { return fmt.Sprintf("%.1f", total/float64(n)) }
-	requests, served, managed, carried := etcd.Requests()-asked, etcd.CPUTime()-served, cpuTime(b)-managed, loopback(b)-carried
-	cancel()
-	running.Wait()
-	row(n, fmt.Sprintf("%.2f", took.Seconds()), n-len(owners), each(float64(requests)),
-		each(1000*served.Seconds()), each(1000*managed.Seconds()), each(carried/1000))
+	c.quiet()
+	each := func(total float64) string { return fmt.Sprintf("%.3g", total/float64(len(c.managers))) }
+	row("v"+fmt.Sprint(c.api), len(c.managers), what, fmt.Sprintf("%.2f", took.Seconds()), c.doubles(),
+		each(float64(c.etcd.Requests()-asked)), each(1000*(c.etcd.CPUTime()-served).Seconds()),
+		each(1000*(cpuTime(c.B)-managed).Seconds()), each((loopback(c.B)-carried)/1000), c.etcd.Memory()>>20)
+}
+
+// complete says that a daemon has a lease, knows n, and hears of every change.
+func complete(v subnet.View, n int) bool {
+	return v.Own.Subnet.IsValid() && len(v.Leases) >= n && v.Store.Current
+}
+
+// doubles are the leases that more than one has.
+func (c *crowd) doubles() int {
+	owners := map[netip.Prefix]bool{}
+	for _, m := range c.managers {
+		owners[m.View().Own.Subnet] = true
+	}
+	return len(c.managers) - len(owners)
+}
+
+// quiet waits until what is still under way is over.
+func (c *crowd) quiet() {
+	for before := c.etcd.CPUTime(); ; {
+		time.Sleep(time.Second)
+		now := c.etcd.CPUTime()
+		if now-before < 50*time.Millisecond {
+			return
+		}
+		before = now
+	}
 }
 
 // cpuTime is what this process has used.

@@ -125,7 +125,7 @@ func testSupervised(t *testing.T, m *machine) {
 	third := one(second)
 
 	// supervisord is: shell and flanneld live on until it starts again.
-	m.sh("kill -9 $(cat /run/supervisord.pid)")
+	m.sh("p=$(cat /run/supervisord.pid); kill -9 $p; while grep -qs '^State:.[^Z]' /proc/$p/status; do sleep 0.1; done") // its socket is free then
 	if got := m.awaitFlannelds(1)[0]; got != third {
 		t.Errorf("process %d has become %d", third, got)
 	}

@@ -9,11 +9,17 @@ import (
 	"time"
 )
 
-// Requests is the number of requests for keys that the members have received
-// since their start.
+// Requests is the number of requests that the members have received since their
+// start, by either API; by v2 those for keys, without the watches.
 func (e *Etcd) Requests() int {
 	e.t.Helper()
-	return int(e.metric("etcd_http_received_total"))
+	return int(e.metric("etcd_http_received_total") + e.metric("grpc_server_started_total"))
+}
+
+// Memory is what the members have in memory, in bytes.
+func (e *Etcd) Memory() int {
+	e.t.Helper()
+	return int(e.metric("process_resident_memory_bytes"))
 }
 
 // CPUTime is what the members have used since their start.

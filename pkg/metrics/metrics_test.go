@@ -95,6 +95,29 @@ func TestState(t *testing.T) {
 }
 
 // However large the cluster, the number of lines is the same.
+// TestScrapesShareAnAnswer keeps those who ask often from keeping the daemon
+// from its work.
+func TestScrapesShareAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		h := new(Counts).Handler("1.2.3", func(context.Context) (status.Status, error) {
+			asked++
+			return working(), nil
+		})
+		scrape := func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil)) }
+		for range 10 {
+			scrape()
+		}
+		if asked != 1 {
+			t.Errorf("ten scrapes at once asked %d times", asked)
+		}
+		time.Sleep(freshFor)
+		if scrape(); asked != 2 {
+			t.Errorf("a scrape after %v did not ask again", freshFor)
+		}
+	})
+}
+
 func TestNoLabelPerPeer(t *testing.T) {
 	var c Counts
 	few, many := working(), working()
