@@ -13,8 +13,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("LAB_TEST_DAEMON") != "" {
+	switch os.Getenv("LAB_TEST_DAEMON") {
+	case "notify":
 		notifyingDaemon()
+		return
+	case "time":
+		tellTime()
 		return
 	}
 	NeedEtcd()
@@ -85,7 +89,7 @@ func notifyingDaemon() {
 func TestContainerWaitsForTheDaemon(t *testing.T) {
 	l := New(t)
 	h := l.Host("hdss7-21", "10.4.7.21/24").SubnetEnv("172.7.99.1/24")
-	d := h.Start(FlanneldOptions{Binary: "/proc/self/exe", Env: []string{"LAB_TEST_DAEMON=1"}, Dir: h.Dir()})
+	d := h.Start(FlanneldOptions{Binary: "/proc/self/exe", Env: []string{"LAB_TEST_DAEMON=notify"}, Dir: h.Dir()})
 	if c := h.Container("c1"); c.IP != netip.MustParseAddr("172.7.21.2") {
 		t.Errorf("address %v", c.IP)
 	}

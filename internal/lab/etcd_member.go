@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -39,7 +37,7 @@ func (e *Etcd) newMember(binary, name string, where EtcdMember) *Member {
 	e.t.Helper()
 	ports := []int{2379, 2380}
 	if netip.MustParseAddr(where.IP).IsLoopback() {
-		ports = e.freePorts(where, 2)
+		ports = []int{e.port(where), e.port(where)}
 	}
 	scheme := "http://"
 	if e.tls != nil {
@@ -53,33 +51,6 @@ func (e *Etcd) newMember(binary, name string, where EtcdMember) *Member {
 	}
 }
 
-// handedOut are the ports that this process has given to a member: tests that
-// run side by side must not find the same one before its member listens.
-var handedOut sync.Map
-
-// freePorts finds ports that no client's connection can take in the meantime,
-// as they lie below the range of those.
-func (e *Etcd) freePorts(where EtcdMember, n int) (ports []int) {
-	e.t.Helper()
-	for len(ports) < n {
-		port := 20000 + rand.IntN(12000)
-		if _, taken := handedOut.LoadOrStore(port, true); taken {
-			continue
-		}
-		err := inNetns(where.Netns, func() error {
-			l, err := net.Listen("tcp", net.JoinHostPort(where.IP, strconv.Itoa(port)))
-			if err == nil {
-				l.Close()
-			}
-			return err
-		})
-		if err == nil {
-			ports = append(ports, port)
-		}
-	}
-	return ports
-}
-
 // configure composes the flags. A cluster of one elects itself at once; more of
 // them keep etcd's own timing, which a busy machine does not upset.
 func (e *Etcd) configure(o EtcdOptions) {
@@ -88,7 +59,7 @@ func (e *Etcd) configure(o EtcdOptions) {
 		cluster = append(cluster, m.name+"="+m.peerURL)
 		ips = append(ips, m.where.IP)
 	}
-	common := []string{"--initial-cluster=" + strings.Join(cluster, ","), "--unsafe-no-fsync", "--log-level=warn"}
+	common := []string{"--initial-cluster=" + strings.Join(cluster, ","), "--unsafe-no-fsync", "--log-level=warn", "--socket-reuse-port"}
 	if !o.NoV2 {
 		common = append(common, "--enable-v2")
 	}

@@ -3,6 +3,9 @@ package lab
 import (
 	"errors"
 	"maps"
+	"net"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -47,6 +50,32 @@ func TestEtcd(t *testing.T) {
 	holds(map[string]string{"/coreos.com/network/config": "{}"})
 	e.Wipe()
 	holds(map[string]string{})
+}
+
+// TestPortIsHeld wants a member's port for itself.
+func TestPortIsHeld(t *testing.T) {
+	var at string
+	listen := func() error {
+		l, err := net.Listen("tcp", at)
+		if err == nil {
+			l.Close()
+		}
+		return err
+	}
+	t.Run("while the member is down", func(t *testing.T) {
+		e := StartEtcd(t, EtcdOptions{})
+		at = strings.TrimPrefix(e.Endpoints()[0], "http://")
+		e.Stop()
+		if err := listen(); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("Listen: %v", err)
+		}
+		if _, err := net.Dial("tcp", at); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("Dial: %v", err)
+		}
+	})
+	if err := listen(); err != nil {
+		t.Errorf("after the cluster's end: %v", err)
+	}
 }
 
 // TestEtcdOnHosts runs a cluster as the tutorial has it.

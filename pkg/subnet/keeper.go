@@ -191,16 +191,20 @@ func (k *keeper) renewed(e Entry, now time.Time) {
 	klog.Infof("renewed the lease of %v%s", k.held.Subnet, until(k.held))
 }
 
+// apart is how far this host's two clocks may part before a lease is renewed
+// for it.
+const apart = 10 * time.Second
+
 // untilRenewal is how long the lease needs no renewal. The monotonic clock
-// stands still in suspend and the wall clock can be set back: the earlier of
-// the two answers counts. Where the store does not tell the expiry, renewing
-// does.
+// stands still in suspend, and the wall clock can be wrong and set right: where
+// they have parted, renewing is cheaper than to find out which to believe, and
+// makes both right. So it is where the store does not tell the expiry.
 func (k *keeper) untilRenewal(now time.Time) time.Duration {
-	if k.held.AtLatest {
+	left, byWall := k.held.Expires.Sub(now), k.held.Expires.Round(0).Sub(now.Round(0))
+	if k.held.AtLatest || (left-byWall).Abs() > apart {
 		return 0
 	}
-	due := k.held.Expires.Add(-k.margin)
-	return min(due.Sub(now), due.Round(0).Sub(now.Round(0)))
+	return left - k.margin
 }
 
 // acquire finds the subnet that this host should hold: the one leased to its

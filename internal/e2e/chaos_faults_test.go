@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"flanneld/internal/lab"
+)
+
+// fault is something that goes wrong, and is over when do returns.
+type fault struct {
+	name  string
+	where scope
+	do    func(c *cluster, n *node, random *rand.Rand)
+}
+
+type scope int
+
+const (
+	ofDaemon scope = iota
+	ofEtcd         // needs the store for itself
+	ofHost         // severs a host or undoes its kernel state: pings may be lost while it lasts
+)
+
+// faults are all that can be made here.
+func faults() []fault {
+	all := slices.Concat(daemonFaults, etcdFaults, hostFaults)
+	if lab.StepsClocks {
+		all = append(all, clockStepped)
+	}
+	return all
+}
+
+func pauseAround(from, to time.Duration, random *rand.Rand) {
+	time.Sleep(from + time.Duration(random.Int64N(int64(to-from))))
+}
+
+var daemonFaults = []fault{
+	{"daemon restarted", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
+		n.daemon.Stop()
+		pauseAround(0, time.Second, random)
+		n.daemon.Restart()
+		n.daemon.WaitReady()
+	}},
+	{"daemon killed", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
+		n.daemon.Kill()
+		pauseAround(0, time.Second, random)
+		n.daemon.Restart()
+		n.daemon.WaitReady()
+	}},
+	{"daemon frozen", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
+		n.daemon.Freeze()
+		pauseAround(time.Second, 6*time.Second, random)
+		n.daemon.Thaw()
+	}},
+}
+
+// clockStepped sets the clock on a daemon's wall; until the daemon's end.
+var clockStepped = fault{"clock stepped", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
+	const most = 3 * 24 * time.Hour
+	n.daemon.StepClock(time.Duration(random.Int64N(int64(2*most))) - most)
+}}
+
+var etcdFaults = []fault{
+	{"etcd member killed", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
+		m := c.etcd.Members[random.IntN(len(c.etcd.Members))]
+		m.Kill()
+		pauseAround(time.Second, 3*time.Second, random)
+		m.Start()
+	}},
+	{"etcd member frozen", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
+		m := c.etcd.Members[random.IntN(len(c.etcd.Members))]
+		m.Signal(syscall.SIGSTOP)
+		pauseAround(time.Second, 6*time.Second, random)
+		m.Signal(syscall.SIGCONT)
+	}},
+	{"all of etcd stopped", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
+		c.etcd.Stop()
+		pauseAround(time.Second, 4*time.Second, random)
+		c.etcd.Start()
+	}},
+	{"etcd wiped", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
+		config := c.etcd.Get(configKey).Value
+		c.etcd.Wipe()
+		pauseAround(0, 2*time.Second, random)
+		c.etcd.Set(configKey, config)
+	}},
+	{"etcd wiped and daemon killed", ofEtcd, func(c *cluster, n *node, random *rand.Rand) {
+		config := c.etcd.Get(configKey).Value
+		n.daemon.Kill()
+		c.etcd.Wipe()
+		n.daemon.Restart()
+		pauseAround(0, time.Second, random)
+		c.etcd.Set(configKey, config)
+		n.daemon.WaitReady()
+	}},
+	{"history overrun", ofEtcd, func(c *cluster, _ *node, _ *rand.Rand) { overrun(c, 150) }},
+	{"hostile keys", ofEtcd, func(c *cluster, n *node, random *rand.Rand) {
+		own := strings.Split(n.subnet, ".")[2]
+		keys := map[string]string{
+			"0.0.0.0-0":               `{"PublicIP":"10.4.7.12"}`,
+			"172.7." + own + ".0-25":  `{"PublicIP":"10.4.7.12","BackendType":"host-gw"}`,
+			"172.7.250.0-24":          `{"PublicIP":"` + n.IP.String() + `"}`,
+			"172.7.251.0-24":          `{"PublicIP":"$(reboot)"}`,
+			"10.4.7.0-24":             `{"PublicIP":"10.4.7.12"}`,
+			"garbage \x1b[2J":         "\x00\x01",
+			"172.7.252.0-24/deeper/x": "{}",
+		}
+		for k, v := range keys {
+			c.etcd.Set(leases+k, v)
+		}
+		pauseAround(0, time.Second, random)
+		for k := range keys {
+			c.etcd.Delete(leases + k)
+		}
+	}},
+	{"own lease deleted", ofEtcd, func(c *cluster, n *node, _ *rand.Rand) {
+		c.etcd.Delete(n.leaseKey())
+	}},
+	{"config deleted and switched", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
+		c.etcd.Delete(configKey)
+		pauseAround(0, time.Second, random)
+		c.etcd.Set(configKey, []string{hostGW, vxLAN, direct}[random.IntN(3)])
+	}},
+}
+
+// overrun lets etcd forget what was, by 8 times so many changes of other keys.
+func overrun(c *cluster, each int) {
+	var writers sync.WaitGroup
+	for w := range 8 {
+		writers.Go(func() {
+			for i := range each {
+				c.etcd.Set(fmt.Sprintf("/other/%d", w), strconv.Itoa(i))
+			}
+		})
+	}
+	writers.Wait()
+}
+
+var hostFaults = []fault{
+	{"host cut off", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
+		n.Cut()
+		pauseAround(time.Second, 4*time.Second, random)
+		n.Heal()
+	}},
+	{"NIC down and up", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
+		n.LinkDown()
+		pauseAround(0, time.Second, random)
+		n.LinkUp()
+	}},
+	{"kernel objects deleted", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
+		for range 3 {
+			_, _ = n.Try("sh", "-c", []string{
+				"ip route flush proto 77", "ip link set flannel.1 down", "ip link del flannel.1",
+				"ip neigh flush nud permanent dev flannel.1", "ip addr flush dev flannel.1", "ip link set flannel.1 mtu 900",
+			}[random.IntN(6)])
+			pauseAround(0, 500*time.Millisecond, random)
+		}
+	}},
+}

@@ -1,0 +1,76 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"flanneld/internal/lab"
+)
+
+// TestLossTable is the promise to operators, fault by fault.
+func TestLossTable(t *testing.T) {
+	t.Parallel()
+	c := startOnThree(t, hostGW, 3)
+	n := c.hosts[0]
+	table := []struct {
+		fault string
+		do    func()
+	}{
+		{"daemon restarted", func() { n.daemon.Restart(); n.daemon.WaitReady() }},
+		{"daemon killed and restarted", func() { n.daemon.Kill(); n.daemon.Restart(); n.daemon.WaitReady() }},
+		{"an etcd member killed", func() { c.etcd.Members[0].Kill(); time.Sleep(3 * time.Second); c.etcd.Members[0].Start() }},
+		{"etcd away for 10 s", func() { c.etcd.Stop(); time.Sleep(10 * time.Second); c.etcd.Start() }},
+		{"etcd wiped", func() {
+			c.etcd.Wipe()
+			time.Sleep(time.Second)
+			c.etcd.Set(configKey, hostGW)
+		}},
+		{"daemon restarted over a wiped etcd", func() {
+			n.daemon.Stop()
+			c.etcd.Wipe()
+			n.daemon.Restart()
+			time.Sleep(3 * time.Second)
+			c.etcd.Set(configKey, hostGW)
+			n.daemon.WaitReady()
+		}},
+		{"history overrun by 2,000 events", func() { overrun(c, 250) }},
+		{"own lease deleted", func() { c.etcd.Delete(n.leaseKey()) }},
+		{"daemon frozen for 5 s", func() { n.daemon.Freeze(); time.Sleep(5 * time.Second); n.daemon.Thaw() }},
+	}
+	var report strings.Builder
+	fmt.Fprintf(&report, "\n%-36s %6s %6s  %s\n", "fault", "sent", "lost", "everybody has theirs after")
+	for _, row := range table {
+		var took time.Duration
+		sum := total(c.underPings(func() {
+			began := time.Now()
+			row.do()
+			c.everybodyHasTheirs(row.fault)
+			took = time.Since(began)
+		}))
+		fmt.Fprintf(&report, "%-36s %6d %6d  %v\n", row.fault, sum.Sent, sum.Lost, took.Round(10*time.Millisecond))
+		if sum.Lost > 0 {
+			t.Errorf("%s: %v", row.fault, sum)
+		}
+	}
+	t.Log(report.String())
+
+	// The lease is taken by somebody else: the host gives it up.
+	c.etcd.Set(n.leaseKey(), `{"PublicIP":"10.4.7.99","BackendType":"host-gw"}`)
+	began := time.Now()
+	lab.Eventually(t, soon, "another lease", func() error {
+		if env := read(t, n.SubnetFile()); strings.Contains(env, strings.TrimSuffix(n.subnet, "0/24")) {
+			return fmt.Errorf("%s", env)
+		}
+		return nil
+	})
+	t.Logf("own lease taken by another host: another one after %v", time.Since(began).Round(time.Millisecond))
+	if v := c.etcd.Get(n.leaseKey()).Value; v != `{"PublicIP":"10.4.7.99","BackendType":"host-gw"}` {
+		t.Errorf("the other host's key became %s", v)
+	}
+	if n.daemon.Signal(syscall.SIGTERM); n.daemon.Wait(soon) != 0 {
+		t.Error("exit code is not 0")
+	}
+}

@@ -1,0 +1,38 @@
+package lab
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// port is a free one at where's address, for a member that is to share it
+// (--socket-reuse-port). A socket that is bound, but does not listen, holds it
+// until the cluster closes: no other member is given it, and no client's
+// connection, also while its own member is down.
+func (e *Etcd) port(where EtcdMember) (port int) {
+	e.t.Helper()
+	err := inNetns(where.Netns, func() error {
+		holder, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		e.t.Cleanup(func() { _ = unix.Close(holder) })
+		if err := unix.SetsockoptInt(holder, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return err
+		}
+		if err := unix.Bind(holder, &unix.SockaddrInet4{Addr: netip.MustParseAddr(where.IP).As4()}); err != nil {
+			return err
+		}
+		bound, err := unix.Getsockname(holder)
+		if err != nil {
+			return err
+		}
+		port = bound.(*unix.SockaddrInet4).Port
+		return nil
+	})
+	if err != nil {
+		e.t.Fatalf("lab: find a port at %s: %v", where.IP, err)
+	}
+	return port
+}
