@@ -5,7 +5,7 @@ VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint chaos bench bench-lab demo deps dist clean
+.PHONY: help build test cover lint chaos bench bench-lab demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
@@ -16,6 +16,10 @@ build: ## flanneld, into build/
 
 test: deps-test build/etcd build/etcd-newest ## every test, with a real etcd and the real kernel, in namespaces
 	$(GO) test -race -timeout 15m ./...
+
+cover: deps-test build/etcd build/etcd-newest ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
+	$(GO) test -race -timeout 15m -coverpkg=./pkg/... -coverprofile=build/cover.out ./pkg/...
+	@$(GO) tool cover -func build/cover.out | tail -n 1
 
 lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w wanted: $$files" >&2; exit 1; }

@@ -39,7 +39,6 @@ type crowd struct {
 	api      int
 	etcd     *lab.Etcd
 	managers []*subnet.Manager
-	claims   []subnet.Claim
 }
 
 type closingRegistry interface {

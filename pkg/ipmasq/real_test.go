@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/ipmasq/rulespec"
@@ -150,7 +149,6 @@ func keep(t testing.TB, s *status) (k *Keeper, stop func()) {
 
 func TestRulesAreKept(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
-		defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 		var s status
 		runIPTables(t, "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
 		k, stop := keep(t, &s)

@@ -104,7 +104,9 @@ func TestScrapesShareAnAnswer(t *testing.T) {
 			asked++
 			return working(), nil
 		})
-		scrape := func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil)) }
+		scrape := func() {
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+		}
 		for range 10 {
 			scrape()
 		}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
 	"k8s.io/klog/v2"
 
 	"flanneld/pkg/outage"
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 	_ = flags.Set("logtostderr", "false")
 	_ = flags.Set("stderrthreshold", "FATAL")
 	klog.SetOutput(io.Discard)
-	m.Run()
+	goleak.VerifyTestMain(m)
 }
 
 // said is a line of the log: when it was written, its level and its text.

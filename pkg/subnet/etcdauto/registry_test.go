@@ -6,11 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
+	"flanneld/pkg/subnet/etcdtest"
 )
 
 func TestMain(m *testing.M) {
@@ -20,40 +19,20 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	prefix   = "/coreos.com/network"
-	config   = prefix + "/" + configKey
-	marker   = prefix + "/" + APIKey
-	patience = 20 * time.Second
+	prefix = etcdtest.Prefix
+	config = prefix + "/" + configKey
+	marker = prefix + "/" + APIKey
 )
-
-func startEtcd(t *testing.T, o lab.EtcdOptions) *lab.Etcd {
-	t.Helper()
-	t.Cleanup(func() { goleak.VerifyNone(t) })
-	return lab.StartEtcd(t, o)
-}
 
 func open(t *testing.T, etcd *lab.Etcd, api API) *Registry {
 	t.Helper()
-	r, err := New(etcdconn.Config{Endpoints: etcd.Endpoints(), Prefix: prefix}, api)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Close)
-	return r
-}
-
-func list(t *testing.T, r *Registry) subnet.Snapshot {
-	t.Helper()
-	s, err := r.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	c := etcdconn.Config{Endpoints: etcd.Endpoints()}
+	return etcdtest.Open(t, c, func(c etcdconn.Config) (*Registry, error) { return New(c, api) })
 }
 
 // TestChoice has keys in both stores, and says which one counts.
 func TestChoice(t *testing.T) {
-	both := startEtcd(t, lab.EtcdOptions{})
+	both := lab.StartEtcd(t, lab.EtcdOptions{})
 	without, newest := lab.StartEtcd(t, lab.EtcdOptions{NoV2: true}), lab.StartEtcd(t, lab.EtcdOptions{Newest: true})
 	for _, tt := range []struct {
 		name   string
@@ -89,7 +68,7 @@ func TestChoice(t *testing.T) {
 				}
 			}
 			r := open(t, tt.etcd, tt.flag)
-			s := list(t, r)
+			s := etcdtest.List(t, r)
 			if got := r.Chosen(); got != tt.want {
 				t.Fatalf("chose %v, want %v", got, tt.want)
 			}
@@ -102,7 +81,7 @@ func TestChoice(t *testing.T) {
 					t.Errorf("%+v", e)
 				}
 			}
-			if again := list(t, r); again.Index != s.Index {
+			if again := etcdtest.List(t, r); again.Index != s.Index {
 				t.Errorf("listed again as %+v", again)
 			}
 		})
@@ -119,30 +98,16 @@ func TestConfigAppears(t *testing.T) {
 		{"in v2", lab.EtcdOptions{}, 2}, {"in v3", lab.EtcdOptions{}, 3}, {"in v3 alone", lab.EtcdOptions{Newest: true}, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			etcd := startEtcd(t, tt.o)
+			etcd := lab.StartEtcd(t, tt.o)
 			r := open(t, etcd, Auto)
-			s := list(t, r)
-			standing, ended := make(chan struct{}, 1), make(chan error, 1)
-			go func() {
-				ended <- r.Watch(t.Context(), s.Index, func(events []subnet.Event) {
-					if len(events) > 0 {
-						t.Errorf("events %+v of a store that is not chosen", events)
-					}
-					standing <- struct{}{}
-				})
-			}()
-			<-standing
+			s := etcdtest.List(t, r)
+			w := etcdtest.Follow(t, r, s.Index).Stands()
 			etcd.API(tt.api).Set(prefix+"/subnets/172.7.21.0-24", "{}")
 			etcd.API(tt.api).Set(config, "{}")
-			select {
-			case err := <-ended:
-				if err != nil {
-					t.Errorf("the watch ended with %v", err)
-				}
-			case <-time.After(patience):
-				t.Fatal("the watch does not end")
+			if err := w.Fails(); err != nil { // and tells no event of a store that is not chosen
+				t.Errorf("the watch ended with %v", err)
 			}
-			if s = list(t, r); len(s.Entries) != 2 || r.Chosen() != API(tt.api) {
+			if s = etcdtest.List(t, r); len(s.Entries) != 2 || r.Chosen() != API(tt.api) {
 				t.Errorf("chose %v with %+v", r.Chosen(), s)
 			}
 			// From here on it is that store's Registry.
@@ -153,15 +118,9 @@ func TestConfigAppears(t *testing.T) {
 			if put, err = r.Refresh(t.Context(), put); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithCancel(t.Context())
-			err = r.Watch(ctx, s.Index, func(events []subnet.Event) {
-				if len(events) > 0 {
-					cancel()
-				}
-			})
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("the watch ended with %v", err)
-			}
+			w = etcdtest.Follow(t, r, s.Index)
+			w.Next("x")
+			w.End()
 			if exact, err := r.ListExact(t.Context()); err != nil || len(exact.Entries) != 3 || r.Member() != etcd.Endpoints()[0] {
 				t.Errorf("%+v, %v at %s", exact, err, r.Member())
 			}
@@ -180,7 +139,7 @@ func TestFirstWriter(t *testing.T) {
 		if _, err := r.Put(t.Context(), subnet.Entry{Key: configKey, Value: "{}"}); err == nil {
 			t.Error("written into who knows what")
 		}
-		list(t, r)
+		etcdtest.List(t, r)
 		if _, err := r.Put(t.Context(), subnet.Entry{Key: configKey, Value: "{}"}); err != nil || etcd.API(api).Get(config) == nil {
 			t.Errorf("%v: %s", err, etcd.API(api).Dump(prefix))
 		}
@@ -189,7 +148,7 @@ func TestFirstWriter(t *testing.T) {
 
 // TestNobodyAnswers decides nothing before somebody does.
 func TestNobodyAnswers(t *testing.T) {
-	etcd := startEtcd(t, lab.EtcdOptions{})
+	etcd := lab.StartEtcd(t, lab.EtcdOptions{})
 	etcd.API(3).Set(config, "{}")
 	etcd.Stop()
 	r := open(t, etcd, Auto)
@@ -197,7 +156,7 @@ func TestNobodyAnswers(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	etcd.Start()
-	lab.Eventually(t, patience, "a list", func() error { _, err := r.List(t.Context()); return err })
+	lab.Eventually(t, etcdtest.Patience, "a list", func() error { _, err := r.List(t.Context()); return err })
 	if r.Chosen() != V3 {
 		t.Errorf("chose %v", r.Chosen())
 	}

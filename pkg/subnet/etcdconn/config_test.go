@@ -1,18 +1,39 @@
-package etcdconn
+package etcdconn_test
 
 import (
 	"path"
 	"strings"
 	"testing"
+
+	"flanneld/pkg/subnet/etcdconn"
+	"flanneld/pkg/subnet/etcdtest"
 )
+
+func TestBadEndpoints(t *testing.T) {
+	for _, endpoint := range []string{"127.0.0.1:2379", "http://", "ftp://127.0.0.1", "http://u:s3cret@127.0.0.1:2379", "http://u:s3cret", "http://u:%s3cret@h", ""} {
+		err := etcdconn.Config{Endpoints: []string{"http://127.0.0.1:2379", endpoint}}.Check()
+		etcdtest.SaysWhat(t, err, "etcd endpoint 2 of 2 is not of the form https://10.4.7.12:2379")
+	}
+	etcdtest.SaysWhat(t, etcdconn.Config{}.Check(), "use the etcd endpoints: there are none")
+	if err := (etcdconn.Config{Endpoints: []string{"http://127.0.0.1", "https://[::1]:2379", "https://etcd.example/"}}).Check(); err != nil {
+		t.Error(err)
+	}
+}
 
 func TestDir(t *testing.T) {
 	for given, want := range map[string]string{
 		"/coreos.com/network": "/coreos.com/network", "coreos.com/network/": "/coreos.com/network", "//a//b": "/a/b", "/": "", "": "",
 	} {
-		if got := (Config{Prefix: given}).Dir(); got != want {
+		if got := (etcdconn.Config{Prefix: given}).Dir(); got != want {
 			t.Errorf("%q is the directory %q, want %q", given, got, want)
 		}
+	}
+}
+
+func TestLeaseDir(t *testing.T) {
+	key := etcdconn.LeaseDir(etcdconn.Config{Prefix: "coreos.com/network/"}.Dir()) + "/172.7.21.0-24"
+	if got, ok := etcdconn.Key("/coreos.com/network", key); key != "/coreos.com/network/subnets/172.7.21.0-24" || got != "subnets/172.7.21.0-24" || !ok {
+		t.Errorf("%s is the entry %q, %v", key, got, ok)
 	}
 }
 
@@ -22,11 +43,11 @@ func FuzzKey(f *testing.F) {
 		f.Add("/p", key)
 	}
 	f.Fuzz(func(t *testing.T, prefix, absolute string) {
-		key, ok := Key(prefix, absolute)
+		key, ok := etcdconn.Key(prefix, absolute)
 		if !ok {
 			return
 		}
-		if dir := path.Dir(key); prefix+"/"+key != absolute || key == "" || strings.HasSuffix(key, "/") || dir != "." && dir != leaseDir {
+		if dir := path.Dir(key); prefix+"/"+key != absolute || key == "" || strings.HasSuffix(key, "/") || dir != "." && dir != "subnets" {
 			t.Errorf("%q below %q is %q", absolute, prefix, key)
 		}
 	})

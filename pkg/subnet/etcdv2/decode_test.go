@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"flanneld/pkg/subnet/etcdtest"
 )
 
 // TestLifetimeLeft reads nodes as etcd writes them.
@@ -29,7 +31,7 @@ func TestLifetimeLeft(t *testing.T) {
 			header := http.Header{clusterHeader: {"a"}, indexHeader: {"9"}}
 			return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(strings.NewReader(reply))}
 		})
-		if e := list(t, r).Entries[0]; e.TTL != tt.want {
+		if e := etcdtest.List(t, r).Entries[0]; e.TTL != tt.want {
 			t.Errorf("%s is read as %v, want %v", tt.fields, e.TTL, tt.want)
 		}
 	}

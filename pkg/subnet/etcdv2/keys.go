@@ -11,8 +11,12 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// List implements [subnet.Registry].
+// List implements [subnet.Registry]. Like all calls it does nothing once its
+// context has ended: client/v2 might carry it out all the same.
 func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
+	if ctx.Err() != nil {
+		return subnet.Snapshot{}, ctx.Err()
+	}
 	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()
 	// With the slash at its end the request is one that a role for "<prefix>/*"
@@ -48,6 +52,9 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 
 // swap writes value under the condition in options.
 func (r *Registry) swap(ctx context.Context, what string, e subnet.Entry, value string, options *client.SetOptions) (subnet.Entry, error) {
+	if ctx.Err() != nil {
+		return subnet.Entry{}, ctx.Err()
+	}
 	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()
 	key := r.prefix + "/" + e.Key
@@ -86,6 +93,9 @@ func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
 	key := r.prefix + "/" + e.Key
 	if e.Modified == 0 { // which would be no condition to etcd
 		return fmt.Errorf("delete %s, which was absent: %w", key, subnet.ErrConflict)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()

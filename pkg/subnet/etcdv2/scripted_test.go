@@ -12,10 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdtest"
 )
 
 var discard = log.New(io.Discard, "", 0)
@@ -70,8 +69,6 @@ func impatient(l *limits) {
 
 // TestBrokenReplies calls everything against servers that always say the same.
 func TestBrokenReplies(t *testing.T) {
-	leaks := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
 	const node = `{"action":"get","node":{"key":"/coreos.com/network","dir":true,"modifiedIndex":9,"createdIndex":9}}`
 	for _, tt := range []struct {
 		name  string
@@ -125,16 +122,16 @@ func TestBrokenReplies(t *testing.T) {
 			begun := time.Now()
 			_, err := r.List(t.Context())
 			if tt.list != "" {
-				saysWhat(t, err, "list "+prefix+": ", server.URL, tt.list)
+				etcdtest.SaysWhat(t, err, "list "+prefix+": ", server.URL, tt.list)
 			} else if err != nil {
 				t.Errorf("List: %v", err)
 			}
 			_, err = r.Put(t.Context(), e)
-			saysWhat(t, err, "write "+prefix+"/"+lease+": ", server.URL, tt.write)
+			etcdtest.SaysWhat(t, err, "write "+prefix+"/"+lease+": ", server.URL, tt.write)
 			e.Modified = 5
 			_, err = r.Refresh(t.Context(), e)
-			saysWhat(t, err, "refresh "+prefix+"/"+lease+": ", server.URL, tt.write)
-			saysWhat(t, follow(t, r, 5).fails(), server.URL, tt.watch)
+			etcdtest.SaysWhat(t, err, "refresh "+prefix+"/"+lease+": ", server.URL, tt.write)
+			etcdtest.SaysWhat(t, etcdtest.Follow(t, r, 5).Fails(), server.URL, tt.watch)
 			if n := server.requests.Load(); n > 8 {
 				t.Errorf("%d requests", n)
 			}
@@ -146,7 +143,6 @@ func TestBrokenReplies(t *testing.T) {
 }
 
 func TestEndlessReply(t *testing.T) {
-	leaks := goleak.IgnoreCurrent()
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		etcdSays(200, "9", "{")(w, r)
 		for blank, err := strings.Repeat(" ", 1<<20), error(nil); err == nil; {
@@ -155,15 +151,11 @@ func TestEndlessReply(t *testing.T) {
 	})
 	r := open(t, Config{Endpoints: []string{server.URL}}, func(l *limits) { l.reply = 4 << 20 })
 	_, err := r.List(t.Context())
-	saysWhat(t, err, "list "+prefix+": ", server.URL, "not etcd's JSON")
-	r.Close()
-	server.Close()
-	goleak.VerifyNone(t, leaks)
+	etcdtest.SaysWhat(t, err, "list "+prefix+": ", server.URL, "not etcd's JSON")
 }
 
 // TestBrokenWatches has servers that answer everything but a watch well.
 func TestBrokenWatches(t *testing.T) {
-	leaks := goleak.IgnoreCurrent()
 	const event = `{"action":"set","node":{"key":"/coreos.com/network/config","value":"a","modifiedIndex":%d,"createdIndex":9}}`
 	for _, tt := range []struct {
 		name  string
@@ -201,9 +193,9 @@ func TestBrokenWatches(t *testing.T) {
 				etcdSays(200, "9", `{"action":"get","node":{"key":"/coreos.com/network","dir":true}}`)(w, r)
 			})
 			r := open(t, Config{Endpoints: []string{server.URL}}, impatient)
-			list(t, r)
-			err := follow(t, r, tt.after).fails()
-			saysWhat(t, err, fmt.Sprintf("watch %s after index %d: %s", prefix, tt.after, server.URL), tt.says)
+			etcdtest.List(t, r)
+			err := etcdtest.Follow(t, r, tt.after).Fails()
+			etcdtest.SaysWhat(t, err, fmt.Sprintf("watch %s after index %d: %s", prefix, tt.after, server.URL), tt.says)
 			if errors.Is(err, subnet.ErrHistoryLost) != tt.lost {
 				t.Errorf("error %v", err)
 			}
@@ -212,13 +204,11 @@ func TestBrokenWatches(t *testing.T) {
 			}
 		})
 	}
-	goleak.VerifyNone(t, leaks)
 }
 
 // TestRenewal lets waits end without an event, by our own limit and by one of
 // the server's.
 func TestRenewal(t *testing.T) {
-	leaks := goleak.IgnoreCurrent()
 	for name, ends := range map[string]http.HandlerFunc{
 		"our own limit": func(w http.ResponseWriter, r *http.Request) { etcdSays(200, "9", "")(w, r); hang(w, r) },
 		"a limit of the server": func(w http.ResponseWriter, r *http.Request) {
@@ -246,19 +236,18 @@ func TestRenewal(t *testing.T) {
 					l.watch = time.Minute
 				}
 			})
-			w := follow(t, r, list(t, r).Index).stands()
+			w := etcdtest.Follow(t, r, etcdtest.List(t, r).Index).Stands()
 			lab.Eventually(t, patience, "the third wait", func() error {
 				if waits.Load() < 3 {
 					return errors.New("not yet")
 				}
 				return nil
 			})
-			w.end()
+			w.End()
 			// Each wait but the first was preceded by a read through the log.
 			if a, n := asked.Load(), waits.Load(); a != n || n > 4 {
 				t.Errorf("%d waits and %d reads", n, a)
 			}
 		})
 	}
-	goleak.VerifyNone(t, leaks)
 }

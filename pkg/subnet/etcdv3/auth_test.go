@@ -10,7 +10,7 @@ import (
 	"go.etcd.io/etcd/client/v3"
 
 	"flanneld/internal/lab"
-	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdtest"
 )
 
 // enableAuth has two users: root, and flannel who may do all below the prefix.
@@ -40,66 +40,6 @@ func enableAuth(t *testing.T, r *Registry, password string) {
 	must(auth.AuthEnable(ctx, &pb.AuthEnableRequest{}))
 }
 
-// canAll goes through all that a daemon does.
-func canAll(t *testing.T, r *Registry) {
-	t.Helper()
-	w := follow(t, r, list(t, r).Index).stands()
-	a := put(t, r, subnet.Entry{Key: lease, Value: "a", TTL: time.Hour})
-	w.next("a")
-	for _, ttl := range []time.Duration{time.Hour, 2 * time.Hour} {
-		a.TTL = ttl
-		var err error
-		if a, err = r.Refresh(t.Context(), a); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.next("a")
-	if _, err := r.ListExact(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Delete(t.Context(), a); err != nil {
-		t.Fatal(err)
-	}
-	w.next("")
-	w.end()
-}
-
-func TestPasswords(t *testing.T) {
-	onEach(t, func(t *testing.T, etcd *lab.Etcd) {
-		enableAuth(t, open(t, Config{Endpoints: etcd.Endpoints()}), "s3cret")
-		r := open(t, Config{Endpoints: etcd.Endpoints(), Username: "flannel", Password: "s3cret"})
-		canAll(t, r)
-		for _, tt := range []struct {
-			config Config
-			says   string
-		}{
-			{Config{Username: "flannel", Password: "s3cret2"}, "authentication failed, invalid user ID or password"},
-			{Config{Username: "nobody", Password: "s3cret"}, "authentication failed, invalid user ID or password"},
-			{Config{}, "user name is empty"},
-			{Config{Username: "flannel", Password: "s3cret", Prefix: "/elsewhere"}, "permission denied"},
-		} {
-			tt.config.Endpoints = etcd.Endpoints()
-			r := open(t, tt.config)
-			says := "wants a user with other rights or another password: " + tt.says
-			_, err := r.List(t.Context())
-			saysWhat(t, err, "list ", says)
-			_, err = r.Put(t.Context(), subnet.Entry{Key: lease, TTL: time.Hour})
-			saysWhat(t, err, "write ", says)
-			saysWhat(t, r.Delete(t.Context(), subnet.Entry{Key: lease, Modified: 1}), "delete ", says)
-			saysWhat(t, follow(t, r, 1).fails(), "watch ", says)
-		}
-		// etcd forgets tokens when it starts anew.
-		w := follow(t, r, list(t, r).Index).stands()
-		etcd.Kill()
-		if err := w.fails(); err == nil {
-			t.Error("no error")
-		}
-		etcd.Start()
-		lab.Eventually(t, patience, "a new token", func() error { _, err := r.List(t.Context()); return err })
-		canAll(t, r)
-	})
-}
-
 // TestCertificateIsAUser takes the user's name from the client certificate.
 func TestCertificateIsAUser(t *testing.T) {
 	t.Parallel()
@@ -110,7 +50,7 @@ func TestCertificateIsAUser(t *testing.T) {
 		return open(t, Config{Endpoints: etcd.Endpoints(), CAFile: ca.File, CertFile: cert.CertFile, KeyFile: cert.KeyFile})
 	}
 	enableAuth(t, as("root"), "")
-	canAll(t, as("flannel"))
+	etcdtest.CanAll(t, as("flannel"))
 	_, err := as("nobody").List(t.Context())
-	saysWhat(t, err, etcd.Endpoints()[0]+" wants a user with other rights or another password: ")
+	etcdtest.SaysWhat(t, err, etcd.Endpoints()[0]+" wants a user with other rights or another password: ")
 }

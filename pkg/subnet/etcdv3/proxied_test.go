@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -15,41 +13,30 @@ import (
 	"google.golang.org/grpc/status"
 
 	"flanneld/internal/lab"
-	"flanneld/pkg/subnet"
 )
 
 // proxy is a server between a Registry and etcd, which loses replies on demand.
 type proxy struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedLeaseServer
-	URL string
 
 	kv    pb.KVClient
 	lease pb.LeaseClient
 	lose  *atomic.Bool // the reply to the next transaction
 }
 
-func startProxy(t *testing.T, etcd *lab.Etcd, lose *atomic.Bool) *proxy {
+// lossy starts a proxy.
+func lossy(t *testing.T, etcd *lab.Etcd, lose *atomic.Bool) string {
 	t.Helper()
 	conn, err := open(t, Config{Endpoints: etcd.Endpoints()}).connection(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{URL: "http://" + listener.Addr().String(), kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), lose: lose}
-	server := grpc.NewServer()
-	pb.RegisterKVServer(server, p)
-	pb.RegisterLeaseServer(server, p)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(listener)
-	}()
-	t.Cleanup(func() { server.Stop(); <-done })
-	return p
+	p := &proxy{kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), lose: lose}
+	return serve(t, func(server *grpc.Server) {
+		pb.RegisterKVServer(server, p)
+		pb.RegisterLeaseServer(server, p)
+	})
 }
 
 func (p *proxy) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
@@ -93,66 +80,4 @@ func (p *proxy) LeaseKeepAlive(s grpc.BidiStreamingServer[pb.LeaseKeepAliveReque
 		return err
 	}
 	return s.Send(reply)
-}
-
-// TestLostReplies lets etcd carry writes out whose replies are lost.
-func TestLostReplies(t *testing.T) {
-	etcd := startEtcd(t, lab.EtcdOptions{API: 3})
-	var lose atomic.Bool
-	a, b := startProxy(t, etcd, &lose), startProxy(t, etcd, &lose)
-	for _, endpoints := range [][]string{{a.URL}, {a.URL, b.URL}} {
-		etcd.Delete(prefix)
-		r := open(t, Config{Endpoints: endpoints})
-		// try calls until there is a result, as the Manager does.
-		try := func(call func() (subnet.Entry, error)) (e subnet.Entry) {
-			t.Helper()
-			lose.Store(true)
-			lab.Eventually(t, patience, "a write", func() (err error) {
-				e, err = call()
-				if errors.Is(err, subnet.ErrConflict) {
-					t.Fatal(err)
-				}
-				return err
-			})
-			if node := etcd.Get(prefix + "/" + lease); node == nil || node.ModifiedIndex != e.Modified || node.Value != e.Value || e.TTL == subnet.UnknownTTL {
-				t.Fatalf("stored %+v, but etcd has %+v", e, node)
-			}
-			return e
-		}
-		e := try(func() (subnet.Entry, error) {
-			return r.Put(t.Context(), subnet.Entry{Key: lease, Value: "a", TTL: time.Hour})
-		})
-		if e.Created != e.Modified {
-			t.Errorf("written twice: %+v", e)
-		}
-		before := e
-		e.Value = "b"
-		e = try(func() (subnet.Entry, error) { return r.Put(t.Context(), e) })
-		for _, ttl := range []time.Duration{time.Hour, 2 * time.Hour} {
-			e.TTL = ttl
-			e = try(func() (subnet.Entry, error) { return r.Refresh(t.Context(), e) })
-		}
-		if e.TTL < 2*time.Hour-time.Minute {
-			t.Errorf("%+v", e)
-		}
-
-		// What somebody else wrote is a conflict also after a lost reply.
-		lose.Store(true)
-		if _, err := r.Put(t.Context(), before); !errors.Is(err, subnet.ErrConflict) {
-			t.Errorf("error %v", err)
-		}
-		lose.Store(true)
-		if err := r.Delete(t.Context(), e); !errors.Is(err, subnet.ErrConflict) { // it tried twice
-			t.Errorf("error %v", err)
-		}
-		lose.Store(false)
-		if etcd.Get(prefix+"/"+lease) != nil {
-			t.Error("the key is still there")
-		}
-		// The grants that were replaced in the three writes of which nobody heard
-		// end by themselves: no reply told of them.
-		if left := etcd.Grants(); len(left) > 3*len(endpoints) {
-			t.Errorf("grants are left: %v", left)
-		}
-	}
 }

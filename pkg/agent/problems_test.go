@@ -1,0 +1,172 @@
+package agent_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+// TestProblems brings about all that an operator may be told of.
+func TestProblems(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		trouble func(h *host, store *subnettest.Store)
+		problem string
+		reason  string // why it is not ready; "": it is
+	}{
+		{"etcd cannot be read", func(h *host, _ *subnettest.Store) { h.client.Partition(true) },
+			"cannot read etcd: injected: the store cannot be reached", "the list of peers may be old: injected"},
+		{"interfaces cannot be listed", func(h *host, _ *subnettest.Store) { fails(h, "list links") },
+			"cannot choose an external interface: list interfaces: no buffer space available", "no external interface: list interfaces: no buffer space"},
+		{"routes cannot be listed", func(h *host, _ *subnettest.Store) { fails(h, "list routes") },
+			"cannot bring the kernel into the wanted state: list routes: no buffer space available", "the kernel is not in the wanted state: list routes"},
+		{"the interface loses its address", func(h *host, _ *subnettest.Store) {
+			h.with(func(k *kerneltest.Kernel) { k.Change("ens33", func(l *kernel.Link) { l.Addrs = nil }) })
+		}, "cannot choose an external interface: ", "no external interface: "},
+		{"another host has the same address", func(h *host, store *subnettest.Store) {
+			twin := newHost(h.t, store, 21).start()
+			h.t.Cleanup(twin.stop)
+			settle(time.Minute)
+			has(h.t, twin.ask().Problems, "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too")
+		}, "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too: give each its own with --public-ip or --iface", ""},
+		{"the store is wiped", func(_ *host, store *subnettest.Store) { store.Wipe() },
+			"etcd may have lost leases: routes of those that are missing stay for now", ""},
+		{"another program deletes routes", func(h *host, _ *subnettest.Store) {
+			for range 600 {
+				h.with(func(k *kerneltest.Kernel) {
+					k.EditRoutes(func([]kernel.FoundRoute) []kernel.FoundRoute { return nil })
+				})
+				settle(100 * time.Millisecond)
+			}
+		}, "another program undoes flanneld's work in the kernel again and again", ""},
+		{"a route of somebody else's is in the way", func(h *host, store *subnettest.Store) {
+			h.with(func(k *kerneltest.Kernel) {
+				if err := k.Run("ip route add 172.7.23.0/24 via 10.4.7.99 dev ens33 proto static"); err != nil {
+					h.t.Error(err)
+				}
+			})
+			store.Set("subnets/172.7.23.0-24", `{"PublicIP":"10.4.7.23","BackendType":"host-gw"}`, 0)
+		}, "route 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 4 was written by somebody else and stays", ""},
+		{"the config is gone", func(_ *host, store *subnettest.Store) { store.Remove("config") }, "there is no config key yet", ""},
+		{"the config is wrong", func(_ *host, store *subnettest.Store) {
+			store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"carrier pigeon"}}`, 0)
+		}, "carrier pigeon", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := subnettest.NewStore()
+				store.Set("config", hostGW, 0)
+				store.Set("subnets/172.7.22.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`, 0)
+				h := newHost(t, store, 21).start()
+				t.Cleanup(h.stop)
+				settle(2 * time.Second)
+				if s := h.ask(); !s.Daemon.Ready || len(s.Problems) > 0 {
+					t.Fatalf("to begin with: %q, %q", s.Daemon.Reason, s.Problems)
+				}
+				tt.trouble(h, store)
+				settle(2 * time.Second)
+				h.expectReason(tt.reason)
+				has(t, h.ask().Problems, tt.problem)
+			})
+		})
+	}
+}
+
+// fails lets a call of the host's kernel fail from now on.
+func fails(h *host, which string) {
+	h.with(func(k *kerneltest.Kernel) {
+		k.Fail = func(call string) error {
+			if call == which {
+				return syscall.ENOBUFS
+			}
+			return nil
+		}
+	})
+}
+
+func has(t testing.TB, problems []string, want string) {
+	t.Helper()
+	if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, want) }) {
+		t.Errorf("problems %q, want one with %q", problems, want)
+	}
+}
+
+// TestSubnetFileIsAProblem has a file where the subnet file's folder should be.
+func TestSubnetFileIsAProblem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h := newHost(t, store, 21)
+		h.file = filepath.Join(h.file, "subnet.env")
+		if err := os.WriteFile(filepath.Dir(h.file), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		h.start()
+		defer h.stop()
+		settle(time.Second)
+		h.expectReason("the subnet file is not written: ")
+		has(t, h.ask().Problems, "cannot write the subnet file "+h.file+": ")
+	})
+}
+
+// TestGarbageIsSummedUp has a store full of it.
+func TestGarbageIsSummedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		for n := range 130 {
+			store.Set(fmt.Sprintf("subnets/172.7.%d.0-24", n+100), "{", 0)
+		}
+		h := newHost(t, store, 21).start()
+		defer h.stop()
+		settle(2 * time.Second)
+		s := h.ask()
+		if len(s.Problems) != 51 || s.Problems[50] != "and 80 more like these" || !s.Daemon.Ready {
+			t.Errorf("%d problems %q", len(s.Problems), s.Problems)
+		}
+	})
+}
+
+// TestAddressIsWaitedFor has an address that goes for a moment, and one that
+// goes for good while another one is there.
+func TestAddressIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h := newHost(t, store, 21).start()
+		defer h.stop()
+		settle(2 * time.Second)
+		set := func(addrs ...kernel.Addr) {
+			h.with(func(k *kerneltest.Kernel) { k.Change("ens33", func(l *kernel.Link) { l.Addrs = addrs }) })
+		}
+		own := kernel.Addr{Prefix: netip.PrefixFrom(h.ip, 24)}
+		makeshift := kernel.Addr{Prefix: netip.MustParsePrefix("169.254.7.8/16"), LinkLocal: true}
+		leaseOf := func() string { return find(store, "subnets/172.7.21.0-24").Value }
+		before := leaseOf()
+		set(makeshift)
+		settle(5 * time.Second)
+		h.expectReason("no external interface: ens33 has lost the address 10.4.7.21 and has only 169.254.7.8 left")
+		set(own)
+		settle(2 * time.Second)
+		h.expectReason("")
+		if now := leaseOf(); now != before {
+			t.Errorf("the lease changed from %s to %s", before, now)
+		}
+		set(makeshift)
+		settle(time.Minute)
+		if now := leaseOf(); !strings.Contains(now, "169.254.7.8") {
+			t.Errorf("the lease is still %s", now)
+		}
+	})
+}
