@@ -57,7 +57,7 @@ func BenchmarkApplyWarm(b *testing.B) {
 	}
 }
 
-func apply(b *testing.B, s *kernel.Syncer, want kernel.State, writes int) {
+func apply(b testing.TB, s *kernel.Syncer, want kernel.State, writes int) {
 	b.Helper()
 	result, err := s.Apply(want)
 	if err != nil || len(result.Ops) != writes {

@@ -1,9 +1,12 @@
 package kernel_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
 )
 
 const (
@@ -57,6 +60,50 @@ func TestPeerThatLeftDuringARestart(t *testing.T) {
 		step{hand: strangers, restart: true, want: partial(tunnel(22))},
 		step{want: tunnel(22), ops: peer23Gone, shows: withPeer22 + strangersAsShown},
 	)
+}
+
+// Of such a host there may be a neighbour alone.
+func TestPeerThatLeftHalf(t *testing.T) {
+	play(t,
+		step{want: tunnel(22, 23), ops: newDevice + newPeers},
+		step{hand: `bridge fdb del 0a:39:13:5c:8e:17 dev flannel.1 dst 10.4.7.23 self`, restart: true, want: tunnel(22), ops: `
+			ip route del 172.7.23.0/24 via 172.7.23.0 dev flannel.1 onlink proto 77
+			ip neigh del 172.7.23.0 lladdr 0a:39:13:5c:8e:17 dev flannel.1 nud permanent`},
+	)
+}
+
+// A former flannel that was at work while the device was not wanted leaves as
+// much behind as one before us.
+func TestLeftoversOfAnInterlude(t *testing.T) {
+	play(t,
+		step{want: tunnel(), ops: newDevice},
+		step{want: kernel.State{}, ops: `ip link del flannel.1 (not wanted any more)`},
+		step{hand: formerDevice + `
+			bridge fdb add 0a:39:13:5c:8e:17 dev flannel.1 dst 10.4.7.23 self permanent
+			ip neigh add 172.7.23.0 lladdr 0a:39:13:5c:8e:17 dev flannel.1 nud permanent
+			ip route add 172.7.23.0/24 via 172.7.23.0 dev flannel.1 onlink`,
+			want: tunnel(), ops: `ip link set flannel.1 alias flanneld` + strings.ReplaceAll(peer23Gone, "proto 77", "proto 3")},
+	)
+}
+
+// A pass over nothing but devices, which makes a VTEP before the host's lease
+// tells of it, reads no tables; what it has not seen, a later one recognizes.
+func TestPeerThatLeftAndAPassOverDevicesAlone(t *testing.T) {
+	play(t,
+		step{want: tunnel(22, 23), ops: newDevice + newPeers},
+		step{hand: strangers, restart: true, want: partial(tunnel())},
+		step{want: tunnel(22), ops: peer23Gone, shows: withPeer22 + strangersAsShown},
+	)
+	k := kerneltest.New("ens33", 1500, "10.4.7.21/24")
+	k.Fail = func(call string) error {
+		if strings.HasPrefix(call, "list routes") || strings.HasPrefix(call, "list entries") {
+			return errors.New("not needed")
+		}
+		return nil
+	}
+	if _, err := kernel.NewSyncer(k).Apply(partial(tunnel())); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestLeftoversOfAFormerFlannel(t *testing.T) {

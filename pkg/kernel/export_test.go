@@ -20,6 +20,11 @@ func SetOffload(dev string, on bool) error {
 	return o.set(dev, value)
 }
 
+// Lax makes the kernel answer as those before 4.20: it selects nothing.
+func (n *Netlink) Lax() error {
+	return unix.SetsockoptInt(n.socket.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 0)
+}
+
 // Knows reports whether an interface of that name has been announced.
 func (w *Watcher) Knows(name string) bool {
 	w.mu.Lock()

@@ -34,5 +34,5 @@ type FoundNeighbour struct {
 // FoundFDB is a forwarding entry as the kernel has it.
 type FoundFDB struct {
 	FDB
-	Permanent bool // and in the device's own VNI
+	Permanent bool // and to the device's own port and VNI, by no interface in particular
 }

@@ -3,15 +3,18 @@ package kernel
 import (
 	"maps"
 	"net/netip"
+	"slices"
 )
 
 // memory is what earlier passes put in place. It tells a repair from news, and
 // what is ours where the kernel keeps no mark.
 type memory struct {
-	devices    map[string]VXLAN
-	routes     map[netip.Prefix]Route
-	neighbours map[hop]MAC
-	fdb        map[port]netip.Addr
+	devices    set[string, VXLAN]
+	routes     set[netip.Prefix, Route]
+	neighbours set[hop, Neighbour]
+	fdb        set[port, FDB]
+
+	searched map[string]bool // the devices on which what an earlier run left has been recognized
 }
 
 type hop struct {
@@ -24,54 +27,118 @@ type port struct {
 	mac MAC
 }
 
-func newMemory(size int) memory {
-	return memory{
-		devices: map[string]VXLAN{}, routes: make(map[netip.Prefix]Route, size),
-		neighbours: make(map[hop]MAC, size), fdb: make(map[port]netip.Addr, size),
-	}
+// memoryOf is that of a pass that brought s about.
+func memoryOf(s State) memory {
+	return memory{setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB), map[string]bool{}}
 }
 
-// after is what is known once want was brought about but for the ops undone and
-// the conflicts. What is still to be removed stays known as ours.
-func (m memory) after(want State, undone []Op, conflicts []Conflict) memory {
-	now := newMemory(len(want.Routes))
-	if want.Partial {
-		now = memory{maps.Clone(m.devices), maps.Clone(m.routes), maps.Clone(m.neighbours), maps.Clone(m.fdb)}
+func (m memory) clone() memory {
+	return memory{m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.searched}
+}
+
+// after is what is known once wanted was brought about, beside what was there
+// where that was partial, and but for the ops undone and the conflicts. What is
+// still to be removed stays known as ours.
+func (m memory) after(wanted memory, partial bool, undone []Op, conflicts []Conflict) memory {
+	now := wanted
+	if partial {
+		now.devices, now.routes = now.devices.and(m.devices), now.routes.and(m.routes)
+		now.neighbours, now.fdb = now.neighbours.and(m.neighbours), now.fdb.and(m.fdb)
 	}
-	for _, d := range want.Devices {
-		now.devices[d.Name] = d
-	}
-	for _, r := range want.Routes {
-		now.routes[r.Dst] = r
-	}
-	for _, n := range want.Neighbours {
-		now.neighbours[n.key()] = n.MAC
-	}
-	for _, f := range want.FDB {
-		now.fdb[f.key()] = f.Dst
+	if len(undone)+len(conflicts) > 0 {
+		now = now.clone()
 	}
 	for _, c := range conflicts {
-		delete(now.routes, c.Dst)
+		delete(now.routes.at, c.Dst)
 	}
 	for _, o := range undone {
 		switch x := o.Object.(type) {
 		case VXLAN:
-			putBack(now.devices, m.devices, x.Name)
+			now.devices.putBack(m.devices, x.Name)
 		case Route:
-			putBack(now.routes, m.routes, x.Dst)
+			now.routes.putBack(m.routes, x.Dst)
 		case Neighbour:
-			putBack(now.neighbours, m.neighbours, x.key())
+			now.neighbours.putBack(m.neighbours, x.key())
 		case FDB:
-			putBack(now.fdb, m.fdb, x.key())
+			now.fdb.putBack(m.fdb, x.key())
 		}
 	}
+	now.searched = m.searched
+	maps.DeleteFunc(now.searched, func(dev string, _ bool) bool { return !now.devices.has(dev) })
 	return now
 }
 
-func putBack[K comparable, V any](now, was map[K]V, key K) {
-	if v, known := was[key]; known {
-		now[key] = v
+// set finds objects by what there can be only one of. It shares the list that it
+// is made from: clone it before what is in it changes.
+type set[K comparable, E keyed[K]] struct {
+	list []E
+	at   map[K]int
+}
+
+type keyed[K comparable] interface {
+	comparable
+	key() K
+}
+
+func setOf[K comparable, E keyed[K]](list []E) set[K, E] {
+	s := set[K, E]{slices.Clip(list), make(map[K]int, len(list))}
+	for i := range list {
+		s.at[list[i].key()] = i
+	}
+	return s
+}
+
+func (s set[K, E]) clone() set[K, E] { return set[K, E]{slices.Clone(s.list), maps.Clone(s.at)} }
+
+func (s set[K, E]) get(k K) (e E, has bool) {
+	i, has := s.at[k]
+	if has {
+		e = s.list[i]
+	}
+	return e, has
+}
+
+func (s set[K, E]) has(k K) bool {
+	_, has := s.at[k]
+	return has
+}
+
+func (s *set[K, E]) put(e E) {
+	if i, has := s.at[e.key()]; has {
+		s.list[i] = e
+		return
+	}
+	s.at[e.key()] = len(s.list)
+	s.list = append(s.list, e)
+}
+
+// and is s with what others has beside it.
+func (s set[K, E]) and(others set[K, E]) set[K, E] {
+	all := s
+	for k, i := range others.at {
+		if s.has(k) {
+			continue
+		}
+		if len(all.list) == len(s.list) {
+			all = s.clone()
+		}
+		all.put(others.list[i])
+	}
+	return all
+}
+
+// learn is put where nothing better is known.
+func (s *set[K, E]) learn(e E) {
+	if !s.has(e.key()) {
+		s.put(e)
+	}
+}
+
+// putBack makes k what it was.
+func (s *set[K, E]) putBack(was set[K, E], k K) {
+	if e, known := was.get(k); known {
+		s.put(e)
 	} else {
-		delete(now, key)
+		delete(s.at, k)
 	}
 }

@@ -7,55 +7,54 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // Do implements Conn. Routes, neighbours and forwarding entries that follow
 // each other go to the kernel together.
-func (n *Netlink) Do(ops ...Op) (errs []error) {
-	for len(ops) > 0 {
-		var requests []*nl.NetlinkRequest
-		for _, o := range ops[:min(len(ops), batchSize)] {
-			r, ok := n.request(o)
-			if !ok {
-				break
-			}
-			requests = append(requests, r)
+func (n *Netlink) Do(ops ...Op) []error {
+	errs := make([]error, len(ops))
+	for done := 0; done < len(ops); {
+		together := 0
+		for done+together < len(ops) && together < batchSize && n.begin(ops[done+together]) {
+			together++
 		}
-		answers := n.batch.exchange(requests)
-		if len(requests) == 0 {
-			answers = []error{n.do(ops[0])}
+		if together > 0 {
+			n.socket.exchange(errs[done : done+together])
+		} else {
+			errs[done] = n.do(ops[done])
 		}
-		for i, err := range answers {
-			errs = append(errs, judge(ops[i], err))
-		}
-		ops = ops[len(answers):]
+		done += max(1, together)
+	}
+	for i, o := range ops {
+		errs[i] = judge(o, errs[i])
 	}
 	return errs
 }
 
-// request is the op as a request of a batch; false: it is none of those.
-func (n *Netlink) request(o Op) (*nl.NetlinkRequest, bool) {
+// begin adds the op to a batch; false: it is none for one.
+func (n *Netlink) begin(o Op) bool {
 	index, ok := n.index[o.Dev()]
 	if !ok && o.Dev() != "" {
-		return nil, false
+		return false
 	}
 	switch x := o.Object.(type) {
 	case FDB:
-		return neighbourRequest(o.Verb, unix.NdMsg{Family: unix.AF_BRIDGE, Ifindex: int32(index), Flags: unix.NTF_SELF}, x.Dst.AsSlice(), x.MAC), true
+		n.socket.beginNeighbour(o.Verb, netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(index), Flags: unix.NTF_SELF}, x.Dst, x.MAC)
 	case Neighbour:
-		return neighbourRequest(o.Verb, unix.NdMsg{Family: unix.AF_INET, Ifindex: int32(index), Type: unix.RTN_UNICAST}, x.Addr.AsSlice(), x.MAC), true
+		n.socket.beginNeighbour(o.Verb, netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(index), Type: unix.RTN_UNICAST}, x.Addr, x.MAC)
 	case FoundRoute:
-		return routeRequest(unix.RTM_DELROUTE, 0, x, index), true
+		n.socket.beginRoute(unix.RTM_DELROUTE, 0, x, index)
 	case Route:
 		flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
 		if o.Verb == Replace {
 			flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
 		}
-		return routeRequest(unix.RTM_NEWROUTE, flags, FoundRoute{Route: x, Protocol: Protocol}, index), true
+		n.socket.beginRoute(unix.RTM_NEWROUTE, flags, FoundRoute{Route: x, Protocol: Protocol}, index)
+	default:
+		return false
 	}
-	return nil, false
+	return true
 }
 
 // judge tells a failure from an object that is as it should be already.

@@ -24,21 +24,24 @@ func (f found) link(name string) (Link, bool) {
 // plan is the heart of a pass: what to write so that the kernel becomes as
 // wanted, in order, and what stands in the way. It does no I/O. Into was it
 // notes what it recognizes as ours from before a restart.
-func plan(want State, have found, was memory) (ops []Op, conflicts []Conflict) {
-	p := &planner{want: want, have: have, was: was, fresh: map[string]bool{}}
-	devices := p.deviceOps()
+func plan(want State, wanted memory, have found, was *memory) (ops []Op, conflicts []Conflict) {
+	p := &planner{want: want, wanted: wanted, have: have, was: was, fresh: map[string]bool{}}
+	ops = p.deviceOps()
 	p.recognize()
-	addFDB, dropFDB := p.fdbOps()
-	addHops, dropHops := p.neighbourOps()
-	addRoutes, dropRoutes := p.routeOps()
-	stale := p.staleDevices()
-	return slices.Concat(devices, addFDB, addHops, addRoutes, dropRoutes, dropHops, dropFDB, stale), p.conflicts
+	ops, dropFDB := p.fdbOps(ops)
+	ops, dropHops := p.neighbourOps(ops)
+	ops, dropRoutes := p.routeOps(ops)
+	ops = append(ops, dropRoutes...)
+	ops = append(ops, dropHops...)
+	ops = append(ops, dropFDB...)
+	return append(ops, p.staleDevices()...), p.conflicts
 }
 
 type planner struct {
 	want      State
+	wanted    memory // the same, by key
 	have      found
-	was       memory
+	was       *memory
 	fresh     map[string]bool // devices that are being created: what was on them is gone
 	conflicts []Conflict
 }

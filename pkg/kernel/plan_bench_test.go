@@ -12,13 +12,14 @@ func BenchmarkPlan(b *testing.B) {
 	for _, n := range []int{250, 1000, 4000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			want, have := many(n)
-			was := newMemory(0).after(want, nil, nil)
+			was := memoryOf(want)
 			b.ReportAllocs()
 			for b.Loop() {
-				if ops, _ := plan(want, have, was); len(ops) > 0 {
+				wanted := memoryOf(want)
+				if ops, _ := plan(want, wanted, have, &was); len(ops) > 0 {
 					b.Fatal(ops[0])
 				}
-				was = was.after(want, nil, nil)
+				was = was.after(wanted, false, nil, nil)
 			}
 		})
 	}

@@ -2,10 +2,13 @@ package kernel
 
 import "fmt"
 
+func (d VXLAN) key() string { return d.Name }
+
 func (p *planner) deviceOps() (ops []Op) {
 	for _, d := range p.want.Devices {
 		l, exists := p.have.link(d.Name)
-		repair := p.was.devices[d.Name] == d
+		before, _ := p.was.devices.get(d.Name)
+		repair := before == d
 		add := func(v Verb, object any, why string) { ops = append(ops, Op{v, object, why, repair && v != Delete}) }
 		if exists {
 			if why := incompatible(l, d); why != "" {
@@ -30,9 +33,10 @@ func (p *planner) settings(l Link, d VXLAN, add func(v Verb, object any, why str
 	}
 	if l.MAC != d.MAC {
 		add(Set, Setting{Dev: d.Name, MAC: d.MAC}, "it was "+l.MAC.String())
-		e := p.have.entries[d.Name]
-		e.Neighbours = nil // a new MAC makes the kernel forget them
-		p.have.entries[d.Name] = e
+		if e, read := p.have.entries[d.Name]; read {
+			e.Neighbours = nil // a new MAC makes the kernel forget them
+			p.have.entries[d.Name] = e
+		}
 	}
 	if l.MTU != d.MTU {
 		add(Set, Setting{Dev: d.Name, MTU: d.MTU}, fmt.Sprint("it was ", l.MTU))
@@ -101,8 +105,7 @@ func (p *planner) staleDevices() (ops []Op) {
 		return nil
 	}
 	for _, l := range p.have.links {
-		_, known := p.was.devices[l.Name]
-		if l.VXLAN != nil && (known || l.Alias == Alias) && !p.wants(l.Name) {
+		if l.VXLAN != nil && (p.was.devices.has(l.Name) || l.Alias == Alias) && !p.wants(l.Name) {
 			ops = append(ops, Op{Delete, VXLAN{Name: l.Name}, "not wanted any more", false})
 		}
 	}

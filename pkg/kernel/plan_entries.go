@@ -1,28 +1,41 @@
 package kernel
 
-import "net/netip"
+import "slices"
 
 // recognize notes the neighbours and forwarding entries that a daemon before us
-// left on a device that is wanted for the first time: those that our routes
-// lead to.
+// left on a device that is looked at for the first time: those that our routes
+// lead to. Of these it takes an interest in what is not wanted.
 func (p *planner) recognize() {
+	for dev := range p.fresh {
+		p.was.searched[dev] = true
+	}
 	for dev, e := range p.have.entries {
-		if _, known := p.was.devices[dev]; known || p.fresh[dev] {
+		if p.was.searched[dev] {
+			continue
+		}
+		p.was.searched[dev] = true
+		if !p.strange(e) {
 			continue
 		}
 		hops, macs := p.hops(dev), map[MAC]bool{}
 		for _, n := range e.Neighbours {
-			if at := n.key(); hops[at] {
-				p.was.neighbours[at] = n.MAC
+			if hops[n.key()] {
+				p.was.neighbours.learn(n.Neighbour)
 				macs[n.MAC] = true
 			}
 		}
 		for _, f := range e.FDB {
 			if macs[f.MAC] {
-				p.was.fdb[f.key()] = f.Dst
+				p.was.fdb.learn(f.FDB)
 			}
 		}
 	}
+}
+
+// strange reports whether there is more than what is wanted.
+func (p *planner) strange(e Entries) bool {
+	return slices.ContainsFunc(e.Neighbours, func(n FoundNeighbour) bool { return !p.wanted.neighbours.has(n.key()) }) ||
+		slices.ContainsFunc(e.FDB, func(f FoundFDB) bool { return !p.wanted.fdb.has(f.key()) })
 }
 
 // hops are the gateways on dev that our routes have.
@@ -36,66 +49,58 @@ func (p *planner) hops(dev string) map[hop]bool {
 	return hops
 }
 
-// binding is an entry that gives one value to one key.
-type binding[K, V comparable] interface {
-	key() K
-	value() V
-}
-
-// foundBinding is one as the kernel has it, and whether it is permanent.
-type foundBinding[E any] interface{ entry() (E, bool) }
+// foundEntry is one as the kernel has it, and whether it is permanent.
+type foundEntry[E any] interface{ entry() (E, bool) }
 
 func (n Neighbour) key() hop                      { return hop{n.Dev, n.Addr} }
-func (n Neighbour) value() MAC                    { return n.MAC }
 func (n FoundNeighbour) entry() (Neighbour, bool) { return n.Neighbour, n.Permanent }
 
 func (f FDB) key() port               { return port{f.Dev, f.MAC} }
-func (f FDB) value() netip.Addr       { return f.Dst }
 func (f FoundFDB) entry() (FDB, bool) { return f.FDB, f.Permanent }
 
-func (p *planner) neighbourOps() (adds, drops []Op) {
-	var have []FoundNeighbour
+func (p *planner) neighbourOps(ops []Op) (with, drops []Op) {
+	var have [][]FoundNeighbour
 	for dev, e := range p.have.entries {
 		if !p.fresh[dev] {
-			have = append(have, e.Neighbours...)
+			have = append(have, e.Neighbours)
 		}
 	}
-	return entryOps(p.want.Neighbours, have, p.was.neighbours, p.want.Partial)
+	return entryOps(ops, p.wanted.neighbours, have, p.was.neighbours, p.want.Partial)
 }
 
-func (p *planner) fdbOps() (adds, drops []Op) {
-	var have []FoundFDB
+func (p *planner) fdbOps(ops []Op) (with, drops []Op) {
+	var have [][]FoundFDB
 	for dev, e := range p.have.entries {
 		if !p.fresh[dev] {
-			have = append(have, e.FDB...)
+			have = append(have, e.FDB)
 		}
 	}
-	return entryOps(p.want.FDB, have, p.was.fdb, p.want.Partial)
+	return entryOps(ops, p.wanted.fdb, have, p.was.fdb, p.want.Partial)
 }
 
-// entryOps subtracts entries of either kind. Only permanent ones, as we write
+// entryOps subtracts entries of either kind: it appends to ops what is missing,
+// and returns beside them what is to go. Only permanent ones, as we write
 // them, can be right or ours.
-func entryOps[E binding[K, V], F foundBinding[E], K, V comparable](want []E, have []F, was map[K]V, partial bool) (adds, drops []Op) {
-	missing := make(map[K]V, len(want))
-	for _, e := range want {
-		missing[e.key()] = e.value()
-	}
-	for _, f := range have {
-		e, permanent := f.entry()
-		value, isWanted := missing[e.key()]
-		_, ours := was[e.key()]
-		switch {
-		case !permanent:
-		case isWanted && e.value() == value:
-			delete(missing, e.key())
-		case !isWanted && ours && !partial:
-			drops = append(drops, Op{Delete, e, "", false})
+func entryOps[K comparable, E keyed[K], F foundEntry[E]](ops []Op, wanted set[K, E], have [][]F, was set[K, E], partial bool) (with, drops []Op) {
+	there := make([]bool, len(wanted.list))
+	for _, some := range have {
+		for _, f := range some {
+			e, permanent := f.entry()
+			i, isWanted := wanted.at[e.key()]
+			switch {
+			case !permanent:
+			case isWanted && e == wanted.list[i]:
+				there[i] = true
+			case !isWanted && was.has(e.key()) && !partial:
+				drops = append(drops, Op{Delete, e, "", false})
+			}
 		}
 	}
-	for _, e := range want {
-		if value, is := missing[e.key()]; is {
-			adds = append(adds, Op{Replace, e, "", was[e.key()] == value})
+	for i, e := range wanted.list {
+		if !there[i] {
+			before, _ := was.get(e.key())
+			ops = appended(ops, Op{Replace, e, "", before == e})
 		}
 	}
-	return adds, drops
+	return ops, drops
 }

@@ -6,63 +6,66 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (p *planner) routeOps() (adds, drops []Op) {
-	wanted := make(map[netip.Prefix]Route, len(p.want.Routes))
-	for _, r := range p.want.Routes {
-		wanted[r.Dst] = r
-	}
-	present := p.inPlace(wanted)
+func (r Route) key() netip.Prefix { return r.Dst }
+
+// routeOps is entryOps for routes.
+func (p *planner) routeOps(ops []Op) (with, drops []Op) {
+	places, stray := p.places()
 	replaced := map[FoundRoute]bool{}
-	for _, r := range p.want.Routes {
-		repair := p.was.routes[r.Dst] == r
-		at, exists := present[r.Dst]
+	for i, r := range p.wanted.routes.list {
+		at := places[i]
+		if at.right && at.first.Protocol == Protocol {
+			continue
+		}
+		before, _ := p.was.routes.get(r.Dst)
 		switch {
-		case !exists:
-			adds = append(adds, Op{Add, r, "", repair})
-		case at.right && at.first.Protocol == Protocol:
+		case at.first == nil:
+			ops = appended(ops, Op{Add, r, "", before == r})
 		case !at.right && p.mayReplace(*at.first, r):
 			replaced[*at.first] = true // by the kernel, in one step: no packet is lost
-			adds = append(adds, Op{Replace, r, "was " + at.first.describe(), repair})
+			ops = appended(ops, Op{Replace, r, "was " + at.first.describe(), before == r})
 		default:
 			p.conflicts = append(p.conflicts, Conflict{r.Dst, *at.first})
 		}
 	}
-	if p.want.Partial {
-		return adds, nil
-	}
-	for _, r := range p.have.routes {
-		ours := r.Protocol == Protocol || p.leftover(r)
-		if ours && !r.is(wanted[r.Dst]) && !replaced[r] && !p.fresh[r.Dev] {
+	for _, r := range stray {
+		if !replaced[r] {
 			drops = append(drops, Op{Delete, r, "", false})
 		}
 	}
-	return adds, drops
+	return ops, drops
 }
 
-// place is what the kernel has where a route is wanted.
+// place is what the kernel has where a route is wanted: one of the same
+// destination and metric would collide with it.
 type place struct {
 	first *FoundRoute // the one that packets take
 	right bool        // it, or one behind it, is exactly as wanted
 }
 
-// inPlace finds the routes that wanted ones would collide with: those of the
-// same destination and metric.
-func (p *planner) inPlace(wanted map[netip.Prefix]Route) map[netip.Prefix]place {
-	present := make(map[netip.Prefix]place, len(wanted))
-	for i := range p.have.routes {
-		r := &p.have.routes[i]
-		w, isWanted := wanted[r.Dst]
-		if !isWanted || r.Metric != 0 || p.fresh[r.Dev] {
+// places finds what there is for each wanted route, and the routes of ours that
+// are not wanted as they are.
+func (p *planner) places() (places []place, stray []FoundRoute) {
+	places = make([]place, len(p.wanted.routes.list))
+	for j := range p.have.routes {
+		r := &p.have.routes[j]
+		if p.fresh[r.Dev] {
 			continue
 		}
-		at, behind := present[r.Dst]
-		if !behind {
-			at.first = r
+		i, isWanted := p.wanted.routes.at[r.Dst]
+		right := isWanted && r.is(p.wanted.routes.list[i])
+		if isWanted && r.Metric == 0 {
+			at := &places[i]
+			if at.first == nil {
+				at.first = r
+			}
+			at.right = at.right || right
 		}
-		at.right = at.right || r.is(w)
-		present[r.Dst] = at
+		if !right && !p.want.Partial && (r.Protocol == Protocol || p.leftover(*r)) {
+			stray = append(stray, *r)
+		}
 	}
-	return present
+	return places, stray
 }
 
 // is reports whether r is what we write for want.
@@ -73,7 +76,7 @@ func (r FoundRoute) is(want Route) bool {
 // mayReplace tells routes that are ours, were edited by hand, or were written
 // by an earlier flannel from those of an administrator and of the kernel.
 func (p *planner) mayReplace(r FoundRoute, want Route) bool {
-	_, edited := p.was.routes[r.Dst]
+	edited := p.was.routes.has(r.Dst)
 	switch r.Protocol {
 	case Protocol:
 		return true

@@ -26,6 +26,8 @@ var faults = []struct{ name, hand string }{
 	{"fdb entry to another host", `bridge fdb replace 0a:39:13:5c:8e:16 dev flannel.1 dst 10.4.7.99 self permanent`},
 	{"fdb entry not permanent", `bridge fdb replace 0a:39:13:5c:8e:16 dev flannel.1 dst 10.4.7.22 self dynamic`},
 	{"fdb entry into another VNI", `bridge fdb replace 0a:39:13:5c:8e:16 dev flannel.1 dst 10.4.7.22 vni 9 self permanent`},
+	{"fdb entry to another port", `bridge fdb replace 0a:39:13:5c:8e:16 dev flannel.1 dst 10.4.7.22 port 4789 self permanent`},
+	{"fdb entry by another interface", `bridge fdb replace 0a:39:13:5c:8e:16 dev flannel.1 dst 10.4.7.22 via lo self permanent`},
 	{"device without its address", `ip addr flush dev flannel.1`},
 	{"device with another address too", `ip addr add 172.7.99.0/32 dev flannel.1`},
 	{"device down", `ip link set flannel.1 down`},

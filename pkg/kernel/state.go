@@ -7,7 +7,8 @@ import (
 )
 
 // State is what one network of ours looks like in the kernel. Its parts are
-// comparable, so two States subtract with ==.
+// comparable, so two States subtract with ==. Of what is found by one key, a
+// route's destination for instance, there is no more than one.
 type State struct {
 	Devices    []VXLAN
 	Routes     []Route

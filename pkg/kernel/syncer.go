@@ -27,7 +27,7 @@ type Syncer struct {
 }
 
 // NewSyncer returns a Syncer that has put nothing in place yet.
-func NewSyncer(c Conn) *Syncer { return &Syncer{conn: c, was: newMemory(0)} }
+func NewSyncer(c Conn) *Syncer { return &Syncer{conn: c, was: memoryOf(State{})} }
 
 // Result is what a pass did.
 type Result struct {
@@ -40,13 +40,14 @@ type Result struct {
 // already, it writes nothing. Writes that fail do not keep it from the others:
 // the error names them, and the next Apply tries again.
 func (s *Syncer) Apply(want State) (Result, error) {
-	have, err := s.read(want.Devices)
+	have, err := s.read(want)
 	if err != nil {
 		return Result{}, err
 	}
-	ops, conflicts := plan(want, have, s.was)
+	wanted := memoryOf(want)
+	ops, conflicts := plan(want, wanted, have, &s.was)
 	done, undone, err := s.carryOut(ops)
-	s.was = s.was.after(want, undone, conflicts)
+	s.was = s.was.after(wanted, want.Partial, undone, conflicts)
 	result := Result{Ops: done, Conflicts: conflicts}
 	for _, o := range done {
 		if o.Repair {
@@ -57,14 +58,18 @@ func (s *Syncer) Apply(want State) (Result, error) {
 	return result, err
 }
 
-// read lists what a pass needs; of devices, only those that are wanted.
-func (s *Syncer) read(devices []VXLAN) (found, error) {
+// read lists what a pass needs: what is on the wanted devices, and the routes;
+// neither where nothing but devices is to be added.
+func (s *Syncer) read(want State) (found, error) {
 	links, err := s.conn.Links()
 	if err != nil {
 		return found{}, fmt.Errorf("list interfaces: %w", err)
 	}
 	have := found{links: links, entries: map[string]Entries{}}
-	for _, d := range devices {
+	if want.Partial && len(want.Routes)+len(want.Neighbours)+len(want.FDB) == 0 {
+		return have, nil
+	}
+	for _, d := range want.Devices {
 		l, exists := have.link(d.Name)
 		if !exists || l.VXLAN == nil {
 			continue
@@ -80,17 +85,21 @@ func (s *Syncer) read(devices []VXLAN) (found, error) {
 }
 
 // carryOut does what it can. A device that could not be made takes what would
-// be on it along.
+// be on it along. What was done comes back in the place of all.
 func (s *Syncer) carryOut(ops []Op) (done, undone []Op, err error) {
 	var failed failures
 	broken := map[string]bool{}
+	done = ops[:0]
 	for group := range groups(ops) {
-		possible := group[:0:0]
-		for _, o := range group {
-			if broken[o.Dev()] {
-				undone = append(undone, o)
-			} else {
-				possible = append(possible, o)
+		possible := group
+		if len(broken) > 0 {
+			possible = nil
+			for _, o := range group {
+				if broken[o.Dev()] {
+					undone = append(undone, o)
+				} else {
+					possible = append(possible, o)
+				}
 			}
 		}
 		for i, err := range s.conn.Do(possible...) {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/kernel"
@@ -13,13 +14,23 @@ import (
 // wireData is what a vxlan lease carries.
 type wireData struct{ VtepMAC string }
 
-func leaseData(m kernel.MAC) string { return fmt.Sprintf(`{"VtepMAC":"%v"}`, m) }
+const wirePrefix, wireSuffix = `{"VtepMAC":"`, `"}`
+
+func leaseData(m kernel.MAC) string { return wirePrefix + m.String() + wireSuffix }
 
 // vtepMAC reads a lease's VTEP; false where it has none that packets can be
 // sent to.
 func vtepMAC(a subnet.Attrs) (kernel.MAC, bool) {
+	if a.BackendType != Type {
+		return kernel.MAC{}, false
+	}
 	var data wireData
-	if a.BackendType != Type || json.Unmarshal([]byte(a.BackendData), &data) != nil {
+	text, begins := strings.CutPrefix(a.BackendData, wirePrefix)
+	text, ends := strings.CutSuffix(text, wireSuffix)
+	if m, err := kernel.ParseMAC(text); err == nil && begins && ends {
+		return m, true // as nearly all are; decoding JSON takes ten times as long
+	}
+	if json.Unmarshal([]byte(a.BackendData), &data) != nil {
 		return kernel.MAC{}, false
 	}
 	m, err := kernel.ParseMAC(data.VtepMAC)

@@ -56,8 +56,16 @@ func (b *vxlan) MTU() int { return b.device.MTU }
 func (b *vxlan) Desired(own subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State {
 	device := b.device
 	device.Addr = netip.PrefixFrom(own.Subnet.Addr(), 32)
-	s := kernel.State{Devices: []kernel.VXLAN{device}, Routes: make([]kernel.Route, 0, len(peers))}
-	leads := map[kernel.MAC]netip.Addr{device.MAC: b.host.PublicIP} // a MAC leads to one host
+	through := len(peers) // the tunnel
+	if b.direct {
+		through = 0 // or few
+	}
+	s := kernel.State{
+		Devices: []kernel.VXLAN{device}, Routes: make([]kernel.Route, 0, len(peers)),
+		Neighbours: make([]kernel.Neighbour, 0, through), FDB: make([]kernel.FDB, 0, through),
+	}
+	leads := make(map[kernel.MAC]netip.Addr, through+1) // a MAC leads to one host
+	leads[device.MAC] = b.host.PublicIP
 	for _, p := range peers {
 		mac, hasVTEP := vtepMAC(p.Attrs)
 		switch {

@@ -205,6 +205,6 @@ func (k *Kernel) runFDB(verb string, m kernel.MAC, o map[string]string) error {
 		return syscall.ENODEV
 	}
 	f := kernel.FDB{Dev: o["dev"], MAC: m, Dst: addr(o["dst"])}
-	k.setFDB(kernel.FoundFDB{FDB: f, Permanent: o["permanent"] != "" && o["vni"] == ""}, verb != "del")
+	k.setFDB(kernel.FoundFDB{FDB: f, Permanent: o["permanent"] != "" && o["vni"]+o["port"]+o["via"] == ""}, verb != "del")
 	return nil
 }

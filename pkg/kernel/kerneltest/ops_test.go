@@ -1,0 +1,152 @@
+package kerneltest_test
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
+)
+
+var (
+	vtep   = kernel.VXLAN{Name: "flannel.1", VNI: 1, Port: 8472, Parent: "ens33", Local: netip.MustParseAddr("10.4.7.21"), MAC: kernel.MAC{10, 1}, MTU: 1450}
+	peer   = netip.MustParseAddr("172.7.22.0")
+	onward = kernel.Route{Dst: netip.MustParsePrefix("172.7.22.0/24"), Via: peer, Dev: "flannel.1", OnLink: true}
+	plain  = kernel.Route{Dst: netip.MustParsePrefix("172.7.23.0/24"), Via: netip.MustParseAddr("10.4.7.23"), Dev: "ens33"}
+)
+
+// TestOpsAreCommands carries each Op out on one kernel, and the command that it
+// prints on another: they stay alike.
+func TestOpsAreCommands(t *testing.T) {
+	k, typed := kerneltest.New("ens33", 1500, "10.4.7.21/24"), kerneltest.New("ens33", 1500, "10.4.7.21/24")
+	var states []string
+	for _, o := range []kernel.Op{
+		{Verb: kernel.Add, Object: vtep},
+		{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Alias: "flanneld"}},
+		{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", MTU: 1400}},
+		{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", MAC: kernel.MAC{10, 2}}},
+		{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Up: true}},
+		{Verb: kernel.Add, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
+		{Verb: kernel.Replace, Object: kernel.FDB{Dev: "flannel.1", MAC: kernel.MAC{10, 3}, Dst: netip.MustParseAddr("10.4.7.22")}},
+		{Verb: kernel.Replace, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
+		{Verb: kernel.Add, Object: onward},
+		{Verb: kernel.Add, Object: plain},
+		{Verb: kernel.Replace, Object: kernel.Route{Dst: plain.Dst, Via: netip.MustParseAddr("10.4.7.99"), Dev: "ens33"}},
+		{Verb: kernel.Delete, Object: kernel.FoundRoute{Route: onward, Protocol: kernel.Protocol}},
+		{Verb: kernel.Delete, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
+		{Verb: kernel.Delete, Object: kernel.FDB{Dev: "flannel.1", MAC: kernel.MAC{10, 3}, Dst: netip.MustParseAddr("10.4.7.22")}},
+		{Verb: kernel.Delete, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
+		{Verb: kernel.Delete, Object: vtep},
+	} {
+		before := k.String()
+		if err := errors.Join(k.Do(o)...); err != nil {
+			t.Fatalf("%s: %v", o, err)
+		}
+		if err := typed.Run(o.String()); err != nil {
+			t.Fatal(err)
+		}
+		if k.String() != typed.String() || k.String() == before {
+			t.Errorf("after %s there is\n%s\nand by hand\n%s", o, k, typed)
+		}
+		states = append(states, o.String())
+	}
+	var did []string
+	for _, o := range k.Ops {
+		did = append(did, o.String())
+	}
+	if got, want := strings.Join(did, "\n"), strings.Join(states, "\n"); got != want {
+		t.Errorf("it has done\n%s\nwant\n%s", got, want)
+	}
+}
+
+// tunnel is a kernel with a tunnel, a peer behind it, and one on the link.
+func tunnel(t *testing.T) *kerneltest.Kernel {
+	t.Helper()
+	k := kerneltest.New("ens33", 1500, "10.4.7.21/24")
+	if err := errors.Join(k.Do(
+		kernel.Op{Verb: kernel.Add, Object: vtep},
+		kernel.Op{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Up: true}},
+		kernel.Op{Verb: kernel.Add, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
+		kernel.Op{Verb: kernel.Replace, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
+		kernel.Op{Verb: kernel.Add, Object: onward}, kernel.Op{Verb: kernel.Add, Object: plain},
+	)...); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestWhatGoesWithIt takes away what other things hang on.
+func TestWhatGoesWithIt(t *testing.T) {
+	const onward, plain, neighbour, device = "ip route add 172.7.22.0/24", "ip route add 172.7.23.0/24", "ip neigh add 172.7.22.0", "ip link add flannel.1"
+	for command, gone := range map[string][]string{
+		"ip link set flannel.1 down":                      {onward, neighbour},
+		"ip addr flush dev flannel.1":                     {onward, neighbour},
+		"ip link set flannel.1 address 0a:00:00:00:00:09": {neighbour},
+		"ip link del flannel.1":                           {onward, neighbour, device},
+		"ip link set ens33 down":                          {plain},
+		"ip link del ens33":                               {onward, plain, neighbour, device},
+	} {
+		k := tunnel(t)
+		run(t, k, command)
+		for _, what := range []string{onward, plain, neighbour, device} {
+			wanted := true
+			for _, g := range gone {
+				wanted = wanted && g != what
+			}
+			if strings.Contains(k.String(), what) != wanted {
+				t.Errorf("after %s (%q there: %v)\n%s", command, what, !wanted, k)
+			}
+		}
+	}
+}
+
+// TestRefusedOps does what Linux refuses, and what it takes for done.
+func TestRefusedOps(t *testing.T) {
+	elsewhere := kernel.Neighbour{Dev: "flannel.9", Addr: peer, MAC: kernel.MAC{10, 3}}
+	second := vtep
+	second.Name = "flannel.2"
+	for _, tt := range []struct {
+		op   kernel.Op
+		want error
+	}{
+		{kernel.Op{Verb: kernel.Add, Object: vtep}, syscall.EEXIST},
+		{kernel.Op{Verb: kernel.Add, Object: second}, syscall.EEXIST}, // the same VNI and port
+		{kernel.Op{Verb: kernel.Add, Object: kernel.VXLAN{Name: "flannel.9", VNI: 9, Parent: "ens99"}}, syscall.ENODEV},
+		{kernel.Op{Verb: kernel.Replace, Object: elsewhere}, syscall.ENODEV},
+		{kernel.Op{Verb: kernel.Delete, Object: elsewhere}, nil},
+		{kernel.Op{Verb: kernel.Add, Object: plain}, nil}, // by whomever
+		{kernel.Op{Verb: kernel.Add, Object: kernel.Route{Dst: plain.Dst, Via: netip.MustParseAddr("192.168.1.1"), Dev: "ens33"}}, syscall.ENETUNREACH},
+	} {
+		k := tunnel(t)
+		before := k.String()
+		if err := k.Do(tt.op)[0]; !errors.Is(err, tt.want) || k.String() != before {
+			t.Errorf("%s: %v, want %v\n%s", tt.op, err, tt.want, k)
+		}
+	}
+}
+
+// TestFailOnDemand lets one call of each kind fail.
+func TestFailOnDemand(t *testing.T) {
+	k := tunnel(t)
+	before, done := k.String(), len(k.Ops)
+	remove := []kernel.Op{{Verb: kernel.Delete, Object: vtep}, {Verb: kernel.Delete, Object: kernel.FoundRoute{Route: plain, Protocol: kernel.Protocol}}}
+	k.Fail = func(call string) error {
+		if call == "list links" || call == remove[0].String() {
+			return syscall.ENOBUFS
+		}
+		return nil
+	}
+	if _, err := k.Links(); !errors.Is(err, syscall.ENOBUFS) {
+		t.Errorf("Links: %v", err)
+	}
+	if _, err := k.Routes(); err != nil {
+		t.Errorf("Routes: %v", err)
+	}
+	errs := k.Do(remove...)
+	if !errors.Is(errs[0], syscall.ENOBUFS) || errs[1] != nil || len(k.Ops) != done+1 || !strings.Contains(k.String(), "flannel.1") || k.String() == before {
+		t.Errorf("%v with %v\n%s", errs, k.Ops[done:], k)
+	}
+}

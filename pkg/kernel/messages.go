@@ -1,0 +1,106 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// routeMessage is what matters here of an RTM_NEWROUTE (rtnetlink(7)): its
+// fixed part and some of its attributes.
+type routeMessage struct {
+	unix.RtMsg
+	dst    netip.Prefix
+	via    netip.Addr
+	index  int // of the interface; 0: there is none, or several
+	metric int
+	more   bool // it has attributes that a plain route has not
+}
+
+// rtaNextHop names a next hop that several routes share (linux/rtnetlink.h:
+// RTA_NH_ID).
+const rtaNextHop = 30
+
+// readRoute reads an IPv4 route; false: it is none.
+func readRoute(body []byte) (r routeMessage, ok bool) {
+	if len(body) < unix.SizeofRtMsg || body[0] != unix.AF_INET || body[1] > 32 {
+		return r, false
+	}
+	r.RtMsg = unix.RtMsg{
+		Family: body[0], Dst_len: body[1], Src_len: body[2], Tos: body[3], Table: body[4], Protocol: body[5], Scope: body[6], Type: body[7],
+		Flags: binary.NativeEndian.Uint32(body[8:]),
+	}
+	dst := netip.IPv4Unspecified()
+	for kind, value := range attributes(body[unix.SizeofRtMsg:]) {
+		switch kind {
+		case unix.RTA_DST:
+			dst = address(value)
+		case unix.RTA_GATEWAY:
+			r.via = address(value)
+		case unix.RTA_OIF:
+			r.index = number(value)
+		case unix.RTA_PRIORITY:
+			r.metric = number(value)
+		case unix.RTA_VIA: // a gateway of another family, which precedes it in two bytes
+			r.via, r.more = address(value[min(2, len(value)):]), true
+		case unix.RTA_METRICS, unix.RTA_MULTIPATH, unix.RTA_PREFSRC, unix.RTA_FLOW, unix.RTA_ENCAP, rtaNextHop:
+			r.more = true
+		}
+	}
+	r.dst = netip.PrefixFrom(dst, int(r.Dst_len))
+	return r, dst.Is4()
+}
+
+// found is the route in the form that passes work with.
+func (r routeMessage) found(names map[int]string) FoundRoute {
+	return FoundRoute{
+		Route:    Route{Dst: r.dst, Via: r.via, Dev: names[r.index], OnLink: r.Flags&unix.RTNH_F_ONLINK != 0},
+		Protocol: int(r.Protocol), Metric: r.metric,
+		Odd: r.more || r.Type != unix.RTN_UNICAST || r.Scope != unix.RT_SCOPE_UNIVERSE,
+	}
+}
+
+// neighbourMessage is what matters here of an RTM_NEWNEIGH, be it a neighbour
+// or a forwarding entry (linux/neighbour.h).
+type neighbourMessage struct {
+	index     int  // of the interface
+	self      bool // it is in the device's own table, not in that of its bridge
+	permanent bool
+	elsewhere bool // it leads to another port or VNI than the device's, or by one interface only
+	dst       netip.Addr
+	mac       MAC
+}
+
+func readNeighbour(body []byte) (n neighbourMessage, ok bool) {
+	if len(body) < unix.SizeofNdMsg {
+		return n, false
+	}
+	n.index = number(body[4:])
+	n.permanent, n.self = binary.NativeEndian.Uint16(body[8:])&unix.NUD_PERMANENT != 0, body[10]&unix.NTF_SELF != 0
+	for kind, value := range attributes(body[unix.SizeofNdMsg:]) {
+		switch kind {
+		case unix.NDA_DST:
+			n.dst = address(value)
+		case unix.NDA_LLADDR:
+			copy(n.mac[:], value)
+		case unix.NDA_PORT, unix.NDA_VNI, unix.NDA_IFINDEX:
+			n.elsewhere = true
+		}
+	}
+	return n, true
+}
+
+// address is the IP address that an attribute holds; the zero Addr if none.
+func address(value []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(value)
+	return a.Unmap()
+}
+
+// number is the number that an attribute holds; 0 if none.
+func number(value []byte) int {
+	if len(value) < 4 {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint32(value))
+}

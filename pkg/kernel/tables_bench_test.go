@@ -1,0 +1,43 @@
+package kernel_test
+
+import (
+	"fmt"
+	"testing"
+
+	"flanneld/pkg/kernel"
+)
+
+// BenchmarkRead lists what a pass compares with.
+func BenchmarkRead(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			m := linux(b)
+			apply(b, kernel.NewSyncer(m), cluster(n), 4+3*n)
+			dev := linkOf(b, m, "flannel.1")
+			b.ReportAllocs()
+			for b.Loop() {
+				entries, err := m.Entries(dev)
+				if err != nil || len(entries.Neighbours) < n || len(entries.FDB) < n {
+					b.Fatal(len(entries.Neighbours), len(entries.FDB), err)
+				}
+				if routes, err := m.Routes(); err != nil || len(routes) < n {
+					b.Fatal(len(routes), err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDirect asks the kernel for the way to one host.
+func BenchmarkDirect(b *testing.B) {
+	m := linux(b)
+	apply(b, kernel.NewSyncer(m), cluster(1000), 4+3*1000)
+	conn := m.Conn.(*kernel.Netlink)
+	linkOf(b, m, "ens33")
+	b.ReportAllocs()
+	for b.Loop() {
+		if direct, err := conn.Direct(ipOf(22), "ens33"); !direct || err != nil {
+			b.Fatal(direct, err)
+		}
+	}
+}
