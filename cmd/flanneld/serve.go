@@ -50,7 +50,7 @@ func serve(ctx context.Context, o options) error {
 		return err
 	}
 	defer conn.Close()
-	changes, err := kernel.Watch()
+	changes, err := conn.Watch()
 	if err != nil {
 		return err
 	}

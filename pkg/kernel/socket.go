@@ -16,6 +16,7 @@ import (
 // the answers are not copied.
 type socket struct {
 	fd      int
+	port    uint32 // its address
 	seq     uint32
 	send    []byte
 	last    int // where in send the last request begins
@@ -39,7 +40,23 @@ func openSocket() (*socket, error) {
 		s.close()
 		return nil, fmt.Errorf("set the time limit of a netlink socket: %w", err)
 	}
+	if s.port, err = bind(fd); err != nil {
+		s.close()
+		return nil, fmt.Errorf("bind a netlink socket: %w", err)
+	}
 	return s, nil
+}
+
+// bind has the kernel choose the socket's address.
+func bind(fd int) (port uint32, err error) {
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, err
+	}
+	address, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0, err
+	}
+	return address.(*unix.SockaddrNetlink).Pid, nil
 }
 
 func (s *socket) close() { _ = unix.Close(s.fd) }

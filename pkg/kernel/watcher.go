@@ -15,10 +15,11 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Watcher notices that the kernel's state changed. It only says so: what
-// changed, the next pass finds out by itself.
+// Watcher notices that somebody changed the kernel's state. It only says so:
+// what changed, the next pass finds out by itself.
 type Watcher struct {
 	socket  *os.File
+	ours    uint32        // the port of the socket that writes routes and entries
 	changed chan struct{} // one slot
 	routing atomic.Uint64
 
@@ -35,13 +36,15 @@ const receiveBuffer = 8 << 20 // bytes
 const largestMessage = 32 << 10 // bytes
 
 // Watch subscribes to the changes of this network namespace; nothing that
-// happens from now on is missed.
-func Watch() (*Watcher, error) {
+// happens from now on is missed. The routes and neighbours that n writes are no
+// news: to look at them again would double the work of each change. (Of
+// forwarding entries the kernel does not tell who wrote them.)
+func (n *Netlink) Watch() (*Watcher, error) {
 	socket, err := subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_NEIGH)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to changes of the kernel's network state: %w", err)
 	}
-	w := &Watcher{socket: socket, changed: make(chan struct{}, 1), names: map[int]string{}}
+	w := &Watcher{socket: socket, ours: n.socket.port, changed: make(chan struct{}, 1), names: map[int]string{}}
 	links, err := dump(netlink.LinkList)
 	if err != nil {
 		_ = socket.Close()
@@ -124,7 +127,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.mark(true) // cut short: it can mean anything
 		}
 		for _, m := range messages {
-			w.look(m.Header.Type, m.Data)
+			if m.Header.Pid != w.ours { // netlink(7): of whose request it speaks
+				w.look(m.Header.Type, m.Data)
+			}
 		}
 	}
 }

@@ -3,12 +3,11 @@ package kernel_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"flanneld/pkg/kernel"
 )
@@ -21,8 +20,6 @@ type watched struct {
 }
 
 func watch(t *testing.T) *watched {
-	leaks := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
 	w := &watched{machine: linux(t)}
 	w.sh(t, formerDevice)
 	// The kernel tells of a new interface's carrier, and of IPv6 on it, later.
@@ -31,7 +28,7 @@ func watch(t *testing.T) *watched {
 	}
 	eventually(t, "ens33's carrier", func() bool { return strings.Contains(output(t, "ip link show ens33"), "state UP") })
 	var err error
-	if w.Watcher, err = kernel.Watch(); err != nil {
+	if w.Watcher, err = w.Conn.(*kernel.Netlink).Watch(); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -143,6 +140,35 @@ func TestWatcher(t *testing.T) {
 		if got != c.leads && (c.leads != some || got == nothing) {
 			t.Errorf("%s\nleads to %q, not to %q", c.hand, got, c.leads)
 		}
+	}
+}
+
+// TestWatcherKnowsOurWrites: what we wrote is no news, and what becomes of it by
+// other hands is.
+func TestWatcherKnowsOurWrites(t *testing.T) {
+	w := watch(t)
+	w.Heed([]string{"flannel.1"}, []string{"ens33"})
+	w.run(t)
+	if _, err := w.Links(); err != nil {
+		t.Fatal(err)
+	}
+	subnet := netip.MustParsePrefix("172.7.22.0/24")
+	route := kernel.Route{Dst: subnet, Via: netip.MustParseAddr("10.4.7.22"), Dev: "ens33"}
+	neighbour := kernel.Neighbour{Dev: "flannel.1", Addr: subnet.Addr(), MAC: kernel.MAC{0x0a, 0x39, 0x13, 0x5c, 0x8e, 0x16}}
+	ops := []kernel.Op{
+		{Verb: kernel.Add, Object: route}, {Verb: kernel.Replace, Object: neighbour},
+		{Verb: kernel.Delete, Object: kernel.FoundRoute{Route: route, Protocol: kernel.Protocol}},
+	}
+	for i, err := range w.Do(ops...) {
+		if err != nil {
+			t.Fatalf("%v: %v", ops[i], err)
+		}
+	}
+	if signal, _ := w.after(t, ``); signal {
+		t.Error("what we wrote ourselves is news")
+	}
+	if signal, _ := w.after(t, `ip neigh del 172.7.22.0 dev flannel.1`); !signal {
+		t.Error("that our neighbour was deleted is no news")
 	}
 }
 
