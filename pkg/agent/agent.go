@@ -107,7 +107,6 @@ func New(o Options) *Agent {
 		lists:      outage.New("bring the kernel into the wanted state", retryLongest),
 		file:       outage.New("write the subnet file "+o.SubnetFile, retryLongest),
 		asked:      make(chan func()),
-		ways:       ways{},
 	}
 }
 

@@ -55,7 +55,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		return a.direct.reaches(ip, a.Kernel)
 	})
 	want.Partial = view.Doubtful || a.direct.failed != nil
-	a.ways.note(want.Routes, now)
+	a.noteWays(want.Routes, now)
 	a.explain(view, want, peers, rejected)
 	for _, d := range a.next.devices(own) {
 		want.Devices = withDevice(want.Devices, d)
@@ -68,10 +68,6 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 
 // explain says of each lease without a way why it has none.
 func (a *Agent) explain(view subnet.View, want kernel.State, peers []subnet.Lease, rejected map[string]string) {
-	reached := make(map[netip.Prefix]bool, len(want.Routes))
-	for _, r := range want.Routes {
-		reached[r.Dst] = true
-	}
 	reasons := map[string]string{}
 	for key, reason := range view.Malformed {
 		reasons["lease "+key] = fmt.Sprintf("ignoring the key %q: %s", key, reason)
@@ -79,14 +75,29 @@ func (a *Agent) explain(view subnet.View, want kernel.State, peers []subnet.Leas
 	for key, reason := range rejected {
 		reasons["lease "+key] = fmt.Sprintf("ignoring the lease %q: it %s", key, reason)
 	}
-	for _, p := range peers {
-		if !reached[p.Subnet] {
-			reasons["lease "+subnet.Key(p.Subnet)] = fmt.Sprintf(
-				"no way to %v: its host %v says backend %q and is not on the link of %s; hosts behind routers need the vxlan backend, each with a MAC of its own",
-				p.Subnet, p.PublicIP, p.BackendType, a.current.host.Link.Name)
-		}
+	for _, p := range unreached(peers, want.Routes) {
+		reasons["lease "+subnet.Key(p.Subnet)] = fmt.Sprintf(
+			"no way to %v: its host %v says backend %q and is not on the link of %s; hosts behind routers need the vxlan backend, each with a MAC of its own",
+			p.Subnet, p.PublicIP, p.BackendType, a.current.host.Link.Name)
 	}
 	a.notes.replace("lease ", reasons)
+}
+
+// unreached are the peers that no route leads to.
+func unreached(peers []subnet.Lease, routes []kernel.Route) (out []subnet.Lease) {
+	if len(routes) == len(peers) { // as it should be, and a thousand times as often
+		return nil
+	}
+	reached := make(map[netip.Prefix]bool, len(routes))
+	for _, r := range routes {
+		reached[r.Dst] = true
+	}
+	for _, p := range peers {
+		if !reached[p.Subnet] {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // devices are those that a mode has whatever its peers.

@@ -43,8 +43,12 @@ type way struct {
 	since time.Time
 }
 
-// note takes over the wanted routes.
-func (w ways) note(routes []kernel.Route, now time.Time) {
+// noteWays takes over the wanted routes.
+func (a *Agent) noteWays(routes []kernel.Route, now time.Time) {
+	if a.ways == nil {
+		a.ways = make(ways, len(routes))
+	}
+	w := a.ways
 	for _, r := range routes {
 		if w[r.Dst].via != r.Via {
 			w[r.Dst] = way{r.Via, now}

@@ -2,6 +2,7 @@ package subnet_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,15 +79,15 @@ func TestDoubt(t *testing.T) {
 				time.Sleep(8 * time.Second)
 				synctest.Wait()
 				v := h.View()
-				if _, there := v.Leases[prefix22]; there != tt.held || v.Doubtful != tt.held {
-					t.Errorf("lease of the peer there: %t, doubt: %t; want both %t", there, v.Doubtful, tt.held)
+				if has(v, prefix22) != tt.held || v.Doubtful != tt.held {
+					t.Errorf("lease of the peer there: %t, doubt: %t; want both %t", has(v, prefix22), v.Doubtful, tt.held)
 				}
 				if own(h) != "172.7.21.0/24" {
 					t.Errorf("holds %s", own(h))
 				}
 				time.Sleep(subnet.HoldTime + 2*time.Minute)
 				synctest.Wait()
-				if v := h.View(); v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
+				if v := h.View(); v.Doubtful || has(v, prefix22) {
 					t.Errorf("after the hold time: %+v", v)
 				}
 			})
@@ -109,7 +110,7 @@ func TestFreshLeasesAreNotHeld(t *testing.T) {
 		store.Remove("subnets/172.7.22.0-24")
 		time.Sleep(7 * time.Second)
 		synctest.Wait()
-		if v := h.View(); !v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
+		if v := h.View(); !v.Doubtful || has(v, prefix22) {
 			t.Errorf("doubt %t, leases %v", v.Doubtful, v.Leases)
 		}
 	})
@@ -224,7 +225,7 @@ func TestDoubtLastsWhileNobodyCanRegister(t *testing.T) {
 		store.Wipe()
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
-		if v := h.View(); !v.Doubtful || !v.Leases[prefix22].PublicIP.IsValid() {
+		if v := h.View(); !v.Doubtful || !has(v, prefix22) {
 			t.Fatalf("after three hours: doubt %t, leases %v", v.Doubtful, v.Leases)
 		}
 		h.client.Inject(nil)
@@ -235,7 +236,7 @@ func TestDoubtLastsWhileNobodyCanRegister(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
-		if v := h.View(); v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
+		if v := h.View(); v.Doubtful || has(v, prefix22) {
 			t.Errorf("at last: doubt %t, leases %v", v.Doubtful, v.Leases)
 		}
 	})
@@ -255,7 +256,7 @@ func TestHeldLeasesGoDespiteEvents(t *testing.T) {
 			time.Sleep(30 * time.Second)
 		}
 		synctest.Wait()
-		if v := h.View(); v.Doubtful || v.Leases[prefix22].PublicIP.IsValid() {
+		if v := h.View(); v.Doubtful || has(v, prefix22) {
 			t.Errorf("doubt %t, leases %v", v.Doubtful, v.Leases)
 		}
 	})
@@ -275,8 +276,8 @@ func TestGarbledLease(t *testing.T) {
 		for range 100 {
 			time.Sleep(time.Millisecond)
 			synctest.Wait()
-			if l := peer.View().Leases[netip.MustParsePrefix("172.7.21.0/24")]; l.PublicIP.String() != "10.4.7.21" {
-				t.Fatalf("the peer sees %+v", l)
+			if v := peer.View(); !has(v, netip.MustParsePrefix("172.7.21.0/24")) {
+				t.Fatalf("the peer sees %+v", v.Leases)
 			}
 		}
 		if e := entry(t, store, "subnets/172.7.21.0-24"); e.Value != lease21 {
@@ -320,4 +321,9 @@ func TestSharedAddressIsNoEvidence(t *testing.T) {
 			t.Error("took the lease of a living host")
 		}
 	})
+}
+
+// has says that a view shows a lease of p, be it held only.
+func has(v subnet.View, p netip.Prefix) bool {
+	return slices.ContainsFunc(v.Leases, func(l subnet.Lease) bool { return l.Subnet == p })
 }

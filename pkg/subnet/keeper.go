@@ -2,7 +2,6 @@ package subnet
 
 import (
 	"cmp"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -277,7 +276,10 @@ func (k *keeper) choose(r *replica, c Claim) (netip.Prefix, bool) {
 		return k.previous, true
 	}
 	k.explainPrevious(r, c)
-	taken := slices.Collect(maps.Keys(r.all()))
+	var taken []netip.Prefix
+	for _, l := range r.all() {
+		taken = append(taken, l.Subnet)
+	}
 	for p := range k.refused {
 		taken = append(taken, p)
 	}

@@ -72,13 +72,10 @@ func TestPeers(t *testing.T) {
 		return Lease{Attrs: Attrs{PublicIP: netip.MustParseAddr(ip)}, Subnet: netip.MustParsePrefix(p)}
 	}
 	own := lease("172.7.21.0/24", "10.4.7.21")
-	all := map[netip.Prefix]Lease{}
-	for _, l := range []Lease{
-		own, lease("172.7.23.0/24", "10.4.7.23"), lease("172.7.22.0/24", "10.4.7.22"),
+	all := []Lease{
+		own, lease("172.7.22.0/24", "10.4.7.22"), lease("172.7.23.0/24", "10.4.7.23"),
 		lease("172.8.1.0/24", "10.4.7.9"), lease("172.0.0.0/8", "10.4.7.9"), lease("172.7.16.0/20", "10.4.7.9"), lease("172.7.99.0/25", "10.4.7.9"),
 		lease("172.7.98.0/24", "172.7.98.7"), lease("172.7.97.0/24", "10.4.7.21"), lease("172.7.96.0/24", "192.168.0.5"),
-	} {
-		all[l.Subnet] = l
 	}
 	peers, rejected := Peers(c, own, all, []netip.Addr{own.PublicIP, netip.MustParseAddr("192.168.0.5")})
 	if len(peers) != 2 || peers[0].Subnet.String() != "172.7.22.0/24" || peers[1].Subnet.String() != "172.7.23.0/24" {

@@ -56,12 +56,12 @@ func NewManager(r Registry, o Options) *Manager {
 
 // View is what is known at one moment. It belongs to its receiver.
 type View struct {
-	Listed    bool                   // a full list has arrived
-	Config    string                 // the config key's value; empty: no such key
-	Own       Lease                  // the lease that this host holds; zero: none
-	Leases    map[netip.Prefix]Lease // every well-formed lease, our own too
-	Doubtful  bool                   // leases may be missing though their holders live: what is not here may still exist
-	Malformed map[string]string      // key → what is wrong with the entry
+	Listed    bool              // a full list has arrived
+	Config    string            // the config key's value; empty: no such key
+	Own       Lease             // the lease that this host holds; zero: none
+	Leases    []Lease           // every well-formed lease, our own too, in the order of their subnets
+	Doubtful  bool              // leases may be missing though their holders live: what is not here may still exist
+	Malformed map[string]string // key → what is wrong with the entry
 	Store     Store
 }
 

@@ -2,7 +2,6 @@ package subnet
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 )
@@ -10,17 +9,17 @@ import (
 // Peers picks from the leases those that may reach the kernel: one subnet of
 // the configured network and length each, not ours and not overlapping ours,
 // held by a host that is not this one. The others come back by key with what
-// is wrong with them. hostAddrs are this host's own addresses.
-func Peers(c Config, own Lease, leases map[netip.Prefix]Lease, hostAddrs []netip.Addr) (peers []Lease, rejected map[string]string) {
+// is wrong with them. hostAddrs are this host's own addresses. The peers take
+// the leases' place: there may be thousands.
+func Peers(c Config, own Lease, leases []Lease, hostAddrs []netip.Addr) (peers []Lease, rejected map[string]string) {
 	rejected = map[string]string{}
-	peers = make([]Lease, 0, len(leases))
-	for _, subnet := range slices.SortedFunc(maps.Keys(leases), netip.Prefix.Compare) {
-		lease := leases[subnet]
-		if subnet == own.Subnet {
+	peers = leases[:0]
+	for _, lease := range leases {
+		if lease.Subnet == own.Subnet {
 			continue
 		}
 		if reason := unfit(c, own, lease, hostAddrs); reason != "" {
-			rejected[Key(subnet)] = reason
+			rejected[Key(lease.Subnet)] = reason
 			continue
 		}
 		peers = append(peers, lease)

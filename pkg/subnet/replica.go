@@ -3,6 +3,7 @@ package subnet
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -196,12 +197,17 @@ func (r *replica) garble(subnet netip.Prefix, index uint64) {
 	r.garbled[subnet] = index
 }
 
-// all are the leases that count for peers: those in the store, and those held.
-func (r *replica) all() map[netip.Prefix]Lease {
-	all := maps.Clone(r.leases)
-	for subnet, h := range r.held {
-		all[subnet] = h.Lease
+// all are the leases that count for peers, in the order of their subnets: those
+// in the store, and those held.
+func (r *replica) all() []Lease {
+	all := make([]Lease, 0, len(r.leases)+len(r.held))
+	for _, l := range r.leases {
+		all = append(all, l)
 	}
+	for _, h := range r.held {
+		all = append(all, h.Lease)
+	}
+	slices.SortFunc(all, func(a, b Lease) int { return a.Subnet.Compare(b.Subnet) })
 	return all
 }
 
