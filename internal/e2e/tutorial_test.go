@@ -155,6 +155,9 @@ func (tu *tutorial) ownAddresses(t *testing.T) {
 	tu.h22.nginx("c1")
 	tu.logged(t, "10.4.7.21") // by docker's rule
 	for _, m := range tu.machines {
+		if out, err := m.try(flanneldCheck); err == nil || !strings.Contains(out, "MASQUERADE") {
+			t.Errorf("%s on %s does not speak of docker's rule (%v):\n%s", flanneldCheck, m, err, out)
+		}
 		m.sh(centOSFirewall)
 	}
 	tu.logged(t, "10.4.7.21") // although FORWARD ends in REJECT
@@ -162,6 +165,11 @@ func (tu *tutorial) ownAddresses(t *testing.T) {
 		m.sh(m.own(rulesByHand))
 	}
 	tu.logged(t, "172.7.21.2")
+	for _, m := range tu.machines { // which have not restarted dockerd since the switch to vxlan
+		if out, err := m.try(flanneldCheck); err == nil || strings.Contains(out, "MASQUERADE") || strings.Count(out, "FAULT") != 1 || !strings.Contains(out, "the MTU of ") {
+			t.Errorf("%s on %s (%v):\n%s", flanneldCheck, m, err, out)
+		}
+	}
 	time.Sleep(6 * time.Second) // flanneld has looked at its rules once more
 	for _, m := range tu.machines {
 		m.sh(m.own(`iptables -t nat -C POSTROUTING -s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE
@@ -199,8 +207,11 @@ func (tu *tutorial) ipMasq(t *testing.T) {
 		if strings.Contains(rules, "docker0") || !strings.Contains(rules, "-j MASQUERADE") {
 			t.Errorf("rules on %s:\n%s", m, rules)
 		}
+		m.sh(flanneldCheck) // finds no fault
 	}
 }
+
+const flanneldCheck = "/usr/local/flannel/flanneld check"
 
 // awaitRoutes waits for what `route -n` shows of the containers' network on the
 // two hosts.

@@ -26,6 +26,8 @@ func (a *Agent) unready(view subnet.View, now time.Time) string {
 		return "no lease: " + said["config"]
 	case !own.Subnet.IsValid() && view.Store.Writes != "":
 		return "no lease: cannot write to etcd: " + view.Store.Writes
+	case !own.Subnet.IsValid() && view.Store.Full:
+		return "no lease: every subnet of the config is leased; widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone"
 	case !own.Subnet.IsValid():
 		return "no lease yet"
 	case expired:

@@ -170,3 +170,23 @@ func TestAddressIsWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// TestNoSubnetIsFree tells an operator what keeps a host waiting.
+func TestNoSubnetIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", `{"Network":"172.7.0.0/16","SubnetMin":"172.7.22.0","SubnetMax":"172.7.22.0","Backend":{"Type":"host-gw"}}`, 0)
+		store.Set("subnets/172.7.22.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`, 0)
+		h := newHost(t, store, 21).start()
+		t.Cleanup(h.stop)
+		settle(2 * time.Second)
+		if s := h.ask(); s.Daemon.Ready || !strings.HasPrefix(s.Daemon.Reason, "no lease: every subnet of the config is leased; ") {
+			t.Errorf("ready: %t, %q", s.Daemon.Ready, s.Daemon.Reason)
+		}
+		store.Remove("subnets/172.7.22.0-24")
+		settle(2 * time.Minute)
+		if s := h.ask(); !s.Daemon.Ready {
+			t.Errorf("after the other host has gone: %q", s.Daemon.Reason)
+		}
+	})
+}

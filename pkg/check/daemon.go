@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"flanneld/pkg/status"
 )
 
 // logCure leads to the daemon's own words.
 const logCure = "journalctl -u flanneld   # or supervisord's stdout_logfile: it says what flanneld does and why"
+
+// restartCure has a daemon put everything right that is its own, at once.
+const restartCure = "systemctl restart flanneld   # or: supervisorctl restart, and its program's name"
 
 func goodDaemon(f Facts) string {
 	return fmt.Sprintf("flanneld %s runs, pid %d", f.Status.Daemon.Version, f.Status.Daemon.PID)
@@ -20,89 +22,12 @@ func findDaemon(f Facts) []Finding {
 	switch {
 	case errors.Is(f.Daemon, status.ErrNoDaemon):
 		return []Finding{fault([]string{"systemctl start flanneld   # or: supervisorctl start, and its program's name"}, "%v", f.Daemon)}
+	case f.Frozen != 0:
+		return []Finding{fault([]string{fmt.Sprintf("kill -CONT %d", f.Frozen)}, "flanneld (pid %d) is stopped, by Ctrl-Z or a signal: it does nothing until it is continued", f.Frozen)}
 	case f.Status == nil:
 		return unknown("%v", f.Daemon)
 	}
 	return nil
-}
-
-func goodEtcd(f Facts) string {
-	member := f.Status.Etcd.Member
-	if member == "" {
-		member = "etcd"
-	}
-	return member + " answers"
-}
-
-func findEtcd(f Facts) []Finding {
-	if f.Status == nil {
-		return skipped("flanneld does not say where etcd is")
-	}
-	var out []Finding
-	cure := []string{}
-	for _, m := range f.Members {
-		if m.Err != nil {
-			cure = append(cure, fmt.Sprintf("curl -k %s/version   # must answer: %v", m.URL, m.Err))
-		}
-	}
-	if len(cure) == 0 {
-		cure = append(cure, logCure)
-	}
-	if e := f.Status.Etcd; e.Reads != "" {
-		out = append(out, fault(cure, "etcd cannot be read: %s", e.Reads))
-	} else if e.Writes != "" {
-		out = append(out, fault([]string{fmt.Sprintf("give flanneld's user or certificate a role that may write %s/*", e.Prefix)}, "this host's lease cannot be written: %s", e.Writes))
-	}
-	return out
-}
-
-// clockTolerance is beyond what a clock without NTP is off by after a month.
-const clockTolerance = 2 * time.Minute
-
-func findClock(f Facts) []Finding {
-	var out []Finding
-	for _, m := range f.Members {
-		if m.Err != nil || m.Ahead.Abs() <= clockTolerance {
-			continue
-		}
-		word := "behind"
-		if m.Ahead < 0 {
-			word = "ahead of"
-		}
-		out = append(out, fault([]string{"timedatectl set-ntp true   # or: chronyc makestep"},
-			"this host's clock is %v %s that of etcd at %s: certificates are judged by it", m.Ahead.Abs().Round(time.Second), word, m.URL))
-	}
-	if len(out) == 0 && len(f.Members) == 0 {
-		return skipped("flanneld does not say where etcd is")
-	}
-	return merge(out)
-}
-
-// renewalTime is so long before its end that somebody should see to it.
-const renewalTime = 7 * 24 * time.Hour
-
-func findCertificates(f Facts) []Finding {
-	switch {
-	case f.Status == nil:
-		return skipped("flanneld does not say which it uses")
-	case len(f.Certificates) == 0:
-		return skipped("flanneld uses none")
-	}
-	var out []Finding
-	replace := []string{"put a new certificate in its place; flanneld uses it without a restart"}
-	for _, c := range f.Certificates {
-		switch {
-		case c.Err != nil:
-			out = append(out, Finding{Level: Unknown, Text: c.Err.Error()})
-		case f.Now.Before(c.NotBefore):
-			out = append(out, fault([]string{"date   # is the clock right?"}, "%s is valid only from %s on", c.File, c.NotBefore.Format(time.DateTime)))
-		case !f.Now.Before(c.NotAfter):
-			out = append(out, fault(replace, "%s has expired on %s", c.File, c.NotAfter.Format(time.DateTime)))
-		case c.NotAfter.Sub(f.Now) < renewalTime:
-			out = append(out, Finding{Level: Note, Text: fmt.Sprintf("%s expires on %s", c.File, c.NotAfter.Format(time.DateTime)), Cure: replace})
-		}
-	}
-	return out
 }
 
 func goodConfig(f Facts) string {
@@ -114,37 +39,49 @@ func findConfig(f Facts) []Finding {
 	if f.Status == nil {
 		return skipped("flanneld does not say what it goes by")
 	}
-	cure := []string{"flanneld config check", `flanneld config set '{"Network": "172.7.0.0/16", "Backend": {"Type": "host-gw"}}'   # for example`}
 	switch problem := f.Status.ConfigProblem; {
 	case problem != "":
-		return []Finding{fault(cure, "%s", problem)}
+		return []Finding{fault([]string{f.setConfig("")}, "%s", strings.ReplaceAll(problem, "<prefix>", f.Status.Etcd.Prefix))}
 	case f.Status.Network == nil:
 		return skipped("not read yet")
 	}
 	return nil
 }
 
-func goodLease(f Facts) string {
-	l := f.Status.Lease
-	if l.Expires.IsZero() {
-		return fmt.Sprintf("%v, a reservation", l.Subnet)
+// setConfig is the command that writes the config in force, or one with another
+// backend.
+func (f Facts) setConfig(backend string) string {
+	length, why := "", "for example"
+	if n := f.Status.Network; n != nil {
+		if why = "what is in force, but for settings beyond these"; backend != "" {
+			why = "and the other settings that it has"
+		}
+		if backend == "" {
+			backend = n.Backend
+		}
+		if n.SubnetLen != 24 {
+			length = fmt.Sprintf(`"SubnetLen": %d, `, n.SubnetLen)
+		}
 	}
-	return fmt.Sprintf("%v until %s", l.Subnet, l.Expires.Format(time.DateTime))
+	if backend == "" {
+		backend = "host-gw"
+	}
+	return fmt.Sprintf(`flanneld config set%s '{"Network": "%s", %s"Backend": {"Type": "%s"}}'   # %s`, f.etcdFlags(), f.network(), length, backend, why)
 }
 
-func findLease(f Facts) []Finding {
-	switch s := f.Status; {
-	case s == nil:
-		return skipped("flanneld does not say whether it has one")
-	case s.Lease == nil && s.Network == nil:
-		return skipped("there is none before the config can be read")
-	case s.Lease == nil:
-		return []Finding{fault([]string{logCure}, "this host has no subnet: %s", strings.TrimPrefix(s.Daemon.Reason, "no lease: "))}
-	case !s.Lease.Expires.IsZero() && !f.Now.Before(s.Lease.Expires):
-		return []Finding{fault([]string{logCure}, "the lease of %v has expired on %s: another host may take it at any time", s.Lease.Subnet, s.Lease.Expires.Format(time.DateTime))}
-	case s.Lease.Contested:
-		return []Finding{fault([]string{"give each host its own by --public-ip or --iface, and restart flanneld"},
-			"another host writes the lease of %v: it seems to have the public IP %v too, so traffic reaches only one of them", s.Lease.Subnet, s.Host.PublicIP)}
+const defaultPrefix = "/coreos.com/network"
+
+// etcdFlags are those by which another verb finds the daemon's etcd.
+func (f Facts) etcdFlags() string {
+	e := f.Status.Etcd
+	out := ""
+	for _, flag := range [][2]string{
+		{"endpoints", strings.Join(e.Endpoints, ",")}, {"prefix", e.Prefix}, {"api", strings.TrimPrefix(e.API, "v")},
+		{"keyfile", e.KeyFile}, {"certfile", e.CertFile}, {"cafile", e.CAFile},
+	} {
+		if flag[1] != "" && flag[1] != defaultPrefix {
+			out += " --etcd-" + flag[0] + "=" + flag[1]
+		}
 	}
-	return nil
+	return out
 }

@@ -19,12 +19,15 @@ type Facts struct {
 	Now    time.Time
 	Daemon error          // why it cannot be asked; nil: Status is its answer
 	Status *status.Status // nil: there is none
+	Frozen int            // the daemon's process ID where it is stopped, as by SIGSTOP
 	Unread []string
 
 	Links   []Link
 	Routes  []kernel.FoundRoute
 	Entries kernel.Entries      // of the tunnel's device
 	Paths   map[netip.Addr]Path // where the kernel sends a packet to
+	ways    status.Kernel       // Routes and Entries, by what they are looked up by; see Run
+	Rules   []RoutingRule       // that are asked before the main table, in that order
 	Sysctl  map[string]string   // "net.ipv4.ip_forward": "1"; what does not exist is not there
 	Kernel  string              // release: "6.1.0-18-amd64"
 	Sockets []Socket            // other programs' on the tunnel's UDP port
@@ -52,6 +55,13 @@ type Path struct {
 	Via netip.Addr
 	Dev string
 	Err error
+}
+
+// RoutingRule is one of those that `ip rule` lists.
+type RoutingRule struct {
+	Priority int
+	Dst      netip.Prefix // zero: any
+	Narrow   bool         // looks at more than the destination
 }
 
 // Socket is a UDP socket and the process that has it.
@@ -82,9 +92,10 @@ type Certificate struct {
 
 // Member is an etcd server, as seen from here.
 type Member struct {
-	URL   string
-	Ahead time.Duration // its clock's lead over ours
-	Err   error
+	URL         string
+	Ahead       time.Duration // its clock's lead over ours
+	Certificate *Certificate  // that it shows; nil: none
+	Err         error
 }
 
 func (f Facts) link(name string) (Link, bool) {

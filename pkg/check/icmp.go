@@ -31,8 +31,13 @@ type Network interface {
 	// Ping sends one of size bytes, headers included, that must not be cut
 	// into pieces on its way.
 	Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, error)
+	// Step sends a small one that the first router drops and answers.
+	Step(src, dst netip.Addr, wait time.Duration) (Answer, error)
 	// Connect begins a TCP connection, which may be refused.
 	Connect(src, dst netip.Addr, wait time.Duration) (Answer, error)
+	// Knock sends a datagram to a UDP port. A tunnel does not answer, only one
+	// that is not there.
+	Knock(src netip.Addr, to netip.AddrPort, wait time.Duration) (Answer, error)
 }
 
 // Host is the network of this host.
@@ -42,7 +47,18 @@ var _ Network = Host{}
 
 // Ping implements Network by a raw socket, which needs CAP_NET_RAW.
 func (Host) Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, error) {
-	conn, err := listen(src)
+	return ping(src, dst, size, 0, wait)
+}
+
+// Step implements Network. A router that a packet ends at by its TTL says so
+// before its firewall sees the packet.
+func (Host) Step(src, dst netip.Addr, wait time.Duration) (Answer, error) {
+	return ping(src, dst, small, 1, wait)
+}
+
+// ping sends a packet that at most ttl routers pass on; 0: as many as usual.
+func ping(src, dst netip.Addr, size, ttl int, wait time.Duration) (Answer, error) {
+	conn, err := listen(src, ttl)
 	if err != nil {
 		return Answer{}, fmt.Errorf("open a raw socket at %v: %w", src, err)
 	}
@@ -68,11 +84,14 @@ func (Host) Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, err
 	return await(conn, dst, id, seq)
 }
 
-func listen(src netip.Addr) (net.PacketConn, error) {
+func listen(src netip.Addr, ttl int) (net.PacketConn, error) {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
 		err := c.Control(func(fd uintptr) {
 			failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+			if ttl > 0 {
+				failed = errors.Join(failed, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, ttl))
+			}
 		})
 		return errors.Join(err, failed)
 	}}
@@ -143,24 +162,4 @@ func meaning(m *icmp.Message) string {
 		return "there is no such port"
 	}
 	return fmt.Sprintf("it cannot be delivered (code %d)", m.Code)
-}
-
-// discard is a port where nobody listens (RFC 863): a host answers that it
-// refuses.
-const discard = 9
-
-// Connect implements Network.
-func (Host) Connect(src, dst netip.Addr, wait time.Duration) (Answer, error) {
-	dialer := net.Dialer{Timeout: wait, LocalAddr: &net.TCPAddr{IP: src.AsSlice()}}
-	conn, err := dialer.Dial("tcp4", netip.AddrPortFrom(dst, discard).String())
-	if err == nil {
-		conn.Close()
-		return Answer{Came: true, Echo: true, From: dst}, nil
-	}
-	for _, refusal := range []error{unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ECONNRESET, unix.EACCES} {
-		if errors.Is(err, refusal) {
-			return Answer{Came: true, Echo: errors.Is(err, unix.ECONNREFUSED), From: dst, Says: refusal.Error()}, nil
-		}
-	}
-	return Answer{}, nil
 }

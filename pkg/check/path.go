@@ -1,8 +1,11 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+
+	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/status"
 )
@@ -16,22 +19,24 @@ func container(p netip.Prefix) netip.Addr { return gateway(p).Next() }
 // findWay compares the kernel's way to a peer with the wanted one.
 func findWay(f Facts, p status.Peer) []Finding {
 	if p.Mode == status.NoWay || p.Mode == "" {
-		return []Finding{fault([]string{`flanneld config set '{"Network": "` + f.network() + `", "Backend": {"Type": "vxlan"}}'   # a tunnel leads across routers`},
+		return []Finding{fault([]string{f.setConfig("vxlan"), "every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"},
 			"there is no way to %v: its host %v is not on the link of %s, and its lease says %q", p.Subnet, p.PublicIP, f.Status.Host.Interface, p.Backend)}
 	}
-	if state := status.NewKernel(f.Routes, f.Entries).State(p); state != status.InPlace {
+	if p.Mode == status.Tunnel && faulty(findDevice(f)) {
+		return skipped("not before the device is right")
+	}
+	if state := f.ways.State(p); state != status.InPlace {
 		return []Finding{fault(cureWay(f, p), "the way to %v is not as flanneld wants it: %s", p.Subnet, state)}
 	}
 	to := gateway(p.Subnet)
 	path, known := f.Paths[to]
-	show := []string{fmt.Sprintf("ip route get %v; ip route show match %v; ip rule", to, to)}
 	switch {
 	case !known:
 		return nil
 	case path.Err != nil:
-		return []Finding{fault(show, "the kernel has no way to %v: %v", to, path.Err)}
+		return []Finding{fault(f.cureAstray(p, to), "the kernel has no way to %v: %s", to, astray(path.Err))}
 	case path.Dev != p.Dev || path.Via.IsValid() && path.Via != p.Via:
-		return []Finding{fault(show, "packets to %v leave by %s, and should leave by %s: a narrower route or a rule comes first", to, via(path), p.Dev)}
+		return []Finding{fault(f.cureAstray(p, to), "packets to %v leave by %s, and should leave by %s: a narrower route or a rule comes first", to, via(path), p.Dev)}
 	}
 	return nil
 }
@@ -43,7 +48,44 @@ func cureWay(f Facts, p status.Peer) []string {
 			return []string{"ip route del " + r.String()}
 		}
 	}
-	return []string{"flanneld status   # it puts this right within a second, unless something keeps it from doing so", logCure}
+	return f.repairCure()
+}
+
+// repairCure puts right what the daemon would put right at once, if nothing kept
+// it from doing so.
+func (f Facts) repairCure() []string {
+	if what, refused := f.problem(kernelProblem); refused {
+		return kernelCure(what)
+	}
+	return []string{restartCure, f.culprit()}
+}
+
+// astray is what the kernel says of routes that lead nowhere.
+func astray(err error) string {
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		return "a route of type blackhole swallows it"
+	case errors.Is(err, unix.EACCES):
+		return "a route or rule of type prohibit forbids it"
+	}
+	return err.Error()
+}
+
+// cureAstray names what the kernel asks before flanneld's route: a rule, or a
+// narrower route.
+func (f Facts) cureAstray(p status.Peer, to netip.Addr) []string {
+	show := fmt.Sprintf("ip route get %v; ip route show match %v; ip rule", to, to)
+	for _, r := range f.Routes {
+		if r.Dst.Contains(to) && r.Dst.Bits() > p.Subnet.Bits() {
+			return []string{fmt.Sprintf("ip route del %v   # a narrower route than flanneld's", r.Dst), show}
+		}
+	}
+	for _, r := range f.Rules {
+		if !r.Narrow && (!r.Dst.IsValid() || r.Dst.Contains(to)) {
+			return []string{fmt.Sprintf("ip rule del priority %d", r.Priority), show}
+		}
+	}
+	return []string{show}
 }
 
 func via(p Path) string {

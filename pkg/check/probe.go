@@ -91,34 +91,52 @@ func obstacle(found []Finding) string {
 // trial is one packet that may be answered.
 type trial struct {
 	dst  netip.Addr
+	ping bool // an echo to it says that longer ones may be tried
 	send func() (Answer, error)
+	done chan struct{} // closed when what follows is known
 	Answer
 	err error
 }
 
-// peer tries docker0's address on the peer, which is not there before docker.
-// For a tunnel it tries the VTEP's too, and that by TCP, as a firewall there may
-// let in no pings.
-func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
-	src, dst, vtep := source(f), gateway(peer.Subnet), peer.Subnet.Addr()
-	trials := []*trial{{dst: dst, send: func() (Answer, error) { return p.ping(src, dst, small) }}}
+// trials are docker0's address on the peer, which is not there before docker,
+// and, for a tunnel, the VTEP's, by TCP too. The firewall there may let in none
+// of these, and the peer still says that it would pass on what is for a container.
+func (p Prober) trials(src netip.Addr, peer status.Peer) []*trial {
+	dst, vtep := gateway(peer.Subnet), peer.Subnet.Addr()
+	all := []*trial{{dst: dst, ping: true, send: func() (Answer, error) { return p.ping(src, dst, small) }}}
 	if peer.Mode == status.Tunnel {
-		trials = append(trials,
-			&trial{dst: vtep, send: func() (Answer, error) { return p.ping(src, vtep, small) }},
+		all = append(all,
+			&trial{dst: vtep, ping: true, send: func() (Answer, error) { return p.ping(src, vtep, small) }},
 			&trial{dst: vtep, send: func() (Answer, error) { return p.Network.Connect(src, vtep, tries*probeTime) }})
 	}
+	return append(all, &trial{dst: dst, send: func() (Answer, error) {
+		a, err := p.Network.Step(src, container(peer.Subnet), tries*probeTime)
+		if direct := a.From == peer.PublicIP; direct != (peer.Mode == status.Direct) || !direct && !peer.Subnet.Contains(a.From) {
+			a = Answer{} // another router's, or by another way than the peer's containers answer
+		}
+		return a, err
+	}})
+}
+
+func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
+	src, dst := source(f), gateway(peer.Subnet)
+	trials := p.trials(src, peer)
 	before := p.Dropped()
-	var sending sync.WaitGroup
 	for _, t := range trials {
-		sending.Go(func() { t.Answer, t.err = t.send() })
+		t.done = make(chan struct{})
+		go func() { // for as long as send waits
+			defer close(t.done)
+			t.Answer, t.err = t.send()
+		}()
 	}
-	sending.Wait()
 	said := ""
-	for i, t := range trials {
+	for _, t := range trials {
+		<-t.done // a good answer spares waiting for the others
 		switch {
+		case t.err != nil && reason != "": // the source address may be missing
 		case t.err != nil:
 			return []Finding{{Level: Unknown, Text: t.err.Error()}}
-		case t.Echo && i < 2:
+		case t.Echo && t.ping && reason == "":
 			return p.thorough(f, peer, src, t.dst)
 		case t.Came && (peer.Mode == status.Tunnel || t.From == peer.PublicIP):
 			return nil // it has no docker0 yet, and says so, or lets in no pings

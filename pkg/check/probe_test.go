@@ -16,9 +16,15 @@ import (
 type silence struct{}
 
 func (silence) Ping(_, _ netip.Addr, _ int, _ time.Duration) (Answer, error) { return Answer{}, nil }
+func (silence) Step(_, _ netip.Addr, _ time.Duration) (Answer, error)        { return Answer{}, nil }
 func (silence) Connect(_, _ netip.Addr, _ time.Duration) (Answer, error)     { return Answer{}, nil }
 
-// network answers as it is told, by address. "tcp " in front: TCP connections.
+func (silence) Knock(_ netip.Addr, _ netip.AddrPort, _ time.Duration) (Answer, error) {
+	return Answer{}, nil
+}
+
+// network answers as it is told, by address. "tcp " in front: TCP connections,
+// "udp ": datagrams to a port, "step ": packets that end at the first router.
 type network struct {
 	answers map[string]Answer
 	longest int // packet that arrives; 0: all do
@@ -39,6 +45,14 @@ func (n *network) Ping(src, dst netip.Addr, size int, _ time.Duration) (Answer, 
 		return Answer{}, n.fail
 	}
 	return n.answers[dst.String()], n.fail
+}
+
+func (n *network) Step(_, dst netip.Addr, _ time.Duration) (Answer, error) {
+	return n.answers["step "+dst.String()], n.fail
+}
+
+func (n *network) Knock(_ netip.Addr, to netip.AddrPort, _ time.Duration) (Answer, error) {
+	return n.answers["udp "+to.String()], nil
 }
 
 func (n *network) Connect(_, dst netip.Addr, _ time.Duration) (Answer, error) {
@@ -68,19 +82,27 @@ func TestProbe(t *testing.T) {
 		{name: "no docker0 on the peer", answers: map[string]Answer{vtep: echo, "tcp " + vtep: echo}, level: OK},
 		{name: "no docker0 on the peer, which says so", answers: map[string]Answer{gw: from(peer, "no such host")}, level: OK},
 		{name: "a peer that lets in no pings", answers: map[string]Answer{"tcp " + vtep: from(peer, "refused")}, level: OK},
+		{name: "a peer that lets in nothing, and passes on what is for containers", answers: map[string]Answer{"step 172.7.22.2": from(netip.MustParseAddr(vtep), "it went in a circle")}, level: OK},
+		{name: "another router in place of the peer", answers: map[string]Answer{"step 172.7.22.2": from(netip.MustParseAddr("10.4.7.254"), "it went in a circle"), host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked"},
+		{name: "behind NAT, and the router does not pass the tunnel on", spoil: func(f *Facts) { f.Status.Host.PublicIP = netip.MustParseAddr("192.0.2.1") }, answers: map[string]Answer{host: echo}, level: Fault,
+			text: "the router with this host's public IP 192.0.2.1 seems not to pass UDP port 8472 on", cure: "iptables -t nat -A PREROUTING -d 192.0.2.1 -p udp --dport 8472 -j DNAT --to-destination 10.4.7.21"},
+		{name: "direct, a peer that lets in no pings", spoil: direct, answers: map[string]Answer{"step 172.7.22.2": from(peer, "it went in a circle")}, level: OK},
 		{name: "direct", spoil: direct, answers: map[string]Answer{gw: echo}, level: OK, text: "up to 1500 bytes"},
 		{name: "direct, no docker0 on the peer", spoil: direct, answers: map[string]Answer{gw: from(peer, "no such host")}, level: OK},
 		{name: "direct, a router in between knows no way", spoil: direct, answers: map[string]Answer{gw: from(netip.MustParseAddr("10.4.7.254"), "there is no route"), host: echo}, level: Fault,
 			text: "that host does not pass it on or back: 10.4.7.254 says that there is no route", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
 		{name: "nothing comes back", level: Fault, text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", cure: "ping 10.4.7.22"},
 		{name: "the host answers, the tunnel does not", answers: map[string]Answer{host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked there or on the way", cure: "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT   # on the peer"},
+		{name: "no tunnel at the other end", answers: map[string]Answer{host: echo, "udp 10.4.7.22:8472": {Came: true, Echo: true}}, level: Fault, text: "nobody listens on its UDP port 8472", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: does flanneld run there?"},
 		{name: "this host's rules drop the pings", answers: map[string]Answer{gw: {Says: "iptables of this host drops it"}, host: echo}, level: Fault, text: ": this host says that iptables of this host drops it"},
-		{name: "rp_filter drops the answers", answers: map[string]Answer{host: echo}, dropped: 3, level: Fault, text: "this host drops it, as it comes in where rp_filter does not expect it", cure: "sysctl -w net.ipv4.conf.all.rp_filter=0"},
+		{name: "rp_filter drops the answers", answers: map[string]Answer{host: echo}, dropped: 3, level: Fault, text: "this host drops it, as it comes in where rp_filter does not expect it", cure: "sysctl -w net.ipv4.conf.all.rp_filter=2"},
 		{name: "as was to be expected", found: []Finding{{Step: "route", Level: Fault}}, level: Skipped, text: "no answer from 172.7.22.1: mend what route says first"},
 		{name: "what other steps found explains nothing", found: []Finding{{Step: "docker", Level: Fault}, {Step: "route", Level: OK}}, level: Fault, text: "nor from its host"},
 		{name: "large packets get lost", answers: map[string]Answer{gw: echo, "tcp " + gw: echo}, longest: 1372, level: Fault, text: "packets of 1450 bytes get lost on the way to 172.7.22.1, those of 1372 arrive", cure: `"MTU": 1422`},
 		{name: "direct, large packets get lost", spoil: direct, answers: map[string]Answer{gw: echo}, longest: 1400, level: Fault, text: "packets of 1500 bytes get lost", cure: "ip link set ens33 mtu 1400"},
 		{name: "no TCP", answers: map[string]Answer{gw: echo}, level: Fault, text: "answers pings, and no TCP", cure: "DisableTxChecksum"},
+		{name: "no TCP, and the checksums are the CPU's", spoil: func(f *Facts) { f.Status.Device.ChecksumByCPU = true }, answers: map[string]Answer{gw: echo}, level: Fault,
+			text: "answers pings, and no TCP: a firewall on 10.4.7.22", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := healthy()
@@ -94,6 +116,8 @@ func TestProbe(t *testing.T) {
 			if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, tt.text) || !strings.Contains(strings.Join(x.Cure, "\n"), tt.cure) {
 				t.Errorf("%+v\nwant %s %q %q", found, tt.level, tt.text, tt.cure)
 			}
+			n.mu.Lock() // packets may be under way still
+			defer n.mu.Unlock()
 			if !n.seen["172.7.21.1 172.7.22.1"] {
 				t.Errorf("docker0's address, as good as a container's, has not sent anything: %v", n.seen)
 			}
@@ -118,6 +142,11 @@ func TestProbeThatCannotBe(t *testing.T) {
 	f := healthy()
 	found := Prober{Network: &network{fail: errors.New("operation not permitted")}, Dropped: func() int { return 0 }}.Run(f, f.Status.Peers, nil)
 	if len(found) != 1 || found[0].Level != Unknown || !strings.Contains(found[0].Text, "not permitted") {
+		t.Errorf("%+v", found)
+	}
+	// The source's address may be missing, and a step says why.
+	found = Prober{Network: &network{fail: errors.New("cannot assign requested address")}, Dropped: func() int { return 0 }}.Run(f, f.Status.Peers, []Finding{{Step: "device", Level: Fault}})
+	if len(found) != 1 || found[0].Level != Skipped {
 		t.Errorf("%+v", found)
 	}
 	f.Status.Lease = nil

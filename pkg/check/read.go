@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -27,6 +28,9 @@ func Read(ctx context.Context, ask func(context.Context) (status.Status, error))
 	s, err := ask(ctx)
 	if f.Daemon = err; err == nil && s.Daemon != nil {
 		f.Status = &s
+	}
+	if errors.Is(err, status.ErrNoAnswer) {
+		f.Frozen = frozen()
 	}
 	f.note("interfaces and routes", f.readKernel())
 	f.readSysctl()
@@ -71,8 +75,33 @@ func (f *Facts) readKernel() error {
 			}
 		}
 	}
-	f.Routes, err = conn.Routes()
+	if f.Routes, err = conn.Routes(); err != nil {
+		return err
+	}
+	f.Rules, err = routingRules()
 	return err
+}
+
+// routingRules are the rules that are asked before the main table, but for the
+// one of the table local.
+func routingRules() (out []RoutingRule, err error) {
+	all, err := netlink.RuleList(netlink.FAMILY_V4)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if r.Priority == 0 || r.Table == unix.RT_TABLE_MAIN {
+			continue
+		}
+		rule := RoutingRule{Priority: r.Priority, Narrow: r.Src != nil || r.IifName != "" || r.OifName != "" || r.Mark != 0 || r.Tos != 0 || r.IPProto != 0 || r.Dport != nil || r.Sport != nil || r.UIDRange != nil}
+		if r.Dst != nil {
+			ip, _ := netip.AddrFromSlice(r.Dst.IP.To4())
+			bits, _ := r.Dst.Mask.Size()
+			rule.Dst = netip.PrefixFrom(ip, bits)
+		}
+		out = append(out, rule)
+	}
+	return out, nil
 }
 
 // masters are the bridges that interfaces are ports of, by name.
@@ -139,11 +168,16 @@ func sysctlFile(key string) string {
 	return "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
 }
 
-func (f *Facts) readEnv() {
-	file := DefaultSubnetFile
+// envFile is where the subnet file lies, as far as is known.
+func (f *Facts) envFile() string {
 	if f.Status != nil {
-		file = f.Status.Daemon.SubnetFile
+		return f.Status.Daemon.SubnetFile
 	}
+	return DefaultSubnetFile
+}
+
+func (f *Facts) readEnv() {
+	file := f.envFile()
 	f.Env, f.EnvError = subnet.ReadEnv(file)
 	if info, err := os.Stat(file); err == nil {
 		f.EnvTime = info.ModTime()

@@ -79,6 +79,9 @@ func member(ctx context.Context, client *http.Client, url string) Member {
 		return m
 	}
 	defer reply.Body.Close()
+	if t := reply.TLS; t != nil && len(t.PeerCertificates) > 0 {
+		m.Certificate = &Certificate{NotBefore: t.PeerCertificates[0].NotBefore, NotAfter: t.PeerCertificates[0].NotAfter}
+	}
 	date, err := http.ParseTime(reply.Header.Get("Date"))
 	if err != nil {
 		m.Err = fmt.Errorf("%s does not tell the time", url)

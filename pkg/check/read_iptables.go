@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"strings"
 	"time"
@@ -30,7 +31,10 @@ func run(ctx context.Context, path string, args ...string) (string, error) {
 	if errors.As(err, &failed) && len(failed.Stderr) > 0 {
 		return "", errors.New(path + ": " + strings.Join(strings.Fields(string(failed.Stderr)), " "))
 	}
-	return string(out), err
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return string(out), nil
 }
 
 // readFirewalls reads iptables, and the rules of its other flavour where there

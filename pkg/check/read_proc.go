@@ -2,11 +2,15 @@ package check
 
 import (
 	"bufio"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"flanneld/pkg/status"
 )
 
 // ticks is USER_HZ, which Linux shows to programs as 100 on all architectures
@@ -34,14 +38,36 @@ func findProcess(name string) *Process {
 	return nil
 }
 
+// frozen is the process ID of a daemon that is stopped; 0: it is not.
+func frozen() int {
+	conn, err := net.Dial("unix", status.Socket)
+	if err != nil {
+		return 0
+	}
+	defer conn.Close()
+	daemon, err := status.Credentials(conn.(*net.UnixConn))
+	if err != nil {
+		return 0
+	}
+	if fields := stat(fmt.Sprintf("/proc/%d", daemon.Pid)); len(fields) > 0 && fields[0] == "T" {
+		return int(daemon.Pid)
+	}
+	return 0
+}
+
+// stat is what follows a process's name in proc_pid_stat(5): its state, and so on.
+func stat(proc string) []string {
+	content, err := os.ReadFile(proc + "/stat")
+	if err != nil {
+		return nil
+	}
+	text := string(content)
+	return strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+}
+
 // started is when a process began (starttime in proc_pid_stat(5)).
 func started(proc string) time.Time {
-	stat, err := os.ReadFile(proc + "/stat")
-	if err != nil {
-		return time.Time{}
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
+	fields := stat(proc)
 	if len(fields) < 20 {
 		return time.Time{}
 	}

@@ -63,9 +63,11 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	}
 	for _, p := range f.Status.Problems {
 		switch {
-		case p == f.Status.ConfigProblem: // told already
-		case strings.HasPrefix(p, "another program undoes") || strings.HasPrefix(p, "iptables ") || strings.HasPrefix(p, "no iptables rules"):
-			out = append(out, fault([]string{logCure}, "%s", p))
+		case p == f.Status.ConfigProblem || told(p, found):
+		case strings.HasPrefix(p, "another program undoes"):
+			out = append(out, fault([]string{f.culprit(), logCure}, "%s", p))
+		case strings.HasPrefix(p, "cannot ") || strings.HasPrefix(p, "iptables ") || strings.HasPrefix(p, "no iptables rules"):
+			out = append(out, fault(kernelCure(p), "%s", p))
 		default:
 			out = append(out, note("%s", p))
 		}
@@ -74,6 +76,27 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 		out = append(out, fault([]string{logCure}, "flanneld is not ready: %s", d.Reason))
 	}
 	return named("flanneld", out, func() string { return "has no complaints" })
+}
+
+// told reports whether a step has found already what the daemon complains of, or
+// what comes of the same.
+func told(complaint string, found []Finding) bool {
+	_, reason, _ := strings.Cut(complaint, ": ")
+	return slices.ContainsFunc(found, func(x Finding) bool {
+		switch {
+		case reason != "" && strings.Contains(x.Text, reason):
+			return true
+		case x.Level != Fault:
+			return false
+		case strings.HasPrefix(complaint, "cannot write this host's lease"), strings.HasPrefix(complaint, "cannot read etcd"):
+			return x.Step == "etcd" || x.Step == "interface" || x.Step == "certificates"
+		case strings.Contains(complaint, "external interface"):
+			return x.Step == "interface"
+		case strings.HasPrefix(complaint, kernelProblem), strings.HasPrefix(complaint, "no way to "), strings.HasPrefix(complaint, "route "):
+			return x.Step == "device" || x.Step == "route" || x.Step == "interface"
+		}
+		return false
+	})
 }
 
 // Worst is the level that decides: a Fault, then what is Unknown.

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 
 	"flanneld/pkg/status"
 )
@@ -39,12 +40,12 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"daemon", goodDaemon, findDaemon},
-		{"etcd", goodEtcd, findEtcd},
+		{"interface", goodInterface, findInterface},
 		{"clock", says("agrees with etcd's"), findClock},
 		{"certificates", says("valid"), findCertificates},
+		{"etcd", goodEtcd, findEtcd}, // which any of these keeps out of reach
 		{"config", goodConfig, findConfig},
 		{"lease", goodLease, findLease},
-		{"interface", goodInterface, findInterface},
 		{"device", goodDevice, findDevice},
 		{"subnet.env", says("says what the lease says"), findEnv},
 		{"docker", goodDocker, findDocker},
@@ -91,6 +92,7 @@ func unknown(format string, args ...any) []Finding {
 
 // Run walks all steps.
 func Run(f Facts, peers []status.Peer) []Finding {
+	f.ways = status.NewKernel(f.Routes, f.Entries)
 	var out []Finding
 	for _, s := range steps() {
 		out = append(out, named(s.name, s.find(f), func() string { return s.good(f) })...)
@@ -99,6 +101,11 @@ func Run(f Facts, peers []status.Peer) []Finding {
 		out = append(out, named(s.name, s.all(f, peers), func() string { return s.good })...)
 	}
 	return out
+}
+
+// faulty reports whether a step has found a fault.
+func faulty(found []Finding) bool {
+	return slices.ContainsFunc(found, func(x Finding) bool { return x.Level == Fault })
 }
 
 // named completes what a step has found.

@@ -34,6 +34,14 @@ var (
 	sent      = stations{{"raw", "OUTPUT"}, {"mangle", "OUTPUT"}, {"filter", "OUTPUT"}, {"mangle", "POSTROUTING"}}
 )
 
+// by names what has dropped a packet.
+func (v Verdict) by() string {
+	if v.Rule == nil {
+		return "the policy of " + v.Policy
+	}
+	return v.Rule.String()
+}
+
 // Pass sends a packet through the chains. A rule whose conditions are not all
 // known is passed over.
 func (f Firewall) Pass(p Packet, through stations) Verdict {

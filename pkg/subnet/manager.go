@@ -71,6 +71,7 @@ type Store struct {
 	Reads     string // what is wrong with reading it; empty: nothing
 	Writes    string // what is wrong with writing this host's lease; empty: nothing
 	Contested bool   // somebody else has written this host's lease lately
+	Full      bool   // every subnet of the config is leased, and none to this host
 }
 
 // View returns the present state. Call it after Changed.
@@ -80,6 +81,7 @@ func (m *Manager) View() View {
 	now := time.Now()
 	store := m.store
 	store.Contested = now.Before(m.keeper.complain)
+	store.Full = m.keeper.full && !m.keeper.held.Subnet.IsValid()
 	return View{
 		Listed: m.replica.listed, Config: m.replica.config, Own: m.keeper.held,
 		Leases: m.replica.all(), Doubtful: m.replica.doubtful(now), Malformed: maps.Clone(m.replica.malformed),

@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"flanneld/internal/lab"
+	"flanneld/pkg/check"
+)
+
+// TestCheckCertificates has certificates that are out of date or cannot be read,
+// flanneld's and etcd's.
+func TestCheckCertificates(t *testing.T) {
+	t.Parallel()
+	c := startSecured(t, 1)
+	now := time.Now()
+	good, old, young := c.ca.Client("client", time.Hour), c.ca.Between("old", now.Add(-48*time.Hour), now.Add(-time.Hour)), c.ca.Between("young", now.Add(time.Hour), now.Add(48*time.Hour))
+
+	second := c.Host("hdss7-13", "10.4.7.13/24")
+	var shown atomic.Pointer[tls.Certificate]
+	show := func(from lab.Cert) {
+		pair, err := tls.LoadX509KeyPair(from.CertFile, from.KeyFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown.Store(&pair)
+	}
+	show(c.ca.Between("server", now.Add(-time.Hour), now.Add(24*time.Hour), "10.4.7.13"))
+	config := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Load(), nil }}
+	server := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: nil}
+	listener := tls.NewListener(second.Listen("tcp4", ":2379"), config)
+	go func() { _ = server.Serve(listener) }()
+	defer server.Close()
+
+	h := &node{Host: c.Host("hdss7-21", "10.4.7.21/24").SubnetEnv("172.7.21.1/24")}
+	f := c.files(h.Host, old)
+	h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) {
+		args := without(without(o.Args, "--etcd-keyfile="), "--etcd-certfile=")
+		o.Args = append(args, "--etcd-keyfile="+f.key, "--etcd-certfile="+f.cert, "--etcd-endpoints="+strings.Join(append(c.etcd.Endpoints(), "https://10.4.7.13:2379"), ","))
+	})
+	const replace = "put a new certificate in its place; flanneld uses it without a restart"
+	mend := func() { f.replace(t, good, c.ca) }
+	notes := []string{"docker", "certificates"} // the lab's last for a day
+	troubles := []trouble{
+		{name: "expired", text: f.cert + " has expired on ", cure: replace, mend: mend},
+		{name: "not valid yet", do: func() { f.replace(t, young, c.ca) }, text: f.cert + " is valid only from ", cure: replace, mend: mend},
+		{name: "etcd's has expired", do: func() { show(c.ca.Between("server", now.Add(-2*time.Hour), now.Add(-time.Hour), "10.4.7.13")) },
+			text: "the certificate of etcd at https://10.4.7.13:2379 has expired on ", cure: "give that etcd a new one, as its --cert-file",
+			mend: func() { show(c.ca.Between("server", now.Add(-time.Hour), now.Add(24*time.Hour), "10.4.7.13")) }},
+	}
+	for i := range troubles {
+		tr := &troubles[i]
+		tr.on, tr.step, tr.notes = h, "certificates", notes
+	}
+	findAll(t, troubles)
+	for name, spoil := range map[string]func(){
+		"is not there": func() { _ = os.Remove(f.cert) },
+		"is nonsense":  func() { write(t, f.cert, "?") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			spoil()
+			found, code := checked(t, h, "")
+			if x := firstOf(found, check.Unknown); code != 2 || x.Step != "certificates" || !strings.Contains(x.Text, f.cert) {
+				t.Errorf("exit code %d, %+v", code, found)
+			}
+			mend()
+			clean(t, h, "all to be well with a certificate", "", notes...)
+		})
+	}
+	if found, _ := checked(t, h, ""); !strings.Contains(firstOf(found, check.Note).Text, f.cert+" expires on ") {
+		t.Errorf("%+v", found)
+	}
+}

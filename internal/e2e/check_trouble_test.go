@@ -1,0 +1,236 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"flanneld/internal/lab"
+	"flanneld/pkg/check"
+)
+
+// checked is what check finds on a host on the way to one peer, or to all, and
+// its exit code.
+func checked(t *testing.T, n *node, what string) ([]check.Finding, int) {
+	t.Helper()
+	out, code := verb(t, n.Host, append([]string{"check", "-o", "json"}, strings.Fields(what)...)...)
+	return parsed(t, out), code
+}
+
+// parsed reads the JSON at the beginning of an output.
+func parsed(t *testing.T, out string) (found []check.Finding) {
+	t.Helper()
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&found); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	return found
+}
+
+func firstOf(found []check.Finding, level check.Level) check.Finding {
+	i := slices.IndexFunc(found, func(x check.Finding) bool { return x.Level == level })
+	if i < 0 {
+		return check.Finding{}
+	}
+	return found[i]
+}
+
+// clean wants a check to find nothing, for once.
+func clean(t *testing.T, n *node, moment, what string, notes ...string) {
+	t.Helper()
+	lab.Eventually(t, soon, moment, func() error {
+		found, code := checked(t, n, what)
+		for _, x := range found {
+			if code != 0 || remarkable(x, notes) {
+				return fmt.Errorf("exit code %d, something is found:\n%s", code, shown(found))
+			}
+		}
+		return nil
+	})
+}
+
+// remarkable are findings, but for notes of some steps.
+func remarkable(x check.Finding, notes []string) bool {
+	switch x.Level {
+	case check.OK, check.Skipped:
+		return false
+	case check.Note: // in its first seconds each flanneld doubts
+		return !slices.Contains(notes, x.Step) && !strings.HasPrefix(x.Text, "etcd may have lost leases")
+	}
+	return true
+}
+
+// shown is what is not well, one finding a line.
+func shown(found []check.Finding) string {
+	var b strings.Builder
+	for _, x := range found {
+		if x.Level != check.OK && x.Level != check.Skipped {
+			fmt.Fprintf(&b, "%s %s: %s\n    %s\n", x.Level, x.Step, x.Text, strings.Join(x.Cure, "\n    "))
+		}
+	}
+	return b.String()
+}
+
+// trouble is a way to break a host, what is found, and what mends it.
+type trouble struct {
+	name  string
+	on    *node  // that is broken, and mended
+	from  *node  // where check runs; nil: there
+	how   string // by a line of shell
+	do    func() // or so
+	again bool   // as the daemon, should it look at something, would mend it
+
+	step, text string   // of the first fault
+	after      []string // steps that show a fault in its wake
+	cure       string   // the command that mends it, without its comment; %s stands for what only the run knows
+	line       int      // the cure's, from 0 on
+
+	mend  func()   // stands in for a cure that the lab cannot type
+	more  string   // is typed after the cure, or mended beyond what check looks at
+	notes []string // steps that note something all the while
+}
+
+// findAll has one trouble after the other, up to one that stays.
+func findAll(t *testing.T, troubles []trouble) {
+	t.Helper()
+	for _, tr := range troubles {
+		if !t.Run(tr.name, tr.find) {
+			t.FailNow()
+		}
+	}
+}
+
+// find breaks a host, looks, does what check says and wants all to be well.
+func (tr trouble) find(t *testing.T) {
+	t.Helper()
+	if tr.from == nil {
+		tr.from = tr.on
+	}
+	if tr.how != "" {
+		tr.on.Shell(tr.how)
+	}
+	if tr.do != nil {
+		tr.do()
+	}
+	var cure string
+	lab.Eventually(t, soon, tr.name+" to be found", func() (err error) { // a busy machine may lose a probe
+		if tr.again {
+			tr.on.Shell(tr.how)
+		}
+		cure, err = tr.found(t)
+		return err
+	})
+	if tr.mend != nil {
+		tr.mend()
+	} else {
+		tr.on.typed(t, cure)
+	}
+	if tr.more != "" {
+		tr.on.Shell(tr.more)
+	}
+	clean(t, tr.from, "all to be well after "+cure, "", tr.notes...)
+}
+
+// found is the command that mends the first fault, where that is as expected,
+// and nothing beyond is wrong.
+func (tr trouble) found(t *testing.T) (cure string, err error) {
+	t.Helper()
+	found, code := checked(t, tr.from, "")
+	first, steps := firstOf(found, check.Fault), []string(nil)
+	for _, x := range found {
+		if remarkable(x, tr.notes) {
+			steps = append(steps, x.Step)
+		}
+	}
+	if len(first.Cure) > tr.line {
+		cure, _, _ = strings.Cut(first.Cure[tr.line], "   # ")
+	}
+	before, after, _ := strings.Cut(tr.cure, "%s")
+	switch {
+	case code != 1 || first.Step != tr.step || !strings.Contains(first.Text, tr.text):
+		err = fmt.Errorf("exit code %d; want step %s and %q", code, tr.step, tr.text)
+	case !strings.HasPrefix(cure, before) || !strings.HasSuffix(cure, after) || !strings.Contains(tr.cure, "%s") && cure != tr.cure:
+		err = fmt.Errorf("the cure is %q; want %q", cure, tr.cure)
+	case !slices.Equal(slices.Compact(steps), append([]string{tr.step}, tr.after...)):
+		err = fmt.Errorf("findings of the steps %v; want those of %s and %v", steps, tr.step, tr.after)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w in\n%s", err, shown(found))
+	}
+	return cure, err
+}
+
+// typed does on a host what a user does who types a command that check has
+// printed.
+func (n *node) typed(t *testing.T, command string) {
+	t.Helper()
+	for part := range strings.SplitSeq(command, "; ") {
+		switch part {
+		case "systemctl start flanneld", "systemctl restart flanneld":
+			n.daemon.Restart()
+			n.daemon.WaitReady()
+		default:
+			n.Shell("PATH=" + n.programs(t) + ":$PATH; " + part)
+		}
+	}
+}
+
+// systemctl restarts what the lab has of docker: docker0 and its ports, as
+// subnet.env says.
+const systemctl = `#!/bin/sh
+set -e
+[ "$*" = "restart docker" ]
+. %s
+ip link show docker0 >/dev/null 2>&1 || ip link add docker0 up type bridge
+ip -4 address flush dev docker0
+ip address add $FLANNEL_SUBNET dev docker0
+for link in docker0 $(ip -o link show master docker0 | sed 's/^[0-9]*: //; s/[@:].*//'); do
+	ip link set $link mtu $FLANNEL_MTU
+done
+`
+
+// programs is a folder with those that cures name, and the lab has not installed.
+func (n *node) programs(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(n.Dir(), "bin")
+	if err := os.Mkdir(dir, 0o755); errors.Is(err, os.ErrExist) {
+		return dir
+	}
+	write(t, filepath.Join(dir, "systemctl"), fmt.Sprintf(systemctl, n.SubnetFile()))
+	write(t, filepath.Join(dir, "mk-docker-opts.sh"), read(t, "../../dist/mk-docker-opts.sh"))
+	for _, name := range []string{"systemctl", "mk-docker-opts.sh"} {
+		if err := os.Chmod(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(lab.Binary(t), filepath.Join(dir, "flanneld")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// expect is find for what no command mends.
+func (tr trouble) expect(t *testing.T) {
+	t.Helper()
+	if tr.from == nil {
+		tr.from = tr.on
+	}
+	if tr.how != "" {
+		tr.on.Shell(tr.how)
+	}
+	if tr.do != nil {
+		tr.do()
+	}
+	lab.Eventually(t, soon, tr.text, func() error {
+		found, code := checked(t, tr.from, "")
+		first := firstOf(found, check.Fault)
+		if code != 1 || first.Step != tr.step || !strings.Contains(first.Text, tr.text) || !strings.HasPrefix(first.Cure[tr.line], tr.cure) {
+			return fmt.Errorf("exit code %d; want step %s, %q and %q in\n%s", code, tr.step, tr.text, tr.cure, shown(found))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,72 @@
+package check
+
+import (
+	"fmt"
+
+	"flanneld/pkg/kernel"
+)
+
+func goodDevice(f Facts) string {
+	if f.Status.Device == nil {
+		return "none is needed: packets travel as they are"
+	}
+	d := f.Status.Device
+	return fmt.Sprintf("%s is up, VNI %d, UDP port %d", d.Name, d.VNI, d.Port)
+}
+
+// findDevice looks for others who hold the device's name, its VNI or its port.
+func findDevice(f Facts) []Finding {
+	if f.Status == nil || f.Status.Lease == nil {
+		return skipped("there is none before the lease")
+	}
+	d := f.Status.Device
+	if d == nil {
+		return nil
+	}
+	var out []Finding
+	for _, s := range f.Sockets {
+		out = append(out, fault([]string{fmt.Sprintf("stop %s (pid %d), or give flanneld another port: flanneld config set, Backend.Port", s.Process.Name, s.Process.PID)},
+			"UDP port %d, the tunnel's, is held by %s (pid %d)", s.Port, s.Process.Name, s.Process.PID))
+	}
+	for _, l := range f.Links {
+		if v := l.VXLAN; v != nil && l.Name != d.Name && v.VNI == d.VNI && v.Port == d.Port {
+			out = append(out, fault([]string{"ip link del " + l.Name}, "%s is a vxlan device with the VNI %d and port %d that flanneld needs", l.Name, v.VNI, v.Port))
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	if wrong := f.wrongDevice(); wrong != "" {
+		return []Finding{fault(f.repairCure(), "%s", wrong)}
+	}
+	return nil
+}
+
+// wrongDevice compares the device with the wanted one. What is wrong the daemon
+// puts right at once, unless something keeps it from doing so.
+func (f Facts) wrongDevice() string {
+	d := f.Status.Device
+	switch l, exists := f.link(d.Name); {
+	case !exists:
+		return "the device " + d.Name + " is not there"
+	case l.Kind != "vxlan" || l.Alias != kernel.Alias:
+		return fmt.Sprintf("%s is not flanneld's device, but somebody else's of kind %s", d.Name, l.Kind)
+	case l.VXLAN.VNI != d.VNI || l.VXLAN.Port != d.Port:
+		return fmt.Sprintf("%s has VNI %d and port %d, and flanneld wants VNI %d and port %d", d.Name, l.VXLAN.VNI, l.VXLAN.Port, d.VNI, d.Port)
+	case !l.Up:
+		return d.Name + " is down"
+	case l.MTU != d.MTU:
+		return fmt.Sprintf("%s has MTU %d, and flanneld wants %d", d.Name, l.MTU, d.MTU)
+	case !l.Has(d.Addr):
+		return fmt.Sprintf("%s has %s, and flanneld wants %v", d.Name, addresses(l.Link), d.Addr)
+	}
+	return ""
+}
+
+// culprit leads to what undoes flanneld's work.
+func (f Facts) culprit() string {
+	if f.Status.Device == nil {
+		return "ip monitor route   # shows when another program undoes it: often a network manager (README, systemd-networkd)"
+	}
+	return "ip monitor link address route neigh   # shows when another program undoes it: often a network manager (README, systemd-networkd)"
+}

@@ -1,0 +1,142 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+func goodEtcd(f Facts) string {
+	member := f.Status.Etcd.Member
+	if member == "" {
+		member = "etcd"
+	}
+	return member + " answers"
+}
+
+func findEtcd(f Facts) []Finding {
+	if f.Status == nil {
+		return skipped("flanneld does not say where etcd is")
+	}
+	e := f.Status.Etcd
+	if e.Reads == "" && e.Writes == "" {
+		return nil
+	}
+	switch {
+	case faulty(findInterface(f)):
+		return skipped("not before the interface is right: %s", e.Reads+e.Writes)
+	case faulty(findCertificates(f)):
+		return skipped("not before the certificates are valid: %s", e.Reads+e.Writes)
+	case e.Reads != "":
+		return []Finding{fault(f.cureReads(), "etcd cannot be read: %s", e.Reads)}
+	}
+	return []Finding{fault(f.cureRights(), "this host's lease cannot be written: %s", e.Writes)}
+}
+
+func (f Facts) cureReads() (cure []string) {
+	if strings.Contains(f.Status.Etcd.Reads, "wants a user") {
+		return f.cureRights()
+	}
+	for _, m := range f.Members {
+		if m.Err != nil {
+			cure = append(cure, fmt.Sprintf("curl -k %s/version   # must answer: %v", m.URL, m.Err))
+		}
+	}
+	if len(cure) == 0 {
+		cure = append(cure, logCure)
+	}
+	return cure
+}
+
+// cureRights gives flanneld's user its rights. What that user is called only the
+// daemon's command line knows.
+func (f Facts) cureRights() []string {
+	prefix, whose := f.Status.Etcd.Prefix, "   # ROLE: one of flanneld's user, or of its certificate's common name"
+	v2 := "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '" + prefix + "/*'" + whose
+	v3 := "etcdctl role grant-permission ROLE --prefix=true readwrite " + prefix + "/" + whose
+	cure := []string{v3, v2} // not known yet
+	switch f.Status.Etcd.API {
+	case "v2":
+		cure = []string{v2}
+	case "v3":
+		cure = []string{v3}
+	}
+	return append(cure, "or give flanneld another --etcd-username and --etcd-password-file, and restart it")
+}
+
+// clockTolerance is beyond what a clock without NTP is off by after a month.
+const clockTolerance = 2 * time.Minute
+
+func findClock(f Facts) []Finding {
+	var off []Member
+	agree := 0
+	for _, m := range f.Members {
+		switch {
+		case m.Err != nil:
+		case m.Ahead.Abs() > clockTolerance:
+			off = append(off, m)
+		default:
+			agree++
+		}
+	}
+	if agree+len(off) == 0 {
+		return skipped("no etcd server says what time it is")
+	}
+	var out []Finding
+	for _, m := range off {
+		subject, place, object, ahead := "this host's clock", "", "that of etcd at "+m.URL, m.Ahead < 0
+		if agree >= len(off) { // others say what this host says
+			subject, place, object, ahead = "the clock of etcd at "+m.URL, ", on the host of "+m.URL, "this host's and other members'", !ahead
+		}
+		word := "behind"
+		if ahead {
+			word = "ahead of"
+		}
+		out = append(out, fault([]string{"timedatectl set-ntp true   # or: chronyc makestep" + place},
+			"%s is %v %s %s: certificates are judged by it", subject, m.Ahead.Abs().Round(time.Second), word, object))
+	}
+	return merge(out)
+}
+
+// renewalTime is so long before its end that somebody should see to it.
+const renewalTime = 7 * 24 * time.Hour
+
+func findCertificates(f Facts) []Finding {
+	if f.Status == nil {
+		return skipped("flanneld does not say which it uses")
+	}
+	var out []Finding
+	for _, c := range f.Certificates {
+		out = append(out, f.dated(c, c.File, "put a new certificate in its place; flanneld uses it without a restart")...)
+	}
+	shown := 0
+	for _, m := range f.Members {
+		if m.Certificate != nil {
+			shown++
+			out = append(out, f.dated(*m.Certificate, "the certificate of etcd at "+m.URL, "give that etcd a new one, as its --cert-file")...)
+		}
+	}
+	if len(f.Certificates)+shown == 0 {
+		return skipped("flanneld uses none")
+	}
+	return out
+}
+
+// dated compares a certificate with the clock.
+func (f Facts) dated(c Certificate, name, replace string) []Finding {
+	switch {
+	case c.Err != nil:
+		return []Finding{{Level: Unknown, Text: c.Err.Error()}}
+	case f.Now.Before(c.NotBefore):
+		cure := []string{replace}
+		if len(findClock(f)) > 0 { // wrong, or not to be compared
+			cure = []string{"date   # is the clock right?", replace}
+		}
+		return []Finding{fault(cure, "%s is valid only from %s on", name, c.NotBefore.Format(time.DateTime))}
+	case !f.Now.Before(c.NotAfter):
+		return []Finding{fault([]string{replace}, "%s has expired on %s", name, c.NotAfter.Format(time.DateTime))}
+	case c.NotAfter.Sub(f.Now) < renewalTime:
+		return []Finding{{Level: Note, Text: fmt.Sprintf("%s expires on %s", name, c.NotAfter.Format(time.DateTime)), Cure: []string{replace}}}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package check
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/status"
+)
+
+// Each finding that a host can show. Those of a real host are in internal/e2e;
+// here are also those that take hours, other kernels or other networks.
+func TestFindings(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(*Facts)
+		step  string
+		level Level
+		text  string
+		cure  string
+	}{
+		{"no daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoDaemon }, "daemon", Fault, "no flanneld runs", "systemctl start flanneld"},
+		{"a stopped daemon", func(f *Facts) { f.Status, f.Daemon, f.Frozen = nil, status.ErrNoAnswer, 812 }, "daemon", Fault, "flanneld (pid 812) is stopped", "kill -CONT 812"},
+		{"a silent daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoAnswer }, "daemon", Unknown, "does not answer", ""},
+		{"etcd away", func(f *Facts) { f.Status.Etcd.Reads = "timeout"; f.Members[0].Err = errors.New("refused") }, "etcd", Fault, "etcd cannot be read: timeout", "curl -k https://10.4.7.12:2379/version   # must answer: refused"},
+		{"etcd speaks, but not to flanneld", func(f *Facts) { f.Status.Etcd.Reads = "wants a user" }, "etcd", Fault, "wants a user", "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
+		{"etcd speaks nonsense", func(f *Facts) { f.Status.Etcd.Reads = "nonsense" }, "etcd", Fault, "nonsense", "journalctl"},
+		{"no right to write", func(f *Facts) { f.Status.Etcd.Writes, f.Status.Etcd.API = "wants a user", "v2" }, "etcd", Fault, "this host's lease cannot be written: wants a user", "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
+		{"etcd behind a wrong certificate", func(f *Facts) { f.Certificates[0].NotAfter = now; f.Status.Etcd.Reads = "expired" }, "etcd", Skipped, "not before the certificates are valid: expired", ""},
+		{"etcd behind an interface that is down", func(f *Facts) { f.Links[0].Up = false; f.Status.Etcd.Reads = "unreachable" }, "etcd", Skipped, "not before the interface is right: unreachable", ""},
+		{"no clock to compare with", func(f *Facts) { f.Members[0].Err = errors.New("refused") }, "clock", Skipped, "no etcd server says what time it is", ""},
+		{"one etcd's clock", func(f *Facts) {
+			f.Members = append(f.Members, Member{URL: "https://10.4.7.13:2379", Ahead: -time.Hour})
+		}, "clock", Fault,
+			"the clock of etcd at https://10.4.7.13:2379 is 1h0m0s behind this host's and other members'", "timedatectl set-ntp true   # or: chronyc makestep, on the host of https://10.4.7.13:2379"},
+		{"one etcd's clock, the other way", func(f *Facts) { f.Members = append(f.Members, Member{URL: "https://10.4.7.13:2379", Ahead: time.Hour}) }, "clock", Fault, "is 1h0m0s ahead of this host's", "timedatectl"},
+		{"the clock is late", func(f *Facts) { f.Members[0].Ahead = 90 * time.Minute }, "clock", Fault, "1h30m0s behind", "timedatectl"},
+		{"the clock is early", func(f *Facts) { f.Members[0].Ahead = -90 * time.Minute }, "clock", Fault, "1h30m0s ahead of", "timedatectl"},
+		{"a certificate has expired", func(f *Facts) { f.Certificates[0].NotAfter = now }, "certificates", Fault, "/cert/client.pem has expired on 2026-03-04 12:00:00", "put a new certificate"},
+		{"a certificate is not valid yet", func(f *Facts) { f.Certificates[0].NotBefore = now.Add(time.Hour) }, "certificates", Fault, "valid only from 2026-03-04 13:00:00 on", "put a new certificate"},
+		{"a certificate is not valid yet, by a clock of which nobody knows", func(f *Facts) { f.Certificates[0].NotBefore = now.Add(time.Hour); f.Members = nil }, "certificates", Fault, "valid only from", "date"},
+		{"etcd's certificate has expired", func(f *Facts) { f.Members[0].Certificate = &Certificate{NotAfter: now} }, "certificates", Fault, "the certificate of etcd at https://10.4.7.12:2379 has expired on", "--cert-file"},
+		{"a certificate will expire", func(f *Facts) { f.Certificates[0].NotAfter = now.Add(time.Hour) }, "certificates", Note, "expires on", "put a new certificate"},
+		{"no certificate in the file", func(f *Facts) { f.Certificates[0].Err = errors.New("no PEM") }, "certificates", Unknown, "no PEM", ""},
+		{"a wrong config", func(f *Facts) { f.Status.ConfigProblem = "Network is missing" }, "config", Fault, "Network is missing", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 '{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`},
+		{"a wrong config under a prefix, by a certificate", func(f *Facts) {
+			f.Status.ConfigProblem, f.Status.Network.SubnetLen = "write it to <prefix>/config", 26
+			f.Status.Etcd.Prefix, f.Status.Etcd.API, f.Status.Etcd.CertFile = "/net", "v3", "/cert/client.pem"
+		}, "config", Fault, "write it to /net/config", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 --etcd-prefix=/net --etcd-api=3 --etcd-certfile=/cert/client.pem '{"Network": "172.7.0.0/16", "SubnetLen": 26, "Backend": {"Type": "vxlan"}}'`},
+		{"a wrong config, and none before", func(f *Facts) { f.Status.ConfigProblem, f.Status.Network, f.Status.Lease = "wrong", nil, nil }, "config", Fault, "wrong", `"Backend": {"Type": "host-gw"}}'   # for example`},
+		{"no lease", func(f *Facts) { f.Status.Lease = nil; f.Status.Daemon.Reason = "no lease: no subnet is free" }, "lease", Fault, "this host has no subnet: no subnet is free", "flanneld lease list --etcd-endpoints=https://10.4.7.12:2379"},
+		{"no lease, as etcd is away", func(f *Facts) { f.Status.Lease, f.Status.Etcd.Reads = nil, "timeout" }, "etcd", Fault, "timeout", ""},
+		{"no lease, as the kernel refuses", func(f *Facts) {
+			f.Status.Lease, f.Status.Problems = nil, []string{kernelProblem + "ip link add flannel.1: operation not permitted: flanneld needs CAP_NET_ADMIN"}
+		}, "lease", Fault, "ip link add flannel.1: operation not permitted", "CAP_NET_ADMIN"},
+		{"an expired lease", func(f *Facts) { f.Status.Lease.Expires = now.Add(-time.Second) }, "lease", Fault, "has expired on 2026-03-04 11:59:59", "journalctl"},
+		{"an expired lease, as etcd is away", func(f *Facts) { f.Status.Lease.Expires, f.Status.Etcd.Reads = now.Add(-time.Second), "timeout" }, "lease", Fault, "has expired on", "mend what etcd says"},
+		{"a contested lease", func(f *Facts) { f.Status.Lease.Contested = true }, "lease", Fault, "another host writes the lease", "--public-ip"},
+		{"no interface", func(f *Facts) {
+			f.Status.Host = nil
+			f.Status.Peers = nil
+			f.Status.Daemon.Reason = "no external interface: x"
+		}, "interface", Fault, "flanneld finds no external interface: x", "restart flanneld with --iface=ens33"},
+		{"no interface, and two to choose from", func(f *Facts) {
+			f.Status.Host, f.Status.Peers, f.Status.Daemon.Reason = nil, nil, "no external interface: x"
+			f.Links = append(f.Links, Link{Link: kernel.Link{Name: "ens34", Addrs: addr("10.4.8.21/24")}})
+		}, "interface", Fault, "flanneld finds no external interface: x", "ip -brief address"},
+		{"no interface yet", func(f *Facts) {
+			f.Status.Host, f.Status.Lease, f.Status.Daemon.Reason = nil, nil, "etcd has not been read yet"
+		}, "interface", Skipped, "none is chosen before etcd has been read", ""},
+		{"the interface has another name", func(f *Facts) { f.Links[0].Name = "ens34" }, "interface", Fault, "ens33 is gone; its address 10.4.7.21 is on ens34 now", "restart flanneld with --iface=ens34"},
+		{"the interface is gone", func(f *Facts) { f.Links = f.Links[1:] }, "interface", Fault, "ens33 is gone", "ip -brief address"},
+		{"the address is gone", func(f *Facts) { f.Links[0].Addrs = nil }, "interface", Fault, "ens33 has lost its address 10.4.7.21", "ip address add 10.4.7.21/24 dev ens33"},
+		{"behind NAT", func(f *Facts) { f.Status.Host.PublicIP = netip.MustParseAddr("192.0.2.1") }, "interface", Note, "192.0.2.1 is no address of this host", ""},
+		{"the device is missing", func(f *Facts) { f.Links[1].Name = "x"; f.Links[1].VXLAN = nil }, "device", Fault, "flannel.1 is not there", "systemctl restart flanneld"},
+		{"the device is somebody else's", func(f *Facts) { f.Links[1].Alias = "" }, "device", Fault, "flannel.1 is not flanneld's device", "systemctl restart flanneld"},
+		{"the device is a bridge", func(f *Facts) { f.Links[1].Kind = "bridge" }, "device", Fault, "of kind bridge", "systemctl restart flanneld"},
+		{"the device is down", func(f *Facts) { f.Links[1].Up = false }, "device", Fault, "flannel.1 is down", "ip monitor link"},
+		{"the device has another port", func(f *Facts) { f.Links[1].VXLAN.Port = 4789 }, "device", Fault, "flannel.1 has VNI 1 and port 4789, and flanneld wants VNI 1 and port 8472", "systemctl restart flanneld"},
+		{"the device has another MTU", func(f *Facts) { f.Links[1].MTU = 1500 }, "device", Fault, "flannel.1 has MTU 1500, and flanneld wants 1450", "systemctl restart flanneld"},
+		{"the device has no address", func(f *Facts) { f.Links[1].Addrs = nil }, "device", Fault, "flannel.1 has no address, and flanneld wants 172.7.21.0", "systemctl restart flanneld"},
+		{"the device is down, and flanneld may not change it", func(f *Facts) {
+			f.Links[1].Up, f.Status.Problems = false, []string{kernelProblem + "operation not permitted: flanneld needs CAP_NET_ADMIN"}
+		}, "device", Fault, "flannel.1 is down", "start flanneld as root"},
+		{"subnet.env cannot be read", func(f *Facts) { f.EnvError = errors.New("permission denied") }, "subnet.env", Fault, "permission denied", "restart flanneld"},
+		{"subnet.env is not there", func(f *Facts) { f.EnvError = fs.ErrNotExist }, "subnet.env", Fault, "/run/flannel/subnet.env is not there", "restart flanneld"},
+		{"another subnet in subnet.env", func(f *Facts) { f.Env.Subnet = far }, "subnet.env", Fault, "says 172.7.22.0/24, and this host has 172.7.21.0/24", "restart flanneld"},
+		{"no docker", func(f *Facts) { f.Docker = nil; f.Links = f.Links[:2] }, "docker", Note, "dockerd does not run here", ""},
+		{"dockerd without docker0", func(f *Facts) { f.Links = f.Links[:2]; f.EnvTime = now }, "docker", Fault, "there is no docker0 with the address 172.7.21.1/24; dockerd (pid 900) was started 1m0s before the file was written", "systemctl restart docker"},
+		{"an idle docker0 shows 1500", func(f *Facts) { f.Links[2].MTU = 1500; f.Links = f.Links[:3] }, "docker", OK, "172.7.21.1/24", ""},
+		{"docker0 with ports of 1500", func(f *Facts) { f.Links[2].MTU = 1500 }, "docker", Fault, "the MTU of docker0 is 1500", "restart docker"},
+		{"no forwarding on docker0", func(f *Facts) { f.Sysctl["net.ipv4.conf.docker0.forwarding"] = "0" }, "forwarding", Fault, "docker0 is not forwarded", "sysctl -w net.ipv4.conf.docker0.forwarding=1"},
+		{"the kernel has no way", func(f *Facts) { f.Paths[gateway(far)] = Path{Err: errors.New("unreachable")} }, "route", Fault, "no way to 172.7.22.1: unreachable", "ip route get"},
+		{"a narrower route", func(f *Facts) {
+			f.Paths[gateway(far)] = Path{Dev: "ens34"}
+			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: netip.MustParsePrefix("172.7.22.0/25"), Dev: "ens34"}})
+		}, "route", Fault, "packets to 172.7.22.1 leave by ens34, and should leave by flannel.1", "ip route del 172.7.22.0/25"},
+		{"a rule", func(f *Facts) {
+			f.Paths[gateway(far)] = Path{Dev: "ens33", Via: peer}
+			f.Rules = []RoutingRule{{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}
+		}, "route", Fault, "leave by ens33 to 10.4.7.22", "ip rule del priority 9"},
+		{"no way but by a tunnel", func(f *Facts) { f.Status.Peers[0].Mode, f.Status.Peers[0].Backend = status.NoWay, "host-gw" }, "route", Fault, "there is no way to 172.7.22.0/24: its host 10.4.7.22 is not on the link of ens33",
+			`{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`},
+		{"no forwarding entry", func(f *Facts) { f.Entries.FDB = nil }, "route", Fault, "no forwarding entry for 0a:00:00:00:00:16", "systemctl restart flanneld"},
+		{"rp_filter is loose", func(f *Facts) { f.Sysctl["net.ipv4.conf.all.rp_filter"] = "2"; f.Paths[peer] = Path{Dev: "ens34"} }, "rp_filter", OK, "", ""},
+		{"rp_filter of all interfaces", func(f *Facts) {
+			f.Sysctl["net.ipv4.conf.all.rp_filter"], f.Sysctl["net.ipv4.conf.ens33.rp_filter"] = "1", "0"
+			f.Paths[peer] = Path{Dev: "ens34"}
+		}, "rp_filter", Fault, "leads over ens34", "sysctl -w net.ipv4.conf.ens33.rp_filter=2"},
+		{"iptables is not there", func(f *Facts) { f.Firewalls, f.Unread = nil, []string{"iptables could not be read: not installed"} }, "forward", Unknown, "iptables could not be read", ""},
+		{"policies close the port", func(f *Facts) { f.Firewalls = []Firewall{rules("filter", ":INPUT DROP [0:0]")} }, "port", Fault, "by the policy of filter INPUT", "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT"},
+		{"the port is closed in the raw table", func(f *Facts) { f.Firewalls = []Firewall{rules("raw", "PREROUTING -p udp -j DROP")} }, "port", Fault, "dropped where they arrive", "iptables -t raw -D PREROUTING -p udp -j DROP"},
+		{"a bridge under a policy", func(f *Facts) {
+			f.Firewalls = []Firewall{rules("filter", ":FORWARD DROP [0:0]", "FORWARD -d 172.7.22.0/24 -j ACCEPT", "FORWARD -s 172.7.22.0/24 -j ACCEPT")}
+		}, "bridge", Fault,
+			"the policy of filter FORWARD drops it", "iptables -I FORWARD -i docker0 -o docker0 -j ACCEPT"},
+		{"the same without br_netfilter", func(f *Facts) {
+			f.Firewalls = []Firewall{rules("filter", "FORWARD -i docker0 -o docker0 -j DROP")}
+			delete(f.Sysctl, "net.bridge.bridge-nf-call-iptables")
+		}, "bridge", OK, "", ""},
+		{"a table of nftables that knows the network", func(f *Facts) {
+			f.Foreign = []ForeignTable{{"inet firewalld", firewalldTable + "ip saddr 172.7.0.0/16 accept\n"}}
+		}, "nftables", OK, "", ""},
+		{"a table of nftables without a filter", func(f *Facts) {
+			f.Foreign = []ForeignTable{{"ip x", "type nat hook postrouting priority 0; policy accept;\n drop\n"}}
+		}, "nftables", OK, "", ""},
+		{"another table of nftables", func(f *Facts) {
+			f.Foreign = []ForeignTable{{"inet office", "\tchain x {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n"}}
+		}, "nftables", Fault, `"inet office"`, "nft insert rule inet office x ip saddr 172.7.0.0/16 accept; nft insert rule inet office x ip daddr 172.7.0.0/16 accept"},
+		{"a host's own table of nftables", func(f *Facts) { f.Foreign = []ForeignTable{{"inet office", inputTable}} }, "nftables", Fault, "does not know the tunnel's UDP port 8472", "nft insert rule inet office x udp dport 8472 accept"},
+		{"a host's own table of nftables, without a tunnel", func(f *Facts) { f.Foreign, f.Status.Device = []ForeignTable{{"inet office", inputTable}}, nil }, "nftables", OK, "", ""},
+		{"a host's own table of nftables that knows the port", func(f *Facts) {
+			f.Foreign = []ForeignTable{{"inet office", inputTable + "udp dport { 53, 8472 } accept"}}
+		}, "nftables", OK, "", ""},
+		{"a host's own table of nftables that knows the hosts", func(f *Facts) {
+			f.Foreign = []ForeignTable{{"inet office", inputTable + "ip saddr 10.4.7.0/24 accept"}}
+		}, "nftables", OK, "", ""},
+		{"a host's own table of nftables that knows another port", func(f *Facts) { f.Foreign = []ForeignTable{{"inet office", inputTable + "udp dport 18472 accept"}} }, "nftables", Fault, "UDP port 8472", ""},
+		{"a fight", func(f *Facts) { f.Status.Problems = []string{"another program undoes flanneld's work"} }, "flanneld", Fault, "another program undoes", "ip monitor link"},
+		{"a fight over routes alone", func(f *Facts) {
+			f.Status.Device, f.Status.Peers, f.Status.Problems = nil, nil, []string{"another program undoes flanneld's work"}
+		}, "flanneld", Fault, "another program undoes", "ip monitor route"},
+		{"iptables refuses", func(f *Facts) {
+			f.Status.Problems = []string{"iptables filter FORWARD: exit status 4: you must be root"}
+		}, "flanneld", Fault, "exit status 4", "start flanneld as root"},
+		{"subnet.env cannot be written", func(f *Facts) { f.Status.Problems = []string{"cannot write the subnet file: no space"} }, "flanneld", Fault, "no space", "journalctl"},
+		{"a complaint of what a step has found", func(f *Facts) {
+			f.Links[0].Up, f.Status.Problems = false, []string{"external interface ens33 is down: waiting for it"}
+		}, "interface", Fault, "ens33 is down", "ip link set ens33 up"},
+		{"another complaint", func(f *Facts) { f.Status.Problems = []string{"ignoring a key"} }, "flanneld", Note, "ignoring a key", ""},
+		{"not ready for another reason", func(f *Facts) { f.Status.Daemon.Ready, f.Status.Daemon.Reason = false, "who knows" }, "flanneld", Fault, "not ready: who knows", "journalctl"},
+		{"what could not be read", func(f *Facts) { f.Unread = []string{"sockets could not be read"} }, "flanneld", Unknown, "sockets could not be read", ""},
+	} {
+		f := healthy()
+		tt.spoil(&f)
+		found := all(f)
+		ok := false
+		for _, x := range found {
+			ok = ok || x.Step == tt.step && x.Level == tt.level && strings.Contains(x.Text, tt.text) && strings.Contains(strings.Join(x.Cure, "\n"), tt.cure)
+			if x.Level == Fault && (len(x.Cure) == 0 || tt.level == OK || tt.level == Note) {
+				t.Errorf("%s: a fault without a cure, or one too many: %+v", tt.name, x)
+			}
+		}
+		if !ok {
+			t.Errorf("%s: no %s by %s with %q and %q in\n%s", tt.name, tt.level, tt.step, tt.text, tt.cure, printed(t, found))
+		}
+		for want, level := range map[Level]Level{Fault: Fault, Unknown: Unknown, Note: OK, OK: OK} {
+			if tt.level == want && Worst(found) != level {
+				t.Errorf("%s: the worst is %s", tt.name, Worst(found))
+			}
+		}
+	}
+}
+
+const inputTable = "\tchain x {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tjump y\n\t}\n\tchain y {\n\t\tcounter packets 0 bytes 0 drop\n\t}\n"
+
+const firewalldTable = "chain filter_FORWARD {\n\ttype filter hook forward priority filter + 10; policy accept;\n\treject with icmpx admin-prohibited\n"

@@ -1,0 +1,27 @@
+package check
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+
+	"flanneld/internal/lab"
+	"flanneld/pkg/status"
+)
+
+// frozenEnv makes this test binary a daemon that is stopped.
+const frozenEnv = "FLANNELD_TEST_FROZEN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(frozenEnv) != "" {
+		if _, err := net.Listen("unix", status.Socket); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		select {}
+	}
+	lab.Main(m) // the readers read a network namespace of the test's own
+}

@@ -1,0 +1,195 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flanneld/internal/lab"
+	"flanneld/pkg/status"
+	"flanneld/pkg/subnet"
+)
+
+// sh runs a shell script in the test's network namespace.
+func sh(t *testing.T, script string) {
+	t.Helper()
+	if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
+// layNetwork makes ens33, which leads to a host called far, which forwards
+// packets; and takes them away at the end.
+func layNetwork(t *testing.T) {
+	t.Helper()
+	sh(t, `ip netns add far
+		ip link add ens33 up type veth peer name eth0 netns far
+		ip address add 10.4.7.21/24 dev ens33
+		ip netns exec far sh -ec 'ip link set lo up; ip link set eth0 up; ip address add 10.4.7.22/24 dev eth0; sysctl -qw net.ipv4.ip_forward=1'`)
+	t.Cleanup(func() { sh(t, "ip netns del far; ip link del ens33 2>/dev/null || true") })
+}
+
+// What is on a host is read as it is.
+func TestRead(t *testing.T) {
+	layNetwork(t)
+	sh(t, `ip link add flannel.1 up mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning; ip address add 172.7.21.0/32 dev flannel.1
+		ip link set flannel.1 alias flanneld
+		ip link add docker0 up type bridge; ip link add veth2 up type veth peer name veth2x; ip link set veth2 master docker0; ip address add 172.7.21.1/24 dev docker0
+		ip route add 172.7.22.0/24 via 172.7.22.0 dev flannel.1 onlink proto 77; ip route add unreachable 172.7.23.0/24
+		ip neigh replace 172.7.22.0 lladdr 0a:00:00:00:00:16 dev flannel.1 nud permanent; bridge fdb replace 0a:00:00:00:00:16 dev flannel.1 dst 10.4.7.22 self permanent
+		ip rule add to 172.7.24.0/24 table 99 priority 77; ip rule add from 1.2.3.4 table 99 priority 78
+		sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.flannel/1.rp_filter=2
+		iptables -A FORWARD -s 172.7.0.0/16 -j DROP; nft add table inet office`)
+	t.Cleanup(func() {
+		sh(t, "ip link del flannel.1; ip link del docker0; ip link del veth2; ip rule del priority 77; ip rule del priority 78; ip route del unreachable 172.7.23.0/24; iptables -F; nft delete table inet office")
+	})
+	file := filepath.Join(t.TempDir(), "subnet.env")
+	if err := os.WriteFile(file, []byte("FLANNEL_NETWORK=172.7.0.0/16\nFLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dockerd := process(t, "dockerd")
+	held, err := net.ListenPacket("udp4", ":9472")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+
+	s := *healthy().Status
+	s.Daemon.SubnetFile, s.Etcd = file, status.Etcd{}
+	s.Device.Port = 9472 // that our own socket holds
+	f := Read(t.Context(), func(context.Context) (status.Status, error) { return s, nil })
+	f.ReadPaths([]status.Peer{s.Peers[0], {Subnet: netip.MustParsePrefix("172.7.23.0/24"), PublicIP: peer}})
+
+	if f.Daemon != nil || f.Status == nil || len(f.Unread) > 0 || time.Since(f.Now) > time.Minute {
+		t.Errorf("%v, %v, %v, %v", f.Daemon, f.Status, f.Unread, f.Now)
+	}
+	tunnel, _ := f.link("flannel.1")
+	bridge, ports, _ := f.bridge()
+	if tunnel.VXLAN == nil || tunnel.VXLAN.Port != 8472 || !tunnel.Has(own.Addr()) || !bridge.Has(gateway(own)) || len(ports) != 1 || ports[0].Name != "veth2" {
+		t.Errorf("%+v", f.Links)
+	}
+	if want := status.NewKernel(f.Routes, f.Entries).State(s.Peers[0]); want != status.InPlace {
+		t.Errorf("%s in %+v and %+v", want, f.Routes, f.Entries)
+	}
+	for _, tt := range []struct {
+		what      string
+		got, want any
+	}{
+		{"rules", f.Rules, []RoutingRule{{77, netip.MustParsePrefix("172.7.24.0/24"), false}, {78, netip.Prefix{}, true}, {32767, netip.Prefix{}, false}}},
+		{"subnet.env", f.Env, subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: own, MTU: 1450}},
+		{"the way to a peer", f.Paths[gateway(far)], Path{Via: far.Addr(), Dev: "flannel.1"}},
+		{"the way to its host", f.Paths[peer], Path{Dev: "ens33"}},
+		{"no way", f.Paths[netip.MustParseAddr("172.7.23.1")].Err != nil, true},
+		{"ip_forward", f.Sysctl["net.ipv4.ip_forward"], "1"},
+		{"a setting of a device with a dot", f.Sysctl["net.ipv4.conf.flannel.1.rp_filter"], "2"},
+		{"sockets", f.Sockets, []Socket{{9472, Process{PID: os.Getpid(), Name: comm(t)}}}},
+		{"dockerd", f.Docker != nil && f.Docker.PID == dockerd && time.Since(f.Docker.Started).Abs() < time.Minute, true},
+		{"tables", len(f.Foreign) == 1 && f.Foreign[0].Name == "inet office", true},
+		{"firewalls", len(f.Firewalls), 1}, // internal/e2e has both
+		{"the kernel", strings.Contains(f.Kernel, "."), true},
+	} {
+		if diff := cmp.Diff(tt.want, tt.got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("%s: %s", tt.what, diff)
+		}
+	}
+	for _, wall := range f.Firewalls {
+		if !wall.Pass(Packet{Src: container(own)}, forwarded).Dropped {
+			t.Errorf("%+v", wall)
+		}
+	}
+}
+
+// comm is how the kernel calls this process.
+func comm(t *testing.T) string {
+	t.Helper()
+	name, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(name))
+}
+
+// process runs a program of this name until the test's end.
+func process(t *testing.T, name string) (pid int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	sh(t, "cp /bin/sleep "+path)
+	cmd := exec.Command(path, "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd.Process.Pid
+}
+
+// Without a daemon the rest is read, and what cannot be read is noted.
+func TestReadWithoutDaemon(t *testing.T) {
+	dir := t.TempDir()
+	for _, program := range []string{"iptables", "nft"} {
+		if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\necho no such thing >&2\nexit 7\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	f := Read(t.Context(), func(context.Context) (status.Status, error) { return status.Status{}, status.ErrNoDaemon })
+	want := []string{"iptables could not be read: " + dir + "/iptables: no such thing", "nftables could not be read: " + dir + "/nft: no such thing"}
+	if diff := cmp.Diff(want, f.Unread); diff != "" || f.Status != nil || !errors.Is(f.Daemon, status.ErrNoDaemon) || f.Docker != nil || f.EnvError == nil || len(f.Links) == 0 || f.Frozen != 0 {
+		t.Errorf("%s\n%+v", diff, f)
+	}
+}
+
+// A daemon that is stopped is told from one that is busy.
+func TestFrozen(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), frozenEnv+"=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	silent := func(context.Context) (status.Status, error) {
+		return status.Status{}, fmt.Errorf("it %w", status.ErrNoAnswer)
+	}
+	await := func(want int) {
+		t.Helper()
+		lab.Eventually(t, 10*time.Second, "a process to be stopped or not", func() error {
+			if f := Read(t.Context(), silent); f.Frozen != want {
+				return fmt.Errorf("process %d, want %d", f.Frozen, want)
+			}
+			return nil
+		})
+	}
+	await(cmd.Process.Pid)
+	sh(t, fmt.Sprintf("kill -CONT %d", cmd.Process.Pid))
+	await(0)
+}
+
+// Names and states of processes are other people's to choose.
+func TestStat(t *testing.T) {
+	proc := t.TempDir()
+	if fields := stat(proc); fields != nil {
+		t.Error(fields)
+	}
+	if err := os.WriteFile(filepath.Join(proc, "stat"), []byte("7 (a) R (b) T 1 2\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if fields := stat(proc); len(fields) != 3 || fields[0] != "T" {
+		t.Error(fields)
+	}
+	if at := started(proc); !at.IsZero() {
+		t.Error(at)
+	}
+}
