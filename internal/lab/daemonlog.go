@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -32,21 +31,19 @@ func (d *Daemon) WaitLog(text string) {
 	})
 }
 
-// CPUTime is what the process has used so far: while it runs, what its threads
-// have, to the nanosecond.
+// CPUTime is what the process has used so far: while it runs, what those of its
+// threads have that are left, to the nanosecond.
 func (d *Daemon) CPUTime() (used time.Duration) {
 	d.lab.t.Helper()
 	if !d.Running() {
 		return d.state.UserTime() + d.state.SystemTime()
 	}
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.PID))
+	threads, err := d.perThread("schedstat")
 	d.lab.must("read the daemon's CPU time", err)
-	for _, path := range threads {
+	for _, stat := range threads {
 		// Documentation/scheduler/sched-stats.rst: the first figure is the time on a CPU, in ns.
-		stat, err := os.ReadFile(path)
-		d.lab.must("read the daemon's CPU time", err)
 		var ns int64
-		_, err = fmt.Sscan(string(stat), &ns)
+		_, err := fmt.Sscan(stat, &ns)
 		d.lab.must("read the daemon's CPU time", err)
 		used += time.Duration(ns)
 	}

@@ -170,7 +170,10 @@ func (r *reach) renew(routing uint64, l kernel.Link) {
 func (r *reach) reaches(ip netip.Addr, k Kernel) bool {
 	is, known := r.known[ip]
 	if !known {
-		if is, r.failed = k.Direct(ip, r.link); r.failed == nil {
+		var err error
+		if is, err = k.Direct(ip, r.link); err != nil {
+			r.failed = err
+		} else {
 			r.known[ip] = is
 		}
 	}

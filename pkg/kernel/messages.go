@@ -16,6 +16,7 @@ type routeMessage struct {
 	index  int // of the interface; 0: there is none, or several
 	metric int
 	more   bool // it has attributes that a plain route has not
+	shared bool // its next hop is an object of its own (ip-nexthop(8)), by which alone it can be named
 }
 
 // rtaNextHop names a next hop that several routes share (linux/rtnetlink.h:
@@ -44,9 +45,14 @@ func readRoute(body []byte) (r routeMessage, ok bool) {
 			r.metric = number(value)
 		case unix.RTA_VIA: // a gateway of another family, which precedes it in two bytes
 			r.via, r.more = address(value[min(2, len(value)):]), true
-		case unix.RTA_METRICS, unix.RTA_MULTIPATH, unix.RTA_PREFSRC, unix.RTA_FLOW, unix.RTA_ENCAP, rtaNextHop:
+		case unix.RTA_METRICS, unix.RTA_MULTIPATH, unix.RTA_PREFSRC, unix.RTA_FLOW, unix.RTA_ENCAP:
 			r.more = true
+		case rtaNextHop:
+			r.shared, r.more = true, true
 		}
+	}
+	if r.shared {
+		r.via, r.index = netip.Addr{}, 0
 	}
 	r.dst = netip.PrefixFrom(dst, int(r.Dst_len))
 	return r, dst.Is4()
@@ -67,7 +73,7 @@ type neighbourMessage struct {
 	index     int  // of the interface
 	self      bool // it is in the device's own table, not in that of its bridge
 	permanent bool
-	elsewhere bool // it leads to another port or VNI than the device's, or by one interface only
+	elsewhere bool // it leads to another port or VNI than the device's, or through a given interface
 	dst       netip.Addr
 	mac       MAC
 }

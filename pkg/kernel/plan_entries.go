@@ -1,7 +1,5 @@
 package kernel
 
-import "slices"
-
 // recognize notes the neighbours and forwarding entries that a daemon before us
 // left on a device that is looked at for the first time: those that our routes
 // lead to. Of these it takes an interest in what is not wanted.
@@ -14,9 +12,6 @@ func (p *planner) recognize() {
 			continue
 		}
 		p.was.searched[dev] = true
-		if !p.strange(e) {
-			continue
-		}
 		hops, macs := p.hops(dev), map[MAC]bool{}
 		for _, n := range e.Neighbours {
 			if hops[n.key()] {
@@ -30,12 +25,6 @@ func (p *planner) recognize() {
 			}
 		}
 	}
-}
-
-// strange reports whether there is more than what is wanted.
-func (p *planner) strange(e Entries) bool {
-	return slices.ContainsFunc(e.Neighbours, func(n FoundNeighbour) bool { return !p.wanted.neighbours.has(n.key()) }) ||
-		slices.ContainsFunc(e.FDB, func(f FoundFDB) bool { return !p.wanted.fdb.has(f.key()) })
 }
 
 // hops are the gateways on dev that our routes have.

@@ -11,10 +11,10 @@ func (r Route) key() netip.Prefix { return r.Dst }
 // routeOps is entryOps for routes.
 func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 	places, stray := p.places()
-	replaced := map[FoundRoute]bool{}
+	replaced := map[*FoundRoute]bool{}
 	for i, r := range p.wanted.routes.list {
-		at := places[i]
-		if at.right && at.first.Protocol == Protocol {
+		at := &places[i]
+		if at.ours = at.right && at.first.Protocol == Protocol; at.ours {
 			continue
 		}
 		before, _ := p.was.routes.get(r.Dst)
@@ -22,18 +22,29 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 		case at.first == nil:
 			ops = appended(ops, Op{Add, r, "", before == r})
 		case !at.right && p.mayReplace(*at.first, r):
-			replaced[*at.first] = true // by the kernel, in one step: no packet is lost
+			at.ours, replaced[at.first] = true, true // by the kernel, in one step: no packet is lost
 			ops = appended(ops, Op{Replace, r, "was " + at.first.describe(), before == r})
 		default:
 			p.conflicts = append(p.conflicts, Conflict{r.Dst, *at.first})
 		}
 	}
 	for _, r := range stray {
-		if !replaced[r] {
-			drops = append(drops, Op{Delete, r, "", false})
+		if replaced[r] {
+			continue
+		}
+		drops = append(drops, Op{Delete, *r, "", false})
+		if i, isWanted := p.wanted.routes.at[r.Dst]; isWanted && places[i].ours && r.mistakable(p.wanted.routes.list[i]) {
+			drops = append(drops, Op{Replace, p.wanted.routes.list[i], "may have been deleted instead", false})
 		}
 	}
 	return ops, drops
+}
+
+// mistakable tells a route whose delete the kernel may understand as that of
+// want: it goes by destination, metric and next hop, where one is named, and
+// takes the first.
+func (r FoundRoute) mistakable(want Route) bool {
+	return r.Metric == 0 && (!r.Via.Is4() || r.Via == want.Via)
 }
 
 // place is what the kernel has where a route is wanted: one of the same
@@ -41,11 +52,12 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 type place struct {
 	first *FoundRoute // the one that packets take
 	right bool        // it, or one behind it, is exactly as wanted
+	ours  bool        // it is in the end
 }
 
 // places finds what there is for each wanted route, and the routes of ours that
 // are not wanted as they are.
-func (p *planner) places() (places []place, stray []FoundRoute) {
+func (p *planner) places() (places []place, stray []*FoundRoute) {
 	places = make([]place, len(p.wanted.routes.list))
 	for j := range p.have.routes {
 		r := &p.have.routes[j]
@@ -62,7 +74,7 @@ func (p *planner) places() (places []place, stray []FoundRoute) {
 			at.right = at.right || right
 		}
 		if !right && !p.want.Partial && (r.Protocol == Protocol || p.leftover(*r)) {
-			stray = append(stray, *r)
+			stray = append(stray, r)
 		}
 	}
 	return places, stray

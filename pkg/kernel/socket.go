@@ -144,6 +144,9 @@ func (l *listener) listen(messages iter.Seq2[unix.NlMsghdr, []byte]) (over bool,
 // read receives messages.
 func (s *socket) read() (iter.Seq2[unix.NlMsghdr, []byte], error) {
 	n, _, err := unix.Recvfrom(s.fd, s.receive, unix.MSG_TRUNC)
+	for err == unix.EINTR { // signal(7): with a time limit the kernel does not go on by itself
+		n, _, err = unix.Recvfrom(s.fd, s.receive, unix.MSG_TRUNC)
+	}
 	switch {
 	case err != nil:
 		return nil, err

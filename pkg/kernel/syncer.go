@@ -16,7 +16,8 @@ type Conn interface {
 	Entries(dev Link) (Entries, error)
 	// Do carries out writes in order, whatever becomes of the others, and
 	// returns an error or nil for each. That an object to delete is gone is
-	// success, and so is that one to add is there: the next pass looks again.
+	// success, and so is that one to add is there: who made it so is heard of, and
+	// the next pass looks again.
 	Do(...Op) []error
 }
 

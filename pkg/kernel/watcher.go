@@ -37,8 +37,9 @@ const largestMessage = 32 << 10 // bytes
 
 // Watch subscribes to the changes of this network namespace; nothing that
 // happens from now on is missed. The routes and neighbours that n writes are no
-// news: to look at them again would double the work of each change. (Of
-// forwarding entries the kernel does not tell who wrote them.)
+// news: after a pass nothing that it wrote needs another look, which would double
+// the work of each change. (Of forwarding entries, and of neighbours that go, the
+// kernel does not tell by whose request.)
 func (n *Netlink) Watch() (*Watcher, error) {
 	socket, err := subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_NEIGH)
 	if err != nil {

@@ -120,6 +120,20 @@ func TestScrapesShareAnAnswer(t *testing.T) {
 	})
 }
 
+// TestAClientThatIsGone does not spoil the answer for the others.
+func TestAClientThatIsGone(t *testing.T) {
+	var c Counts
+	h := c.Handler("1.2.3", func(ctx context.Context) (status.Status, error) { return working(), ctx.Err() })
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, "GET", "/metrics", nil))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	if !strings.Contains(w.Body.String(), "\nflanneld_ready 1\n") {
+		t.Errorf("the next one reads\n%s", w.Body)
+	}
+}
+
 func TestNoLabelPerPeer(t *testing.T) {
 	var c Counts
 	few, many := working(), working()

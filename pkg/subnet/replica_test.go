@@ -31,6 +31,32 @@ func TestOverlappingFindsAny(t *testing.T) {
 	})
 }
 
+// TestEveryLeaseOnce: whatever comes and goes, all are shown once, in order, and
+// none beside one that overlaps it.
+func TestEveryLeaseOnce(t *testing.T) {
+	var r replica
+	s, now := snapshotOf(20), time.Now()
+	r.replace(s, now)
+	gone := func(i int) Event {
+		return Event{Entry: s.Entries[i], Deleted: true}
+	}
+	for _, step := range []struct {
+		name  string
+		event Event
+	}{
+		{"one goes, and is held", gone(1)},
+		{"it comes back", Event{Entry: s.Entries[1]}},
+		{"another goes", gone(2)},
+		{"a part of it is leased", Event{Entry: Entry{Key: "subnets/10.0.2.0-25", Value: s.Entries[2].Value}}},
+	} {
+		r.apply([]Event{step.event}, now)
+		all := r.all()
+		if len(all) != 20 || !slices.IsSortedFunc(all, func(a, b Lease) int { return a.Subnet.Compare(b.Subnet) }) {
+			t.Errorf("%s: %d leases: %v", step.name, len(all), all)
+		}
+	}
+}
+
 var sizes = []int{250, 1000, 4000}
 
 // snapshotOf has the leases of n hosts.

@@ -1,0 +1,35 @@
+package agent
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"flanneld/pkg/kernel"
+)
+
+// unreachable is a kernel that does not say how to reach one address.
+type unreachable struct {
+	Kernel
+	ip netip.Addr
+}
+
+func (u unreachable) Direct(ip netip.Addr, _ string) (bool, error) {
+	if ip == u.ip {
+		return false, errors.New("no answer")
+	}
+	return true, nil
+}
+
+// TestOneFailureIsNotForgotten: what the kernel says of one peer is no answer
+// for another, whose working route must stay.
+func TestOneFailureIsNotForgotten(t *testing.T) {
+	first, second := netip.MustParseAddr("10.4.7.22"), netip.MustParseAddr("10.4.7.23")
+	var r reach
+	r.renew(1, kernel.Link{Name: "ens33", Index: 2})
+	k := unreachable{ip: first}
+	r.reaches(first, k)
+	if is := r.reaches(second, k); !is || r.failed == nil {
+		t.Errorf("the second is on the link: %t; the first one's failure: %v", is, r.failed)
+	}
+}
