@@ -42,7 +42,7 @@ func batches(b *testing.B, m mode, n int) (ip, bridge string) {
 // route and subnet.env; and again over a kernel that has it all.
 func BenchmarkStart(b *testing.B) {
 	header("Start (minimum / median / maximum of "+fmt.Sprint(rounds)+" rounds)", "mode", "leases", "`ip -batch`, ms", "cold start, ms", "× batch (medians)", "within 1.2 × + 60 ms",
-		"CPU of it, ms", "peak memory, MiB", "warm start, ms", "netlink writes of a warm start")
+		"CPU of it, ms", "peak memory, MiB", "of it the program's file", "warm start, ms", "netlink writes of a warm start")
 	for _, m := range modes {
 		for _, n := range []int{250, 1000, 4000} {
 			b.Run(fmt.Sprintf("%s/%d", m.name, n), func(b *testing.B) {
@@ -56,7 +56,7 @@ func BenchmarkStart(b *testing.B) {
 func start(b *testing.B, m mode, n int) {
 	l, _ := cluster(b, m, n)
 	ipFile, bridgeFile := batches(b, m, n)
-	var floors, colds, cpus, peaks, warms spread
+	var floors, colds, cpus, peaks, files, warms spread
 	writes := 0
 	for range rounds {
 		floor := l.Host("floor", "172.16.0.9/16")
@@ -74,6 +74,7 @@ func start(b *testing.B, m mode, n int) {
 		cpus.milliseconds(d.CPUTime())
 		time.Sleep(500 * time.Millisecond)
 		peaks.add(float64(d.MaxRSS()) / (1 << 20))
+		files.add(float64(d.FileRSS()) / (1 << 20))
 		d.Kill()
 		d.Restart()
 		warms.milliseconds(d.WaitReady())
@@ -83,7 +84,7 @@ func start(b *testing.B, m mode, n int) {
 		h.Cut()
 	}
 	median, base := colds.quantile(0.5), floors.quantile(0.5)
-	row(m.name, n, floors, colds, fmt.Sprintf("%.2f", median/base), median <= 1.2*base+60, cpus, peaks, warms, writes)
+	row(m.name, n, floors, colds, fmt.Sprintf("%.2f", median/base), median <= 1.2*base+60, cpus, peaks, files, warms, writes)
 }
 
 // BenchmarkNewcomer: a lease is written, and appears as a route on 24 hosts.

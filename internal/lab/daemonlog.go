@@ -53,12 +53,25 @@ func (d *Daemon) CPUTime() (used time.Duration) {
 // MaxRSS is the most memory that the running process has held so far, in bytes.
 func (d *Daemon) MaxRSS() int {
 	d.lab.t.Helper()
+	return d.memory("VmHWM:")
+}
+
+// FileRSS is what it holds of its program's file, in bytes: pages that the
+// kernel can drop at any time.
+func (d *Daemon) FileRSS() int {
+	d.lab.t.Helper()
+	return d.memory("RssFile:")
+}
+
+// memory reads a line of proc_pid_status(5).
+func (d *Daemon) memory(name string) int {
+	d.lab.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.PID))
 	d.lab.must("read the daemon's memory use", err)
-	_, rest, found := strings.Cut(string(status), "VmHWM:")
+	_, rest, found := strings.Cut(string(status), name)
 	var kB int
 	if _, err := fmt.Sscanf(rest, "%d kB", &kB); err != nil || !found {
-		d.lab.t.Fatalf("lab: /proc/%d/status of %s tells no VmHWM", d.PID, d.Host)
+		d.lab.t.Fatalf("lab: /proc/%d/status of %s tells no %s", d.PID, d.Host, name)
 	}
 	return kB * 1024
 }
