@@ -117,14 +117,16 @@ func (m *Manager) String() string { return "lease manager" }
 func (m *Manager) Run(ctx context.Context) error {
 	reads, writes := outage.New("read from etcd", retryLongest), outage.New("write this host's lease to etcd", retryLongest)
 	for ctx.Err() == nil {
+		asked := time.Now()
 		snapshot, err := m.registry.List(ctx)
 		if err == nil {
+			took := time.Since(asked)
 			m.reached(reads)
 			m.update(func() { m.replica.replace(snapshot, time.Now()) })
 			start := time.Now()
 			err = m.follow(ctx, snapshot.Index, writes)
 			if time.Since(start) < shortWatch {
-				pause(ctx, retryLongest/2+rand.N(retryLongest))
+				pause(ctx, pace(took))
 			}
 		}
 		switch {
@@ -154,6 +156,13 @@ func (m *Manager) broke(err error) {
 // shortWatch is the life of a watch that ended as good as at once: whatever
 // the reason, lists do not follow each other without a pause.
 const shortWatch = 10 * time.Second
+
+// pace is how long to wait after a list that took that long, with jitter, where
+// another follows: the more etcd has to do, the longer it is left alone.
+func pace(took time.Duration) time.Duration {
+	base := min(max(10*took, retryLongest/8), retryLongest)
+	return base/2 + rand.N(base)
+}
 
 // outageToDoubt is so long that leases may have ended meanwhile whose holders
 // could not renew them.
