@@ -104,9 +104,8 @@ func findAll(t *testing.T, troubles []trouble) {
 	}
 }
 
-// find breaks a host, looks, does what check says and wants all to be well.
-func (tr trouble) find(t *testing.T) {
-	t.Helper()
+// strike breaks the host.
+func (tr trouble) strike() trouble {
 	if tr.from == nil {
 		tr.from = tr.on
 	}
@@ -116,6 +115,13 @@ func (tr trouble) find(t *testing.T) {
 	if tr.do != nil {
 		tr.do()
 	}
+	return tr
+}
+
+// find breaks a host, looks, does what check says and wants all to be well.
+func (tr trouble) find(t *testing.T) {
+	t.Helper()
+	tr = tr.strike()
 	var cure string
 	lab.Eventually(t, soon, tr.name+" to be found", func() (err error) { // a busy machine may lose a probe
 		if tr.again {
@@ -216,15 +222,7 @@ func (n *node) programs(t *testing.T) string {
 // expect is find for what no command mends.
 func (tr trouble) expect(t *testing.T) {
 	t.Helper()
-	if tr.from == nil {
-		tr.from = tr.on
-	}
-	if tr.how != "" {
-		tr.on.Shell(tr.how)
-	}
-	if tr.do != nil {
-		tr.do()
-	}
+	tr = tr.strike()
 	lab.Eventually(t, soon, tr.text, func() error {
 		found, code := checked(t, tr.from, "")
 		first := firstOf(found, check.Fault)
