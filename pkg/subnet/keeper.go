@@ -283,9 +283,9 @@ func (k *keeper) choose(r *replica, c Claim) (netip.Prefix, bool) {
 	for p := range k.refused {
 		taken = append(taken, p)
 	}
-	// Hosts that start together choose among the same few: the more often we
-	// came too late, the wider we look.
-	free := c.Config.Free(taken, 100*(1+len(k.refused)))
+	// Hosts that start together choose among the same few: each time that we
+	// came too late we look eight times as wide, up to 51,200 subnets.
+	free := c.Config.Free(taken, 100<<min(3*len(k.refused), 9))
 	if len(free) == 0 {
 		return netip.Prefix{}, false
 	}
