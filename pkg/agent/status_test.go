@@ -107,12 +107,7 @@ func TestExpiredIsNotReady(t *testing.T) {
 		store.Set("config", hostGW, 0)
 		store.Set("subnets/172.7.21.0-24", `{"PublicIP":"10.4.7.21","BackendType":"host-gw"}`, 10*time.Second)
 		h := newHost(t, store, 21)
-		h.client.Inject(func(op string) subnettest.Fault {
-			if op == "Put" || op == "Refresh" {
-				return subnettest.Refused
-			}
-			return subnettest.None
-		})
+		h.client.Inject(subnettest.Refuse("Put", "Refresh"))
 		h.start()
 		defer h.stop()
 		settle(2 * time.Second)

@@ -63,12 +63,7 @@ func TestStore(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		settle()
 		expect("connected again", true, "", "")
-		h.client.Inject(func(op string) subnettest.Fault {
-			if op == "Put" {
-				return subnettest.Refused
-			}
-			return subnettest.None
-		})
+		h.client.Inject(subnettest.Refuse("Put"))
 		h.Claim(*claim("10.4.7.21"))
 		settle()
 		expect("writes are refused", true, "", "refused")
@@ -76,12 +71,7 @@ func TestStore(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		settle()
 		expect("writes work again", true, "", "")
-		h.client.Inject(func(op string) subnettest.Fault {
-			if op == "Watch" {
-				return subnettest.Refused
-			}
-			return subnettest.None
-		})
+		h.client.Inject(subnettest.Refuse("Watch"))
 		h.client.Partition(true)
 		settle()
 		h.client.Partition(false)

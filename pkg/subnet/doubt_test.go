@@ -216,12 +216,7 @@ func TestDoubtLastsWhileNobodyCanRegister(t *testing.T) {
 		h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
 		defer h.stop()
 		settle()
-		h.client.Inject(func(op string) subnettest.Fault {
-			if op == "Put" {
-				return subnettest.Refused
-			}
-			return subnettest.None
-		})
+		h.client.Inject(subnettest.Refuse("Put"))
 		store.Wipe()
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()

@@ -412,12 +412,7 @@ func TestRefusedWritesArePaced(t *testing.T) {
 		store := subnettest.NewStore()
 		h := start(t, store, nil)
 		defer h.stop()
-		h.client.Inject(func(op string) subnettest.Fault {
-			if op == "Put" {
-				return subnettest.Refused
-			}
-			return subnettest.None
-		})
+		h.client.Inject(subnettest.Refuse("Put"))
 		h.Claim(*claim("10.4.7.21"))
 		for i := range 600 {
 			store.Set(configKey, fmt.Sprint(i), 0)

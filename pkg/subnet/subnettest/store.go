@@ -187,6 +187,16 @@ func (c *Client) Inject(f func(op string) Fault) {
 	c.fault = f
 }
 
+// Refuse is for Inject: calls of these ops are refused, and no others.
+func Refuse(ops ...string) func(op string) Fault {
+	return func(op string) Fault {
+		if slices.Contains(ops, op) {
+			return Refused
+		}
+		return None
+	}
+}
+
 // Partition cuts this client off from the store, or connects it again.
 func (c *Client) Partition(down bool) {
 	c.mu.Lock()
