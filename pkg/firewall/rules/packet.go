@@ -1,0 +1,73 @@
+package rules
+
+import "net/netip"
+
+// Packet is what rules look at. What is empty or zero is not known, but for the
+// mark: a packet begins without one.
+type Packet struct {
+	In, Out  string // interfaces
+	Src, Dst netip.Addr
+	Protocol string // "tcp", "udp", "icmp"
+	DstPort  int
+	State    string // of its connection: "NEW"
+	Local    bool   // Dst is an address of this host
+	Mark     uint32
+}
+
+// Hook is a place in the kernel where base chains see a packet.
+type Hook string
+
+// The hooks of the families ip and inet.
+const (
+	Prerouting  Hook = "prerouting"
+	Input       Hook = "input"
+	Forward     Hook = "forward"
+	Output      Hook = "output"
+	Postrouting Hook = "postrouting"
+)
+
+// Path is the hooks that a packet meets, in order.
+type Path []Hook
+
+// The ways of a packet through a host.
+var (
+	Forwarded = Path{Prerouting, Forward, Postrouting}
+	Received  = Path{Prerouting, Input}
+	Sent      = Path{Output, Postrouting}
+)
+
+// at is the packet as a hook sees it: which interface it leaves by is not known
+// before it is routed, and one from this host came in by none.
+func (p Packet) at(h Hook) Packet {
+	switch h {
+	case Prerouting, Input:
+		p.Out = ""
+	case Output:
+		p.In = ""
+	}
+	return p
+}
+
+// Truth is what is known of a condition.
+type Truth int
+
+// A condition that looks at something that is not known is Maybe true.
+const (
+	No Truth = iota
+	Maybe
+	Yes
+)
+
+// Not is the truth of the opposite.
+func (t Truth) Not() Truth { return Yes - t }
+
+// Known is Yes or No where something is known, and Maybe where it is not.
+func Known(known, holds bool) Truth {
+	switch {
+	case !known:
+		return Maybe
+	case holds:
+		return Yes
+	}
+	return No
+}

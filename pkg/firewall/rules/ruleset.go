@@ -1,0 +1,86 @@
+package rules
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Ruleset is all tables of a host. Every packet meets each of them.
+type Ruleset []*Table
+
+// Table is chains by name.
+type Table struct {
+	Family string // "ip", "inet"
+	Name   string // "filter"
+	// Program is by which the table is changed: "iptables", "iptables-legacy",
+	// "nft".
+	Program string
+	Chains  map[string]*Chain
+}
+
+// Chain is rules in order. A base chain sees the packets of its Hook.
+type Chain struct {
+	Name     string
+	Hook     Hook // empty: other chains jump to it
+	Priority int  // of chains with one hook, the lower comes first
+	NAT      bool // translates addresses; sees a connection's first packet
+	Drops    bool // its policy: what becomes of a packet that no rule ended
+	Rules    []Rule
+}
+
+// Rule is one rule, and where it stands.
+type Rule struct {
+	Table   *Table
+	Chain   string
+	Text    string // in the notation of its program
+	Comment string
+	Handle  uint64 // by which nft deletes it; 0: iptables does, by its text
+	Body    Body
+}
+
+// Body is what a rule does.
+type Body interface {
+	// Apply tries a rule on a packet, whose mark it may set.
+	Apply(*Packet) Effect
+}
+
+// Effect is what a rule does with one packet.
+type Effect struct {
+	Match  Truth // whether it does anything with it at all
+	Action Action
+	Chain  string // of Jump and Goto
+}
+
+// Action is what happens to a packet next.
+type Action int
+
+// The actions. Translate accepts the packet with another source address.
+const (
+	Continue Action = iota
+	Accept
+	Drop
+	Return
+	Jump
+	Goto
+	Translate
+)
+
+// base are the base chains of a hook in the kernel's order.
+func (s Ruleset) base(h Hook) (out []placed) {
+	for _, t := range s {
+		for _, c := range t.Chains {
+			if c.Hook == h {
+				out = append(out, placed{t, c})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.chain.Priority, b.chain.Priority), cmp.Compare(a.table.Name, b.table.Name))
+	})
+	return out
+}
+
+type placed struct {
+	table *Table
+	chain *Chain
+}
