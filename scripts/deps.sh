@@ -31,6 +31,7 @@ need_for_test() {
 	need_for_demo
 	need iptables-nft iptables
 	need iptables-legacy iptables
+	need nft nftables # for tests alone: flanneld itself never runs it
 	need dash dash
 	need busybox busybox-static
 	need openssl openssl

@@ -1,0 +1,101 @@
+package nftables
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+// former are the tables of flannel 0.28, which has one for each address family. It
+// is the first that tells by which network they are.
+var former = [2]nftables.Table{
+	{Family: nftables.TableFamilyIPv4, Name: "flannel-ipv4"},
+	{Family: nftables.TableFamilyIPv6, Name: "flannel-ipv6"},
+}
+
+// Former deletes the tables that flannel 0.28 has left, if they are for our
+// network; another flannel's stay. It returns which were there.
+func Former(w rules.Wanted) (removed []string, err error) {
+	c, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	gone := &nftables.Conn{}
+	for i, t := range former {
+		have, exists, err := c.table(t.Family, t.Name)
+		if err != nil {
+			return nil, fmt.Errorf("look for the nftables table %s of an earlier flannel: %w", t.Name, err)
+		}
+		if i == 0 && !have.mentions(w.Network) {
+			return nil, nil
+		}
+		if exists {
+			gone.DelTable(&t)
+			removed = append(removed, t.Name)
+		}
+	}
+	if err := gone.Flush(); err != nil {
+		return nil, fmt.Errorf("delete the nftables tables %v of an earlier flannel: %w", removed, err)
+	}
+	return removed, nil
+}
+
+// mentions reports whether a rule compares an address with a network.
+func (t found) mentions(network netip.Prefix) bool {
+	for _, c := range t.chains {
+		for _, r := range c.rules {
+			for _, p := range prefixes(r.exprs) {
+				if p == network.Masked() {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// prefixes are the networks that a rule of family ip compares addresses with.
+func prefixes(exprs []any) (out []netip.Prefix) {
+	bits := map[uint32]int{} // what registers hold: that many of an address
+	for _, e := range exprs {
+		switch e := e.(type) {
+		case *expr.Payload:
+			delete(bits, e.DestRegister)
+			if e.Base == expr.PayloadBaseNetworkHeader && (e.Offset == 12 || e.Offset == 16) && e.Len <= 4 {
+				bits[e.DestRegister] = int(e.Len) * 8
+			}
+		case *expr.Bitwise:
+			n, isPrefix := prefixLength(e.Mask)
+			if _, isAddress := bits[e.SourceRegister]; isAddress && isPrefix {
+				bits[e.DestRegister] = n
+			}
+		case *expr.Cmp:
+			if n, isAddress := bits[e.Register]; isAddress && len(e.Data) <= 4 {
+				var a [4]byte
+				copy(a[:], e.Data)
+				out = append(out, netip.PrefixFrom(netip.AddrFrom4(a), n))
+			}
+		}
+	}
+	return out
+}
+
+// prefixLength is the number of ones that a mask begins with, if zeros follow.
+func prefixLength(mask []byte) (n int, isPrefix bool) {
+	ended := false
+	for i := range 8 * len(mask) {
+		if one := mask[i/8]&(0x80>>(i%8)) != 0; one && ended {
+			return 0, false
+		} else if one {
+			n++
+		} else {
+			ended = true
+		}
+	}
+	return n, true
+}

@@ -1,0 +1,6 @@
+package nftables
+
+// Bits of a connection's status, as the kernel has them.
+const (
+	statusDNAT = 0x20
+)

@@ -1,0 +1,144 @@
+package nftables
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrUnsupported says that this kernel has no nf_tables, and so no rules of it.
+var ErrUnsupported = errors.New("this kernel has no nf_tables")
+
+// conn asks the kernel for what nf_tables holds.
+type conn struct{ *netlink.Conn }
+
+// generation counts the changes of nf_tables in a network namespace.
+type generation uint32
+
+// open connects to nf_tables of the thread's network namespace. Its error wraps
+// ErrUnsupported where there is none.
+func open() (conn, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return conn{}, fmt.Errorf("open netfilter's socket: %w (%w)", ErrUnsupported, err)
+	}
+	if err != nil {
+		return conn{}, fmt.Errorf("open netfilter's socket: %w", err)
+	}
+	if _, err := (conn{c}).generation(); err != nil {
+		_ = c.Close()
+		return conn{}, err
+	}
+	return conn{c}, nil
+}
+
+func (c conn) generation() (g generation, err error) {
+	answer, err := c.ask(unix.NFT_MSG_GETGEN, unix.NFPROTO_UNSPEC, 0)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return 0, fmt.Errorf("ask for nf_tables' generation: %w (%w)", ErrUnsupported, err)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask for nf_tables' generation: %w", err)
+	}
+	for _, a := range answer {
+		g = generation(a.uint32(unix.NFTA_GEN_ID))
+	}
+	return g, nil
+}
+
+// answer is one message of the kernel: the family, and its attributes.
+type answer struct {
+	family byte
+	attributes
+}
+
+// attributes of a message, by type. Where one occurs several times it is the
+// last; lists are read with each.
+type attributes map[uint16][]byte
+
+func (c conn) dump(kind uint16, family byte, about ...netlink.Attribute) ([]answer, error) {
+	return c.ask(kind, family, netlink.Dump, about...)
+}
+
+func (c conn) ask(kind uint16, family byte, flags netlink.HeaderFlags, about ...netlink.Attribute) ([]answer, error) {
+	data, err := netlink.MarshalAttributes(about)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | flags},
+		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, data...),
+	})
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("%w (CAP_NET_ADMIN is needed)", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []answer
+	for _, m := range messages {
+		if len(m.Data) < 4 {
+			continue
+		}
+		a, err := parse(m.Data[4:])
+		if err != nil {
+			return nil, fmt.Errorf("read a message of nf_tables: %w", err)
+		}
+		out = append(out, answer{m.Data[0], a})
+	}
+	return out, nil
+}
+
+// zeroEnded is a name as the kernel expects it.
+func zeroEnded(kind uint16, name string) netlink.Attribute {
+	return netlink.Attribute{Type: kind, Data: append([]byte(name), 0)}
+}
+
+func parse(data []byte) (attributes, error) {
+	out := attributes{}
+	err := each(data, func(kind uint16, value []byte) { out[kind] = value })
+	return out, err
+}
+
+// each calls for the attributes in order.
+func each(data []byte, do func(kind uint16, value []byte)) error {
+	d, err := netlink.NewAttributeDecoder(data)
+	if err != nil {
+		return err
+	}
+	for d.Next() {
+		do(d.Type(), d.Bytes())
+	}
+	return d.Err()
+}
+
+// Numbers are big-endian. One that is not there is 0.
+func (a attributes) uint32(kind uint16) uint32 {
+	if len(a[kind]) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(a[kind])
+}
+
+func (a attributes) uint64(kind uint16) uint64 {
+	if len(a[kind]) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(a[kind])
+}
+
+// name is one that somebody has given to a table, chain, set or expression.
+func (a attributes) name(kind uint16) string { return printable(a[kind]) }
+
+// nested are the attributes within one; none where it is not there or not sound.
+func (a attributes) nested(kind uint16) attributes {
+	out, err := parse(a[kind])
+	if err != nil {
+		return nil
+	}
+	return out
+}

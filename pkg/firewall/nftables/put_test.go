@@ -1,0 +1,206 @@
+package nftables
+
+import (
+	"errors"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+var wanted = rules.Wanted{
+	Network:    netip.MustParsePrefix("172.7.0.0/16"),
+	Subnet:     netip.MustParsePrefix("172.7.21.0/24"),
+	Devices:    []string{"flannel.1", "ens33"},
+	Masquerade: true, Forward: true, NFTables: true,
+}
+
+// nft runs the program that operators use.
+func nft(t testing.TB, script string) string {
+	t.Helper()
+	cmd := exec.Command("/usr/sbin/nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("nft: %v: %s\n%s", err, out, script)
+	}
+	return string(out)
+}
+
+// fresh empties nf_tables now and when the test ends.
+func fresh(t testing.TB) {
+	t.Helper()
+	nft(t, "flush ruleset")
+	t.Cleanup(func() { nft(t, "flush ruleset") })
+}
+
+func put(t testing.TB, want Table) string {
+	t.Helper()
+	wrong, err := Put(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wrong
+}
+
+const everything = `table ip flanneld {
+	chain prerouting {
+		type filter hook prerouting priority raw - 10; policy accept;
+		iifname "flannel.1" ip saddr 172.7.0.0/16 ip daddr 172.7.21.0/24 counter packets 0 bytes 0 meta mark set meta mark | 0x00001000 comment "flanneld"
+		iifname "ens33" ip saddr 172.7.0.0/16 ip daddr 172.7.21.0/24 counter packets 0 bytes 0 meta mark set meta mark | 0x00001000 comment "flanneld"
+	}
+
+	chain keep {
+		type nat hook postrouting priority srcnat - 1; policy accept;
+		ct status dnat counter packets 0 bytes 0 return comment "flanneld"
+		ip saddr 172.7.0.0/16 ip daddr 172.7.0.0/16 counter packets 0 bytes 0 snat to ip saddr comment "flanneld"
+		ip saddr != 172.7.0.0/16 ip daddr 172.7.21.0/24 counter packets 0 bytes 0 snat to ip saddr comment "flanneld"
+	}
+
+	chain masquerade {
+		type nat hook postrouting priority srcnat + 1; policy accept;
+		ip saddr 172.7.0.0/16 ip daddr 172.7.0.0/16 counter packets 0 bytes 0 return comment "flanneld"
+		ip saddr 172.7.0.0/16 ip daddr != 224.0.0.0/4 counter packets 0 bytes 0 masquerade fully-random comment "flanneld"
+		ip saddr != 172.7.0.0/16 ip daddr 172.7.21.0/24 counter packets 0 bytes 0 return comment "flanneld"
+		ip saddr != 172.7.0.0/16 ip daddr 172.7.0.0/16 counter packets 0 bytes 0 masquerade fully-random comment "flanneld"
+	}
+}
+`
+
+func TestTable(t *testing.T) {
+	fresh(t)
+	without := func(change func(*rules.Wanted)) rules.Wanted {
+		w := wanted
+		change(&w)
+		return w
+	}
+	section := func(names ...string) string {
+		head, rest, _ := strings.Cut(everything, "\n")
+		var out []string
+		for _, part := range strings.Split(strings.TrimSuffix(rest, "}\n"), "\n\n") {
+			for _, name := range names {
+				if strings.HasPrefix(part, "\tchain "+name+" {") {
+					out = append(out, strings.TrimSuffix(part, "\n")+"\n")
+				}
+			}
+		}
+		if out == nil {
+			return ""
+		}
+		return head + "\n" + strings.Join(out, "\n") + "}\n"
+	}
+	for _, test := range []struct {
+		name  string
+		w     rules.Wanted
+		marks bool
+		want  string
+	}{
+		{"everything", wanted, false, everything},
+		{"beside iptables", without(func(w *rules.Wanted) { w.NFTables = false }), true, section("prerouting")},
+		{"iptables alone", without(func(w *rules.Wanted) { w.NFTables = false }), false, ""},
+		{"without --ip-masq", without(func(w *rules.Wanted) { w.Masquerade = false }), true, section("prerouting")},
+		{"without --iptables-forward-rules", without(func(w *rules.Wanted) { w.Forward = false }), true, section("keep", "masquerade")},
+		{"neither", without(func(w *rules.Wanted) { w.Forward, w.Masquerade = false, false }), true, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			put(t, TableFor(test.w, test.marks))
+			if diff := cmp.Diff(test.want, nft(t, "list ruleset")); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if wrong := put(t, TableFor(test.w, test.marks)); wrong != "" {
+				t.Errorf("written again, as: %s", wrong)
+			}
+		})
+	}
+}
+
+func TestPutRepairs(t *testing.T) {
+	fresh(t)
+	table := TableFor(wanted, false)
+	for _, test := range []struct{ name, how, wrong string }{
+		{"at first", "", "the table ip flanneld is not there"},
+		{"nothing", "", ""},
+		{"flushed", "flush ruleset", "the table ip flanneld is not there"},
+		{"chains emptied", "flush table ip flanneld", "chain prerouting: 0 rules in place of 2"},
+		{"a chain deleted", "delete chain ip flanneld keep", "2 chains in place of 3"},
+		{"a chain put in place of another", "delete chain ip flanneld keep; add chain ip flanneld other", "chain keep: is not there"},
+		{"a chain added", "add chain ip flanneld other", "4 chains in place of 3"},
+		{"a rule added", "add rule ip flanneld keep accept", "chain keep: 4 rules in place of 3"},
+		{"a rule in front", "flush chain ip flanneld prerouting; add rule ip flanneld prerouting drop; add rule ip flanneld prerouting drop", "chain prerouting: rule 1 is another one"},
+		{"another priority", "delete chain ip flanneld keep; add chain ip flanneld keep { type nat hook postrouting priority 98; }", "chain keep: sees other packets than it should"},
+		{"another policy", "add chain ip flanneld prerouting { type filter hook prerouting priority -310; policy drop; }", "chain prerouting: has another policy"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.how != "" {
+				nft(t, test.how)
+			}
+			if wrong := put(t, table); wrong != test.wrong {
+				t.Errorf("wrong was %q, want %q", wrong, test.wrong)
+			}
+			if wrong := put(t, table); wrong != "" {
+				t.Errorf("the second time it was %q", wrong)
+			}
+			if diff := cmp.Diff(everything, nft(t, "list ruleset")); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestForeignTable(t *testing.T) {
+	fresh(t)
+	nft(t, "table ip flanneld { chain c { accept; }; }")
+	before := nft(t, "list ruleset")
+	if _, err := Put(TableFor(wanted, false)); !errors.Is(err, ErrForeign) {
+		t.Errorf("error %v", err)
+	}
+	if now := nft(t, "list ruleset"); now != before {
+		t.Errorf("it was\n%sand is\n%s", before, now)
+	}
+	nft(t, "flush ruleset; add table ip flanneld; add table ip6 flanneld")
+	put(t, TableFor(wanted, false))
+	if now := nft(t, "list ruleset"); !strings.Contains(now, "table ip6 flanneld") {
+		t.Error("the other family's table is gone")
+	}
+}
+
+func TestFormer(t *testing.T) {
+	const of028 = `table ip flannel-ipv4 {
+			chain postrtg { type nat hook postrouting priority srcnat; policy accept;
+				meta mark 0x4000 return; ip saddr NET.21.0/24 ip daddr NET.0.0/16 return; ip saddr NET.0.0/16 ip daddr NET.21.0/24 return
+				ip saddr != NET.0.0/16 ip daddr NET.21.0/24 return; ip saddr NET.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random; ip saddr != NET.0.0/16 ip daddr NET.0.0/16 masquerade fully-random; }
+			chain forward { type filter hook forward priority filter; policy accept; ip saddr NET.0.0/16 accept; ip daddr NET.0.0/16 accept; }
+		}`
+	for _, test := range []struct {
+		name, tables string
+		removed      []string
+	}{
+		{"none", "", nil},
+		{"one", strings.ReplaceAll(of028, "NET", "172.7"), []string{"flannel-ipv4"}},
+		{"both", strings.ReplaceAll(of028, "NET", "172.7") + "\ntable ip6 flannel-ipv6 { }", []string{"flannel-ipv4", "flannel-ipv6"}},
+		{"another network's", strings.ReplaceAll(of028, "NET", "172.8") + "\ntable ip6 flannel-ipv6 { }", nil},
+		{"of IPv6 alone", "table ip6 flannel-ipv6 { }", nil},
+		{"a host route of the network's name", "table ip flannel-ipv4 { chain forward { ip saddr 172.7.0.0 accept; }; }", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fresh(t)
+			nft(t, test.tables+"\ntable ip other { }")
+			before := nft(t, "list ruleset")
+			removed, err := Former(wanted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.removed, removed); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			now := nft(t, "list ruleset")
+			if test.removed == nil && now != before || strings.Contains(now, "flannel-ipv4") != (test.removed == nil && strings.Contains(test.tables, "ipv4")) || !strings.Contains(now, "table ip other") {
+				t.Errorf("it was\n%sand is\n%s", before, now)
+			}
+		})
+	}
+}
