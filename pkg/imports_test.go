@@ -10,20 +10,20 @@ import (
 
 func TestImportsPointOneWay(t *testing.T) {
 	for folder, forbidden := range map[string][]string{
-		"subnet":          {"kernel", "backend", "agent", "ipmasq", "extif", "health", "subnet/etcdconn", "subnet/etcdv2", "subnet/etcdv3", "subnet/etcdauto", "subnet/subnettest", "kernel/kerneltest"},
-		"kernel":          {"subnet", "backend", "agent", "ipmasq", "extif", "health", "outage"},
-		"ipmasq":          {"subnet", "kernel", "backend", "agent"},
-		"extif":           {"subnet", "backend", "agent", "ipmasq"},
-		"health":          {"subnet", "kernel", "backend", "agent", "ipmasq"},
-		"backend":         {"agent", "ipmasq", "extif", "subnet/etcdconn"},
-		"subnet/etcdv2":   {"kernel", "backend", "agent", "ipmasq", "extif", "subnet/etcdv3", "subnet/etcdtest"},
-		"subnet/etcdv3":   {"kernel", "backend", "agent", "ipmasq", "extif", "subnet/etcdv2", "subnet/etcdtest"},
+		"subnet":          {"kernel", "backend", "agent", "firewall", "extif", "health", "subnet/etcdconn", "subnet/etcdv2", "subnet/etcdv3", "subnet/etcdauto", "subnet/subnettest", "kernel/kerneltest"},
+		"kernel":          {"subnet", "backend", "agent", "firewall", "extif", "health", "outage"},
+		"firewall":        {"subnet", "kernel", "backend", "agent"},
+		"extif":           {"subnet", "backend", "agent", "firewall"},
+		"health":          {"subnet", "kernel", "backend", "agent", "firewall"},
+		"backend":         {"agent", "firewall", "extif", "subnet/etcdconn"},
+		"subnet/etcdv2":   {"kernel", "backend", "agent", "firewall", "extif", "subnet/etcdv3", "subnet/etcdtest"},
+		"subnet/etcdv3":   {"kernel", "backend", "agent", "firewall", "extif", "subnet/etcdv2", "subnet/etcdtest"},
 		"subnet/etcdmove": {"subnet/etcdconn", "kernel", "agent"},
 		"agent":           {"subnet/etcdconn", "subnet/subnettest", "kernel/kerneltest", "health", "metrics", "check", "admin"},
-		"status":          {"backend", "agent", "ipmasq", "extif", "health", "metrics", "subnet/etcdconn"},
-		"metrics":         {"backend", "agent", "ipmasq", "extif", "health", "subnet/etcdconn"},
-		"check":           {"backend", "agent", "ipmasq", "extif", "health", "metrics", "subnet/etcdconn"},
-		"admin":           {"agent", "ipmasq", "extif", "health", "metrics", "status", "subnet/etcdconn"},
+		"status":          {"backend", "agent", "firewall", "extif", "health", "metrics", "subnet/etcdconn"},
+		"metrics":         {"backend", "agent", "firewall", "extif", "health", "subnet/etcdconn"},
+		"check":           {"backend", "agent", "firewall", "extif", "health", "metrics", "subnet/etcdconn"},
+		"admin":           {"agent", "firewall", "extif", "health", "metrics", "status", "subnet/etcdconn"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "flanneld/pkg/"+folder).CombinedOutput()
 		if err != nil {

@@ -28,6 +28,7 @@ func defaults(change func(*options)) options {
 		LeaseRenewMargin: time.Hour,
 		ForwardRules:     true,
 		IPTablesResync:   5 * time.Second,
+		Firewall:         wallAuto,
 		HealthzIP:        netip.IPv4Unspecified(),
 	}
 	change(&o)
@@ -73,6 +74,8 @@ func TestOptions(t *testing.T) {
 		{"ip-masq", "0", func(*options) {}},
 		{"iptables-forward-rules", "false", func(o *options) { o.ForwardRules = false }},
 		{"iptables-resync", "1", func(o *options) { o.IPTablesResync = time.Second }},
+		{"firewall", "nftables", func(o *options) { o.Firewall = wallNFTables }},
+		{"firewall", "iptables", func(o *options) { o.Firewall = wallIPTables }},
 		{"healthz-ip", "127.0.0.1", func(o *options) { o.HealthzIP = ip("127.0.0.1") }},
 		{"healthz-ip", "::1", func(o *options) { o.HealthzIP = ip("::1") }},
 		{"healthz-port", "2401", func(o *options) { o.HealthzPort = 2401 }},
@@ -129,7 +132,7 @@ func TestCompat(t *testing.T) {
 		"etcd-keyfile": "", "etcd-certfile": "", "etcd-cafile": "", "etcd-username": "", "etcd-password": "",
 		"iface": "", "iface-regex": "", "public-ip": "", "subnet-file": "/run/flannel/subnet.env",
 		"subnet-lease-renew-margin": "60", "ip-masq": "false", "healthz-ip": "0.0.0.0", "healthz-port": "0",
-		"iptables-resync": "5", "iptables-forward-rules": "true", "version": "",
+		"firewall": "auto", "iptables-resync": "5", "iptables-forward-rules": "true", "version": "",
 		"v": "0", "vmodule": "", "log_backtrace_at": "",
 		"kube-subnet-mgr": "", "kube-api-url": "", "kube-annotation-prefix": "", "kubeconfig-file": "", "net-config-path": "",
 		// ours
@@ -208,6 +211,7 @@ func TestErrors(t *testing.T) {
 		{"--subnet-lease-renew-margin=1440", nil, 1, `--subnet-lease-renew-margin="1440" must be a whole number of minutes from 1 to 1439`},
 		{"--subnet-lease-renew-margin=1h", nil, 1, `--subnet-lease-renew-margin="1h" must be a whole number of minutes from 1 to 1439`},
 		{"--iptables-resync=0", nil, 1, `--iptables-resync="0" must be a whole number of seconds from 1 to 2147483647`},
+		{"--firewall=nft", nil, 1, `--firewall="nft" must be auto, iptables or nftables`},
 		{"--ip-masq=maybe", nil, 1, `--ip-masq="maybe" must be true or false`},
 		{"", environment{"FLANNELD_IPTABLES_FORWARD_RULES": "off"}, 1, `FLANNELD_IPTABLES_FORWARD_RULES="off" must be true or false`},
 		{"", environment{"FLANNELD_VERSION": "0.11.0"}, 1, `FLANNELD_VERSION="0.11.0" must be true or false`},

@@ -60,7 +60,9 @@ func flagTable(o *options) []topic {
 			{"subnet-lease-renew-margin", "MINUTES", "60",
 				"renew the lease this long before it expires, 1 to 1439", into(&o.LeaseRenewMargin, minutes(1, 1439))},
 		}},
-		{"iptables", []entry{
+		{"firewall", []entry{
+			{"firewall", "auto|iptables|nftables", "auto",
+				"what to write rules by; auto: iptables where the host has it, unless\nthe config key has EnableNFTables", into(&o.Firewall, firewallKind)},
 			{"ip-masq", "", "false",
 				"masquerade what leaves the network: docker need not", into(&o.IPMasq, boolean)},
 			{"iptables-forward-rules", "", "true", "let the cluster's traffic pass the FORWARD chain", into(&o.ForwardRules, boolean)},

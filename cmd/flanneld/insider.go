@@ -11,7 +11,6 @@ import (
 
 	"flanneld/pkg/agent"
 	"flanneld/pkg/health"
-	"flanneld/pkg/ipmasq"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/metrics"
 	"flanneld/pkg/status"
@@ -39,13 +38,10 @@ func (i *insider) serve(s *health.Server) {
 }
 
 // keep notes the rules that there shall be.
-func (i *insider) keep(rules []ipmasq.Rule) {
+func (i *insider) keep(rules []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.rules = nil
-	for _, r := range rules {
-		i.rules = append(i.rules, r.String())
-	}
+	i.rules = rules
 }
 
 // heed notes what is wrong with the rules.

@@ -32,6 +32,7 @@ type options struct {
 	SubnetFile       string
 	LeaseRenewMargin time.Duration // 1 minute to 1 day less a minute
 
+	Firewall       wall
 	IPMasq         bool
 	ForwardRules   bool
 	IPTablesResync time.Duration // 1 second or more

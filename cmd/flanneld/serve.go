@@ -20,7 +20,6 @@ import (
 	"flanneld/pkg/backend/vxlan"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/health"
-	"flanneld/pkg/ipmasq"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -74,17 +73,12 @@ func serve(ctx context.Context, o options) error {
 		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 	}
-	keeper, err := ruleKeeper(o, inside)
+	walls, err := newFirewall(o, inside)
 	if err != nil {
 		return err
 	}
-	if keeper != nil {
-		tasks = append(tasks, keeper)
-		a.SetRules = func(r []ipmasq.Rule) { inside.keep(r); keeper.Set(r) }
-		a.Rules = func(c subnet.Config, own netip.Prefix) []ipmasq.Rule {
-			return rules(o, keeper.RandomFully(), c.Network, own)
-		}
-	}
+	tasks = append(tasks, walls.tasks...)
+	a.SetRules = walls.set
 	if o.HealthzPort > 0 {
 		server, err := health.Listen(netip.AddrPortFrom(o.HealthzIP, o.HealthzPort))
 		if err != nil {
@@ -135,52 +129,4 @@ func previousSubnet(path string) netip.Prefix {
 		klog.Warningf("%v: starting as if it were not there", err)
 	}
 	return env.Subnet
-}
-
-// ruleKeeper keeps the iptables rules that the flags ask for, and sweeps up
-// those of an earlier run that are not asked for any more. Without iptables
-// there is none: that ends flanneld only where --ip-masq asks for it, as the
-// forward rules are on by default.
-func ruleKeeper(o options, inside *insider) (*ipmasq.Keeper, error) {
-	say := reportRules()
-	keeper, err := ipmasq.New(ipmasq.Options{
-		Resync: o.IPTablesResync, Repaired: inside.counts.RulesRepaired,
-		Report: func(problems map[string]string) { say(problems); inside.heed(problems) },
-	})
-	switch {
-	case !errors.Is(err, ipmasq.ErrNotInstalled) || o.IPMasq:
-		return keeper, err
-	case o.ForwardRules:
-		klog.Errorf("no iptables rules let containers' traffic pass: %v", err)
-		inside.heed(map[string]string{"no iptables rules let containers' traffic pass": err.Error()})
-	}
-	return nil, nil
-}
-
-func rules(o options, randomFully bool, network, own netip.Prefix) (out []ipmasq.Rule) {
-	if o.IPMasq {
-		out = append(out, ipmasq.MasqRules(network, own, randomFully)...)
-	}
-	if o.ForwardRules {
-		out = append(out, ipmasq.ForwardRules(network)...)
-	}
-	return out
-}
-
-// reportRules logs what is wrong with the rules, once for each change.
-func reportRules() func(map[string]string) {
-	said := map[string]string{}
-	return func(problems map[string]string) {
-		for subject, text := range problems {
-			if said[subject] != text {
-				klog.Errorf("%s: %s", subject, text)
-			}
-		}
-		for subject := range said {
-			if problems[subject] == "" {
-				klog.Infof("%s: all is well again", subject)
-			}
-		}
-		said = problems
-	}
 }

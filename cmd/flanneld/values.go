@@ -62,6 +62,14 @@ func etcdAPI(s string) (etcdauto.API, error) {
 	return 0, errors.New("must be auto, 2 or 3")
 }
 
+func firewallKind(s string) (wall, error) {
+	switch w := wall(s); w {
+	case wallAuto, wallIPTables, wallNFTables:
+		return w, nil
+	}
+	return "", errors.New("must be auto, iptables or nftables")
+}
+
 func anything(s string) (string, error) { return s, nil }
 
 func hidden(s string) (secret, error) { return secret(s), nil }

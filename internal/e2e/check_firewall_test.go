@@ -22,12 +22,6 @@ func TestCheckFirewalls(t *testing.T) {
 			more: "iptables -D FORWARD -m comment --comment 'a b' -j OFFICE; iptables -X OFFICE"},
 		{name: "a rule of the other iptables", on: h21, how: "iptables-legacy -I FORWARD -s 172.7.0.0/16 -j DROP",
 			step: "forward", text: "by: iptables-legacy -A FORWARD", cure: "iptables-legacy -D FORWARD -s 172.7.0.0/16 -j DROP"},
-		{name: "docker 28's rule for a container", on: h21, how: "iptables -t raw -A PREROUTING -d 172.7.21.2/32 ! -i docker0 -j DROP",
-			step: "forward", text: "docker (28 and later) drops what 172.7.22.0/24 sends to containers", line: 1, cure: "iptables -t raw -D PREROUTING -d 172.7.21.2/32 ! -i docker0 -j DROP"},
-		{name: "docker's rule for ports that are not published", on: h21,
-			how:  "iptables -N DOCKER; iptables -A DOCKER ! -i docker0 -o docker0 -j DROP; iptables -N DOCKER-USER; iptables -I FORWARD -o docker0 -j DOCKER; iptables -I FORWARD -j DOCKER-USER",
-			step: "forward", text: "docker drops what 172.7.22.0/24 sends to containers", cure: "iptables -I DOCKER-USER -s 172.7.0.0/16 -d 172.7.0.0/16 -j ACCEPT",
-			more: "iptables -D FORWARD -j DOCKER-USER; iptables -D FORWARD -o docker0 -j DOCKER; iptables -F DOCKER; iptables -X DOCKER; iptables -F DOCKER-USER; iptables -X DOCKER-USER"},
 		{name: "containers of one host do not reach each other, by a rule", on: h21, how: "sysctl -qw net.bridge.bridge-nf-call-iptables=1; iptables -I FORWARD -i docker0 -o docker0 -j DROP",
 			step: "bridge", text: "br_netfilter sends what crosses docker0 through iptables, where -A FORWARD -i docker0 -o docker0 -j DROP drops it", cure: "iptables -I FORWARD -i docker0 -o docker0 -j ACCEPT",
 			more: "iptables -D FORWARD -i docker0 -o docker0 -j ACCEPT; iptables -D FORWARD -i docker0 -o docker0 -j DROP"},
@@ -89,6 +83,11 @@ func TestCheckFirewalld(t *testing.T) {
 		open.daemon = open.Flanneld("--iptables-forward-rules=false")
 		open.box = open.Container("c1")
 		trouble{on: open, how: "iptables -P FORWARD DROP", step: "forward", text: "is dropped by the policy of FORWARD, and no rule lets it pass", cure: "iptables -P FORWARD ACCEPT"}.find(t)
+		trouble{on: open, how: "iptables -t raw -A PREROUTING -d 172.7.34.2/32 ! -i docker0 -j DROP",
+			step: "forward", text: "docker (28 and later) drops what 172.7.21.0/24 sends to containers", line: 1, cure: "iptables -t raw -D PREROUTING -d 172.7.34.2/32 ! -i docker0 -j DROP"}.find(t)
+		trouble{on: open, how: "iptables -N DOCKER; iptables -A DOCKER ! -i docker0 -o docker0 -j DROP; iptables -N DOCKER-USER; iptables -I FORWARD -o docker0 -j DOCKER; iptables -I FORWARD -j DOCKER-USER",
+			step: "forward", text: "docker drops what 172.7.21.0/24 sends to containers", cure: "iptables -I DOCKER-USER -s 172.7.0.0/16 -d 172.7.0.0/16 -j ACCEPT",
+			more: "iptables -D FORWARD -j DOCKER-USER; iptables -D FORWARD -o docker0 -j DOCKER; iptables -F DOCKER; iptables -X DOCKER; iptables -F DOCKER-USER; iptables -X DOCKER-USER"}.find(t)
 		trouble{on: open, how: "iptables -A FORWARD -i flannel.1 -j ACCEPT; iptables -A FORWARD -o flannel.1 -j ACCEPT; sysctl -qw net.bridge.bridge-nf-call-iptables=1; iptables -P FORWARD DROP",
 			step: "bridge", text: "where the policy of filter FORWARD drops it", cure: "iptables -I FORWARD -i docker0 -o docker0 -j ACCEPT"}.find(t)
 	})

@@ -1,8 +1,8 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,10 +11,6 @@ import (
 
 	"flanneld/internal/lab"
 )
-
-// flavours are the two kernel interfaces behind the name iptables. flanneld
-// takes the one that PATH has.
-var flavours = []string{"iptables-nft", "iptables-legacy"}
 
 // walled is a node whose iptables is of one flavour.
 type walled struct {
@@ -31,14 +27,8 @@ func (c *cluster) joinWalled(name, flavour string, flags ...string) *walled {
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	for _, end := range []string{"", "-save", "-restore"} {
-		program, err := exec.LookPath(flavour + end)
-		if err == nil {
-			err = os.Symlink(program, filepath.Join(bin, "iptables"+end))
-		}
-		if err != nil {
-			c.t.Fatal(err)
-		}
+	if err := lab.IPTablesAs(flavour, bin); err != nil {
+		c.t.Fatal(err)
 	}
 	w := &walled{&node{Host: h, subnet: "172.7." + number + ".0/24"}, "PATH=" + bin + ":" + os.Getenv("PATH")}
 	w.start(flags...)
@@ -81,7 +71,7 @@ const (
 
 func TestIPMasq(t *testing.T) {
 	t.Parallel()
-	for _, flavour := range flavours {
+	for _, flavour := range lab.IPTablesFlavours {
 		t.Run(flavour, func(t *testing.T) {
 			c := start(t, hostGW)
 			h21, h22 := c.joinWalled("hdss7-21", flavour, "--ip-masq"), c.joinWalled("hdss7-22", flavour, "--ip-masq")
@@ -132,7 +122,7 @@ func TestIPMasq(t *testing.T) {
 // and docker's, with flanneld's and without them.
 func TestFirewall(t *testing.T) {
 	t.Parallel()
-	for _, flavour := range flavours {
+	for _, flavour := range lab.IPTablesFlavours {
 		t.Run(flavour, func(t *testing.T) {
 			c := start(t, hostGW)
 			h21, h22 := c.joinWalled("hdss7-21", flavour), c.joinWalled("hdss7-22", flavour)
@@ -172,22 +162,40 @@ func TestFirewall(t *testing.T) {
 	}
 }
 
-// TestDocker28 lays the rule by which docker 28 and later keep other hosts from
-// each container, unless it is started with --allow-direct-routing.
+// TestDocker28 lays the rules by which docker 28 and later keep other hosts from
+// containers. flanneld lets peers past them, and nobody else.
 func TestDocker28(t *testing.T) {
 	t.Parallel()
-	for _, config := range []string{hostGW, vxLAN} {
-		t.Run(config, func(t *testing.T) {
-			c := start(t, config, "hdss7-21", "hdss7-22")
-			h22 := c.hosts[1]
-			h22.Shell("iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP")
-			pings := c.hosts[0].box.PingEvery(20*time.Millisecond, h22.box)
-			time.Sleep(200 * time.Millisecond)
-			if s := pings.Stop(); s.Lost != s.Sent || s.Sent == 0 {
-				t.Errorf("with docker 28's rule: %v", s)
-			}
-			h22.Shell("iptables -t raw -D PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP")
-			c.connected(soon)
-		})
+	const lay = `iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP
+		iptables -N DOCKER-USER; iptables -N DOCKER; iptables -A DOCKER ! -i docker0 -o docker0 -j DROP
+		iptables -I FORWARD -o docker0 -j DOCKER; iptables -I FORWARD -j DOCKER-USER`
+	for _, flavour := range lab.IPTablesFlavours {
+		for _, config := range []string{hostGW, vxLAN} {
+			t.Run(flavour+" "+config, func(t *testing.T) {
+				c := start(t, config)
+				h21, h22 := c.joinWalled("hdss7-21", flavour), c.joinWalled("hdss7-22", flavour)
+				neighbour := c.Host("hdss7-99", "10.4.7.99/24")
+				neighbour.Shell("ip route add 172.7.22.0/24 via 10.4.7.22")
+				c.connected(soon)
+				neighbour.Reach(h22.box, soon)
+				h22.iptables(lay)
+				eventually(t, "the rules in DOCKER-USER", func() string {
+					return fmt.Sprint(strings.Count(h22.rules("filter", "DOCKER-USER"), "ACCEPT"), strings.Count(h22.rules("raw", "PREROUTING"), "ACCEPT"))
+				}, "2 1")
+				c.connected(soon)
+				pings := neighbour.PingEvery(20*time.Millisecond, h22.box)
+				time.Sleep(300 * time.Millisecond)
+				if s := pings.Stop(); s.Lost != s.Sent || s.Sent == 0 {
+					t.Errorf("from a neighbour: %v", s)
+				}
+				c.losesNothing("dockerd puts its chains in front again", func() {
+					h22.iptables(`iptables -D FORWARD -o docker0 -j DOCKER; iptables -I FORWARD -o docker0 -j DOCKER
+						iptables -D FORWARD -j DOCKER-USER; iptables -I FORWARD -j DOCKER-USER
+						iptables -t raw -D PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP; iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP`)
+					time.Sleep(1500 * time.Millisecond) // flanneld has looked at its rules again
+				})
+				h21.daemon.Stop()
+			})
+		}
 	}
 }

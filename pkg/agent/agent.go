@@ -14,7 +14,6 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/extif"
-	"flanneld/pkg/ipmasq"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/outage"
 	"flanneld/pkg/subnet"
@@ -50,9 +49,10 @@ type Options struct {
 	External extif.Options
 
 	SubnetFile string
-	Rules      func(c subnet.Config, own netip.Prefix) []ipmasq.Rule
-	SetRules   func([]ipmasq.Rule) // nil: no rules are wanted
-	IPMasq     bool                // what the subnet file says of them
+	// SetRules says what the firewall is to be made for: this host's subnet, and
+	// the interfaces by which packets come from peers. Nil: for nothing.
+	SetRules func(c subnet.Config, own netip.Prefix, devices []string)
+	IPMasq   bool // what the subnet file says of masquerading
 
 	// Ready is called once everything is in place for the first time.
 	Ready func(subnet.Lease)
@@ -72,6 +72,7 @@ type Agent struct {
 	claimed *mode  // what the lease is to say
 	current *mode  // what the lease says: at work in the kernel
 	linger  lingering
+	devices peerDevices
 	direct  reach
 	gone    gone // the address in use
 	fight   fight
@@ -107,6 +108,7 @@ func New(o Options) *Agent {
 		lists:      outage.New("bring the kernel into the wanted state", retryLongest),
 		file:       outage.New("write the subnet file "+o.SubnetFile, retryLongest),
 		asked:      make(chan func()),
+		devices:    peerDevices{},
 	}
 }
 
@@ -206,7 +208,7 @@ func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) tim
 		return again
 	}
 	if a.SetRules != nil {
-		a.SetRules(a.Rules(a.current.config, view.Own.Subnet))
+		a.SetRules(a.current.config, view.Own.Subnet, a.devices.names())
 	}
 	again = min(again, a.writeFile(view.Own))
 	if settled && !a.ready && a.file.Reason() == "" {

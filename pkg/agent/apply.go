@@ -24,9 +24,9 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 		conflicts["conflict "+c.Dst.String()] = c.String()
 	}
 	a.notes.replace("conflict ", conflicts)
-	again = resync
+	again = a.devices.note(want, now)
 	if rest := a.fight.note(result.Repairs, now); rest > 0 {
-		again = rest
+		again = min(again, rest)
 	}
 	if err == nil {
 		err = a.direct.failed

@@ -17,6 +17,7 @@ type Config struct {
 	SubnetMax   netip.Addr      // the last one
 	BackendType string          // lower case
 	Backend     json.RawMessage // the whole Backend object, for its options
+	NFTables    bool            // EnableNFTables: rules by nftables rather than iptables
 }
 
 // FieldError says which field of the config is wrong, and why.
@@ -45,11 +46,13 @@ func ParseConfig(raw string) (Config, error) {
 		SubnetMin string
 		SubnetMax string
 		Backend   json.RawMessage
+
+		EnableNFTables bool
 	}
 	if err := unmarshal([]byte(raw), &doc); err != nil {
 		return Config{}, err
 	}
-	c := Config{Backend: doc.Backend}
+	c := Config{Backend: doc.Backend, NFTables: doc.EnableNFTables}
 	for _, step := range []func() error{
 		func() error { return c.setNetwork(doc.Network) },
 		func() error { return c.setSubnetLen(doc.SubnetLen) },

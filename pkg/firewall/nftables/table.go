@@ -27,6 +27,7 @@ type chain struct {
 	hook     nftables.ChainHook
 	priority nftables.ChainPriority
 	rules    [][]expr.Any
+	words    []string // the same for operators to read
 }
 
 // Of the kernel's priorities. Docker 29 drops at raw, and translates at srcnat.
@@ -48,14 +49,15 @@ const (
 func TableFor(w rules.Wanted, marks bool) Table {
 	t := Table{family: nftables.TableFamilyIPv4}
 	if w.NFTables || marks {
-		t.add(chain{"prerouting", nftables.ChainTypeFilter, *nftables.ChainHookPrerouting, priorityRaw - 10, t.all(w.FromPeers(rules.MarkAsPeers), false)})
+		specs := w.FromPeers(rules.MarkAsPeers)
+		t.add(chain{"prerouting", nftables.ChainTypeFilter, *nftables.ChainHookPrerouting, priorityRaw - 10, t.all(specs, false), inWords(specs)})
 	}
 	if w.NFTables {
 		specs := w.MasqueradeSpecs()
 		if keep := t.all(specs, true); len(keep) > 0 {
-			t.add(chain{"keep", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource - 1, append([][]expr.Any{translated()}, keep...)})
+			t.add(chain{"keep", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource - 1, append([][]expr.Any{translated()}, keep...), nil})
 		}
-		t.add(chain{"masquerade", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource + 1, t.all(specs, false)})
+		t.add(chain{"masquerade", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource + 1, t.all(specs, false), inWords(specs)})
 	}
 	return t
 }

@@ -1,4 +1,4 @@
-package ipmasq
+package iptables
 
 import (
 	"testing"

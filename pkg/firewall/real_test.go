@@ -1,9 +1,10 @@
-package ipmasq
+package firewall
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,15 +16,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"flanneld/pkg/ipmasq/rulespec"
+	"flanneld/internal/lab"
+	"flanneld/pkg/firewall/iptables"
+	"flanneld/pkg/firewall/rules"
 )
 
-// flavours are the two kernel interfaces behind the name iptables; each test
-// with real rules runs on both.
-var flavours = []string{"nft", "legacy"}
-
 func eachFlavour(t *testing.T, test func(t *testing.T, flavour string)) {
-	for _, flavour := range flavours {
+	for _, flavour := range lab.IPTablesFlavours {
 		t.Run(flavour, func(t *testing.T) {
 			useFlavour(t, flavour)
 			test(t, flavour)
@@ -35,24 +34,13 @@ func eachFlavour(t *testing.T, test func(t *testing.T, flavour string)) {
 // returns the folder it is found in.
 func useFlavour(t testing.TB, flavour string) string {
 	t.Helper()
-	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	dir := t.TempDir()
-	for _, name := range []string{"iptables", "iptables-restore"} {
-		real := "iptables-" + flavour + strings.TrimPrefix(name, "iptables")
-		path, err := exec.LookPath(real)
-		if err != nil {
-			t.Fatalf("%v: install Debian's package iptables (make deps)", err)
-		}
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if err := lab.IPTablesAs(flavour, dir); err != nil {
+		t.Fatal(err)
 	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	empty := func() {
-		for _, table := range []string{"nat", "filter"} {
+		for _, table := range []string{"raw", "nat", "filter"} {
 			runIPTables(t, "-t", table, "-F")
 			runIPTables(t, "-t", table, "-X")
 		}
@@ -61,6 +49,54 @@ func useFlavour(t testing.TB, flavour string) string {
 	empty()
 	t.Cleanup(empty) // both flavours act on every packet
 	return dir
+}
+
+// home is a chain.
+type home struct{ table, chain string }
+
+var (
+	natHome     = home{"nat", "POSTROUTING"}
+	forwardHome = home{"filter", "FORWARD"}
+
+	network = netip.MustParsePrefix("172.7.0.0/16")
+	own     = netip.MustParsePrefix("172.7.21.0/24")
+	devices = []string{"flannel.1"}
+
+	everything = rules.Wanted{Network: network, Subnet: own, Devices: devices, Masquerade: true, Forward: true}
+	onlyMasq   = rules.Wanted{Network: network, Subnet: own, Devices: devices, Masquerade: true}
+	onlyPass   = rules.Wanted{Network: network, Subnet: own, Devices: devices, Forward: true}
+)
+
+const (
+	ourMasq = `
+-s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment flanneld -j RETURN
+-s 172.7.0.0/16 ! -d 224.0.0.0/4 -m comment --comment flanneld -j MASQUERADE --random-fully
+! -s 172.7.0.0/16 -d 172.7.21.0/24 -m comment --comment flanneld -j RETURN
+! -s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment flanneld -j MASQUERADE --random-fully
+`
+	ourForward = `
+-s 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT
+-d 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT
+`
+	dockers   = `-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE`
+	byHand    = `-s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE`
+	rejectAll = `-j REJECT --reject-with icmp-host-prohibited`
+)
+
+func block(parts ...string) []string {
+	var out []string
+	for _, p := range parts {
+		for line := range strings.Lines(p) {
+			if line = strings.TrimSpace(line); line != "" {
+				out = append(out, line)
+			}
+		}
+	}
+	return out
+}
+
+func unmarkedText(s string) string {
+	return strings.ReplaceAll(s, " -m comment --comment flanneld", "")
 }
 
 func run(t testing.TB, program string, args ...string) string {
@@ -80,7 +116,13 @@ func runIPTables(t testing.TB, args ...string) string {
 // rulesNow are a chain's rules as iptables prints them.
 func rulesNow(t testing.TB, h home) []string {
 	t.Helper()
-	return rulesOf(h, strings.Split(runIPTables(t, "-t", h.table, "-S", h.chain), "\n"))
+	var out []string
+	for line := range strings.Lines(runIPTables(t, "-t", h.table, "-S", h.chain)) {
+		if spec, isRule := strings.CutPrefix(strings.TrimSpace(line), "-A "+h.chain+" "); isRule {
+			out = append(out, spec)
+		}
+	}
+	return out
 }
 
 // eventually waits for a chain to hold exactly these rules.
@@ -127,16 +169,26 @@ func (s *status) wait(t testing.TB, n int) map[string]string {
 	return nil
 }
 
-// keep runs a Keeper until the test ends, or until stop is called.
-func keep(t testing.TB, s *status) (k *Keeper, stop func()) {
+// keep runs a Reconciler over the real iptables until the test ends, or until
+// stop is called.
+func keep(t testing.TB, s *status) (r *Reconciler, stop func()) {
 	t.Helper()
-	k, err := New(Options{Resync: 100 * time.Millisecond, Report: s.report})
+	w, err := iptables.New()
 	if err != nil {
 		t.Fatal(err)
 	}
+	r, err = New(Options{Writers: []Writer{w}, Resync: 100 * time.Millisecond, Report: s.report})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, runs(t, r)
+}
+
+// runs runs r until the test ends, or until stop is called.
+func runs(t testing.TB, r *Reconciler) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- k.Run(ctx) }()
+	go func() { done <- r.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -144,7 +196,7 @@ func keep(t testing.TB, s *status) (k *Keeper, stop func()) {
 		}
 	})
 	t.Cleanup(stop)
-	return k, stop
+	return stop
 }
 
 func TestRulesAreKept(t *testing.T) {
@@ -152,9 +204,6 @@ func TestRulesAreKept(t *testing.T) {
 		var s status
 		runIPTables(t, "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
 		k, stop := keep(t, &s)
-		if !k.RandomFully() {
-			t.Error("no --random-fully")
-		}
 		k.Set(everything)
 		eventually(t, natHome, ourMasq)
 		eventually(t, forwardHome, ourForward, rejectAll)
@@ -179,8 +228,8 @@ func TestRulesAreKept(t *testing.T) {
 
 		runIPTables(t, "-t", "nat", "-I", "POSTROUTING", "-s", "172.7.21.0/24", "!", "-o", "docker0", "-j", "MASQUERADE") // docker restarted
 		eventually(t, natHome, ourMasq, dockers)
-		k.Set(MasqRules(network, own, false))
-		eventually(t, natHome, strings.ReplaceAll(ourMasq, randomly, ""), dockers)
+		k.Set(onlyMasq)
+		eventually(t, natHome, ourMasq, dockers)
 		eventually(t, forwardHome, rejectAll)
 		k.Set(everything)
 		eventually(t, natHome, ourMasq, dockers)
@@ -197,8 +246,14 @@ func TestRulesAreKept(t *testing.T) {
 func TestFormerRules(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
 		load := func(table, chain string, specs []string) {
+			script := "*" + table + "\n"
 			for _, spec := range specs {
-				runIPTables(t, append([]string{"-t", table, "-A", chain}, rulespec.Words(spec)...)...)
+				script += "-A " + chain + " " + spec + "\n"
+			}
+			restore := exec.Command("iptables-restore", "--noflush")
+			restore.Stdin = strings.NewReader(script + "COMMIT\n")
+			if out, err := restore.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
 			}
 		}
 		oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(ourMasq)
@@ -234,16 +289,16 @@ func wrap(t *testing.T, dir, program, script string) {
 }
 
 func TestNothingIsWrittenWhereNothingDiffers(t *testing.T) {
-	for _, flavour := range flavours {
+	for _, flavour := range lab.IPTablesFlavours {
 		t.Run(flavour, func(t *testing.T) {
 			dir := useFlavour(t, flavour)
 			reads, writes := filepath.Join(dir, "reads"), filepath.Join(dir, "writes")
-			wrap(t, dir, "iptables", "echo >>"+reads)
+			wrap(t, dir, "iptables-save", "echo >>"+reads)
 			wrap(t, dir, "iptables-restore", "echo >>"+writes)
 			var s status
 			k, stop := keep(t, &s)
 			k.Set(everything)
-			for lines(t, reads) < 40 {
+			for lines(t, reads) < 20 {
 				time.Sleep(20 * time.Millisecond)
 			}
 			stop()
@@ -264,14 +319,17 @@ func lines(t *testing.T, path string) int {
 }
 
 func TestFailingIPTables(t *testing.T) {
-	dir := useFlavour(t, "nft")
+	dir := useFlavour(t, "iptables-nft")
 	broken := filepath.Join(dir, "broken")
-	wrap(t, dir, "iptables", `[ "$1" = --version ] || [ ! -e `+broken+` ] || { echo "iptables: Permission denied
+	wrap(t, dir, "iptables-save", `[ ! -e `+broken+` ] || { echo "iptables-save: Permission denied
 (you must be root)" >&2; exit 4; }`)
 	wrap(t, dir, "iptables-restore", `[ ! -e `+broken+`2 ] || { echo "iptables-restore: line 3 failed" >&2; exit 1; }`)
-	for _, fault := range []struct{ file, says string }{
-		{broken, "exit status 4: iptables: Permission denied (you must be root) (CAP_NET_ADMIN is needed"},
-		{broken + "2", "exit status 1: iptables-restore: line 3 failed"},
+	for _, fault := range []struct {
+		file, says string
+		subjects   []string
+	}{
+		{broken, "exit status 4: iptables-save: Permission denied (you must be root) (CAP_NET_ADMIN is needed", []string{"iptables"}},
+		{broken + "2", "exit status 1: iptables-restore: line 3 failed", []string{"iptables nat POSTROUTING", "iptables filter FORWARD"}},
 	} {
 		var s status
 		if err := os.WriteFile(fault.file, nil, 0o644); err != nil {
@@ -280,9 +338,9 @@ func TestFailingIPTables(t *testing.T) {
 		k, stop := keep(t, &s)
 		k.Set(everything)
 		problems := s.wait(t, 1)
-		for _, h := range []home{natHome, forwardHome} {
-			if got := problems["iptables "+h.String()]; !strings.Contains(got, fault.says) || strings.Contains(got, "\n") {
-				t.Errorf("%v: reported %q, want one line with %q", h, got, fault.says)
+		for _, subject := range fault.subjects {
+			if got := problems[subject]; !strings.Contains(got, fault.says) || strings.Contains(got, "\n") {
+				t.Errorf("%s: reported %q, want one line with %q", subject, got, fault.says)
 			}
 		}
 		if err := os.Remove(fault.file); err != nil {
@@ -300,7 +358,7 @@ func TestFailingIPTables(t *testing.T) {
 
 // TestHeldLock holds the lock of iptables-legacy as another program would.
 func TestHeldLock(t *testing.T) {
-	useFlavour(t, "legacy")
+	useFlavour(t, "iptables-legacy")
 	lock := func() *os.File {
 		f, err := os.OpenFile("/run/xtables.lock", os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
@@ -316,8 +374,9 @@ func TestHeldLock(t *testing.T) {
 	held := lock()
 	k.Set(everything)
 	problems := s.wait(t, 1)
-	if diff := cmp.Diff(map[string]string{"iptables nat POSTROUTING": "list the rules of nat POSTROUTING: " + errLocked.Error()}, problems); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
+	const locked = "another program has held the iptables lock for more than 5 seconds; find it with: fuser -v /run/xtables.lock"
+	if len(problems) != 1 || !strings.Contains(problems["iptables nat POSTROUTING"], locked) {
+		t.Errorf("reported %v", problems)
 	}
 	held.Close()
 	if problems := s.wait(t, 2); len(problems) != 0 {
@@ -328,46 +387,13 @@ func TestHeldLock(t *testing.T) {
 
 	held = lock()
 	defer held.Close()
-	k.Set(ForwardRules(network))
+	k.Set(onlyPass)
 	time.Sleep(300 * time.Millisecond) // so that iptables waits for the lock by now; true or not, the end must come
 	ended := make(chan struct{})
 	go func() { stop(); close(ended) }()
 	select {
 	case <-ended:
-	case <-time.After(lockSeconds * time.Second / 2):
+	case <-time.After(2500 * time.Millisecond):
 		t.Error("Run does not end while iptables waits for its lock")
-	}
-}
-
-func TestFind(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("PATH", t.TempDir())
-	_, err := newCommand(dir, "/nowhere")
-	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), dir+", /nowhere; install it") || !strings.Contains(err.Error(), "--ip-masq") {
-		t.Errorf("error %v", err)
-	}
-	program := func(name, script string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	program("iptables", "echo nonsense")
-	if _, err := newCommand(dir); err == nil || !strings.Contains(err.Error(), "find iptables-restore beside "+dir) {
-		t.Errorf("error %v", err)
-	}
-	program("iptables-restore", "")
-	if _, err := newCommand(dir); err == nil || !strings.Contains(err.Error(), "nonsense") {
-		t.Errorf("error %v", err)
-	}
-	program("iptables", "echo 'iptables v1.6.1'")
-	c, err := newCommand(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.HasRandomFully() {
-		t.Error("1.6.1 has no --random-fully")
-	}
-	if c.restorer != filepath.Join(dir, "iptables-restore") {
-		t.Errorf("restores with %s", c.restorer)
 	}
 }

@@ -1,4 +1,4 @@
-package ipmasq
+package iptables
 
 import (
 	"context"
@@ -22,25 +22,30 @@ const lockSeconds = 5
 // command is the iptables of this machine.
 type command struct {
 	*iptables.IPTables
-	restorer string // the path of iptables-restore
+	saver    string // the path of iptables-save
+	restorer string // and of iptables-restore
 }
 
 func newCommand(dirs ...string) (command, error) {
 	path, ok := find("iptables", dirs)
 	if !ok {
-		return command{}, fmt.Errorf("%w: it is neither in PATH nor in %s; install it, or start without --ip-masq and with --iptables-forward-rules=false",
+		return command{}, fmt.Errorf("%w: it is neither in PATH nor in %s; install it, or start flanneld with --firewall=nftables",
 			ErrNotInstalled, strings.Join(dirs, ", "))
 	}
-	// The one beside it: a machine may have several flavours, with rules of their own.
-	restorer, err := exec.LookPath(path + "-restore")
-	if err != nil {
-		return command{}, fmt.Errorf("find iptables-restore beside %s: %w; install the whole iptables package", path, err)
+	// Those beside it: a machine may have several flavours, with rules of their own.
+	beside := map[string]string{"-save": "", "-restore": ""}
+	for end := range beside {
+		program, err := exec.LookPath(path + end)
+		if err != nil {
+			return command{}, fmt.Errorf("find iptables%s beside %s: %w; install the whole iptables package", end, path, err)
+		}
+		beside[end] = program
 	}
 	ipt, err := iptables.New(iptables.Path(path), iptables.Timeout(lockSeconds))
 	if err != nil {
 		return command{}, fmt.Errorf("run %s: %w", path, err)
 	}
-	return command{IPTables: ipt, restorer: restorer}, nil
+	return command{IPTables: ipt, saver: beside["-save"], restorer: beside["-restore"]}, nil
 }
 
 // find looks for a program in PATH, which often lacks sbin, and then in dirs.
@@ -57,12 +62,17 @@ func find(program string, dirs []string) (string, bool) {
 	return "", false
 }
 
-func (c command) list(h home) ([]string, error) {
-	lines, err := c.List(h.table, h.chain)
+// save is all rules.
+func (c command) save(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, c.saver)
+	cmd.WaitDelay = time.Second
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	if err != nil {
-		return nil, explain(err)
+		return "", explain(fmt.Errorf("running %s: %w: %s", c.saver, err, said.String()))
 	}
-	return lines, nil
+	return string(out), nil
 }
 
 // restore applies a script as a whole or not at all.
@@ -99,10 +109,3 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.err }
-
-// noSuchTable reports whether the kernel or iptables lacks a table or chain,
-// which then holds no rules of ours.
-func noSuchTable(err error) bool {
-	var e *iptables.Error
-	return errors.As(err, &e) && e.IsNotExist()
-}

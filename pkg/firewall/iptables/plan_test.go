@@ -1,70 +1,14 @@
-package ipmasq
+package iptables
 
 import (
-	"fmt"
-	"slices"
-	"strconv"
+	"context"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// apply does to a chain what iptables-restore --noflush does.
-func apply(h home, lines []string, script string) ([]string, error) {
-	lines = slices.Clone(lines)
-	var body []string
-	switch all := strings.Split(script, "\n"); {
-	case len(all) < 3 || all[0] != "*"+h.table || all[len(all)-2] != "COMMIT":
-		return nil, fmt.Errorf("script is not one of table %s: %q", h.table, script)
-	default:
-		body = all[1 : len(all)-2]
-	}
-	policies := len(lines) - len(rulesOf(h, lines))
-	for _, line := range body {
-		verb, rest, _ := strings.Cut(line, " ")
-		chain, spec, _ := strings.Cut(rest, " ")
-		if chain != h.chain {
-			return nil, fmt.Errorf("line %q is not about chain %s", line, h.chain)
-		}
-		add := "-A " + h.chain + " "
-		switch verb {
-		case "-A":
-			lines = append(lines, add+spec)
-		case "-I":
-			number, rule, _ := strings.Cut(spec, " ")
-			n, err := strconv.Atoi(number)
-			if err != nil || n < 1 || n > len(lines)-policies+1 {
-				return nil, fmt.Errorf("line %q: no such place", line)
-			}
-			lines = slices.Insert(lines, policies+n-1, add+rule)
-		case "-D":
-			i := slices.Index(lines, add+spec)
-			if i < 0 {
-				return nil, fmt.Errorf("line %q: no such rule", line)
-			}
-			lines = slices.Delete(lines, i, i+1)
-		default:
-			return nil, fmt.Errorf("line %q: unknown verb", line)
-		}
-	}
-	return lines, nil
-}
-
-// rulesOf are the rules among the lines of iptables -S, as text.
-func rulesOf(h home, lines []string) []string {
-	var out []string
-	for _, line := range lines {
-		if spec, ok := strings.CutPrefix(line, "-A "+h.chain+" "); ok {
-			out = append(out, spec)
-		}
-	}
-	return out
-}
-
-var (
-	natHome     = home{"nat", "POSTROUTING"}
-	forwardHome = home{"filter", "FORWARD"}
+	"flanneld/pkg/firewall/rules"
 )
 
 const (
@@ -101,16 +45,18 @@ func unmarkedText(s string) string {
 	return strings.ReplaceAll(s, " -m comment --comment flanneld", "")
 }
 
-func listing(h home, specs []string) []string {
-	lines := []string{"-P " + h.chain + " ACCEPT"}
-	for _, s := range specs {
-		lines = append(lines, "-A "+h.chain+" "+s)
-	}
-	return lines
-}
+var (
+	network = netip.MustParsePrefix("172.7.0.0/16")
+	own     = netip.MustParsePrefix("172.7.21.0/24")
+
+	everything = rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Masquerade: true, Forward: true}
+	onlyMasq   = rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Masquerade: true}
+	onlyPass   = rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Forward: true}
+	nothing    = rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}}
+)
 
 func TestPlan(t *testing.T) {
-	masq, forward := MasqRules(network, own, true), ForwardRules(network)
+	masq, forward := onlyMasq, onlyPass
 	oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(ourMasq)
 	oldSubnet := strings.ReplaceAll(ourMasq, "172.7.21.0", "172.7.99.0")
 	first, rest, _ := strings.Cut(strings.TrimSpace(ourMasq), "\n")
@@ -125,7 +71,7 @@ func TestPlan(t *testing.T) {
 	tests := []struct {
 		name    string
 		home    home
-		want    []Rule
+		want    rules.Wanted
 		before  []string
 		after   []string // nil: as before
 		because string
@@ -145,8 +91,7 @@ func TestPlan(t *testing.T) {
 		{"reordered", natHome, masq, block(rest, first), block(ourMasq), "rules out of order"},
 		{"a former network's rules go", natHome, masq, block(oldMasq, ourMasq), block(ourMasq), "4 rules too many"},
 		{"a former subnet's rules go", natHome, masq, block(oldSubnet, dockers), block(ourMasq, dockers), "1 of 4 rules missing"},
-		{"nothing wanted", natHome, nil, block(ourMasq, dockers), block(dockers), "4 rules too many"},
-		{"nothing wanted: v0.11's rules stay", natHome, nil, block(unmarkedText(ourMasq)), nil, ""},
+		{"nothing wanted", natHome, nothing, block(ourMasq, dockers), block(dockers), "4 rules too many"},
 		{"docker's masquerading comes behind", natHome, masq, block(dockers, ourMasq), block(ourMasq, dockers),
 			`rules stood behind "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"`},
 		{"docker's masquerading from the beginning", natHome, masq, block(byHand, dockers, hairpin), block(byHand, ourMasq, dockers, hairpin), "4 of 4 rules missing"},
@@ -172,26 +117,37 @@ func TestPlan(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			before := listing(tt.home, tt.before)
-			s := look(tt.home, before, tt.want)
-			if got := s.wrong(tt.want); got != tt.because {
+			f := newFake()
+			f.chains[tt.home] = tt.before
+			w := &Writer{f, true}
+			if got := wrong(t, w, tt.want)[tt.home]; got != tt.because {
 				t.Errorf("found wrong: %q, want %q", got, tt.because)
-			}
-			after := tt.before
-			if s.wrong(tt.want) != "" {
-				lines, err := apply(tt.home, before, s.script(tt.home, tt.want))
-				if err != nil {
-					t.Fatal(err)
-				}
-				after = rulesOf(tt.home, lines)
 			}
 			want := tt.after
 			if want == nil {
 				want = tt.before
 			}
-			if diff := cmp.Diff(want, after); diff != "" {
+			if diff := cmp.Diff(want, f.rules(tt.home)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
+			}
+			if again := wrong(t, w, tt.want)[tt.home]; again != "" {
+				t.Errorf("then found wrong: %q", again)
 			}
 		})
 	}
+}
+
+// wrong is what a pass has put right, by chain.
+func wrong(t testing.TB, w *Writer, want rules.Wanted) map[home]string {
+	t.Helper()
+	out := map[home]string{}
+	outcomes, _ := w.Put(context.Background(), want)
+	for _, o := range outcomes {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		table, chain, _ := strings.Cut(strings.TrimPrefix(o.Subject, "iptables "), " ")
+		out[home{table, chain}] = o.Wrong
+	}
+	return out
 }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/firewall"
+	"flanneld/pkg/firewall/iptables"
+	"flanneld/pkg/firewall/nftables"
+	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/subnet"
+)
+
+// wall is what --firewall says.
+type wall string
+
+const (
+	wallAuto     wall = "auto" // nftables where the config key says so, or the host has no iptables
+	wallIPTables wall = "iptables"
+	wallNFTables wall = "nftables"
+)
+
+// walls are the tasks that keep the rules that the flags and the config key ask
+// for, and sweep up those of an earlier run that are not asked for any more.
+type walls struct {
+	options  options
+	iptables bool // this host has it
+	rules    *firewall.Reconciler
+	tasks    []task
+}
+
+// newFirewall finds what this host has of the two. That neither can be used ends
+// flanneld only where --ip-masq asks for one, as the forward rules are on by
+// default.
+func newFirewall(o options, inside *insider) (*walls, error) {
+	w := &walls{options: o}
+	say := reportRules()
+	settings := firewall.Options{
+		Resync: o.IPTablesResync, Repaired: inside.counts.RulesRepaired, Kept: inside.keep,
+		Report: func(problems map[string]string) { say(problems); inside.heed(problems) },
+	}
+	old, err := iptables.New()
+	switch {
+	case err == nil:
+		w.iptables = true
+		settings.Writers = append(settings.Writers, old)
+	case !errors.Is(err, iptables.ErrNotInstalled) || o.Firewall == wallIPTables && o.IPMasq:
+		return nil, err
+	}
+	watch, nftErr := nftables.Watch()
+	switch {
+	case nftErr == nil:
+		w.tasks = append(w.tasks, watch)
+		settings.Changed = watch.Changed()
+		settings.Writers = append(settings.Writers, nftables.Writer{})
+	case o.Firewall == wallNFTables || !w.iptables && o.IPMasq:
+		return nil, nftErr
+	}
+	if len(settings.Writers) == 0 || o.Firewall == wallIPTables && !w.iptables {
+		inside.heed(map[string]string{"no rules let containers' traffic pass": err.Error()})
+		klog.Errorf("no rules let containers' traffic pass: %v", err)
+	}
+	if w.rules, err = firewall.New(settings); err != nil {
+		return nil, err
+	}
+	w.tasks = append(w.tasks, w.rules)
+	return w, nil
+}
+
+// set has the rules made for a network and this host's subnet in it.
+func (w *walls) set(c subnet.Config, own netip.Prefix, devices []string) {
+	o := w.options
+	w.rules.Set(rules.Wanted{
+		Network: c.Network, Subnet: own, Devices: devices,
+		Masquerade: o.IPMasq, Forward: o.ForwardRules,
+		NFTables: o.Firewall == wallNFTables || o.Firewall == wallAuto && (c.NFTables || !w.iptables),
+	})
+}
+
+// reportRules logs what is wrong with the rules, once for each change.
+func reportRules() func(map[string]string) {
+	said := map[string]string{}
+	return func(problems map[string]string) {
+		for subject, text := range problems {
+			if said[subject] != text {
+				klog.Errorf("%s: %s", subject, text)
+			}
+		}
+		for subject := range said {
+			if problems[subject] == "" {
+				klog.Infof("%s: all is well again", subject)
+			}
+		}
+		said = problems
+	}
+}

@@ -1,0 +1,31 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// IPTablesFlavours are the two kernel interfaces behind the name iptables. A
+// program takes the one that PATH has.
+var IPTablesFlavours = []string{"iptables-nft", "iptables-legacy"}
+
+// IPTablesAs makes one flavour the iptables of a folder, which may then stand
+// first in somebody's PATH.
+func IPTablesAs(flavour, dir string) error {
+	for _, end := range []string{"", "-save", "-restore"} {
+		path, err := exec.LookPath(flavour + end)
+		if err == nil {
+			// What it is the program tells by its name, and not by the link's.
+			path, err = filepath.EvalSymlinks(path)
+		}
+		if err == nil {
+			err = os.Symlink(path, filepath.Join(dir, "iptables"+end))
+		}
+		if err != nil {
+			return fmt.Errorf("make %s the iptables of %s: %w; Debian's package iptables has it (make deps)", flavour, dir, err)
+		}
+	}
+	return nil
+}

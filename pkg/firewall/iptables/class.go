@@ -1,0 +1,169 @@
+package iptables
+
+import (
+	"net/netip"
+	"strings"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+// class is all packets from one range of addresses to another, by interfaces
+// that are known or, where empty, may be any. Where one packet stands for many
+// by chance, a class does not: a rule for 172.7.21.2 is no rule for 172.7.21.3.
+type class struct {
+	src, dst netip.Prefix
+	in, out  string
+}
+
+// extent is how many of a class's packets meet a condition.
+type extent int
+
+const (
+	none extent = iota
+	some
+	all
+)
+
+func (e extent) not() extent { return all - e }
+
+// meet returns how many of the packets meet a rule's conditions, and the class
+// of those that do. special says that it is about more than addresses and
+// interfaces: then somebody had a case in mind.
+func (c class) meet(b *body) (e extent, narrowed class, special bool) {
+	e = all
+	for _, cond := range b.conditions {
+		var one extent
+		switch value := strings.Join(cond.values, " "); cond.option {
+		case "-s":
+			one, special = inRange(value, c.src, cond.not, &c.src, special)
+		case "-d":
+			one, special = inRange(value, c.dst, cond.not, &c.dst, special)
+		case "-i":
+			one = throughInterface(value, c.in, cond.not)
+		case "-o":
+			one = throughInterface(value, c.out, cond.not)
+		default:
+			one, special = some, true
+		}
+		e = min(e, one)
+	}
+	return e, c, special
+}
+
+func inRange(value string, have netip.Prefix, not bool, narrowed *netip.Prefix, special bool) (extent, bool) {
+	p, err := netip.ParsePrefix(value)
+	if err != nil { // a mask with gaps: 10.0.0.1/255.0.0.255
+		return some, true
+	}
+	e := some
+	switch {
+	case !p.Overlaps(have):
+		e = none
+	case p.Bits() <= have.Bits():
+		e = all
+	}
+	if not {
+		return e.not(), special
+	}
+	if e == some {
+		*narrowed = p
+	}
+	return e, special
+}
+
+func throughInterface(value, name string, not bool) extent {
+	e := some
+	switch {
+	case name != "" && isInterface(value, name):
+		e = all
+	case name != "" || value == "lo":
+		e = none
+	}
+	if not {
+		return e.not()
+	}
+	return e
+}
+
+// search looks for the first rule of a chain by which packets of a class come
+// to an end that we do not want.
+type search struct {
+	table *rules.Table
+	// bad tells such an end. plain: the packets came there by no condition at
+	// all. chain is where the rule stands.
+	bad func(b *body, chain string, plain bool) bool
+	// skip are chains that are not looked into.
+	skip func(chain string) bool
+	// trusts: a chain of another program that lets special cases go decides for
+	// itself.
+	trusts bool
+}
+
+// fate is what becomes of a class at a rule.
+type fate int
+
+const (
+	goesOn  fate = iota // some packets, or all, to the next rule
+	returns             // all, to the calling chain
+	ends                // all, and not badly
+	isBad               // some come to a bad end
+)
+
+// first is the index of that rule among those of a base chain that are not
+// ours, and its text; -1: there is none.
+func (s search) first(c *rules.Chain, packets class, ours func(*body) bool) (index int, text string) {
+	index = -1
+	for _, r := range c.Rules {
+		b := r.Body.(*body)
+		if ours(b) {
+			continue
+		}
+		index++
+		switch s.rule(b, c.Name, packets, true, 0) {
+		case isBad:
+			return index, r.Text
+		case returns, ends:
+			return -1, ""
+		}
+	}
+	return -1, ""
+}
+
+const deepest = 100
+
+func (s search) rule(b *body, chain string, packets class, plain bool, depth int) fate {
+	e, narrowed, special := packets.meet(b)
+	plain = plain && len(b.conditions) == 0
+	whole := e == all && !special
+	switch {
+	case e == none:
+		return goesOn
+	case b.target == "RETURN" && (whole || special && s.trusts && depth > 0):
+		return returns
+	case b.target == "ACCEPT" && whole:
+		return ends
+	case b.target == "RETURN", b.target == "ACCEPT", special:
+		return goesOn
+	}
+	next := s.table.Chains[b.target]
+	switch {
+	case next == nil && s.bad(b, chain, plain):
+		return isBad
+	case next == nil && whole && b.action() == rules.Drop:
+		return ends
+	case next == nil || depth == deepest || s.skip != nil && s.skip(next.Name):
+		return goesOn
+	}
+	for _, r := range next.Rules {
+		switch f := s.rule(r.Body.(*body), next.Name, narrowed, plain, depth+1); {
+		case f == isBad, f == ends && whole:
+			return f
+		case f != goesOn:
+			return goesOn // those of the class that came here; others did not
+		}
+	}
+	if whole && !b.jumps {
+		return returns
+	}
+	return goesOn
+}

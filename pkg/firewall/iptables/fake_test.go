@@ -1,0 +1,175 @@
+package iptables
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// fake is an iptables in memory that fails on demand. A chain is a list of what
+// follows "-A CHAIN ".
+type fake struct {
+	mu       sync.Mutex
+	chains   map[home][]string
+	policies map[home]string
+	fail     error          // what save says
+	failPut  map[home]error // what a script for a chain meets
+	saves    int
+	writes   int
+}
+
+func newFake() *fake {
+	f := &fake{chains: map[home][]string{}, policies: map[home]string{}, failPut: map[home]error{}}
+	for _, h := range []home{natHome, forwardHome, rawHome} {
+		f.builtin(h)
+	}
+	return f
+}
+
+var (
+	natHome     = home{"nat", "POSTROUTING"}
+	forwardHome = home{"filter", "FORWARD"}
+	userHome    = home{"filter", "DOCKER-USER"}
+	rawHome     = home{"raw", "PREROUTING"}
+)
+
+func (f *fake) builtin(h home) { f.chains[h], f.policies[h] = nil, "ACCEPT" }
+
+// load takes what iptables-save prints.
+func (f *fake) load(saved string) {
+	table := ""
+	for line := range strings.Lines(saved) {
+		w := strings.Fields(line)
+		switch {
+		case len(w) == 0:
+		case strings.HasPrefix(line, "*"):
+			table = strings.TrimSpace(line[1:])
+		case strings.HasPrefix(line, ":"):
+			h := home{table, w[0][1:]}
+			f.chains[h] = nil
+			if delete(f.policies, h); w[1] != "-" {
+				f.policies[h] = w[1]
+			}
+		case w[0] == "-A":
+			h := home{table, w[1]}
+			_, spec, _ := strings.Cut(strings.TrimSpace(line[3:]), " ")
+			f.chains[h] = append(f.chains[h], spec)
+		}
+	}
+}
+
+func (f *fake) save(context.Context) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.saves++
+	return f.text(), f.fail
+}
+
+func (f *fake) text() string {
+	var b strings.Builder
+	homes := slices.SortedFunc(maps.Keys(f.chains), func(a, b home) int { return strings.Compare(a.String(), b.String()) })
+	for _, table := range []string{"raw", "nat", "filter"} {
+		fmt.Fprintf(&b, "*%s\n", table)
+		for _, h := range homes {
+			if policy := f.policies[h]; h.table == table {
+				if policy == "" {
+					policy = "-"
+				}
+				fmt.Fprintf(&b, ":%s %s [0:0]\n", h.chain, policy)
+			}
+		}
+		for _, h := range homes {
+			for _, spec := range f.chains[h] {
+				if h.table == table {
+					fmt.Fprintf(&b, "-A %s %s\n", h.chain, spec)
+				}
+			}
+		}
+		b.WriteString("COMMIT\n")
+	}
+	return b.String()
+}
+
+// restore is iptables-restore --noflush.
+func (f *fake) restore(_ context.Context, script string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	lines := strings.Split(script, "\n")
+	if len(lines) < 3 || lines[0][0] != '*' || lines[len(lines)-2] != "COMMIT" {
+		return fmt.Errorf("not the script of one table: %q", script)
+	}
+	chains := map[home][]string{}
+	for h, specs := range f.chains {
+		chains[h] = slices.Clone(specs)
+	}
+	for _, line := range lines[1 : len(lines)-2] {
+		if err := apply(chains, f.failPut, lines[0][1:], line); err != nil {
+			return fmt.Errorf("line %q: %w", line, err)
+		}
+	}
+	f.chains = chains
+	f.writes++
+	return nil
+}
+
+func apply(chains map[home][]string, fail map[home]error, table, line string) error {
+	command, rest, _ := strings.Cut(line, " ")
+	chain, spec, _ := strings.Cut(rest, " ")
+	h := home{table, chain}
+	specs, exists := chains[h]
+	if !exists {
+		return fmt.Errorf("no such chain")
+	}
+	if fail[h] != nil {
+		return fail[h]
+	}
+	switch command {
+	case "-A":
+		chains[h] = append(specs, spec)
+	case "-I":
+		number, rule, _ := strings.Cut(spec, " ")
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 || n > len(specs)+1 {
+			return fmt.Errorf("no such place")
+		}
+		chains[h] = slices.Insert(specs, n-1, rule)
+	case "-D":
+		i := slices.Index(specs, spec)
+		if i < 0 {
+			return fmt.Errorf("no such rule")
+		}
+		chains[h] = slices.Delete(specs, i, i+1)
+	case "-F":
+		chains[h] = nil
+	case "-X":
+		if len(specs) > 0 {
+			return fmt.Errorf("not empty")
+		}
+		for _, others := range chains {
+			if slices.ContainsFunc(others, func(s string) bool { return strings.HasSuffix(s, "-j "+chain) }) {
+				return fmt.Errorf("in use")
+			}
+		}
+		delete(chains, h)
+	default:
+		return fmt.Errorf("unknown command")
+	}
+	return nil
+}
+
+// do changes the fake as another program would.
+func (f *fake) do(change func(f *fake)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *fake) rules(h home) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.chains[h])
+}

@@ -1,0 +1,227 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"flanneld/internal/lab"
+	"flanneld/pkg/firewall/rules"
+)
+
+// foreign are rules of other people, per chain; some of them in our way.
+var foreign = map[home][]string{
+	natHome: {
+		dockers, byHand, hairpin, ownSNAT,
+		`-o ens33 -j MASQUERADE`, `! -s 10.0.0.0/8 -j MASQUERADE`, `-s 172.7.0.0/16 -j RETURN`, `-s 172.7.0.0/16 -d 172.7.0.0/16 -j ACCEPT`,
+		`-s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment "not \"flanneld\"" -j RETURN`, `-m mark --mark 0x4000/0x4000 -j MASQUERADE`,
+	},
+	forwardHome: {
+		rejectAll, `-j DROP`, `-m comment --comment "default deny" -j DROP`, `-s 172.7.22.9/32 -j DROP`, `-i docker0 -o docker0 -j DROP`,
+		`-d 172.7.21.0/24 -j ACCEPT`, `-o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
+		`-s 172.7.0.0/16 -m comment --comment "by hand" -j ACCEPT`,
+	},
+}
+
+// former are rules of ours and of earlier flannels, wanted or not.
+func former(h home) []string {
+	now := map[home]string{natHome: ourMasq, forwardHome: ourForward}[h]
+	return block(now, unmarkedText(now), strings.ReplaceAll(now, " --random-fully", ""), strings.ReplaceAll(unmarkedText(now), " --random-fully", ""),
+		strings.ReplaceAll(now, "172.7.0.0", "172.8.0.0"), strings.ReplaceAll(now, "172.7.21.0", "172.7.99.0"),
+		strings.ReplaceAll(now, "comment flanneld", `comment "flanneld forward"`))
+}
+
+// checkOnePass holds over any starting point: one pass ends in the wanted
+// state with everybody else's rules as they were; a second one writes nothing.
+func checkOnePass(t *rapid.T, w *Writer, load func(h home, specs []string), list func(h home) []string) {
+	want := rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Masquerade: true, Forward: true}
+	if rapid.IntRange(0, 9).Draw(t, "nothing wanted") == 0 {
+		want.Masquerade, want.Forward = false, false
+	}
+	before := map[home][]string{}
+	for _, h := range []home{natHome, forwardHome} {
+		before[h] = rapid.SliceOfN(rapid.SampledFrom(append(former(h), foreign[h]...)), 0, 14).Draw(t, h.chain)
+		load(h, before[h])
+	}
+	p := planner{Parse("iptables", saved(t, w)), want, true}
+	parts := p.plan()
+	if _, bad := anyWrong(t, w, want); bad != nil {
+		t.Fatal(bad)
+	}
+	for h, specs := range before {
+		q := parts[slices.IndexFunc(parts, func(q part) bool { return q.home == h })]
+		after := list(h)
+		mine := func(spec string) bool { return strings.Contains(spec, "--comment flanneld ") }
+		var ours []string
+		for _, s := range q.want {
+			ours = append(ours, marked(s))
+		}
+		if diff := cmp.Diff(ours, keepIf(after, mine)); diff != "" {
+			t.Fatalf("ours -want +got:\n%s", diff)
+		}
+		others := func(spec string) bool { return !mine(spec) && !q.isOurs(parseRule(spec)) }
+		if diff := cmp.Diff(keepIf(specs, others), keepIf(after, func(s string) bool { return !mine(s) })); diff != "" {
+			t.Fatalf("somebody else's -before +after:\n%s", diff)
+		}
+		firstForeign := slices.IndexFunc(after, func(spec string) bool { return len(q.want) > 0 && spec == q.obstacle })
+		lastOwn := len(after) - 1
+		for lastOwn >= 0 && !mine(after[lastOwn]) {
+			lastOwn--
+		}
+		if firstForeign >= 0 && firstForeign < lastOwn {
+			t.Fatalf("rule %d is in the way of rule %d:\n%s", firstForeign+1, lastOwn+1, strings.Join(after, "\n"))
+		}
+	}
+	set := Parse("iptables", saved(t, w))
+	if v := set.Pass(rules.Packet{In: "docker0", Out: "flannel.1", Src: own.Addr().Next(), Dst: network.Addr().Next(), State: "NEW"}, rules.Forwarded); want.Masquerade && v.Hidden != nil && !v.Dropped {
+		t.Fatalf("a container is hidden from a peer by %s", v.Hidden.Text)
+	}
+	if again, err := anyWrong(t, w, want); again != "" || err != nil {
+		t.Fatalf("the second pass found %q, %v", again, err)
+	}
+}
+
+func saved(t *rapid.T, w *Writer) string {
+	text, err := w.kernel.save(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func anyWrong(t *rapid.T, w *Writer, want rules.Wanted) (wrong string, err error) {
+	outcomes, _ := w.Put(context.Background(), want)
+	for _, o := range outcomes {
+		wrong, err = wrong+o.Wrong, errors.Join(err, o.Err)
+	}
+	return wrong, err
+}
+
+func keepIf(in []string, keep func(string) bool) []string {
+	var out []string
+	for _, s := range in {
+		if keep(s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func TestOnePassFromAnyState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := newFake()
+		checkOnePass(t, &Writer{f, true}, func(h home, specs []string) { f.chains[h] = specs }, f.rules)
+	})
+}
+
+// useFlavour makes one flavour the iptables of PATH, with empty tables.
+func useFlavour(t testing.TB, flavour string) command {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if err := lab.IPTablesAs(flavour, dir); err != nil {
+		t.Fatal(err)
+	}
+	c, err := newCommand()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // both flavours act on every packet
+		if err := c.restore(context.Background(), "*nat\n-F\nCOMMIT\n*filter\n-F\nCOMMIT\n"); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
+	for _, flavour := range lab.IPTablesFlavours {
+		t.Run(flavour, func(t *testing.T) {
+			c := useFlavour(t, flavour)
+			list := func(h home) []string {
+				lines, err := c.List(h.table, h.chain)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var out []string
+				for _, line := range lines[1:] { // behind the policy
+					out = append(out, strings.TrimPrefix(line, "-A "+h.chain+" "))
+				}
+				return out
+			}
+			rapid.Check(t, func(t *rapid.T) {
+				checkOnePass(t, &Writer{c, true}, func(h home, specs []string) {
+					script := "*" + h.table + "\n-F " + h.chain + "\n"
+					for _, s := range specs {
+						script += "-A " + h.chain + " " + s + "\n"
+					}
+					if err := c.restore(context.Background(), script+"COMMIT\n"); err != nil {
+						t.Fatal(err)
+					}
+					if diff := cmp.Diff(block(specs...), block(list(h)...)); diff != "" {
+						t.Fatalf("iptables prints it differently -written +read:\n%s", diff)
+					}
+				}, list)
+			})
+		})
+	}
+}
+
+// BenchmarkPass is what one idle look costs.
+func BenchmarkPass(b *testing.B) {
+	for _, flavour := range lab.IPTablesFlavours {
+		b.Run(flavour, func(b *testing.B) {
+			w := &Writer{useFlavour(b, flavour), true}
+			w.Put(context.Background(), everything)
+			for b.Loop() {
+				outcomes, _ := w.Put(context.Background(), everything)
+				for _, o := range outcomes {
+					if o.Err != nil || o.Wrong != "" {
+						b.Fatal(o)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", t.TempDir())
+	_, err := newCommand(dir, "/nowhere")
+	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), dir+", /nowhere; install it") || !strings.Contains(err.Error(), "--firewall=nftables") {
+		t.Errorf("error %v", err)
+	}
+	program := func(name, script string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program("iptables", "echo nonsense")
+	program("iptables-save", "")
+	if _, err := newCommand(dir); err == nil || !strings.Contains(err.Error(), "find iptables-restore beside "+dir) {
+		t.Errorf("error %v", err)
+	}
+	program("iptables-restore", "")
+	if _, err := newCommand(dir); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("error %v", err)
+	}
+	program("iptables", "echo 'iptables v1.6.1'")
+	c, err := newCommand(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.HasRandomFully() {
+		t.Error("1.6.1 has no --random-fully")
+	}
+	if c.restorer != filepath.Join(dir, "iptables-restore") || c.saver != filepath.Join(dir, "iptables-save") {
+		t.Errorf("restores with %s, saves with %s", c.restorer, c.saver)
+	}
+}

@@ -1,0 +1,174 @@
+package iptables
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+const (
+	peersIn  = `-s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -m comment --comment flanneld -j ACCEPT`
+	peersOut = `-s 172.7.21.0/24 -d 172.7.0.0/16 -o flannel.1 -m comment --comment flanneld -j ACCEPT`
+
+	docker28Forward = "-j DOCKER-USER\n-j DOCKER-FORWARD\n"
+	singledOut      = `-d 172.7.21.2/32 ! -i docker0 -j DROP`
+)
+
+func docker28(t testing.TB, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// TestRuleSets starts from what whole hosts have, and judges the end by packets.
+func TestRuleSets(t *testing.T) {
+	docker := docker28(t, "docker-28-plain.txt")
+	// with is a set to which further lines of a table come.
+	with := func(set, table string, lines ...string) string {
+		return set + "\n*" + table + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
+	}
+	filter := func(chains string, lines ...string) string {
+		return "*filter\n" + chains + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
+	}
+	const ufw = ":FORWARD DROP [0:0]\n:ufw-before-forward - [0:0]\n:ufw-reject-forward - [0:0]"
+	tests := []struct {
+		name  string
+		set   string
+		want  rules.Wanted
+		after map[home][]string
+		lost  string // what of in, out and lan is dropped in the end
+	}{
+		{"docker 28", docker, everything, map[home][]string{
+			forwardHome: block(docker28Forward, ourForward), userHome: block(peersIn, peersOut), rawHome: block(peersIn, singledOut), natHome: block(ourMasq)}, "lan"},
+		{"docker 28 with --allow-direct-routing", docker28(t, "docker-28-direct-routing.txt"), everything, map[home][]string{
+			userHome: block(peersIn, peersOut), rawHome: block(peersIn)}, "lan"},
+		{"docker 28 was restarted: its chains are in front", with(docker, "filter", "-A DOCKER-USER "+peersIn), everything, map[home][]string{
+			userHome: block(peersIn, peersOut)}, "lan"},
+		{"the operator's rules in DOCKER-USER stay in front, and hold", with(docker, "filter", "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -i ens9 -j RETURN"), everything, map[home][]string{
+			userHome: block("-s 172.7.22.0/24 -j DROP", "-i ens9 -j RETURN", peersIn, peersOut)}, "in lan"},
+		{"an old dockerd's RETURN stays behind", with(docker, "filter", "-A DOCKER-USER -i ens9 -j DROP", "-A DOCKER-USER -j RETURN"), everything, map[home][]string{
+			userHome: block("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
+		{"docker 28 and no forward rules wanted", docker, onlyMasq, map[home][]string{
+			forwardHome: block(docker28Forward), userHome: nil, rawHome: block(singledOut)}, "in lan"},
+		{"docker 28, and tables of nftables for ours", docker, rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Masquerade: true, Forward: true, NFTables: true}, map[home][]string{
+			forwardHome: block(docker28Forward), userHome: block(peersIn, peersOut), rawHome: block(peersIn, singledOut), natHome: {}}, "lan"},
+		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"), rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Forward: true, NFTables: true}, map[home][]string{
+			forwardHome: nil}, ""},
+		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"), rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Forward: true, NFTables: true}, map[home][]string{
+			forwardHome: block(ourForward)}, ""},
+		{"docker 28's rule in raw alone", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING "+singledOut), onlyPass, map[home][]string{
+			rawHome: block(peersIn, singledOut)}, "lan"},
+		{"a rule in raw that is not docker's", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -d 172.7.21.2/32 -i flannel.1 -j DROP"), onlyPass, map[home][]string{
+			rawHome: block("-d 172.7.21.2/32 -i flannel.1 -j DROP")}, "in"},
+		{"another container's rule in raw", with(docker, "raw", "-A PREROUTING -d 172.7.21.3/32 ! -i docker0 -j DROP"), everything, map[home][]string{
+			rawHome: block(peersIn, singledOut, `-d 172.7.21.3/32 ! -i docker0 -j DROP`)}, "lan"},
+		{"the administrator's rule in raw", with(docker, "raw", "-A PREROUTING -s 172.7.22.9/32 -j DROP"), everything, map[home][]string{
+			rawHome: block(peersIn, singledOut, `-s 172.7.22.9/32 -j DROP`)}, "lan"},
+		{"ufw rejects behind a jump", filter(ufw, "-A FORWARD -j ufw-before-forward", "-A FORWARD -j ufw-reject-forward", "-A ufw-before-forward -p icmp -j ACCEPT", "-A ufw-reject-forward -j REJECT"), onlyPass, map[home][]string{
+			forwardHome: block("-j ufw-before-forward", ourForward, "-j ufw-reject-forward")}, ""},
+		{"a chain of the administrator's drops a case", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -j OFFICE", "-A OFFICE -s 172.7.22.0/24 -j DROP"), onlyPass, map[home][]string{
+			forwardHome: block("-j OFFICE", ourForward)}, "in"},
+		{"a chain of the administrator's lets all pass first", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -g OFFICE", "-A FORWARD -j DROP", "-A OFFICE -j ACCEPT"), onlyPass, map[home][]string{
+			forwardHome: block("-g OFFICE", "-j DROP", ourForward)}, ""},
+		{"CNI masquerades one container behind a jump", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":CNI-1 - [0:0]", "-A POSTROUTING -s 172.7.21.2/32 -j CNI-1", "-A CNI-1 -d 172.7.21.0/24 -j ACCEPT", "-A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE"), everything, map[home][]string{
+			natHome: block(ourMasq, "-s 172.7.21.2/32 -j CNI-1")}, ""},
+		{"a chain that lets special cases go decides for itself", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":KUBE-POSTROUTING - [0:0]", "-A POSTROUTING -j KUBE-POSTROUTING", "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN", "-A KUBE-POSTROUTING -j MASQUERADE"), everything, map[home][]string{
+			natHome: block("-j KUBE-POSTROUTING", ourMasq)}, ""},
+		{"jumps in a circle", filter(":FORWARD ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]", "-A FORWARD -j A", "-A A -j B", "-A B -j A"), onlyPass, map[home][]string{
+			forwardHome: block("-j A", ourForward)}, ""},
+		{"flannel 0.28's chains", flannel28, everything, map[home][]string{natHome: block(ourMasq), forwardHome: block(ourForward),
+			{"nat", "FLANNEL-POSTRTG"}: nil, {"filter", "FLANNEL-FWD"}: nil}, ""},
+		{"flannel 0.28's chains, and nothing wanted", flannel28, nothing, map[home][]string{natHome: {}, forwardHome: {}}, ""},
+		{"flannel 0.28's chains for another network", strings.NewReplacer("172.7.0.0", "10.5.0.0", "172.7.21.0", "10.5.3.0").Replace(flannel28), onlyPass, map[home][]string{
+			natHome: block(`-m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`), forwardHome: block(`-m comment --comment "flanneld forward" -j FLANNEL-FWD`, ourForward)}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake()
+			f.load(tt.set)
+			w := &Writer{f, true}
+			wrong(t, w, tt.want)
+			for h, want := range tt.after {
+				if diff := cmp.Diff(block(want...), block(f.rules(h)...)); diff != "" {
+					t.Errorf("%v -want +got:\n%s", h, diff)
+				}
+			}
+			for h, again := range wrong(t, w, tt.want) {
+				if again != "" {
+					t.Errorf("a second pass finds wrong, in %v: %s", h, again)
+				}
+			}
+			if got := lost(Parse("iptables", f.text())); got != tt.lost {
+				t.Errorf("lost in the end: %q, want %q", got, tt.lost)
+			}
+		})
+	}
+}
+
+// flannel28 is what v0.28 writes (observed).
+const flannel28 = `*nat
+:POSTROUTING ACCEPT [0:0]
+:FLANNEL-POSTRTG - [0:0]
+-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
+-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 172.7.21.0/24 -d 172.7.0.0/16 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 172.7.0.0/16 -d 172.7.21.0/24 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG ! -s 172.7.0.0/16 -d 172.7.21.0/24 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 172.7.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG ! -s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+COMMIT
+*filter
+:FORWARD ACCEPT [0:0]
+:FLANNEL-FWD - [0:0]
+-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
+-A FLANNEL-FWD -s 172.7.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+-A FLANNEL-FWD -d 172.7.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+COMMIT
+`
+
+// lost names the packets that do not get through: in from a peer, out to it, and
+// from a neighbour of the host that is none of the network's.
+func lost(set rules.Ruleset) string {
+	here, there, neighbour := netip.MustParseAddr("172.7.21.2"), netip.MustParseAddr("172.7.22.2"), netip.MustParseAddr("10.4.7.99")
+	var out []string
+	for _, p := range []struct {
+		name   string
+		packet rules.Packet
+	}{
+		{"in", rules.Packet{In: "flannel.1", Out: "docker0", Src: there, Dst: here}},
+		{"out", rules.Packet{In: "docker0", Out: "flannel.1", Src: here, Dst: there}},
+		{"lan", rules.Packet{In: "ens33", Out: "docker0", Src: neighbour, Dst: here}},
+	} {
+		p.packet.Protocol, p.packet.State = "tcp", "NEW"
+		if set.Pass(p.packet, rules.Forwarded).Dropped {
+			out = append(out, p.name)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func TestKept(t *testing.T) {
+	f := newFake()
+	f.load(docker28(t, "docker-28-plain.txt"))
+	_, kept := (&Writer{f, true}).Put(context.Background(), onlyPass)
+	want := []string{
+		"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
+		"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
+		"-t filter -A DOCKER-USER -s 172.7.21.0/24 -d 172.7.0.0/16 -o flannel.1 -j ACCEPT",
+		"-t raw -A PREROUTING -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
+	}
+	if !slices.Equal(kept, want) {
+		t.Errorf("kept are\n%s\nwant\n%s", strings.Join(kept, "\n"), strings.Join(want, "\n"))
+	}
+}

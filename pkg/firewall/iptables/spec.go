@@ -1,0 +1,57 @@
+package iptables
+
+import (
+	"strings"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+// ours is the comment that makes a rule ours.
+const ours = "flanneld"
+
+// spec is a rule of ours in the order and notation of iptables-save, without its
+// comment. randomFully spreads source ports, which avoids a race between
+// connections opened at once; it needs Linux 3.14 and iptables 1.6.2.
+func spec(r rules.Spec, randomFully bool) string {
+	var out []string
+	side := func(option string, s rules.Side) {
+		if s.Not {
+			out = append(out, "!")
+		}
+		if s.Prefix.IsValid() {
+			out = append(out, option, s.Prefix.Masked().String())
+		}
+	}
+	side("-s", r.Src)
+	side("-d", r.Dst)
+	if r.In != "" {
+		out = append(out, "-i", r.In)
+	}
+	if r.Out != "" {
+		out = append(out, "-o", r.Out)
+	}
+	out = append(out, "-j", targets[r.Do])
+	if r.Do == rules.Masquerade && randomFully {
+		out = append(out, "--random-fully")
+	}
+	return strings.Join(out, " ")
+}
+
+// targets: RETURN in a builtin chain ends the translation.
+var targets = map[rules.Verb]string{rules.Pass: "ACCEPT", rules.Keep: "RETURN", rules.Masquerade: "MASQUERADE"}
+
+func specs(all []rules.Spec, randomFully bool) (out []string) {
+	for _, r := range all {
+		out = append(out, spec(r, randomFully))
+	}
+	return out
+}
+
+// marked is a spec with the comment, as iptables prints and reads it.
+func marked(spec string) string {
+	conditions, target, _ := strings.Cut(spec, "-j ")
+	return conditions + "-m comment --comment " + ours + " -j " + target
+}
+
+// plainly is a spec without what later releases of iptables add to it.
+func plainly(spec string) string { return strings.TrimSuffix(spec, " --random-fully") }

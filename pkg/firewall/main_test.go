@@ -1,0 +1,9 @@
+package firewall
+
+import (
+	"testing"
+
+	"flanneld/internal/lab"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }

@@ -1,0 +1,139 @@
+package firewall
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+// Options are what a Reconciler needs.
+type Options struct {
+	// Writers write what there shall be, each in its own notation, and remove
+	// what there shall not be. iptables' and nftables'.
+	Writers []Writer
+	// Changed tells that another program may have changed rules. Nil: nobody
+	// does.
+	Changed <-chan struct{}
+	// Resync is how often the rules are looked at all the same: iptables-legacy
+	// tells of no change.
+	Resync time.Duration
+	// Report is told what does not work, one text per chain, whenever that
+	// changes; an empty map means that all is well. It is called from Run.
+	Report func(problems map[string]string)
+	// Kept is told which rules there shall be, for operators to read, whenever
+	// that changes. It is called from Run.
+	Kept func(rules []string)
+	// Repaired is told whenever rules that were in place had to be put right.
+	// It is called from Run.
+	Repaired func()
+}
+
+// Writer brings rules into the kernel. Put compares and, where anything differs,
+// writes; it returns what came of each chain and, for operators to read, the
+// rules that there shall be.
+type Writer interface {
+	Put(context.Context, rules.Wanted) (outcomes []rules.Outcome, kept []string)
+}
+
+// Reconciler keeps the wanted rules in place. Rules stay when it ends, so that
+// traffic flows on.
+type Reconciler struct {
+	options Options
+	changed chan struct{} // one slot: Set was called
+
+	mu     sync.Mutex
+	wanted *rules.Wanted // nil: Set was not called yet
+}
+
+// New returns a Reconciler; Run starts it.
+func New(o Options) (*Reconciler, error) {
+	if o.Resync <= 0 {
+		return nil, fmt.Errorf("resync period of firewall rules is %v: it must be positive", o.Resync)
+	}
+	return &Reconciler{options: o, changed: make(chan struct{}, 1)}, nil
+}
+
+func (r *Reconciler) String() string { return "firewall" }
+
+// Set says what there shall be: all of it, each time. Until the first call
+// nothing is written. It may be called at any time from any goroutine.
+func (r *Reconciler) Set(w rules.Wanted) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wanted != nil && reflect.DeepEqual(*r.wanted, w) {
+		return
+	}
+	r.wanted = &w
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Reconciler) latest() *rules.Wanted {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wanted
+}
+
+// Run looks after the rules until ctx ends, which is its only end.
+func (r *Reconciler) Run(ctx context.Context) error {
+	rounds := newRounds(r.options)
+	timer, rested := time.NewTimer(r.options.Resync), time.NewTimer(0)
+	defer timer.Stop()
+	defer rested.Stop()
+	var changes <-chan struct{} // nil while it rests
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.changed:
+			rounds.fresh()
+		case <-rested.C:
+			changes = r.options.Changed
+			continue
+		case <-changes:
+		case <-timer.C:
+		}
+		wanted := r.latest()
+		if wanted == nil {
+			timer.Reset(r.options.Resync)
+			continue
+		}
+		// iptables may wait for its lock longer than we may take to end.
+		done, start := make(chan pass, 1), time.Now()
+		go func() { done <- r.pass(ctx, *wanted) }()
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-done:
+			next, rest := rounds.note(p, time.Now())
+			timer.Reset(next)
+			changes = nil
+			rested.Reset(max(rest, 4*time.Since(start)))
+		}
+	}
+}
+
+// pass is what one look at all rules came to.
+type pass struct {
+	outcomes []rules.Outcome
+	kept     []string
+}
+
+func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) (p pass) {
+	for _, writer := range r.options.Writers {
+		outcomes, kept := writer.Put(ctx, w)
+		p.outcomes, p.kept = append(p.outcomes, outcomes...), append(p.kept, kept...)
+	}
+	return p
+}
+
+func (p pass) failed() bool {
+	return slices.ContainsFunc(p.outcomes, func(o rules.Outcome) bool { return o.Err != nil })
+}

@@ -1,0 +1,324 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+const resync = 5 * time.Second
+
+// fake is a Writer of two chains in memory, that fails and blocks on demand.
+type fake struct {
+	mu     sync.Mutex
+	have   map[string]rules.Wanted // by chain
+	fail   map[string]error
+	lock   chan struct{} // Put waits until it is closed
+	looks  int
+	writes int
+}
+
+var chains = []string{"nat POSTROUTING", "filter FORWARD"}
+
+func (f *fake) Put(ctx context.Context, w rules.Wanted) (out []rules.Outcome, kept []string) {
+	f.mu.Lock()
+	f.looks++
+	lock := f.lock
+	f.mu.Unlock()
+	if lock != nil {
+		<-lock
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range chains {
+		o := rules.Outcome{Subject: c, Err: f.fail[c]}
+		if !cmp.Equal(f.have[c], w, cmp.Comparer(sameWanted)) && o.Err == nil && ctx.Err() == nil {
+			f.have[c] = w
+			f.writes++
+			o.Wrong = "2 of 2 rules missing"
+		}
+		out = append(out, o)
+	}
+	return out, w.Devices
+}
+
+func sameWanted(a, b rules.Wanted) bool {
+	return a.Network == b.Network && a.Subnet == b.Subnet && slices.Equal(a.Devices, b.Devices) && a.Masquerade == b.Masquerade && a.Forward == b.Forward && a.NFTables == b.NFTables
+}
+
+// do changes the fake as another program would.
+func (f *fake) do(change func(f *fake)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *fake) flush(chain string) { delete(f.have, chain) }
+
+func (f *fake) counts() (looks, writes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.looks, f.writes
+}
+
+// bench is a Reconciler that runs over a fake inside a synctest bubble.
+type bench struct {
+	*Reconciler
+	t       *testing.T
+	kernel  *fake
+	changed chan struct{}
+	mu      sync.Mutex
+	reports []map[string]string
+	kept    [][]string
+	repairs atomic.Int32
+	stop    func()
+}
+
+func startBench(t *testing.T) *bench {
+	b := &bench{t: t, kernel: &fake{have: map[string]rules.Wanted{}, fail: map[string]error{}}, changed: make(chan struct{}, 1)}
+	r, err := New(Options{
+		Writers: []Writer{b.kernel}, Changed: b.changed, Resync: resync,
+		Report: b.report, Repaired: func() { b.repairs.Add(1) }, Kept: func(k []string) { b.kept = append(b.kept, k) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Reconciler = r
+	b.stop = runs(t, r)
+	return b
+}
+
+func (b *bench) report(problems map[string]string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reports = append(b.reports, problems)
+}
+
+// expectReports compares all that was reported so far.
+func (b *bench) expectReports(want ...map[string]string) {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if diff := cmp.Diff(want, b.reports); diff != "" {
+		b.t.Errorf("reports -want +got:\n%s", diff)
+	}
+}
+
+// after lets time pass until everything is idle again.
+func (b *bench) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// inPlace holds that a chain has what is wanted.
+func (b *bench) inPlace(chain string, want rules.Wanted) {
+	b.t.Helper()
+	b.kernel.mu.Lock()
+	defer b.kernel.mu.Unlock()
+	if !sameWanted(b.kernel.have[chain], want) {
+		b.t.Errorf("%s has %+v", chain, b.kernel.have[chain])
+	}
+}
+
+// undo flushes a chain as another program would, which the kernel tells of.
+func (b *bench) undo(chain string) {
+	b.kernel.do(func(f *fake) { f.flush(chain) })
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t)
+		defer b.stop()
+		b.after(time.Minute)
+		if looks, _ := b.kernel.counts(); looks != 0 {
+			t.Errorf("%d looks before the first Set", looks)
+		}
+		b.Set(everything)
+		synctest.Wait()
+		b.inPlace(chains[0], everything)
+		b.inPlace(chains[1], everything)
+
+		b.kernel.do(func(f *fake) { f.flush(chains[0]) }) // as with iptables-legacy, of which nobody tells
+		b.after(resync)
+		b.inPlace(chains[0], everything)
+		if n := b.repairs.Load(); n != 1 {
+			t.Errorf("%d repairs were told, of 1", n)
+		}
+
+		looks, writes := b.kernel.counts()
+		same := everything
+		same.Devices = slices.Clone(same.Devices)
+		b.Set(same)
+		b.after(time.Hour)
+		moreLooks, moreWrites := b.kernel.counts()
+		if got, want := moreLooks-looks, int(time.Hour/resync); got != want {
+			t.Errorf("an idle hour took %d looks, want %d", got, want)
+		}
+		if moreWrites != writes {
+			t.Errorf("an idle hour took %d writes", moreWrites-writes)
+		}
+		b.expectReports()
+		b.Set(onlyPass)
+		synctest.Wait()
+		b.inPlace(chains[0], onlyPass)
+		if n := b.repairs.Load(); n != 1 {
+			t.Errorf("what was not repaired was told: %d", n)
+		}
+		if len(b.kept) != 1 {
+			t.Errorf("the same rules were told %d times", len(b.kept))
+		}
+	})
+}
+
+// What the kernel tells of is put right within milliseconds, and a burst of it
+// takes few looks.
+func TestChangesAreLookedAtAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t)
+		defer b.stop()
+		b.Set(everything)
+		b.after(time.Second)
+		b.undo(chains[1])
+		synctest.Wait()
+		b.inPlace(chains[1], everything)
+		looks, _ := b.kernel.counts()
+		for range 100 {
+			b.undo(chains[1])
+			b.after(time.Millisecond)
+		}
+		b.after(rest)
+		b.inPlace(chains[1], everything)
+		if more, _ := b.kernel.counts(); more-looks > int(100*time.Millisecond/rest)+2 {
+			t.Errorf("%d looks at a burst of 100 ms", more-looks)
+		}
+		b.expectReports()
+	})
+}
+
+func TestOneFailureIsNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t)
+		defer b.stop()
+		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
+		b.Set(everything)
+		synctest.Wait()
+		b.kernel.do(func(f *fake) { clear(f.fail) })
+		b.after(time.Second)
+		b.inPlace(chains[0], everything)
+		b.expectReports()
+	})
+}
+
+func TestALastingFailureIsReportedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t)
+		defer b.stop()
+		b.kernel.do(func(f *fake) { f.fail[chains[1]] = errors.New("exit status 3: out of order") })
+		b.Set(everything)
+		b.after(time.Second)
+		b.inPlace(chains[0], everything) // one chain's failure is not the other's
+		problem := map[string]string{chains[1]: "exit status 3: out of order"}
+		b.expectReports(problem)
+		before, _ := b.kernel.counts()
+		b.after(time.Hour)
+		if looks, _ := b.kernel.counts(); looks-before > 2*int(time.Hour/resync) {
+			t.Errorf("%d looks in an hour of failures: no backing off", looks-before)
+		}
+		b.expectReports(problem)
+
+		b.kernel.do(func(f *fake) { clear(f.fail) })
+		b.after(resync)
+		b.inPlace(chains[1], everything)
+		b.expectReports(problem, map[string]string{})
+	})
+}
+
+// TestContentionIsReportedOnce has another program undo a chain, of which the
+// kernel tells and of which it does not.
+func TestContentionIsReportedOnce(t *testing.T) {
+	for name, told := range map[string]bool{"told of": true, "not told of": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startBench(t)
+				defer b.stop()
+				b.Set(everything)
+				synctest.Wait()
+				_, before := b.kernel.counts()
+				for range 20 {
+					if told {
+						b.undo(chains[1])
+					} else {
+						b.kernel.do(func(f *fake) { f.flush(chains[1]) })
+					}
+					b.after(resync)
+					b.inPlace(chains[1], everything) // we go on
+				}
+				if _, writes := b.kernel.counts(); writes-before != 20 {
+					t.Errorf("%d writes of 20", writes-before)
+				}
+				problem := map[string]string{chains[1]: contention}
+				b.expectReports(problem)
+				b.after(2 * resync)
+				b.expectReports(problem, map[string]string{})
+			})
+		})
+	}
+}
+
+// A program that undoes ours at each moment does not keep us busy.
+func TestContentionIsPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t)
+		defer b.stop()
+		b.Set(everything)
+		for range 60 * 100 {
+			b.undo(chains[1])
+			b.after(10 * time.Millisecond)
+		}
+		if _, writes := b.kernel.counts(); writes > 4*int(time.Second/rest)+12 {
+			t.Errorf("%d writes in a minute", writes)
+		}
+		b.expectReports(map[string]string{chains[1]: contention})
+	})
+}
+
+// TestEndsAtOnce ends a Reconciler whose iptables waits for the lock.
+func TestEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t)
+		lock := make(chan struct{})
+		b.kernel.do(func(f *fake) { f.lock = lock })
+		b.Set(everything)
+		synctest.Wait()
+		begin := time.Now()
+		b.stop()
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("took %v", took)
+		}
+		close(lock)
+		synctest.Wait()
+		if _, writes := b.kernel.counts(); writes != 0 {
+			t.Errorf("%d writes after the end", writes)
+		}
+	})
+}
+
+func TestResyncMustBePositive(t *testing.T) {
+	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "must be positive") {
+		t.Errorf("error %v", err)
+	}
+}
