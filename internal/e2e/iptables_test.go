@@ -180,7 +180,7 @@ func TestDocker28(t *testing.T) {
 				neighbour.Reach(h22.box, soon)
 				h22.iptables(lay)
 				eventually(t, "the rules in DOCKER-USER", func() string {
-					return fmt.Sprint(strings.Count(h22.rules("filter", "DOCKER-USER"), "ACCEPT"), strings.Count(h22.rules("raw", "PREROUTING"), "ACCEPT"))
+					return fmt.Sprint(strings.Count(h22.rules("filter", "DOCKER-USER"), "-j ACCEPT"), strings.Count(h22.rules("raw", "PREROUTING"), "-j ACCEPT"))
 				}, "2 1")
 				c.connected(soon)
 				pings := neighbour.PingEvery(20*time.Millisecond, h22.box)
