@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,16 +23,28 @@ import (
 // which would be this system's.
 func (m *machine) startDocker() {
 	m.t.Helper()
-	m.sh(`/usr/local/flannel/mk-docker-opts.sh -f /usr/local/flannel/subnet.env -d /run/docker_opts.env
+	m.sh(`/usr/local/flannel/mk-docker-opts.sh -f /usr/local/flannel/subnet.env -d /run/docker_opts.env ` + m.optsFlags + `
 		. /run/docker_opts.env
+		PATH=` + m.engine.path() + `
 		setpriv --bounding-set=-sys_module dockerd $DOCKER_OPTS --storage-driver=vfs --cgroup-parent=` + m.cgroup() + ` >>/var/log/dockerd.log 2>&1 &`)
-	lab.Eventually(m.t, 3*soon, "dockerd on "+m.Name, func() error {
-		out, err := m.try("docker version")
-		if err != nil {
-			return fmt.Errorf("%s", out)
-		}
-		return nil
-	})
+	lab.Eventually(m.t, 3*soon, "dockerd on "+m.Name, m.dockerAnswers)
+}
+
+// dockerAnswers asks dockerd whether it is there.
+func (m *machine) dockerAnswers() error {
+	conn, err := net.Dial("unix", m.path("/run/docker.sock"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprint(conn, "GET /_ping HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(conn)
+	if err == nil && !bytes.HasSuffix(answer, []byte("\r\n\r\nOK")) {
+		err = fmt.Errorf("it says %s", answer)
+	}
+	return err
 }
 
 // bootDocker is startDocker for the first time.
