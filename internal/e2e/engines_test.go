@@ -306,11 +306,14 @@ func table(rows []row) string {
 		if r.restart.Sent > 0 {
 			restart = fmt.Sprintf("%d of %d", r.restart.Lost, r.restart.Sent)
 		}
-		firewall := r.boot.firewall
+		firewall, direct := r.boot.firewall, yes[r.boot.direct]
 		if firewall == "" {
 			firewall = "-"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d of %d\t%s\t%s\t%s\n", r.engine.docker, r.engine.firewall, firewall, yes[r.boot.masq], yes[r.boot.direct], r.boot.first, r.backend,
+		if !r.engine.dependsOnR() {
+			direct = "either"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d of %d\t%s\t%s\t%s\n", r.engine.docker, r.engine.firewall, firewall, yes[r.boot.masq], direct, r.boot.first, r.backend,
 			r.pings.Sent-r.pings.Lost, r.pings.Sent, r.client, restart, strings.Join(r.wrong, "; "))
 	}
 	w.Flush()
