@@ -4,6 +4,9 @@ VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)
 # Where ip and iptables are, also for a user whose PATH lacks it.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
+# dockerd 29 and the nft that it runs. Without real root docker's tests are skipped.
+engine := $(if $(filter 0,$(shell id -u)),build/dockerd build/nft)
+
 .DEFAULT_GOAL := help
 .PHONY: help build test cover lint chaos bench bench-lab demo deps dist clean
 
@@ -14,7 +17,7 @@ help: ## list what can be made
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
-test: deps-test build/etcd build/etcd-newest ## every test, with a real etcd and the real kernel, in namespaces
+test: deps-test build/etcd build/etcd-newest $(engine) ## every test, with a real etcd and the real kernel, in namespaces
 	$(GO) test -race -timeout 15m ./...
 
 cover: deps-test build/etcd build/etcd-newest ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
@@ -55,6 +58,12 @@ build/etcd: tools/go.mod tools/go.sum
 
 build/etcd-newest: tools/etcd-newest/go.mod tools/etcd-newest/go.sum
 	$(GO) build -C tools/etcd-newest -o ../../$@ go.etcd.io/etcd/server/v3
+
+build/dockerd: tools/dockerd/go.mod tools/dockerd/go.sum
+	CGO_ENABLED=0 $(GO) build -C tools/dockerd -o ../../$@ github.com/moby/moby/v2/cmd/dockerd
+
+build/nft: scripts/nft.sh
+	scripts/nft.sh $@
 
 build/staticcheck: tools/lint/go.mod tools/lint/go.sum
 	$(GO) build -C tools/lint -o ../../$@ honnef.co/go/tools/cmd/staticcheck

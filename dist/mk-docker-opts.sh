@@ -25,15 +25,21 @@ usage() {
 		  -k KEY   name of the variable with all options (default DOCKER_OPTS); its
 		           value in the environment, if any, is kept in front
 		  -m       leave --ip-masq out
-		  -r       add --allow-direct-routing=true, for dockerd 28.2 and later:
-		           without it, these drop what other hosts send to a container's address
+		  -r       add --allow-direct-routing=true, which dockerd knows from 28.2 on. Beside
+		           flanneld there is no need to
 		  -h       this text
+
+		A dockerd whose firewall is nftables is also told to let flanneld's peers in:
+		--allow-direct-routing=true --bridge-accept-fwmark=0x1000/0x1000. What this
+		dockerd does not know, or its daemon.json has, is left out, as it would not start.
 	END
 	exit 1
 }
 
+say() { printf 'mk-docker-opts.sh: %s\n' "$(printf %.300s "$*" | tr -cd '\040-\176')" >&2; }
+
 fail() {
-	printf 'mk-docker-opts.sh: %s\n' "$(printf %.300s "$*" | tr -cd '\040-\176')" >&2
+	say "$*"
 	exit 1
 }
 
@@ -103,6 +109,61 @@ if [ $masq = true ]; then
 	esac
 fi
 
+# How dockerd is set up elsewhere: options in files that start it or are read by
+# those, and what the variable holds already. Whichever of them counts.
+elsewhere() {
+	awk 'BEGIN { print ENVIRON[ARGV[1]] }' "$key"
+	for file in /etc/default/docker /etc/sysconfig/docker /etc/sysconfig/docker-network /etc/conf.d/docker; do
+		[ ! -f "$file" ] || cat "$file"
+	done
+	for dir in /etc /run /usr/lib /lib; do
+		for file in "$dir"/systemd/system/docker.service "$dir"/systemd/system/docker.service.d/*.conf; do
+			[ ! -f "$file" ] || cat "$file"
+		done
+	done
+}
+# One word a line, without comments and quotes.
+elsewhere=$(elsewhere 2>/dev/null | tr -d '\000\r' | grep -v '^[[:blank:]]*[#;]' | tr -s "[:blank:]\"'" '\n')
+
+# given NAME prints the value of an option that is given elsewhere, "true" where
+# there is none.
+given() {
+	printf '%s\n' "$elsewhere" | sed -n "
+		s/^\([A-Za-z_][A-Za-z0-9_]*=\)\{0,1\}--$1=//p
+		/^\([A-Za-z_][A-Za-z0-9_]*=\)\{0,1\}--$1\$/{
+			n
+			s/^-.*/true/
+			p
+		}" | tail -n 1
+}
+
+config_file=$(given config-file)
+config_file=${config_file:-/etc/docker/daemon.json}
+config=$([ ! -f "$config_file" ] || tr -d '\000' <"$config_file" 2>/dev/null | tr '\r\n\t' '   ')
+
+# configured NAME prints the value of a setting in dockerd's config file, which
+# may be broken, and fails where it is not there.
+configured() {
+	printf '%s\n' "$config" | grep -q "\"$1\" *:" || return 1
+	printf '%s\n' "$config" | sed -n "s/.*\"$1\" *: *\"\{0,1\}\([^\" ,}]*\).*/\1/p"
+}
+
+# ask_dockerd has dockerd list its options, once and for five seconds at most:
+# it is "listed" then, "silent" where that fails, "absent" where there is none.
+dockerd=
+ask_dockerd() {
+	PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+	dockerd=silent
+	command -v dockerd >/dev/null || dockerd=absent
+	# A file, as whatever a killed dockerd leaves behind would keep a pipe open.
+	if [ $dockerd = silent ] && help_file=$(mktemp); then
+		{ timeout -s KILL 5 dockerd --help </dev/null >"$help_file"; } 2>/dev/null
+		help=$(cat "$help_file")
+		rm -f "$help_file"
+		case $help in *--config-file*) dockerd=listed ;; esac
+	fi
+}
+
 lines=
 options=
 # add NAME OPTION
@@ -111,10 +172,70 @@ add() {
 "
 	options="$options $2"
 }
-add BIP "--bip=$bip"
-[ -z "$docker_masq" ] || add IPMASQ "--ip-masq=$docker_masq"
-[ -z "$mtu" ] || add MTU "--mtu=$mtu"
-[ $direct = false ] || add ALLOW_DIRECT_ROUTING --allow-direct-routing=true
+
+# add_if_free NAME OPTION adds one that every dockerd knows. Where its config
+# file has it too, dockerd would not start.
+add_if_free() {
+	setting=${2#--} setting=${setting%%=*}
+	if present=$(configured "$setting"); then
+		if [ "$setting" = bip ] && [ "$present" != "$bip" ]; then
+			# A dockerd on another host's subnet would be worse than none.
+			say "dockerd will not start: remove \"bip\" from $config_file, as it is not $bip"
+		else
+			say "$2 is left out, as $config_file has \"$setting\": remove it there"
+			return
+		fi
+	fi
+	add "$1" "$2"
+}
+
+# add_if_known NAME OPTION UNASKED adds one of the newer options. UNASKED is
+# whether to do so also where dockerd does not tell.
+add_if_known() {
+	setting=${2#--} setting=${setting%%=*}
+	wanted=${2#*=}
+	if present=$(configured "$setting"); then
+		say "$2 is left out, as $config_file has \"$setting\"$([ "$present" = "$wanted" ] || echo ": let it be $wanted there")"
+		return
+	fi
+	present=$(given "$setting")
+	if [ -n "$present" ]; then
+		[ "$present" = "$wanted" ] || say "$2 is left out, as dockerd is given another --$setting: let it be $wanted there"
+		return
+	fi
+	[ -n "$dockerd" ] || ask_dockerd
+	case $dockerd in
+	listed)
+		printf '%s\n' "$help" | grep -Eq "^ *--$setting( |\$)" || {
+			say "$2 is left out, as this dockerd does not know it"
+			return
+		}
+		;;
+	silent)
+		say "\`dockerd --help\` does not list its options"
+		[ "$3" = true ] || {
+			say "$2 is left out, as this dockerd may not know it"
+			return
+		}
+		;;
+	esac
+	add "$1" "$2"
+}
+
+add_if_free BIP "--bip=$bip"
+[ -z "$docker_masq" ] || add_if_free IPMASQ "--ip-masq=$docker_masq"
+[ -z "$mtu" ] || add_if_free MTU "--mtu=$mtu"
+
+# docker's own nft tables drop what comes from other hosts, and nothing outside of
+# them can overrule that. A dockerd that can be set to nftables knows both options.
+backend=$(configured firewall-backend) || backend=$(given firewall-backend)
+if [ "$backend" = nftables ]; then
+	add_if_known ALLOW_DIRECT_ROUTING --allow-direct-routing=true true
+	add_if_known BRIDGE_ACCEPT_FWMARK --bridge-accept-fwmark=0x1000/0x1000 true
+elif [ $direct = true ]; then
+	ask_dockerd
+	add_if_known ALLOW_DIRECT_ROUTING --allow-direct-routing=true "$([ $dockerd = absent ] && echo true)"
+fi
 
 [ $individual = true ] || lines=
 if [ $combined = true ]; then

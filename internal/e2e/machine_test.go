@@ -16,7 +16,9 @@ import (
 // what is written anywhere is gone with the machine.
 type machine struct {
 	*lab.Host
-	t *testing.T
+	t         *testing.T
+	engine    engine // its dockerd; the zero one is Debian's
+	optsFlags string // further ones for mk-docker-opts.sh
 	// init is the machine's process 1: with it the kernel ends all others.
 	init *lab.Cmd
 }
@@ -33,6 +35,8 @@ done
 mount --rbind /usr usr
 mount -o remount,bind,ro usr || true # an ordinary user cannot, nor write there
 mount -t tmpfs -o mode=755 none usr/local
+mkdir srv # what is built for tests
+mount -o bind,ro "$2" srv
 cp -r --preserve=mode,links /etc . 2>/dev/null || true # but for an ordinary user's secrets
 mount --rbind /dev dev
 mount -t proc none proc
@@ -56,8 +60,12 @@ func newMachine(t *testing.T, h *lab.Host) *machine {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	build, err := filepath.Abs("../../build") // with dockerd 29 in it
+	if err != nil {
+		t.Fatal(err)
+	}
 	var said strings.Builder
-	m.init = h.Command("sh", "-c", furnish, "init", root)
+	m.init = h.Command("sh", "-c", furnish, "init", root, build)
 	m.init.Env = []string{"PATH=" + machinePath}
 	m.init.Stderr = &said
 	m.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}

@@ -39,10 +39,16 @@ func (n *Node) Ping(to Target) {
 func (n *Node) Reach(to Target, within time.Duration) time.Duration {
 	n.lab.t.Helper()
 	start := time.Now()
-	if !n.answered(to, 20*time.Millisecond, within) {
+	if !n.TryReach(to, within) {
 		n.lab.t.Fatalf("%s has not reached %s (%v) within %v", n, to, to.Address(), within)
 	}
 	return time.Since(start)
+}
+
+// TryReach is Reach for what may fail.
+func (n *Node) TryReach(to Target, within time.Duration) bool {
+	n.lab.t.Helper()
+	return n.answered(to, 20*time.Millisecond, within)
 }
 
 // answered pings until any of the pings is answered.

@@ -1,0 +1,321 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"flanneld/internal/lab"
+)
+
+var engines = []engine{
+	{"29", "iptables-nft"}, {"29", "iptables-legacy"}, {"29", "nftables"},
+	{"20.10", "iptables-nft"}, {"20.10", "iptables-legacy"},
+}
+
+// boot is how two hosts come up.
+type boot struct {
+	firewall string // flanneld's --firewall; "": without the flag
+	masq     bool   // flanneld's --ip-masq, and docker's is the opposite
+	direct   bool   // -r for mk-docker-opts.sh
+	first    string // "flanneld", "dockerd": whichever starts first
+}
+
+// row is what was seen then with one backend.
+type row struct {
+	engine  engine
+	boot    boot
+	backend string
+	pings   lab.Stats // both ways
+	client  string    // in nginx's log
+	restart lab.Stats // while dockerd restarts
+	wrong   []string
+}
+
+// TestEngines prints what each dockerd makes of the containers' network, with
+// each firewall, each backend, and whichever starts first: pings both ways, the
+// address that nginx logs, and what is lost while dockerd restarts.
+func TestEngines(t *testing.T) {
+	t.Parallel()
+	if !realRoot(t) {
+		t.Skip("dockerd needs real root: run this test with sudo")
+	}
+	began := time.Now()
+	rows := make([][]row, len(engines))
+	var all sync.WaitGroup
+	slots := make(chan struct{}, 3) // more at once would only wait for processors
+	for i, e := range engines {
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			p := newPair(t, e)
+			for _, b := range boots(e) {
+				rows[i] = append(rows[i], p.try(b)...)
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("after %v:\n%s", time.Since(began).Round(time.Second), table(slices.Concat(rows...)))
+}
+
+// firewalls are flanneld's own.
+var firewalls = []string{""}
+
+// dependsOnR tells whether -r changes dockerd's options. Docker 20.10 does not know
+// the option, and with nftables it is there without -r: newPair makes sure.
+func (e engine) dependsOnR() bool { return e.docker == "29" && e.firewall != "nftables" }
+
+// boots are all ways to come up, but for those with -r that it does not change.
+func boots(e engine) (all []boot) {
+	for _, firewall := range firewalls {
+		for _, masq := range []bool{false, true} {
+			for _, direct := range []bool{false, true} {
+				for _, first := range []string{"flanneld", "dockerd"} {
+					if !direct || e.dependsOnR() {
+						all = append(all, boot{firewall, masq, direct, first})
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// pair is two hosts with one engine, and one container each.
+type pair struct {
+	*lab.Lab
+	t        *testing.T
+	engine   engine
+	etcd     *lab.Etcd
+	machines [2]*machine
+	boxes    [2]*lab.Node // the containers since the last boot
+	requests int
+}
+
+func newPair(t *testing.T, e engine) *pair {
+	l := lab.New(t)
+	p := &pair{Lab: l, t: t, engine: e}
+	for i, name := range []string{"hdss7-21", "hdss7-22"} {
+		m := newMachine(t, l.Host(name, "10.4.7."+name[len("hdss7-"):]+"/24"))
+		p.machines[i] = m
+		m.install(startScript)
+		// Containers live on while dockerd restarts.
+		m.engineIs(e, map[string]any{"live-restore": true})
+	}
+	p.etcd = l.EtcdOn(lab.EtcdOptions{}, p.machines[0].Host)
+	p.each(func(m *machine) {
+		m.bootDocker()
+		m.container("c1")
+		if !e.dependsOnR() {
+			m.sh(opts + "/tmp/without && " + opts + "/tmp/with -r && cmp /tmp/with /tmp/without")
+		}
+	})
+	return p
+}
+
+const opts = "/usr/local/flannel/mk-docker-opts.sh -f /usr/local/flannel/subnet.env -d "
+
+func (p *pair) each(do func(*machine)) {
+	p.t.Helper()
+	var all sync.WaitGroup
+	for _, m := range p.machines {
+		all.Go(func() { do(m) })
+	}
+	all.Wait()
+}
+
+// backends are config keys, by the route to the other host that they lead to.
+var backends = []struct{ name, config, route string }{
+	{"host-gw", hostGW, "via 10.4.7."},
+	{"vxlan", vxLAN, "dev flannel.1"},
+}
+
+// try boots both hosts, and measures with both backends.
+func (p *pair) try(b boot) (rows []row) {
+	p.etcd.Set(configKey, backends[0].config)
+	p.each(func(m *machine) {
+		m.reset(b)
+		start := []func(){func() { m.startFlanneld(b) }, m.startDocker}
+		if b.first == "dockerd" {
+			slices.Reverse(start)
+		}
+		for _, s := range start {
+			s()
+		}
+		m.mustDocker("POST", "/v1.40/containers/c1/start")
+		m.nginx("c1")
+	})
+	for i, m := range p.machines {
+		var c1 struct{ State struct{ Pid int } }
+		if err := json.Unmarshal([]byte(m.mustDocker("GET", "/v1.40/containers/c1/json")), &c1); err != nil {
+			p.t.Fatal(err)
+		}
+		p.boxes[i] = p.Guest(m.Name+"-c1", m.path(fmt.Sprintf("/proc/%d/ns/net", c1.State.Pid)), lab.Address(m.own("172.7.21.2")).Address())
+	}
+	for i, backend := range backends {
+		p.etcd.Set(configKey, backend.config)
+		p.each(func(m *machine) { m.awaitRoute(backend.route) })
+		rows = append(rows, p.measure(b, backend.name, p.machines[i]))
+	}
+	return rows
+}
+
+// measure pings, fetches a page, and restarts one of the dockerds: the hosts are
+// alike, and so each backend needs but one to restart.
+func (p *pair) measure(b boot, backend string, restarts *machine) row {
+	r := row{engine: p.engine, boot: b, backend: backend}
+	bad := func(format string, args ...any) {
+		r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
+		p.t.Errorf("%s, %+v, %s: "+format, append([]any{p.engine, b, backend}, args...)...)
+	}
+	for i, box := range p.boxes {
+		if !box.TryReach(p.boxes[1-i], 5*time.Second) {
+			bad("no answer from %s to %s", p.boxes[1-i], box)
+			return r
+		}
+	}
+	r.pings = p.underPings(func() { time.Sleep(200 * time.Millisecond) })
+	if r.pings.Lost > 0 {
+		bad("%v", r.pings)
+	}
+	r.client = p.client()
+	want := "10.4.7.21" // by docker's rule
+	switch {
+	case b.masq:
+		want = "172.7.21.2"
+	case backend == "vxlan":
+		want = "172.7.21.0"
+	}
+	if r.client != want {
+		bad("nginx logged %s, want %s", r.client, want)
+	}
+	r.restart = p.underPings(func() {
+		restarts.stopDocker()
+		restarts.startDocker()
+	})
+	if r.restart.Lost > 0 {
+		bad("while dockerd restarted: %v", r.restart)
+	}
+	return r
+}
+
+// underPings runs what while both containers ping each other.
+func (p *pair) underPings(what func()) (sum lab.Stats) {
+	var pingers []*lab.Pinger
+	for i, box := range p.boxes {
+		pingers = append(pingers, box.PingEvery(20*time.Millisecond, p.boxes[1-i]))
+	}
+	what()
+	for _, pinger := range pingers {
+		s := pinger.Stop()
+		sum.Sent, sum.Lost, sum.Gap = sum.Sent+s.Sent, sum.Lost+s.Lost, max(sum.Gap, s.Gap)
+	}
+	return sum
+}
+
+// client is the address that nginx logs of the first container.
+func (p *pair) client() (address string) {
+	p.requests++
+	url := fmt.Sprintf("http://%v/%d", p.boxes[1].Address(), p.requests)
+	if _, err := p.boxes[0].TryGet(url); err != nil {
+		return err.Error()
+	}
+	lab.Eventually(p.t, soon, "a line in nginx's log", func() error { // which comes after the reply
+		for line := range strings.Lines(p.machines[1].read("/var/log/nginx/access.log")) {
+			if strings.Contains(line, fmt.Sprintf(" /%d ", p.requests)) {
+				address, _, _ = strings.Cut(line, " ")
+				return nil
+			}
+		}
+		return fmt.Errorf("there is none of request %d", p.requests)
+	})
+	return address
+}
+
+// startFlanneld starts it by hand, and waits until all is in place.
+func (m *machine) startFlanneld(b boot) {
+	m.t.Helper()
+	flags := fmt.Sprintf("--public-ip=%v --iface=ens33 --etcd-endpoints=http://10.4.7.21:2379 --subnet-file=/usr/local/flannel/subnet.env --healthz-port=2401 --iptables-resync=1 --ip-masq=%v", m.IP, b.masq)
+	if b.firewall != "" {
+		flags += " --firewall=" + b.firewall
+	}
+	m.sh("/usr/local/flannel/flanneld " + flags + " >>/var/log/flanneld.log 2>&1 & echo $! >/run/flanneld.pid")
+	lab.Eventually(m.t, soon, "flanneld on "+m.Name, func() error {
+		_, err := m.TryGet("http://127.0.0.1:2401/readyz")
+		return err
+	})
+}
+
+// awaitRoute waits until the other host's subnet is reached by the new backend.
+func (m *machine) awaitRoute(part string) {
+	m.t.Helper()
+	lab.Eventually(m.t, soon, "the route on "+m.Name, func() error {
+		for line := range strings.Lines(m.Run("ip", "route")) {
+			if strings.HasPrefix(line, "172.7.") && !strings.Contains(line, "docker0") && strings.Contains(line, part) {
+				return nil
+			}
+		}
+		return fmt.Errorf("there is none %s", part)
+	})
+}
+
+func (m *machine) mustDocker(method, path string) string {
+	m.t.Helper()
+	answer, err := m.docker(method, path)
+	if err != nil {
+		m.t.Fatalf("dockerd on %s: %v", m, err)
+	}
+	return answer
+}
+
+// reset leaves the machine as it is before a boot: with files alone, of which
+// subnet.env is what flanneld has written before.
+func (m *machine) reset(b boot) {
+	m.t.Helper()
+	m.sh(`[ ! -e /run/flanneld.pid ] || kill $(cat /run/flanneld.pid)
+		[ ! -e /run/nginx.pid ] || nginx -s stop -c /etc/nginx/lab.conf`)
+	m.mustDocker("POST", "/v1.40/containers/c1/kill")
+	m.stopDocker()
+	m.awaitFlannelds(0)
+	m.sh(`for link in docker0 flannel.1; do ip link del $link 2>/dev/null || true; done
+		ip route flush proto 77
+		/srv/nft/nft flush ruleset
+		for table in filter nat raw mangle; do
+			for command in iptables ip6tables; do $command -t $table -F && $command -t $table -X; done
+		done`)
+	m.write("/usr/local/flannel/subnet.env", strings.Replace(m.own(subnetEnv), "IPMASQ=false", fmt.Sprint("IPMASQ=", b.masq), 1), 0o644)
+	m.optsFlags = ""
+	if b.direct {
+		m.optsFlags = "-r"
+	}
+}
+
+// table sets the rows out for people.
+func table(rows []row) string {
+	yes := map[bool]string{true: "on", false: "off"}
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "DOCKER\tFIREWALL\t--firewall\t--ip-masq\t-r\tFIRST\tBACKEND\tPINGS ANSWERED\tNGINX LOGS\tLOST WHILE DOCKERD RESTARTS\tWRONG")
+	for _, r := range rows {
+		restart := "-"
+		if r.restart.Sent > 0 {
+			restart = fmt.Sprintf("%d of %d", r.restart.Lost, r.restart.Sent)
+		}
+		firewall, direct := r.boot.firewall, yes[r.boot.direct]
+		if firewall == "" {
+			firewall = "-"
+		}
+		if !r.engine.dependsOnR() {
+			direct = "either"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d of %d\t%s\t%s\t%s\n", r.engine.docker, r.engine.firewall, firewall, yes[r.boot.masq], direct, r.boot.first, r.backend,
+			r.pings.Sent-r.pings.Lost, r.pings.Sent, r.client, restart, strings.Join(r.wrong, "; "))
+	}
+	w.Flush()
+	return out.String()
+}
