@@ -97,15 +97,11 @@ func newBootable(t *testing.T, h *lab.Host) *bootable {
 		t.Fatalf("lay out %s: %v\n%s", h, err, out)
 	}
 	b.top = filepath.Join(cgroups(t), b.cgroup())
-	if err := os.Mkdir(b.top, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			b.report()
 		}
 		b.powerOff()
-		b.removeCgroups()
 	})
 	return b
 }
@@ -129,6 +125,9 @@ func cgroups(t *testing.T) string {
 // systemd answers: not when the boot is over.
 func (b *bootable) boot() {
 	b.t.Helper()
+	if err := os.Mkdir(b.top, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
 	cgroup, err := os.Open(b.top)
 	if err != nil {
 		b.t.Fatal(err)
@@ -155,15 +154,20 @@ func (b *bootable) boot() {
 
 // powerOff cuts the current: with process 1 the kernel ends all others.
 func (b *bootable) powerOff() {
+	b.t.Helper()
 	if b.init.Process != nil {
 		b.end()
 	}
+	b.removeCgroups()
 }
 
 // removeCgroups removes the machine's cgroup and all below it, the lowest first.
 func (b *bootable) removeCgroups() {
 	b.t.Helper()
 	lab.Eventually(b.t, soon, "the end of all in cgroup "+b.top, func() error {
+		if _, err := os.Stat(b.top); os.IsNotExist(err) {
+			return nil
+		}
 		var all []string
 		err := filepath.WalkDir(b.top, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
@@ -183,7 +187,7 @@ func (b *bootable) removeCgroups() {
 // report tells what helps to find out why a test failed.
 func (b *bootable) report() {
 	for _, script := range []string{"systemctl list-units --all --no-pager --no-legend '*.service' '*.socket'", "systemctl list-jobs --no-pager",
-		"journalctl --no-pager -o short-monotonic | tail -n 150"} {
+		"journalctl --no-pager -o short-monotonic -u flanneld -u docker | tail -n 100"} {
 		out, err := b.try(script)
 		b.t.Logf("%s# %s (%v)\n%s", b, script, err, out)
 	}
@@ -201,8 +205,8 @@ func (b *bootable) property(unit, name string) string {
 	return b.sh("systemctl show --value -p " + name + " " + unit)
 }
 
-// log is what a unit logged since the last boot.
+// log is what a unit has logged since it was started last.
 func (b *bootable) log(unit string) string {
 	b.t.Helper()
-	return b.sh("journalctl --no-pager -o cat -u " + unit)
+	return b.sh("journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show --value -p InvocationID " + unit + ")")
 }

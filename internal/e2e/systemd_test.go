@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -29,16 +28,13 @@ func TestSystemd(t *testing.T) {
 		{"restart and kill", s.restartAndKill},
 		{"sandbox", s.sandbox},
 		{"reboot", s.reboot},
+		{"boot with a wrong setting", s.wrongSetting},
 	} {
 		start := time.Now()
 		if !t.Run(step.name, step.do) || t.Failed() {
 			t.FailNow() // each goes on where the last one ended
 		}
 		t.Logf("%s took %v", step.name, time.Since(start).Round(time.Millisecond))
-	}
-	if os.Getenv("WAIT") != "" {
-		t.Log(s.init.Process.Pid, s.Netns())
-		time.Sleep(time.Hour)
 	}
 }
 
@@ -55,11 +51,26 @@ func newSystemd(t *testing.T) *systemd {
 	store := l.Host("hdss7-12", "10.4.7.12/24")
 	s := &systemd{bootable: newBootable(t, l.Host("hdss7-21", "10.4.7.21/24")), peer: l.Host("hdss7-22", "10.4.7.22/24")}
 	s.etcd = l.EtcdOn(lab.EtcdOptions{TLS: ca}, store)
+	t.Cleanup(func() { s.judgeLog(t) })
 	s.boot()
 	s.installUnits(ca)
 	s.iptablesIs("iptables-nft")
 	s.powerOff()
 	return s
+}
+
+// judgeLog fails the test where the daemon broke down without anybody looking.
+func (s *systemd) judgeLog(t *testing.T) {
+	t.Helper()
+	log, err := s.try("journalctl --no-pager -o cat -u flanneld")
+	if err != nil {
+		t.Errorf("the journal of %s cannot be read: %v\n%s", s, err, log)
+	}
+	for _, bad := range []string{"DATA RACE", "panic:", "fatal error:"} {
+		if strings.Contains(log, bad) {
+			t.Errorf("%s logged %q:\n%s", s, bad, log)
+		}
+	}
 }
 
 // installUnits follows README's steps 1, 2, 4b and 6, but for a shorter list of
@@ -76,13 +87,18 @@ func (s *systemd) installUnits(ca *lab.CA) {
 	s.put(client.KeyFile, "/usr/local/flannel/cert/client-key.pem", 0o600)
 
 	s.put("../../dist/systemd/flanneld.service", "/etc/systemd/system/flanneld.service", 0o644)
-	env := strings.Replace(read(s.t, "../../dist/systemd/flanneld.env"), ",https://10.4.7.21:2379,https://10.4.7.22:2379", "", 1)
-	s.write("/etc/flanneld.env", env, 0o644)
+	s.write("/etc/flanneld.env", settings(s.t), 0o644)
 	s.write("/var/lib/flannel/subnet.env", subnetEnv, 0o644)
 
 	s.put("../../dist/systemd/docker.service.d/flannel.conf", "/etc/systemd/system/docker.service.d/flannel.conf", 0o644)
 	s.write("/etc/docker/daemon.json", `{"storage-driver": "vfs"}`, 0o644)
 	s.sh("systemctl daemon-reload && systemctl enable flanneld docker")
+}
+
+func settings(t *testing.T) string {
+	t.Helper()
+	return strings.Replace(read(t, "../../dist/systemd/flanneld.env"), ",https://10.4.7.21:2379,https://10.4.7.22:2379", "", 1) +
+		"GORACE=atexit_sleep_ms=0\n" // no second's wait for late reports of races
 }
 
 // A host that comes up while etcd is away is not a failed one: it waits, says
@@ -92,6 +108,11 @@ func (s *systemd) bootWithoutEtcd(t *testing.T) {
 	s.boot()
 	s.waitsFor(t, "10.4.7.12:2379")
 	s.etcd.Start()
+	s.waitsFor(t, configKey)
+	// Somebody has changed a setting, or thinks that it helps.
+	before := s.property("flanneld", "MainPID")
+	s.sh("systemctl restart --no-block flanneld")
+	s.awaitAnother(t, before, "activating")
 	s.waitsFor(t, configKey)
 }
 
@@ -129,6 +150,7 @@ func (s *systemd) dockerFollows(t *testing.T) {
 	s.sh("docker import /tmp/busybox.tar busybox")
 	s.sh("docker run --detach --restart always --stop-signal KILL --name c1 busybox /bin/busybox sleep infinity")
 	s.box.Reach(s.c1(), soon)
+	s.sh(flanneldCheck) // finds no fault
 }
 
 // c1 is docker's container, the first one of its subnet.
@@ -139,7 +161,8 @@ func (s *systemd) c1() lab.Target { return lab.Address("172.7.21.2") }
 func (s *systemd) booted(t *testing.T) {
 	t.Helper()
 	lab.Eventually(t, 3*soon, "the end of the boot", func() error {
-		if out, err := s.try("systemctl is-system-running"); err != nil {
+		out, err := s.try("systemctl is-active flanneld docker && systemctl is-system-running")
+		if err != nil {
 			return errors.New(out)
 		}
 		return nil
@@ -232,18 +255,132 @@ func (s *systemd) restartAndKill(t *testing.T) {
 		before := s.property("flanneld", "MainPID")
 		s.losesNothing(t, command, func() {
 			s.sh(command)
-			lab.Eventually(t, soon, "another flanneld", func() error {
-				if now := s.property("flanneld", "MainPID"); now == before || now == "0" || s.state("flanneld") != "active" {
-					return fmt.Errorf("flanneld, once process %s, is %s and %s", before, now, s.state("flanneld"))
-				}
-				return nil
-			})
+			s.awaitAnother(t, before, "active")
 		})
 	}
 }
 
-func (s *systemd) sandbox(t *testing.T) {
+// awaitAnother waits until flanneld is another process, in a state.
+func (s *systemd) awaitAnother(t *testing.T, before, state string) {
+	t.Helper()
+	lab.Eventually(t, soon, "another flanneld", func() error {
+		if now := s.property("flanneld", "MainPID"); now == before || now == "0" || s.state("flanneld") != state {
+			return fmt.Errorf("flanneld, once process %s, is %s and %s", before, now, s.state("flanneld"))
+		}
+		return nil
+	})
 }
 
+// The daemon is root by name, and can do to the host's files and services next
+// to nothing.
+func (s *systemd) sandbox(t *testing.T) {
+	status := read(t, fmt.Sprintf("/proc/%d/status", s.awaitFlannelds(1)[0]))
+	const netAdminAndRaw = "0000000000003000"
+	for _, want := range []string{"CapPrm:\t" + netAdminAndRaw, "CapEff:\t" + netAdminAndRaw, "CapBnd:\t" + netAdminAndRaw,
+		"CapInh:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(status, "\n"+want+"\n") {
+			t.Errorf("there is no %q in flanneld's status:\n%s", want, status)
+		}
+	}
+
+	// What it can write to.
+	const open = `for path in %s; do if ( : >>$path ) 2>/dev/null; then echo $path; fi; done
+`
+	const forbidden = `/x /etc/x /etc/flanneld.env /usr/x /usr/local/flannel/flanneld /run/x /run/systemd/x /run/docker/x /var/x /var/lib/x
+		/var/lib/docker/x /root/x /home/x /sys/fs/cgroup/x /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/core_pattern`
+	if got := s.confined(t, fmt.Sprintf(open, strings.Join(strings.Fields(forbidden), " "))); got != "" {
+		t.Errorf("flanneld can write to\n%s", got)
+	}
+	const allowed = "/run/flannel/x\n/run/xtables.lock\n/var/lib/flannel/x\n/tmp/x\n"
+	if got := s.confined(t, fmt.Sprintf(open, strings.Join(strings.Fields(allowed), " "))); got != allowed {
+		t.Errorf("of its own, flanneld can write only to\n%s", got)
+	}
+
+	// Whom it can speak to.
+	const speak = `if systemctl show docker; then echo systemd >&3; fi
+		if docker version; then echo docker >&3; fi
+		if [ -e /run/containerd/containerd.sock ]; then echo containerd >&3; fi
+`
+	const quiet = "exec 3>&1 >/dev/null 2>&1\n"
+	if got := s.confined(t, quiet+speak); got != "" {
+		t.Errorf("flanneld may speak to\n%s", got)
+	}
+	if got := s.sh(quiet + speak); got != "systemd\ndocker\ncontainerd" {
+		t.Errorf("the host's root may speak only to\n%s", got)
+	}
+
+	// What mk-docker-opts.sh may learn of dockerd, and both flavours of iptables.
+	for _, script := range []string{
+		"dockerd --help | grep -q -e --bip",
+		"/usr/sbin/dockerd --version",
+		"grep storage-driver /etc/docker/daemon.json",
+		"grep dockerd /lib/systemd/system/docker.service /etc/systemd/system/docker.service.d/flannel.conf",
+		"iptables-nft -w -t nat -N X && iptables-nft -w -t nat -X X",
+		"iptables-legacy -w -t nat -N X && iptables-legacy -w -t nat -X X",
+	} {
+		if got := s.confined(t, script+" && echo well"); !strings.HasSuffix(got, "well\n") {
+			t.Errorf("%s: %s", script, got)
+		}
+	}
+}
+
+// confined runs a script as flanneld.service runs flanneld, and returns what it
+// prints.
+func (s *systemd) confined(t *testing.T, script string) string {
+	t.Helper()
+	var unit strings.Builder
+	for line := range strings.Lines(read(t, "../../dist/systemd/flanneld.service")) {
+		switch key, _, _ := strings.Cut(line, "="); key {
+		case "Type":
+			line = "Type=oneshot\n"
+		case "ExecStart":
+			line = "ExecStart=-/bin/sh /usr/local/flannel/probe.sh\n"
+		case "ExecStartPre", "ExecStartPost", "Restart":
+			continue
+		}
+		unit.WriteString(line)
+	}
+	s.write("/usr/local/flannel/probe.sh", "exec >/run/flannel/probe 2>&1\n"+script, 0o644)
+	s.write("/etc/systemd/system/probe.service", unit.String(), 0o644)
+	s.sh("systemctl daemon-reload && systemctl start probe")
+	return s.read("/run/flannel/probe")
+}
+
+// A host without current loses its lease and all that was in memory, and comes
+// back as it was: by subnet.env. This time it has the other iptables.
 func (s *systemd) reboot(t *testing.T) {
+	s.judgeLog(t)
+	s.iptablesIs("iptables-legacy")
+	s.powerOff()
+	s.Shell(`set -e; ip link del docker0; ip route flush proto 77
+		for table in filter nat; do iptables-nft -t $table -F; iptables-nft -t $table -X; done
+		iptables-legacy -t nat -S >/dev/null # the machine may not load the module that this needs`)
+	s.etcd.Delete(leases + "172.7.21.0-24")
+	s.boot()
+	s.booted(t)
+	if got := s.sh("iptables -V"); !strings.Contains(got, "legacy") {
+		t.Errorf("the machine has %s", got)
+	}
+	if got := s.etcd.Get(leases + "172.7.21.0-24").Value; !strings.Contains(got, `"PublicIP":"10.4.7.21"`) {
+		t.Errorf("after the reboot, the lease is %s", got)
+	}
+	s.box.Reach(s.c1(), soon)
+}
+
+// A host that boots with a wrong setting needs no more than a right one: docker
+// has not given up meanwhile.
+func (s *systemd) wrongSetting(t *testing.T) {
+	s.judgeLog(t)
+	s.write("/etc/flanneld.env", settings(t)+"FLANNELD_HEALTHZ_PORT=none\n", 0o644)
+	s.powerOff()
+	s.boot()
+	lab.Eventually(t, 3*soon, "flanneld to have been started four times", func() error {
+		if n := s.property("flanneld", "NRestarts"); n < "4" || len(n) > 1 {
+			return fmt.Errorf("it was %s times; %s", n, s.log("flanneld"))
+		}
+		return nil
+	})
+	s.write("/etc/flanneld.env", settings(t), 0o644)
+	s.booted(t)
+	s.box.Reach(s.c1(), soon)
 }
