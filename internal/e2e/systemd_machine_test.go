@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -133,10 +132,14 @@ func (b *bootable) boot() {
 		b.t.Fatal(err)
 	}
 	defer cgroup.Close()
-	var said strings.Builder
+	console, err := os.Create(filepath.Join(b.Dir(), "console"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer console.Close()
 	b.init = b.Command("unshare", "--cgroup", "sh", "-c", boot, "sh", b.disk(), units)
 	b.init.Env = []string{"PATH=" + machinePath, "container=flanneld-lab"}
-	b.init.Stdout, b.init.Stderr = &said, &said
+	b.init.Stdout, b.init.Stderr = console, console
 	b.init.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		UseCgroupFD: true, CgroupFD: int(cgroup.Fd()),
@@ -146,7 +149,7 @@ func (b *bootable) boot() {
 	}
 	lab.Eventually(b.t, 2*soon, "systemd on "+b.Name, func() error {
 		if _, err := os.Stat(b.path("/run/systemd/private")); err != nil {
-			return fmt.Errorf("%w, and it says: %s", err, said.String())
+			return fmt.Errorf("%w, and it says: %s", err, read(b.t, console.Name()))
 		}
 		return nil
 	})
