@@ -37,6 +37,7 @@ need_for_test() {
 	need openssl openssl
 	need ethtool ethtool
 	need supervisord supervisor
+	need systemd-analyze systemd
 	need nginx nginx
 	# go test -race is linked by a C compiler.
 	if ! echo '#include <stdlib.h>' | ${CC:-gcc} -E - >/dev/null 2>&1; then missing gcc gcc libc6-dev; fi
