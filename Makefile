@@ -14,7 +14,7 @@ help: ## list what can be made
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
-test: deps-test build/etcd build/etcd-newest ## every test, with a real etcd and the real kernel, in namespaces
+test: deps-test build/etcd build/etcd-newest build/cni/cnitool build/cni/flannel ## every test, with a real etcd and the real kernel, in namespaces
 	$(GO) test -race -timeout 15m ./...
 
 cover: deps-test build/etcd build/etcd-newest ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
@@ -55,6 +55,14 @@ build/etcd: tools/go.mod tools/go.sum
 
 build/etcd-newest: tools/etcd-newest/go.mod tools/etcd-newest/go.sum
 	$(GO) build -C tools/etcd-newest -o ../../$@ go.etcd.io/etcd/server/v3
+
+# What CNI runtimes run: cnitool stands for containerd, CRI-O and the like.
+build/cni/cnitool: tools/cni/go.mod tools/cni/go.sum
+	CGO_ENABLED=0 $(GO) build -C tools/cni -o ../../build/cni/ tool
+
+# flannel's own plugin is in the last release that still had it.
+build/cni/flannel: tools/cni-flannel/go.mod tools/cni-flannel/go.sum
+	CGO_ENABLED=0 $(GO) build -C tools/cni-flannel -o ../../build/cni/ tool
 
 build/staticcheck: tools/lint/go.mod tools/lint/go.sum
 	$(GO) build -C tools/lint -o ../../$@ honnef.co/go/tools/cmd/staticcheck
