@@ -58,11 +58,11 @@ build/etcd-newest: tools/etcd-newest/go.mod tools/etcd-newest/go.sum
 
 # What CNI runtimes run: cnitool stands for containerd, CRI-O and the like.
 build/cni/cnitool: tools/cni/go.mod tools/cni/go.sum
-	CGO_ENABLED=0 $(GO) build -C tools/cni -o ../../build/cni/ tool
+	CGO_ENABLED=0 $(GO) build -C tools/cni -ldflags '-s -w' -o ../../build/cni/ tool
 
 # flannel's own plugin is in the last release that still had it.
 build/cni/flannel: tools/cni-flannel/go.mod tools/cni-flannel/go.sum
-	CGO_ENABLED=0 $(GO) build -C tools/cni-flannel -o ../../build/cni/ tool
+	CGO_ENABLED=0 $(GO) build -C tools/cni-flannel -ldflags '-s -w' -o ../../build/cni/ tool
 
 build/staticcheck: tools/lint/go.mod tools/lint/go.sum
 	$(GO) build -C tools/lint -o ../../$@ honnef.co/go/tools/cmd/staticcheck
