@@ -38,7 +38,7 @@ func TestCNI(t *testing.T) {
 				clean(t, m.node(), "no container, and no complaint", "", "docker")
 				boxes = append(boxes, m.cni("c1"))
 			}
-			if mtu := boxes[0].sh("cat /sys/class/net/eth0/mtu"); mtu != tt.mtu {
+			if mtu := boxes[0].mtu(); mtu != tt.mtu {
 				t.Errorf("the MTU in a container is %s", mtu)
 			}
 			boxes[0].meets(t, boxes[1], tt.client)
@@ -146,7 +146,9 @@ func (m *machine) cni(name string) box {
 	m.t.Helper()
 	out := m.sh("ip netns add " + name + ` && CNI_PATH=/opt/cni/bin NETCONFPATH=/etc/cni/net.d \
 		CAP_ARGS='{"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}' /opt/cni/bin/cnitool add flannel /run/netns/` + name)
-	var result struct{ IPs []struct{ Address netip.Prefix } }
+	var result struct {
+		IPs []struct{ Address netip.Prefix }
+	}
 	if err := json.Unmarshal([]byte(out), &result); err != nil || len(result.IPs) != 1 {
 		m.t.Fatalf("%v in %s", err, out)
 	}
@@ -156,6 +158,13 @@ func (m *machine) cni(name string) box {
 func (b box) sh(command string) string {
 	b.m.t.Helper()
 	return b.m.sh(b.enter + command)
+}
+
+func (b box) mtu() string {
+	b.m.t.Helper()
+	_, mtu, _ := strings.Cut(b.sh("ip -oneline link show eth0"), " mtu ")
+	mtu, _, _ = strings.Cut(mtu, " ")
+	return mtu
 }
 
 // meets has two containers ping each other, and each tell the other whom it sees:

@@ -143,7 +143,7 @@ func findHiding(f Facts, p status.Peer) []Finding {
 		network := f.network()
 		own := f.Status.Lease.Subnet
 		out = append(out, fault([]string{
-			"start flanneld with --ip-masq and dockerd with --ip-masq=false (mk-docker-opts.sh writes it), which does for the whole network what docker does",
+			f.masquerade(),
 			fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand", v.Hidden.Remove(wall.Command), wall.Command, own, network, f.inner()),
 		}, "containers on %v see this host's address in place of the container's, by: %s %v", p.PublicIP, wall.Command, v.Hidden))
 	}

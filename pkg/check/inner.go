@@ -50,3 +50,12 @@ func (f Facts) inner() string {
 	}
 	return dockerBridge
 }
+
+// masquerade says how flanneld, who knows the whole network, comes to translate
+// addresses in place of what has made the bridge.
+func (f Facts) masquerade() string {
+	if f.inner() == dockerBridge {
+		return "start flanneld with --ip-masq and dockerd with --ip-masq=false (mk-docker-opts.sh writes it), which does for the whole network what docker does"
+	}
+	return "start flanneld with --ip-masq, and then the containers behind " + f.inner() + " anew, with a network that does not translate addresses itself (docs/cni.md)"
+}
