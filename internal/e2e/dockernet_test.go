@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func TestDockerNetwork(t *testing.T) {
 		if found, _ := checked(t, m.node(), ""); firstOf(found, check.Fault).Step != "docker" {
 			t.Errorf("of a docker0 with docker's own subnet, check says\n%s", shown(found))
 		}
-		m.sh(dockerNetwork)
+		m.sh(documented(t, "docker network create"))
 		clean(t, m.node(), "the network to be found", "")
 		boxes = append(boxes, m.networked("c1"))
 	}
@@ -39,13 +40,18 @@ func TestDockerNetwork(t *testing.T) {
 	}
 }
 
-// dockerNetwork are the lines of docs/cni.md.
-const dockerNetwork = `. /run/flannel/subnet.env
-case $FLANNEL_IPMASQ in true) masq=false ;; *) masq=true ;; esac
-docker network create --subnet "$FLANNEL_SUBNET" --gateway "${FLANNEL_SUBNET%/*}" \
-	-o com.docker.network.bridge.name=br-flannel \
-	-o com.docker.network.driver.mtu="$FLANNEL_MTU" \
-	-o com.docker.network.bridge.enable_ip_masquerade=$masq flannel`
+// documented are the lines of docs/cni.md in which a command stands, without those
+// that run a container of an image from the Internet.
+func documented(t *testing.T, command string) string {
+	t.Helper()
+	for i, block := range strings.Split(read(t, "../../docs/cni.md"), "\n```\n") {
+		if i%2 == 1 && strings.Contains(block, command) {
+			return regexp.MustCompile(`(?m)^(docker|podman) run .*$`).ReplaceAllString(block, "")
+		}
+	}
+	t.Fatalf("docs/cni.md has no %s", command)
+	return ""
+}
 
 // plainDocker starts a dockerd that is told nothing of flanneld.
 func (m *machine) plainDocker() {

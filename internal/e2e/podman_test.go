@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -43,8 +44,7 @@ func (m *machine) bootPodman() {
 	})
 	m.write("/tmp/busybox.tar", busyboxImage(m.t), 0o644)
 	m.sh(`mkdir /srv && mkdir /srv/busybox && tar xf /tmp/busybox.tar -C /srv/busybox
-		. /run/flannel/subnet.env
-		unshare --net ` + podman + `network create --disable-dns --subnet $FLANNEL_SUBNET --gateway ${FLANNEL_SUBNET%/*} -o mtu=$FLANNEL_MTU flannel`)
+		` + strings.ReplaceAll(documented(m.t, "podman network create"), "podman ", podman))
 }
 
 // podman starts a container that sleeps. A limit of processes needs a controller
