@@ -6,6 +6,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 # dockerd 29 and the nft that it runs. Without real root docker's tests are skipped.
 engine := $(if $(filter 0,$(shell id -u)),build/dockerd build/nft)
+cni := build/cni/cnitool build/cni/flannel
 
 .DEFAULT_GOAL := help
 .PHONY: help build test cover lint chaos bench bench-lab demo deps dist clean
@@ -17,10 +18,10 @@ help: ## list what can be made
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
-test: deps-test build/etcd build/etcd-newest $(engine) ## every test, with a real etcd and the real kernel, in namespaces
+test: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces
 	$(GO) test -race -timeout 15m ./...
 
-cover: deps-test build/etcd build/etcd-newest ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
+cover: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
 	$(GO) test -race -timeout 15m -coverpkg=./pkg/... -coverprofile=build/cover.out ./pkg/...
 	@$(GO) tool cover -func build/cover.out | tail -n 1
 
@@ -64,6 +65,14 @@ build/dockerd: tools/dockerd/go.mod tools/dockerd/go.sum
 
 build/nft: scripts/nft.sh
 	scripts/nft.sh $@
+
+# What CNI runtimes run: cnitool stands for containerd, CRI-O and the like.
+build/cni/cnitool: tools/cni/go.mod tools/cni/go.sum
+	CGO_ENABLED=0 $(GO) build -C tools/cni -ldflags '-s -w' -o ../../build/cni/ tool
+
+# flannel's own plugin is in the last release that still had it.
+build/cni/flannel: tools/cni-flannel/go.mod tools/cni-flannel/go.sum
+	CGO_ENABLED=0 $(GO) build -C tools/cni-flannel -ldflags '-s -w' -o ../../build/cni/ tool
 
 build/staticcheck: tools/lint/go.mod tools/lint/go.sum
 	$(GO) build -C tools/lint -o ../../$@ honnef.co/go/tools/cmd/staticcheck

@@ -27,9 +27,9 @@ case $VERSION in
 esac
 
 # Beside the binary, by name within the release.
-documents='README.md CHANGELOG.md LICENSE'
-scripts='mk-docker-opts.sh flanneld.sh certs.sh'
-settings='supervisor/flannel.ini
+documents='README.md CHANGELOG.md LICENSE docs/cni.md'
+scripts='mk-docker-opts.sh mk-cni-conf.sh flanneld.sh certs.sh'
+settings='cni/10-flannel.conflist supervisor/flannel.ini
 	systemd/flanneld.service systemd/flanneld.env systemd/docker.service.d/flannel.conf
 	iproute2/flanneld.conf networkd/90-flanneld.conf networkd/05-flannel.network
 	grafana-flanneld.json prometheus-flanneld.rules.yml'

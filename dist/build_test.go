@@ -25,7 +25,7 @@ func checkout(t *testing.T, mode os.FileMode) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"README.md", "CHANGELOG.md", "LICENSE"} {
+	for _, name := range []string{"README.md", "CHANGELOG.md", "LICENSE", "docs/cni.md"} {
 		write(t, filepath.Join(root, name), name+"\n", mode)
 	}
 	write(t, filepath.Join(root, "go.mod"), "module flanneld\n\ngo 1.26.0\n", mode)
@@ -79,7 +79,9 @@ func checkRelease(t *testing.T, archive string) {
 	const listing = `-rw-r--r-- CHANGELOG.md
 -rw-r--r-- LICENSE
 -rw-r--r-- README.md
+-rw-r--r-- cni/10-flannel.conflist
 -rw-r--r-- completion/flanneld.bash
+-rw-r--r-- docs/cni.md
 -rw-r--r-- grafana-flanneld.json
 -rw-r--r-- iproute2/flanneld.conf
 -rw-r--r-- man/flanneld.8
@@ -93,8 +95,11 @@ func checkRelease(t *testing.T, archive string) {
 -rwxr-xr-x certs.sh
 -rwxr-xr-x flanneld
 -rwxr-xr-x flanneld.sh
+-rwxr-xr-x mk-cni-conf.sh
 -rwxr-xr-x mk-docker-opts.sh
+drwxr-xr-x cni/
 drwxr-xr-x completion/
+drwxr-xr-x docs/
 drwxr-xr-x iproute2/
 drwxr-xr-x man/
 drwxr-xr-x networkd/

@@ -43,6 +43,8 @@ need_for_test() {
 	if ! echo '#include <stdlib.h>' | ${CC:-gcc} -E - >/dev/null 2>&1; then missing gcc gcc libc6-dev; fi
 	# Without real root docker's test is skipped.
 	if [ "$(id -u)" = 0 ]; then need dockerd docker.io; fi
+	# So is podman's, with the program that makes its networks.
+	if [ "$(id -u)" = 0 ]; then need podman podman netavark; fi
 }
 
 need_for_lint() {
@@ -60,7 +62,8 @@ need_for_all() {
 }
 
 # The services that the packages above bring along.
-services='docker.service docker.socket containerd.service nginx.service supervisor.service'
+services='docker.service docker.socket containerd.service nginx.service supervisor.service
+	podman.service podman.socket podman-restart.service podman-auto-update.service podman-auto-update.timer'
 
 exists() {
 	[ -e "/lib/systemd/system/$1" ] || [ -e "/etc/init.d/${1%.service}" ]

@@ -167,7 +167,8 @@ func TestFirewall(t *testing.T) {
 func TestDocker28(t *testing.T) {
 	t.Parallel()
 	const lay = `iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP
-		iptables -N DOCKER-USER; iptables -N DOCKER; iptables -A DOCKER ! -i docker0 -o docker0 -j DROP
+		iptables -N DOCKER-USER; iptables -N DOCKER
+		iptables -A DOCKER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -A DOCKER ! -i docker0 -o docker0 -j DROP
 		iptables -I FORWARD -o docker0 -j DOCKER; iptables -I FORWARD -j DOCKER-USER`
 	for _, flavour := range lab.IPTablesFlavours {
 		for _, config := range []string{hostGW, vxLAN} {
@@ -189,8 +190,8 @@ func TestDocker28(t *testing.T) {
 					t.Errorf("from a neighbour: %v", s)
 				}
 				c.losesNothing("dockerd puts its chains in front again", func() {
-					h22.iptables(`iptables -D FORWARD -o docker0 -j DOCKER; iptables -I FORWARD -o docker0 -j DOCKER
-						iptables -D FORWARD -j DOCKER-USER; iptables -I FORWARD -j DOCKER-USER
+					h22.iptables(`iptables -I FORWARD -o docker0 -j DOCKER; iptables -I FORWARD -j DOCKER-USER
+						iptables -D FORWARD 4; iptables -D FORWARD 3
 						iptables -t raw -D PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP; iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP`)
 					time.Sleep(1500 * time.Millisecond) // flanneld has looked at its rules again
 				})

@@ -1,24 +1,26 @@
 package check
 
+import "fmt"
+
 // findBridge looks at what containers of this host send each other: with
-// br_netfilter it passes iptables' FORWARD, though it only crosses docker0.
+// br_netfilter it passes iptables' FORWARD, though it only crosses their bridge.
 func findBridge(f Facts) []Finding {
 	if f.Sysctl["net.bridge.bridge-nf-call-iptables"] != "1" || !f.Env.Subnet.IsValid() {
 		return nil
 	}
-	here := container(f.Env.Subnet)
+	here, dev := container(f.Env.Subnet), f.inner()
 	var out []Finding
 	for _, wall := range f.Firewalls {
-		v := wall.Pass(Packet{In: dockerBridge, Out: dockerBridge, Src: here, Dst: here.Next(), Protocol: "tcp", State: "NEW"}, forwarded)
+		v := wall.Pass(Packet{In: dev, Out: dev, Src: here, Dst: here.Next(), Protocol: "tcp", State: "NEW"}, forwarded)
 		if !v.Dropped || f.blocksPeers(wall, v) {
 			continue
 		}
-		cure := []string{wall.Command + " -I FORWARD -i docker0 -o docker0 -j ACCEPT"}
+		cure := []string{fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT", wall.Command, dev, dev)}
 		if v.Rule != nil {
 			cure = append(cure, v.Rule.Remove(wall.Command)+"   # or so")
 		}
 		out = append(out, fault(append(cure, "sysctl -w net.bridge.bridge-nf-call-iptables=0   # or so, if nothing else needs br_netfilter"),
-			"containers of this host do not reach each other: br_netfilter sends what crosses docker0 through iptables, where %s drops it", v.by()))
+			"containers of this host do not reach each other: br_netfilter sends what crosses %s through iptables, where %s drops it", dev, v.by()))
 	}
 	return merge(out)
 }

@@ -36,42 +36,95 @@ func findEnv(f Facts) []Finding {
 }
 
 func goodDocker(f Facts) string {
-	bridge, _, _ := f.bridge()
-	return fmt.Sprintf("docker0 has %v/%d", f.Env.Subnet.Addr().Next(), f.Env.Subnet.Bits()) + mtuText(bridge.MTU)
+	bridge := f.bridges()[0]
+	return fmt.Sprintf("%s has %s", bridge.Name, addresses(bridge.Link)) + mtuText(bridge.MTU)
 }
 
 func mtuText(mtu int) string { return fmt.Sprintf(", MTU %d", mtu) }
 
-// findDocker compares what docker does with what subnet.env says.
+// findDocker compares the bridge that containers are behind with what subnet.env
+// says. It is docker's as a rule, hence the name.
 func findDocker(f Facts) []Finding {
 	if f.EnvError != nil || !f.Env.Subnet.IsValid() || faulty(findEnv(f)) {
 		return skipped("not before subnet.env")
 	}
-	bridge, ports, exists := f.bridge()
-	if !exists && f.Docker == nil {
-		return []Finding{note("there is no docker0, and dockerd does not run here")}
+	all, want := f.bridges(), netip.PrefixFrom(gateway(f.Env.Subnet), f.Env.Subnet.Bits())
+	switch len(all) {
+	case 0:
+		return f.noBridge(want)
+	case 1:
+	default:
+		return []Finding{f.tooMany(all)}
 	}
-	cure := []string{"mk-docker-opts.sh -f " + f.envFile() + "; systemctl restart docker", "dockerd must be started with what that wrote (README, Give docker the subnet)"}
-	late := ""
-	if f.Docker != nil && f.Docker.Started.Before(f.EnvTime) {
-		cure = []string{"systemctl restart docker", cure[0] + "   # if that does not help", cure[1]}
-		late = fmt.Sprintf("; dockerd (pid %d) was started %v before the file was written", f.Docker.PID, f.EnvTime.Sub(f.Docker.Started).Round(time.Second))
-	}
-	want := netip.PrefixFrom(f.Env.Subnet.Addr().Next(), f.Env.Subnet.Bits())
-	if !exists {
-		return []Finding{fault(cure, "there is no docker0 with the address %v%s", want, late)}
-	}
+	bridge, ports := all[0], f.ports(all[0].Name)
+	cure, late := f.remake(bridge.Name)
 	var out []Finding
 	if !has(bridge.Link, want) {
-		out = append(out, fault(cure, "docker0 has %s, and subnet.env says %v%s", addresses(bridge.Link), want, late))
+		out = append(out, fault(cure, "%s has %s, and subnet.env says %v%s", bridge.Name, addresses(bridge.Link), want, late))
 	}
 	for _, p := range append(ports, bridge) {
 		// A bridge without ports shows 1500, whatever dockerd was told.
-		if p.MTU > f.Env.MTU && (p.Name != dockerBridge || len(ports) > 0) {
+		if p.MTU > f.Env.MTU && (p.Name != bridge.Name || len(ports) > 0) {
 			return append(out, fault(cure, "the MTU of %s is %d, and subnet.env says %d: larger packets do not get through the tunnel%s", p.Name, p.MTU, f.Env.MTU, late))
 		}
 	}
 	return out
+}
+
+// noBridge says why there is no bridge for the subnet: docker was not told of it,
+// or a bridge has an earlier one. CNI and Podman make theirs with the first
+// container, so before that there is nothing wrong.
+func (f Facts) noBridge(want netip.Prefix) []Finding {
+	for _, l := range f.bridgesIn(f.Env.Network) {
+		if l.Name != dockerBridge {
+			cure, _ := f.remake(l.Name)
+			return []Finding{fault(cure, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l.Link), want)}
+		}
+	}
+	cure, late := f.remake(dockerBridge)
+	cure = append(cure, "nothing, if the subnet is not docker's: CNI and Podman make their bridge with the first container")
+	if docker0, exists := f.link(dockerBridge); exists {
+		return []Finding{fault(cure, "docker0 has %s, and subnet.env says %v%s", addresses(docker0.Link), want, late)}
+	}
+	if f.Docker != nil {
+		return []Finding{fault(cure, "there is no docker0 with the address %v%s", want, late)}
+	}
+	return []Finding{note("no bridge has the address %v yet: there is no docker0, and dockerd does not run here; CNI and Podman make theirs with the first container", want)}
+}
+
+// tooMany is about bridges that share the subnet. The kernel sends what is for a
+// container to one of them alone.
+func (f Facts) tooMany(all []Link) Finding {
+	var names []string
+	for _, l := range all {
+		names = append(names, l.Name)
+	}
+	extra := names[len(names)-1]
+	if extra == dockerBridge { // dockerd would miss it
+		extra = names[0]
+	}
+	return fault([]string{
+		"ip link delete " + extra + "   # once its containers have ended; they belong on one bridge",
+		"let only one of docker, CNI and Podman use " + f.envFile() + " (docs/cni.md)",
+	}, "%s have addresses in %v, and what is for their containers reaches one of them alone", strings.Join(names, " and "), f.own())
+}
+
+// remake says how a bridge comes to be what subnet.env says, and what may have
+// been done too late.
+func (f Facts) remake(bridge string) (cure []string, late string) {
+	switch bridge {
+	case dockerBridge:
+		cure = []string{"mk-docker-opts.sh -f " + f.envFile() + "; systemctl restart docker", "dockerd must be started with what that wrote (README, Give docker the subnet)"}
+		if f.Docker != nil && f.Docker.Started.Before(f.EnvTime) {
+			cure = []string{"systemctl restart docker", cure[0] + "   # if that does not help", cure[1]}
+			late = fmt.Sprintf("; dockerd (pid %d) was started %v before the file was written", f.Docker.PID, f.EnvTime.Sub(f.Docker.Started).Round(time.Second))
+		}
+		return cure, late
+	case "cni0":
+		return []string{"mk-cni-conf.sh -f " + f.envFile() + "   # unless flannel's own CNI plugin reads that file",
+			"end the containers behind cni0, then: ip link delete cni0   # the next container makes it anew"}, ""
+	}
+	return []string{"end the containers behind " + bridge + ", remove their network (docker network rm, podman network rm), and create it anew as " + f.envFile() + " says (docs/cni.md)"}, ""
 }
 
 func has(l kernel.Link, p netip.Prefix) bool {

@@ -106,16 +106,3 @@ func (f Facts) link(name string) (Link, bool) {
 	}
 	return Link{}, false
 }
-
-// bridge is docker's, and its ports.
-func (f Facts) bridge() (bridge Link, ports []Link, found bool) {
-	bridge, found = f.link(dockerBridge)
-	for _, l := range f.Links {
-		if l.Master == dockerBridge {
-			ports = append(ports, l)
-		}
-	}
-	return bridge, ports, found
-}
-
-const dockerBridge = "docker0"

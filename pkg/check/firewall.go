@@ -11,11 +11,11 @@ import (
 
 // out and back are the packets between a container of this host and one of p's.
 func (f Facts) out(p status.Peer) Packet {
-	return Packet{In: dockerBridge, Out: p.Dev, Src: container(f.Status.Lease.Subnet), Dst: container(p.Subnet), State: "NEW"}
+	return Packet{In: f.inner(), Out: p.Dev, Src: container(f.Status.Lease.Subnet), Dst: container(p.Subnet), State: "NEW"}
 }
 
 func (f Facts) back(p status.Peer) Packet {
-	return Packet{In: p.Dev, Out: dockerBridge, Src: container(p.Subnet), Dst: container(f.Status.Lease.Subnet), State: "NEW"}
+	return Packet{In: p.Dev, Out: f.inner(), Src: container(p.Subnet), Dst: container(f.Status.Lease.Subnet), State: "NEW"}
 }
 
 // protocols are those that a rule may be about as a whole.
@@ -71,7 +71,7 @@ func blocked(wall Firewall, v Verdict, what string, f Facts) []Finding {
 		_, chain, _ := strings.Cut(v.Policy, " ")
 		return []Finding{fault([]string{wall.Command + " -P " + chain + " ACCEPT   # or start flanneld without --iptables-forward-rules=false"},
 			"%s is dropped by the policy of %s, and no rule lets it pass", what, chain)}
-	case v.Rule.Table == "raw" && strings.Contains(v.Rule.Text, "! -i "+dockerBridge):
+	case v.Rule.Table == "raw" && strings.Contains(v.Rule.Text, "! -i "+f.inner()):
 		return []Finding{fault([]string{
 			`set "allow-direct-routing": true in /etc/docker/daemon.json (dockerd 28.2 and later), or mk-docker-opts.sh -r; then: systemctl restart docker`,
 			v.Rule.Remove(wall.Command) + "   # until docker starts again",
@@ -143,8 +143,8 @@ func findHiding(f Facts, p status.Peer) []Finding {
 		network := f.network()
 		own := f.Status.Lease.Subnet
 		out = append(out, fault([]string{
-			"start flanneld with --ip-masq and dockerd with --ip-masq=false (mk-docker-opts.sh writes it), which does for the whole network what docker does",
-			fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand", v.Hidden.Remove(wall.Command), wall.Command, own, network, dockerBridge),
+			f.masquerade(),
+			fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand", v.Hidden.Remove(wall.Command), wall.Command, own, network, f.inner()),
 		}, "containers on %v see this host's address in place of the container's, by: %s %v", p.PublicIP, wall.Command, v.Hidden))
 	}
 	return out

@@ -101,7 +101,7 @@ func findForwarding(f Facts) []Finding {
 
 // devices are those that containers' packets pass.
 func (f Facts) devices() (out []string) {
-	out = append(out, dockerBridge)
+	out = append(out, f.inner())
 	if f.Status != nil && f.Status.Host != nil {
 		out = append(out, f.Status.Host.Interface)
 	}

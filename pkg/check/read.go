@@ -33,11 +33,11 @@ func Read(ctx context.Context, ask func(context.Context) (status.Status, error))
 		f.Frozen = frozen()
 	}
 	f.note("interfaces and routes", f.readKernel())
+	f.readEnv()
 	f.readSysctl()
 	f.note("sockets", f.readSockets())
 	f.note("iptables", f.readFirewalls(ctx))
 	f.note("nftables", f.readForeign(ctx))
-	f.readEnv()
 	f.Docker = findProcess("dockerd")
 	if f.Status != nil {
 		f.readCertificates()

@@ -1,0 +1,145 @@
+#!/bin/sh
+# Turns flanneld's subnet.env into a network configuration for CNI: its plugins
+# bridge and host-local, told what flannel's own plugin would tell them.
+# The subnet file is data: it is searched, checked and never executed.
+
+LC_ALL=C
+export LC_ALL
+
+flannel_env=/run/flannel/subnet.env
+conf=/etc/cni/net.d/10-flanneld.conflist
+name=flannel
+bridge=cni0
+
+usage() {
+	cat >&2 <<-END
+		usage: mk-cni-conf.sh [-f flannel-env] [-d conflist] [-n NAME] [-b BRIDGE]
+
+		Writes a configuration of CNI for the subnet that flanneld was given, for
+		where flannel's own CNI plugin is not installed.
+		  -f FILE    what flanneld wrote (default /run/flannel/subnet.env)
+		  -d FILE    what to write (default /etc/cni/net.d/10-flanneld.conflist)
+		  -n NAME    of the network (default flannel)
+		  -b BRIDGE  that containers are connected to (default cni0)
+		  -h         this text
+	END
+	exit 1
+}
+
+fail() {
+	printf 'mk-cni-conf.sh: %s\n' "$(printf %.300s "$*" | tr -cd '\040-\176')" >&2
+	exit 1
+}
+
+while getopts f:d:n:b:h opt; do
+	case $opt in
+	f) flannel_env=$OPTARG ;;
+	d) conf=$OPTARG ;;
+	n) name=$OPTARG ;;
+	b) bridge=$OPTARG ;;
+	*) usage ;;
+	esac
+done
+[ $OPTIND -gt $# ] || usage
+case $name in
+'' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]*) fail "-n $name: not a name of a network" ;;
+esac
+case $bridge in
+'' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | ????????????????*) fail "-b $bridge: not a name of an interface" ;;
+esac
+
+# Read once, so that all values are of one age. The bytes that go are what
+# editors on other systems add: carriage returns, a byte order mark.
+if [ ! -e "$flannel_env" ]; then
+	fail "there is no $flannel_env: start flanneld first, or name its file by -f"
+fi
+content=$(tr -d '\000\r\357\273\277' <"$flannel_env") || fail "cannot read $flannel_env"
+
+# value NAME prints the last value given to NAME, without quotes around it.
+value() {
+	printf '%s\n' "$content" | sed -n "
+		s/^[[:blank:]]*\(export[[:blank:]]\{1,\}\)\{0,1\}$1[[:blank:]]*=[[:blank:]]*//
+		t found
+		d
+		: found
+		s/[[:blank:]]*\$//
+		s/^\"\(.*\)\"\$/\1/
+		s/^'\(.*\)'\$/\1/
+		p" | tail -n 1
+}
+
+# matches VALUE REGEX
+matches() { printf '%s\n' "$1" | grep -Eqx "$2"; }
+
+byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
+subnet=$(value FLANNEL_SUBNET)
+[ -n "$subnet" ] || fail "$flannel_env says no FLANNEL_SUBNET"
+matches "$subnet" "($byte\.){3}$byte/(30|[12]?[0-9])" ||
+	fail "FLANNEL_SUBNET in $flannel_env is not an IPv4 subnet that holds a container: $subnet"
+
+mtu=$(value FLANNEL_MTU)
+[ -z "$mtu" ] || matches "$mtu" '[1-9][0-9]{1,4}' ||
+	fail "FLANNEL_MTU in $flannel_env is not a number of bytes: $mtu"
+
+# One of the two masquerades, never both.
+flannel_masq=$(value FLANNEL_IPMASQ)
+case $flannel_masq in
+true) masq=false ;;
+false | '') masq=true ;;
+*) fail "FLANNEL_IPMASQ in $flannel_env is neither true nor false: $flannel_masq" ;;
+esac
+
+# network ADDRESS/LENGTH prints its first address, with the length: host-local
+# takes no other, and gives the one behind it to the bridge, as the file has it.
+network() (
+	length=${1#*/}
+	IFS=.
+	# shellcheck disable=SC2086 # into four numbers
+	set -- ${1%/*}
+	n=$(((($1 * 256 + $2) * 256 + $3) * 256 + $4))
+	n=$((n - n % (1 << (32 - length))))
+	echo "$((n >> 24)).$((n >> 16 & 255)).$((n >> 8 & 255)).$((n & 255))/$length"
+)
+
+mtu_line=
+[ -z "$mtu" ] || mtu_line="
+      \"mtu\": $mtu,"
+
+# forceAddress: where this host ever gets another subnet, the plugin gives that to
+# the bridge, and does not fail.
+text="{
+  \"cniVersion\": \"0.4.0\",
+  \"name\": \"$name\",
+  \"plugins\": [
+    {
+      \"type\": \"bridge\",
+      \"bridge\": \"$bridge\",
+      \"isGateway\": true,
+      \"forceAddress\": true,
+      \"hairpinMode\": true,
+      \"ipMasq\": $masq,$mtu_line
+      \"ipam\": {
+        \"type\": \"host-local\",
+        \"ranges\": [[{\"subnet\": \"$(network "$subnet")\"}]],
+        \"routes\": [{\"dst\": \"0.0.0.0/0\"}]
+      }
+    },
+    {
+      \"type\": \"portmap\",
+      \"capabilities\": {\"portMappings\": true}
+    }
+  ]
+}"
+
+# A link or a device, such as /dev/stdout, is written through. A file is
+# replaced in one step, so that no runtime reads half of it; its name ends in
+# nothing that a runtime looks for.
+if [ -L "$conf" ] || { [ -e "$conf" ] && [ ! -f "$conf" ]; }; then
+	printf '%s\n' "$text" >"$conf" || fail "cannot write $conf"
+	exit 0
+fi
+new=$(mktemp "$conf.XXXXXX") || fail "cannot write $conf"
+trap 'rm -f "$new"' EXIT
+trap 'exit 1' HUP INT TERM
+{ printf '%s\n' "$text" >"$new" && chmod 644 "$new" && mv -f "$new" "$conf"; } ||
+	fail "cannot write $conf"
