@@ -63,8 +63,8 @@ func (m *machine) docker(method, path string) (string, error) {
 // bootDocker is startDocker for the first time.
 func (m *machine) bootDocker() {
 	m.t.Helper()
-	m.sh("mount -t cgroup2 none /sys/fs/cgroup
-		containerd >>/var/log/containerd.log 2>&1 &")
+	m.sh(`mount -t cgroup2 none /sys/fs/cgroup
+		containerd >>/var/log/containerd.log 2>&1 &`)
 	m.t.Cleanup(func() {
 		if m.t.Failed() {
 			m.t.Logf("%s# cat /var/log/dockerd.log\n%s", m, m.read("/var/log/dockerd.log"))

@@ -13,13 +13,13 @@ import (
 	"flanneld/internal/lab"
 )
 
-var engines = []engine{
+var dockerEngines = []engine{
 	{"29", "iptables-nft"}, {"29", "iptables-legacy"}, {"29", "nftables"},
 	{"20.10", "iptables-nft"}, {"20.10", "iptables-legacy"},
 }
 
-// boot is how two hosts come up.
-type boot struct {
+// setting is how two hosts come up.
+type setting struct {
 	firewall string // flanneld's --firewall; "": without the flag
 	masq     bool   // flanneld's --ip-masq, and docker's is the opposite
 	direct   bool   // -r for mk-docker-opts.sh
@@ -29,7 +29,7 @@ type boot struct {
 // row is what was seen then with one backend.
 type row struct {
 	engine  engine
-	boot    boot
+	boot    setting
 	backend string
 	pings   lab.Stats // both ways
 	client  string    // in nginx's log
@@ -46,10 +46,10 @@ func TestEngines(t *testing.T) {
 		t.Skip("dockerd needs real root: run this test with sudo")
 	}
 	began := time.Now()
-	rows := make([][]row, len(engines))
+	rows := make([][]row, len(dockerEngines))
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 3) // more at once would only wait for processors
-	for i, e := range engines {
+	for i, e := range dockerEngines {
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
@@ -64,20 +64,20 @@ func TestEngines(t *testing.T) {
 }
 
 // firewalls are flanneld's own.
-var firewalls = []string{""}
+var firewalls = []string{"iptables", "nftables"}
 
 // dependsOnR tells whether -r changes dockerd's options. Docker 20.10 does not know
 // the option, and with nftables it is there without -r: newPair makes sure.
 func (e engine) dependsOnR() bool { return e.docker == "29" && e.firewall != "nftables" }
 
 // boots are all ways to come up, but for those with -r that it does not change.
-func boots(e engine) (all []boot) {
+func boots(e engine) (all []setting) {
 	for _, firewall := range firewalls {
 		for _, masq := range []bool{false, true} {
 			for _, direct := range []bool{false, true} {
 				for _, first := range []string{"flanneld", "dockerd"} {
 					if !direct || e.dependsOnR() {
-						all = append(all, boot{firewall, masq, direct, first})
+						all = append(all, setting{firewall, masq, direct, first})
 					}
 				}
 			}
@@ -136,7 +136,7 @@ var backends = []struct{ name, config, route string }{
 }
 
 // try boots both hosts, and measures with both backends.
-func (p *pair) try(b boot) (rows []row) {
+func (p *pair) try(b setting) (rows []row) {
 	p.etcd.Set(configKey, backends[0].config)
 	p.each(func(m *machine) {
 		m.reset(b)
@@ -167,7 +167,7 @@ func (p *pair) try(b boot) (rows []row) {
 
 // measure pings, fetches a page, and restarts one of the dockerds: the hosts are
 // alike, and so each backend needs but one to restart.
-func (p *pair) measure(b boot, backend string, restarts *machine) row {
+func (p *pair) measure(b setting, backend string, restarts *machine) row {
 	r := row{engine: p.engine, boot: b, backend: backend}
 	bad := func(format string, args ...any) {
 		r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
@@ -238,7 +238,7 @@ func (p *pair) client() (address string) {
 }
 
 // startFlanneld starts it by hand, and waits until all is in place.
-func (m *machine) startFlanneld(b boot) {
+func (m *machine) startFlanneld(b setting) {
 	m.t.Helper()
 	flags := fmt.Sprintf("--public-ip=%v --iface=ens33 --etcd-endpoints=http://10.4.7.21:2379 --subnet-file=/usr/local/flannel/subnet.env --healthz-port=2401 --iptables-resync=1 --ip-masq=%v", m.IP, b.masq)
 	if b.firewall != "" {
@@ -275,7 +275,7 @@ func (m *machine) mustDocker(method, path string) string {
 
 // reset leaves the machine as it is before a boot: with files alone, of which
 // subnet.env is what flanneld has written before.
-func (m *machine) reset(b boot) {
+func (m *machine) reset(b setting) {
 	m.t.Helper()
 	m.sh(`[ ! -e /run/flanneld.pid ] || kill $(cat /run/flanneld.pid)
 		[ ! -e /run/nginx.pid ] || nginx -s stop -c /etc/nginx/lab.conf`)
