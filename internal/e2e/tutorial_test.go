@@ -14,25 +14,27 @@ import (
 // it up, line by line: with etcd on three hosts behind certificates, and on two
 // of them supervisord, dockerd and flanneld. The first run is on hosts like
 // CentOS 7's, whose sh is bash and whose iptables is the legacy one, and with
-// etcd's v2 API; the second one is with the newest etcd.
+// etcd's v2 API; the second one is with the newest etcd, the third with docker 29.
 func TestTutorial(t *testing.T) {
 	t.Parallel()
 	if !realRoot(t) {
 		t.Skip("dockerd needs real root: run this test with sudo")
 	}
 	for _, like := range []struct {
-		name, shell, iptables string
-		etcd                  lab.EtcdOptions
+		name, shell string
+		engine      engine
+		etcd        lab.EtcdOptions
 	}{
-		{"CentOS", "bash", "iptables-legacy", lab.EtcdOptions{}},
-		{"Debian", "dash", "iptables-nft", lab.EtcdOptions{Newest: true}},
+		{"CentOS", "bash", engine{"20.10", "iptables-legacy"}, lab.EtcdOptions{}},
+		{"Debian", "dash", engine{"20.10", "iptables-nft"}, lab.EtcdOptions{Newest: true}},
+		{"docker 29", "dash", engine{"29", "iptables-nft"}, lab.EtcdOptions{}},
 	} {
 		t.Run(like.name, func(t *testing.T) {
 			t.Parallel()
 			tu := newTutorial(t, like.etcd)
 			for _, m := range tu.machines {
 				m.shIs(like.shell)
-				m.iptablesIs(like.iptables)
+				m.engineIs(like.engine, nil)
 			}
 			for _, step := range []struct {
 				name string
