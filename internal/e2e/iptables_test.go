@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -69,54 +70,152 @@ const (
 -A FORWARD -d 172.7.0.0/16 -j ACCEPT`
 )
 
+// TestIPMasq is the same traffic with each kind of rules: those of iptables are
+// what flannel users know, those of nftables do the same.
 func TestIPMasq(t *testing.T) {
+	t.Parallel()
+	for _, flavour := range lab.IPTablesFlavours {
+		for _, firewall := range []string{"iptables", "nftables"} {
+			t.Run(flavour+" "+firewall, func(t *testing.T) {
+				testIPMasq(t, flavour, firewall)
+			})
+		}
+	}
+}
+
+func testIPMasq(t *testing.T, flavour, firewall string) {
+	c := start(t, hostGW)
+	flags := []string{"--ip-masq", "--firewall=" + firewall}
+	h21, h22 := c.joinWalled("hdss7-21", flavour, flags...), c.joinWalled("hdss7-22", flavour, flags...)
+	inner := h22.box.HTTPServer()
+	gateway := c.Router("gateway", "10.4.7.254/24", "10.4.8.254/24") // which knows no way to containers
+	web := c.Host("web", "10.4.8.80/24")
+	outer := web.HTTPServer()
+	c.connected(soon)
+	all := func(moment string) {
+		t.Helper()
+		if firewall == "iptables" {
+			eventually(t, moment+": the rules of nat", func() string { return h21.rules("nat", "POSTROUTING") }, masqRules)
+			eventually(t, moment+": the rules of filter", func() string {
+				_, rules, _ := strings.Cut(h21.rules("filter", "FORWARD"), "\n")
+				return "\n" + rules
+			}, forwardRules)
+		} else {
+			eventually(t, moment+": the chains of nftables", func() string { return h21.chains() }, "keep masquerade prerouting")
+		}
+		h21.box.Get(inner.URL)
+		h21.box.Get(outer.URL)
+		h21.Get(inner.URL)
+	}
+	// dockerd that was not told --ip-masq=false; its rule is not to be met.
+	h21.iptables("iptables -t nat -A POSTROUTING -s 172.7.21.0/24 ! -d 10.4.8.0/24 ! -o docker0 -j MASQUERADE")
+	if firewall == "iptables" {
+		h21.iptables("iptables -t nat -F")
+	}
+	all("at first")
+	if firewall == "iptables" {
+		h21.iptables("iptables -t nat -F\niptables -F")
+	} else {
+		h21.Shell("nft delete table ip flanneld")
+	}
+	all("after a flush")
+	for _, h := range []*walled{h21, h22} {
+		h.iptables("iptables -P FORWARD DROP")
+		eventually(t, "the rules against the policy", func() string {
+			_, rules, _ := strings.Cut(h.rules("filter", "FORWARD"), "\n")
+			return "\n" + rules
+		}, forwardRules)
+	}
+	all("with the policy DROP")
+	h21.daemon.Stop()
+	all("without a daemon")
+
+	// From outside, by way of the container's host and by way of another.
+	gateway.Shell("ip route add 172.7.22.0/24 via 10.4.7.22")
+	web.Get(inner.URL)
+	gateway.Shell("ip route replace 172.7.22.0/24 via 10.4.7.21")
+	web.Get(inner.URL)
+
+	one := []string{"172.7.21.2", "10.4.7.21"} // the container as it is; its host
+	if got, want := inner.Clients(), append(slices.Repeat(one, 4), "10.4.8.80", "10.4.7.21"); !slices.Equal(got, want) {
+		t.Errorf("the container's server saw\n%v, want\n%v", got, want)
+	}
+	if got, want := outer.Clients(), slices.Repeat(one[1:], 4); !slices.Equal(got, want) {
+		t.Errorf("the server outside saw %v, want %v", got, want)
+	}
+}
+
+// chains are those of flanneld's own table of nftables, in order.
+func (w *walled) chains() string {
+	table, err := w.Try("nft", "list", "table", "ip", "flanneld")
+	if err != nil {
+		return "no table"
+	}
+	var out []string
+	for _, m := range regexp.MustCompile(`(?m)^\tchain (\w+) `).FindAllStringSubmatch(table, -1) {
+		out = append(out, m[1])
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+// TestFirewallSwitch changes between iptables and nftables by the config key, and
+// back, under traffic; nothing of the former is left.
+func TestFirewallSwitch(t *testing.T) {
 	t.Parallel()
 	for _, flavour := range lab.IPTablesFlavours {
 		t.Run(flavour, func(t *testing.T) {
 			c := start(t, hostGW)
 			h21, h22 := c.joinWalled("hdss7-21", flavour, "--ip-masq"), c.joinWalled("hdss7-22", flavour, "--ip-masq")
-			inner := h22.box.HTTPServer()
-			gateway := c.Router("gateway", "10.4.7.254/24", "10.4.8.254/24") // which knows no way to containers
-			web := c.Host("web", "10.4.8.80/24")
-			outer := web.HTTPServer()
 			c.connected(soon)
-			all := func(moment string) {
-				t.Helper()
-				eventually(t, moment+": the rules of nat", func() string { return h21.rules("nat", "POSTROUTING") }, masqRules)
-				eventually(t, moment+": the rules of filter", func() string {
-					_, rules, _ := strings.Cut(h21.rules("filter", "FORWARD"), "\n")
-					return "\n" + rules
-				}, forwardRules)
-				h21.box.Get(inner.URL)
-				h21.box.Get(outer.URL)
-				h21.Get(inner.URL)
+			byNFTables := strings.Replace(hostGW, "{", `{"EnableNFTables": true, `, 1)
+			for _, step := range []struct{ config, nat, chains string }{
+				{byNFTables, "-P POSTROUTING ACCEPT", "keep masquerade prerouting"},
+				{hostGW, masqRules, "no table"},
+				{byNFTables, "-P POSTROUTING ACCEPT", "keep masquerade prerouting"},
+			} {
+				c.losesNothing(step.config, func() {
+					c.etcd.Set(configKey, step.config)
+					eventually(t, step.config+": the rules of nat", func() string { return h21.rules("nat", "POSTROUTING") }, step.nat)
+					eventually(t, step.config+": the chains of nftables", h21.chains, step.chains)
+				})
 			}
-			all("at first")
-			h21.iptables("iptables -t nat -F\niptables -F")
-			all("after a flush")
-			for _, h := range []*walled{h21, h22} {
-				h.iptables("iptables -P FORWARD DROP")
+			if rules := h21.iptables("iptables-save"); strings.Contains(rules, "flanneld") {
+				t.Errorf("left behind:\n%s", rules)
 			}
-			all("with the policy DROP")
 			h21.daemon.Stop()
-			all("without a daemon")
-
-			// From outside, by way of the container's host and by way of another.
-			gateway.Shell("ip route add 172.7.22.0/24 via 10.4.7.22")
-			web.Get(inner.URL)
-			gateway.Shell("ip route replace 172.7.22.0/24 via 10.4.7.21")
-			web.Get(inner.URL)
-
-			one := []string{"172.7.21.2", "10.4.7.21"} // the container as it is; its host
-			if got, want := inner.Clients(), append(slices.Repeat(one, 4), "10.4.8.80", "10.4.7.21"); !slices.Equal(got, want) {
-				t.Errorf("the container's server saw\n%v, want\n%v", got, want)
-			}
-			if got, want := outer.Clients(), slices.Repeat(one[1:], 4); !slices.Equal(got, want) {
-				t.Errorf("the server outside saw %v, want %v", got, want)
-			}
+			h21.start("--firewall=iptables")
+			eventually(t, "the flag has its way", func() string { return h21.chains() + h21.rules("nat", "POSTROUTING") }, "no table-P POSTROUTING ACCEPT")
+			_ = h22
 		})
 	}
 }
+
+// TestNoIPTables: a host without the program gets its rules by nftables.
+func TestNoIPTables(t *testing.T) {
+	c := start(t, vxLAN)
+	bin := t.TempDir()
+	for _, number := range []string{"21", "22"} {
+		h := c.Host("hdss7-"+number, "10.4.7."+number+"/24").SubnetEnv("172.7." + number + ".1/24")
+		w := &walled{&node{Host: h, subnet: "172.7." + number + ".0/24"}, ""}
+		w.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) {
+			// Neither PATH nor sbin has it.
+			o.Args = append([]string{"-c", hidingIPTables, "sh", lab.Binary(t)}, append(o.Args, "--ip-masq")...)
+			o.Binary, o.Env = "/bin/sh", []string{"PATH=" + bin}
+		})
+		w.daemon.WaitReady()
+		w.box = w.Container("c1")
+		c.hosts = append(c.hosts, w.node)
+		eventually(t, "the chains of nftables", w.chains, "keep masquerade prerouting")
+	}
+	c.connected(soon)
+}
+
+// hidingIPTables hides iptables in a mount namespace of its own.
+const hidingIPTables = `/usr/bin/unshare -m /bin/sh -c '
+	/usr/bin/mount -t tmpfs none /usr/local/sbin
+	for f in /usr/sbin/iptables*; do /usr/bin/mount --bind /dev/null "$f"; done
+	exec "$@"' sh "$@"`
 
 // TestFirewall is step 6 of the tutorial on lab containers: behind CentOS's rules
 // and docker's, with flanneld's and without them.

@@ -18,7 +18,7 @@ type (
 		target bool
 	}
 	// byteOrder turns numbers around.
-	byteOrder struct{ from, to, size uint32 }
+	byteOrder struct{ from, to, length, size uint32 }
 )
 
 // expressions takes a rule's list of them apart. What follows are also the rule's
@@ -78,7 +78,7 @@ func expression(family byte, name string, data []byte, inner attributes) any {
 		}
 		return known(family, data, &expr.Bitwise{})
 	case "byteorder":
-		return byteOrder{inner.uint32(unix.NFTA_BYTEORDER_SREG), inner.uint32(unix.NFTA_BYTEORDER_DREG), inner.uint32(unix.NFTA_BYTEORDER_SIZE)}
+		return byteOrder{inner.uint32(unix.NFTA_BYTEORDER_SREG), inner.uint32(unix.NFTA_BYTEORDER_DREG), inner.uint32(unix.NFTA_BYTEORDER_LEN), inner.uint32(unix.NFTA_BYTEORDER_SIZE)}
 	case "lookup":
 		return known(family, data, &expr.Lookup{})
 	case "immediate":

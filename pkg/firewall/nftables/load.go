@@ -1,6 +1,140 @@
 package nftables
 
+import (
+	"encoding/binary"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/firewall/rules"
+)
+
 // Bits of a connection's status, as the kernel has them.
 const (
+	statusSNAT = 0x10
 	statusDNAT = 0x20
+	// statusLow are those that a new connection has not got; from 0x40 on they say
+	// how far the kernel is with it.
+	statusLow = 0x3f
 )
+
+var protocols = map[string]byte{"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
+
+// isIPv6 tells the packet's family by its addresses.
+func isIPv6(p *rules.Packet) bool { return p.Src.Is6() || p.Dst.Is6() }
+
+// payload is bytes of the packet's headers.
+func payload(p *rules.Packet, e *expr.Payload) field {
+	header := nothing(int(e.Offset) + int(e.Len))
+	put := func(offset int, value []byte) {
+		if offset < len(header.value) {
+			copy(header.value[offset:], value)
+			copy(header.known[offset:], whole(value).known)
+		}
+	}
+	protocol, hasProtocol := protocols[p.Protocol]
+	switch {
+	case e.Base == expr.PayloadBaseNetworkHeader && isIPv6(p):
+		if hasProtocol {
+			put(6, []byte{protocol})
+		}
+		put(8, p.Src.AsSlice())
+		put(24, p.Dst.AsSlice())
+	case e.Base == expr.PayloadBaseNetworkHeader:
+		if hasProtocol {
+			put(9, []byte{protocol})
+		}
+		put(12, p.Src.AsSlice())
+		put(16, p.Dst.AsSlice())
+	case e.Base == expr.PayloadBaseTransportHeader && p.DstPort != 0 && p.Protocol != "icmp":
+		put(2, binary.BigEndian.AppendUint16(nil, uint16(p.DstPort)))
+	}
+	return field{header.value[e.Offset:], header.known[e.Offset:]}
+}
+
+// meta is what the kernel knows of a packet beside its contents. An interface that
+// a packet has not got has no name, and the number 0.
+func (h *host) meta(p *rules.Packet, key expr.MetaKey) field {
+	protocol, hasProtocol := protocols[p.Protocol]
+	switch key {
+	case expr.MetaKeyIIFNAME:
+		return whole(interfaceName(p.In))
+	case expr.MetaKeyOIFNAME:
+		return whole(interfaceName(p.Out))
+	case expr.MetaKeyIIF:
+		return h.index(p.In)
+	case expr.MetaKeyOIF:
+		return h.index(p.Out)
+	case expr.MetaKeyMARK:
+		return whole(native(p.Mark))
+	case expr.MetaKeyNFPROTO:
+		if isIPv6(p) {
+			return whole([]byte{unix.NFPROTO_IPV6})
+		}
+		return whole([]byte{unix.NFPROTO_IPV4})
+	case expr.MetaKeyPROTOCOL:
+		if isIPv6(p) {
+			return whole([]byte{0x86, 0xdd})
+		}
+		return whole([]byte{0x08, 0x00})
+	case expr.MetaKeyL4PROTO:
+		if hasProtocol {
+			return whole([]byte{protocol})
+		}
+	}
+	return nothing(16)
+}
+
+// index is an interface's number.
+func (h *host) index(name string) field {
+	if name == "" {
+		return whole(native(0))
+	}
+	if index, exists := h.indexes[name]; exists {
+		return whole(native(uint32(index)))
+	}
+	return nothing(4)
+}
+
+// connection is what the kernel knows of the packet's connection. A new one has
+// had no packet yet that went the other way, nor a translation.
+func connection(p *rules.Packet, key expr.CtKey) field {
+	isNew := p.State == "NEW"
+	switch key {
+	case expr.CtKeySTATE:
+		bits := map[string]uint32{"NEW": expr.CtStateBitNEW, "ESTABLISHED": expr.CtStateBitESTABLISHED, "RELATED": expr.CtStateBitRELATED, "INVALID": expr.CtStateBitINVALID, "UNTRACKED": expr.CtStateBitUNTRACKED}
+		if bit, isState := bits[p.State]; isState {
+			return whole(native(bit))
+		}
+	case expr.CtKeySTATUS:
+		if isNew {
+			return field{native(0), native(statusLow)}
+		}
+	case expr.CtKeyDIRECTION:
+		if isNew {
+			return whole([]byte{0})
+		}
+	}
+	return nothing(16)
+}
+
+// route is what the routing table says of an address: what kind it is.
+func route(p *rules.Packet, e *expr.Fib) field {
+	address, local := p.Dst, p.Local
+	if e.FlagSADDR {
+		address, local = p.Src, p.In == ""
+	}
+	if !e.ResultADDRTYPE || e.FlagSADDR == e.FlagDADDR || !address.IsValid() {
+		return nothing(16)
+	}
+	kind := uint32(unix.RTN_UNICAST)
+	switch {
+	case local:
+		kind = unix.RTN_LOCAL
+	case address.IsMulticast():
+		kind = unix.RTN_MULTICAST
+	case address.Is4() && address.As4() == [4]byte{255, 255, 255, 255}:
+		kind = unix.RTN_BROADCAST
+	}
+	return whole(native(kind))
+}

@@ -95,7 +95,11 @@ func (c conn) ask(kind uint16, family byte, flags netlink.HeaderFlags, about ...
 
 // zeroEnded is a name as the kernel expects it.
 func zeroEnded(kind uint16, name string) netlink.Attribute {
-	return netlink.Attribute{Type: kind, Data: append([]byte(name), 0)}
+	return attribute(kind, append([]byte(name), 0))
+}
+
+func attribute(kind uint16, data []byte) netlink.Attribute {
+	return netlink.Attribute{Type: kind, Data: data}
 }
 
 func parse(data []byte) (attributes, error) {

@@ -15,11 +15,16 @@ type Verdict struct {
 func (s Ruleset) Pass(p Packet, path Path) Verdict {
 	var v Verdict
 	for _, h := range path {
+		settled := false // which address the connection has: the first chain that translates is the last
 		for _, b := range s.base(h) {
+			if b.chain.NAT && settled {
+				continue
+			}
 			here := p.at(h)
 			w := walk{table: b.table, packet: &here}
 			end := w.chain(b.chain, 0)
 			p.Mark = here.Mark
+			settled = settled || end == Translate || end == Settle
 			if end == Translate && v.Hidden == nil && h == Postrouting {
 				v.Hidden = w.by
 			}
@@ -43,7 +48,7 @@ type walk struct {
 // deepest bounds jumps, for rule sets that the kernel would not take.
 const deepest = 100
 
-// chain returns Accept, Drop or Translate where a rule has ended the packet's
+// chain returns Accept, Drop, Translate or Settle where a rule has ended the packet's
 // way through the table, and otherwise Continue.
 func (w *walk) chain(c *Chain, depth int) Action {
 	for i := range c.Rules {
@@ -52,7 +57,7 @@ func (w *walk) chain(c *Chain, depth int) Action {
 			continue
 		}
 		switch e.Action {
-		case Accept, Drop, Translate:
+		case Accept, Drop, Translate, Settle:
 			w.by = &c.Rules[i]
 			return e.Action
 		case Return:

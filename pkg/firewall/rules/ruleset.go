@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Ruleset is all tables of a host. Every packet meets each of them.
+// Ruleset is all tables of a host, in the order in which they were made. Every
+// packet meets each of them.
 type Ruleset []*Table
 
 // Table is chains by name.
@@ -54,7 +55,8 @@ type Effect struct {
 // Action is what happens to a packet next.
 type Action int
 
-// The actions. Translate accepts the packet with another source address.
+// The actions. Translate accepts the packet with another source address, and
+// Settle with its own: no other chain translates it then.
 const (
 	Continue Action = iota
 	Accept
@@ -63,24 +65,27 @@ const (
 	Jump
 	Goto
 	Translate
+	Settle
 )
 
-// base are the base chains of a hook in the kernel's order.
+// base are the base chains of a hook in the kernel's order: of those with one
+// priority, it asks the one that was made last first.
 func (s Ruleset) base(h Hook) (out []placed) {
-	for _, t := range s {
+	for i, t := range s {
 		for _, c := range t.Chains {
 			if c.Hook == h {
-				out = append(out, placed{t, c})
+				out = append(out, placed{i, t, c})
 			}
 		}
 	}
-	slices.SortStableFunc(out, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.chain.Priority, b.chain.Priority), cmp.Compare(a.table.Name, b.table.Name))
+	slices.SortFunc(out, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.chain.Priority, b.chain.Priority), cmp.Compare(b.place, a.place), cmp.Compare(a.chain.Name, b.chain.Name))
 	})
 	return out
 }
 
 type placed struct {
+	place int // of its table
 	table *Table
 	chain *Chain
 }

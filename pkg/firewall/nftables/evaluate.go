@@ -1,0 +1,247 @@
+package nftables
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+// host is what rules look at beside packets.
+type host struct {
+	indexes map[string]int // of interfaces, by name
+}
+
+// body evaluates a rule as the kernel does.
+type body struct {
+	host  *host
+	sets  map[string]*set // of its table
+	exprs []any
+}
+
+// Apply tries the rule on a packet. A condition on something that is not known
+// makes the rule one that may match; then it changes nothing.
+func (b body) Apply(p *rules.Packet) rules.Effect {
+	r := run{body: b, packet: p, registers: newRegisters(), truth: rules.Yes}
+	for _, e := range b.exprs {
+		effect, ended := r.step(e)
+		if r.truth == rules.No {
+			return rules.Effect{}
+		}
+		if ended {
+			effect.Match = r.truth
+			return effect
+		}
+	}
+	return rules.Effect{Match: r.truth}
+}
+
+// run is a rule's evaluation.
+type run struct {
+	body
+	packet    *rules.Packet
+	registers registers
+	truth     rules.Truth // of the conditions so far
+}
+
+func (r *run) must(t rules.Truth) { r.truth = min(r.truth, t) }
+
+// step is one expression. It says what becomes of the packet where that ends the
+// rule.
+func (r *run) step(e any) (effect rules.Effect, ended bool) {
+	switch e := e.(type) {
+	case inert:
+	case *expr.Payload:
+		r.registers.set(e.DestRegister, payload(r.packet, e))
+	case *expr.Meta:
+		r.meta(e)
+	case *expr.Ct:
+		r.registers.set(e.Register, connection(r.packet, e.Key))
+	case *expr.Fib:
+		r.registers.set(e.Register, route(r.packet, e))
+	case *expr.Immediate:
+		r.registers.set(e.Register, whole(e.Data))
+	case *expr.Bitwise:
+		r.bitwise(e)
+	case byteOrder:
+		r.turn(e)
+	case *expr.Cmp:
+		r.must(compare(r.registers.get(e.Register, len(e.Data)), e.Op, e.Data))
+	case *expr.Range:
+		within := r.registers.get(e.Register, len(e.FromData)).within(e.FromData, e.ToData)
+		if len(e.FromData) != len(e.ToData) {
+			within = rules.Maybe
+		}
+		r.must(inverted(within, e.Op == expr.CmpOpNeq))
+	case *expr.Lookup:
+		return r.lookup(e)
+	case *expr.Limit:
+		r.must(rules.Known(true, !e.Over)) // it is the first packet that is asked about
+	case *expr.Verdict:
+		return r.verdict(e)
+	case *expr.Reject:
+		return rules.Effect{Action: rules.Drop}, true
+	case *expr.Masq:
+		return rules.Effect{Action: rules.Translate}, true
+	case *expr.Redir:
+		return rules.Effect{Action: rules.Accept}, true
+	case *expr.NAT:
+		return rules.Effect{Action: r.translate(e)}, true
+	case xt:
+		return r.xt(e)
+	default:
+		r.must(rules.Maybe)
+	}
+	return rules.Effect{}, false
+}
+
+func inverted(t rules.Truth, not bool) rules.Truth {
+	if not {
+		return t.Not()
+	}
+	return t
+}
+
+func (r *run) meta(e *expr.Meta) {
+	if !e.SourceRegister {
+		r.registers.set(e.Register, r.host.meta(r.packet, e.Key))
+		return
+	}
+	if mark := r.registers.get(e.Register, 4); e.Key == expr.MetaKeyMARK && r.truth == rules.Yes && mark.isWhole() {
+		r.packet.Mark = binary.NativeEndian.Uint32(mark.value)
+	}
+}
+
+// bitwise keeps the bits of a mask and then turns those of another. What is kept
+// by neither is known.
+func (r *run) bitwise(e *expr.Bitwise) {
+	in, size := r.registers.get(e.SourceRegister, int(e.Len)), int(e.Len)
+	out := nothing(size)
+	for i := range size {
+		if i < len(e.Mask) && i < len(e.Xor) {
+			out.known[i] = in.known[i] | ^e.Mask[i]
+			out.value[i] = (in.value[i]&e.Mask[i] ^ e.Xor[i]) & out.known[i]
+		}
+	}
+	r.registers.set(e.DestRegister, out)
+}
+
+// turn changes between the network's order of bytes and this machine's.
+func (r *run) turn(e byteOrder) {
+	in := r.registers.get(e.from, int(e.length))
+	out := field{bytes.Clone(in.value), bytes.Clone(in.known)}
+	if size := int(e.size); size > 0 && binary.NativeEndian.Uint16([]byte{0, 1}) != 1 {
+		for start := 0; start+size <= len(out.value); start += size {
+			slices.Reverse(out.value[start : start+size])
+			slices.Reverse(out.known[start : start+size])
+		}
+	}
+	r.registers.set(e.to, out)
+}
+
+func compare(f field, op expr.CmpOp, value []byte) rules.Truth {
+	order := bytes.Compare(f.value, value)
+	switch op {
+	case expr.CmpOpEq:
+		return f.is(value)
+	case expr.CmpOpNeq:
+		return f.is(value).Not()
+	case expr.CmpOpLt:
+		return rules.Known(f.isWhole(), order < 0)
+	case expr.CmpOpLte:
+		return rules.Known(f.isWhole(), order <= 0)
+	case expr.CmpOpGt:
+		return rules.Known(f.isWhole(), order > 0)
+	case expr.CmpOpGte:
+		return rules.Known(f.isWhole(), order >= 0)
+	}
+	return rules.Maybe
+}
+
+func (r *run) lookup(e *expr.Lookup) (rules.Effect, bool) {
+	s := r.sets[e.SetName]
+	if s == nil {
+		r.must(rules.Maybe)
+		return rules.Effect{}, false
+	}
+	found, element := s.find(r.registers.get(e.SourceRegister, s.size()))
+	r.must(inverted(found, e.Invert))
+	if !e.IsDestRegSet {
+		return rules.Effect{}, false
+	}
+	if found != rules.Yes {
+		if e.DestRegister != unix.NFT_REG_VERDICT {
+			r.registers.set(e.DestRegister, nothing(16))
+		}
+		return rules.Effect{}, e.DestRegister == unix.NFT_REG_VERDICT
+	}
+	if element.verdict != nil {
+		return r.verdict(element.verdict)
+	}
+	r.registers.set(e.DestRegister, whole(element.data))
+	return rules.Effect{}, false
+}
+
+func (r *run) verdict(v *expr.Verdict) (rules.Effect, bool) {
+	switch v.Kind {
+	case expr.VerdictAccept, expr.VerdictStop:
+		return rules.Effect{Action: rules.Accept}, true
+	case expr.VerdictDrop:
+		return rules.Effect{Action: rules.Drop}, true
+	case expr.VerdictReturn:
+		return rules.Effect{Action: rules.Return}, true
+	case expr.VerdictJump:
+		return rules.Effect{Action: rules.Jump, Chain: v.Chain}, true
+	case expr.VerdictGoto:
+		return rules.Effect{Action: rules.Goto, Chain: v.Chain}, true
+	case expr.VerdictContinue: // with the rule
+		return rules.Effect{}, false
+	case expr.VerdictBreak:
+		r.must(rules.No)
+	default: // a queue, whose reader decides
+		r.must(rules.Maybe)
+	}
+	return rules.Effect{}, true
+}
+
+// translate tells a translation of the source to another address from one that
+// keeps it. The destination is nobody's here.
+func (r *run) translate(e *expr.NAT) rules.Action {
+	if e.Type != expr.NATTypeSourceNAT {
+		return rules.Accept
+	}
+	from := r.packet.Src.AsSlice()
+	for _, register := range []uint32{e.RegAddrMin, e.RegAddrMax} {
+		if register != 0 && (len(from) == 0 || r.registers.get(register, len(from)).is(from) != rules.Yes) {
+			return rules.Translate
+		}
+	}
+	return rules.Settle
+}
+
+// xt are iptables' matches and targets. Their settings are iptables' own.
+func (r *run) xt(e xt) (rules.Effect, bool) {
+	switch {
+	case !e.target && e.name == "comment":
+		return rules.Effect{}, false
+	case !e.target:
+		r.must(rules.Maybe)
+		return rules.Effect{}, false
+	}
+	switch e.name {
+	case "REJECT":
+		return rules.Effect{Action: rules.Drop}, true
+	case "MASQUERADE", "SNAT", "NETMAP":
+		return rules.Effect{Action: rules.Translate}, true
+	case "DNAT", "REDIRECT":
+		return rules.Effect{Action: rules.Accept}, true
+	case "LOG", "NFLOG", "TRACE", "CHECKSUM", "TCPMSS", "NOTRACK", "CT", "CONNMARK", "CLASSIFY", "DSCP", "TOS":
+		return rules.Effect{}, false
+	}
+	r.must(rules.Maybe)
+	return rules.Effect{}, false
+}

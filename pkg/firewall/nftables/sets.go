@@ -1,0 +1,166 @@
+package nftables
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+// set is a set or a map of a table.
+type set struct {
+	fields   []int // bytes of the parts of its keys
+	interval bool
+	elements []element
+	partial  bool     // there are more elements than were read
+	rest     *element // what all other keys have, if anything
+}
+
+// element has the keys from to to, part by part.
+type element struct {
+	from, to []byte
+	verdict  *expr.Verdict
+	data     []byte
+	last     bool // the key at which an interval has ended
+}
+
+// Of the kernel's API, what the unix package has not got.
+const (
+	setDescConcat     = 2  // NFTA_SET_DESC_CONCAT
+	setFieldLength    = 1  // NFTA_SET_FIELD_LEN
+	elementKeyEnd     = 10 // NFTA_SET_ELEM_KEY_END
+	elementIsCatchAll = 2  // NFT_SET_ELEM_CATCHALL
+)
+
+func setFrom(a answer) *set {
+	s := &set{interval: a.uint32(unix.NFTA_SET_FLAGS)&unix.NFT_SET_INTERVAL != 0}
+	_ = each(a.nested(unix.NFTA_SET_DESC)[setDescConcat], func(_ uint16, part []byte) {
+		if p, err := parse(part); err == nil {
+			s.fields = append(s.fields, int(p.uint32(setFieldLength)))
+		}
+	})
+	if len(s.fields) == 0 {
+		s.fields = []int{int(a.uint32(unix.NFTA_SET_KEY_LEN))}
+	}
+	return s
+}
+
+// add takes elements as the kernel lists them.
+func (s *set) add(list []byte) {
+	_ = each(list, func(_ uint16, item []byte) {
+		a, err := parse(item)
+		if err != nil {
+			s.partial = true
+			return
+		}
+		flags := a.uint32(unix.NFTA_SET_ELEM_FLAGS)
+		data := a.nested(unix.NFTA_SET_ELEM_DATA)
+		e := element{from: a.nested(unix.NFTA_SET_ELEM_KEY)[unix.NFTA_DATA_VALUE], to: a.nested(elementKeyEnd)[unix.NFTA_DATA_VALUE],
+			data: data[unix.NFTA_DATA_VALUE], last: flags&unix.NFT_SET_ELEM_INTERVAL_END != 0}
+		if data[unix.NFTA_DATA_VERDICT] != nil {
+			e.verdict = verdictOf(data)
+		}
+		switch {
+		case flags&elementIsCatchAll != 0:
+			s.rest = &e
+		case len(s.elements) < mostElements:
+			s.elements = append(s.elements, e)
+		default:
+			s.partial = true
+		}
+	})
+}
+
+// complete puts elements in order, and turns intervals, of which the kernel lists
+// beginning and end as two elements, into one each.
+func (s *set) complete() {
+	slices.SortStableFunc(s.elements, func(a, b element) int {
+		if c := bytes.Compare(a.from, b.from); c != 0 || a.last == b.last {
+			return c
+		}
+		if a.last { // one interval may end where the next begins
+			return -1
+		}
+		return 1
+	})
+	if s.interval && len(s.fields) == 1 {
+		var out []element
+		for i, e := range s.elements {
+			if e.last {
+				continue
+			}
+			if e.to == nil && i+1 < len(s.elements) {
+				e.to = before(s.elements[i+1].from)
+			} else if e.to == nil {
+				e.to = bytes.Repeat([]byte{0xff}, len(e.from))
+			}
+			out = append(out, e)
+		}
+		s.elements = out
+	}
+	for i := range s.elements {
+		if e := &s.elements[i]; e.to == nil {
+			e.to = e.from
+		}
+	}
+}
+
+// before is the number one less.
+func before(number []byte) []byte {
+	out := bytes.Clone(number)
+	for i := len(out) - 1; i >= 0; i-- {
+		out[i]--
+		if out[i] != 0xff {
+			break
+		}
+	}
+	return out
+}
+
+// size is the bytes of a key. Parts begin at multiples of four.
+func (s *set) size() (n int) {
+	if len(s.fields) == 1 {
+		return s.fields[0]
+	}
+	for _, f := range s.fields {
+		n += (f + 3) / 4 * 4
+	}
+	return n
+}
+
+// find looks a key up. Where it is not known whether an element has it, neither is
+// which one.
+func (s *set) find(key field) (rules.Truth, *element) {
+	out := rules.No
+	if s.partial {
+		out = rules.Maybe
+	}
+	for i := range s.elements {
+		switch e := &s.elements[i]; s.has(e, key) {
+		case rules.Yes:
+			return rules.Yes, e
+		case rules.Maybe:
+			out = rules.Maybe
+		}
+	}
+	if out == rules.No && s.rest != nil {
+		return rules.Yes, s.rest
+	}
+	return out, nil
+}
+
+func (s *set) has(e *element, key field) rules.Truth {
+	out, start := rules.Yes, 0
+	for _, size := range s.fields {
+		end := start + size
+		if end > len(e.from) || end > len(e.to) || end > len(key.value) {
+			return rules.Maybe
+		}
+		out = min(out, field{key.value[start:end], key.known[start:end]}.within(e.from[start:end], e.to[start:end]))
+		start += (size + 3) / 4 * 4
+	}
+	return out
+}

@@ -1,0 +1,238 @@
+package nftables
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// text describes a rule much as nft prints it. Where that would take more than is
+// known here, it names the rule by its handle.
+func (b body) text(handle uint64) string {
+	w := writer{body: b, held: map[uint32]holding{}}
+	for _, e := range b.exprs {
+		if !w.step(e) {
+			return fmt.Sprintf("rule %d", handle)
+		}
+	}
+	return strings.Join(w.words, " ")
+}
+
+// writer follows what is in the registers.
+type writer struct {
+	body
+	held     map[uint32]holding
+	words    []string
+	protocol string // that the rule has asked for
+}
+
+// holding is what a register holds: a name of it, how to print values of it, and
+// which bits of it were kept.
+type holding struct {
+	name  string
+	print func([]byte) string
+	size  int // bytes; 0: four
+	mask  []byte
+}
+
+func (w *writer) say(words ...string) bool {
+	w.words = append(w.words, words...)
+	return true
+}
+
+// step reports whether it can describe an expression.
+func (w *writer) step(e any) bool {
+	switch e := e.(type) {
+	case inert:
+		if e.name != "counter" {
+			w.say(e.name)
+		}
+		return true
+	case *expr.Payload:
+		h, known := w.header(e)
+		w.held[e.DestRegister] = h
+		return known
+	case *expr.Meta:
+		return w.meta(e)
+	case *expr.Ct:
+		h, known := connections[e.Key]
+		w.held[e.Register] = h
+		return known
+	case *expr.Fib:
+		end := map[bool]string{true: "saddr", false: "daddr"}[e.FlagSADDR]
+		w.held[e.Register] = holding{name: "fib " + end + " type", print: routeKind}
+		return e.ResultADDRTYPE
+	case *expr.Bitwise:
+		h, known := w.held[e.SourceRegister]
+		h.mask = e.Mask
+		w.held[e.DestRegister] = h
+		return known && bytes.Count(e.Xor, []byte{0}) == len(e.Xor)
+	case *expr.Immediate:
+		w.held[e.Register] = holding{name: number(e.Data)}
+		return len(e.Data) == 4
+	case *expr.Cmp:
+		return w.compare(e)
+	case *expr.Lookup:
+		return w.lookup(e)
+	case *expr.Limit:
+		return w.say("limit rate", map[bool]string{true: "over "}[e.Over]+strconv.FormatUint(e.Rate, 10)+perTime[e.Unit])
+	case *expr.Verdict:
+		return w.say(verdictText(e))
+	case *expr.Reject:
+		return w.say("reject")
+	case *expr.Masq:
+		if w.say("masquerade"); e.FullyRandom {
+			w.say("fully-random")
+		}
+		return true
+	case *expr.NAT:
+		if h, known := w.held[e.RegAddrMin]; known && e.Type == expr.NATTypeSourceNAT {
+			return w.say("snat", "to", h.name)
+		}
+	case xt:
+		return e.name == "comment" && !e.target
+	}
+	return false
+}
+
+var perTime = map[expr.LimitTime]string{
+	expr.LimitTimeSecond: "/second", expr.LimitTimeMinute: "/minute", expr.LimitTimeHour: "/hour", expr.LimitTimeDay: "/day", expr.LimitTimeWeek: "/week",
+}
+
+func verdictText(v *expr.Verdict) string {
+	switch v.Kind {
+	case expr.VerdictAccept:
+		return "accept"
+	case expr.VerdictDrop:
+		return "drop"
+	case expr.VerdictReturn:
+		return "return"
+	case expr.VerdictContinue:
+		return "continue"
+	case expr.VerdictJump:
+		return "jump " + v.Chain
+	case expr.VerdictGoto:
+		return "goto " + v.Chain
+	}
+	return "queue"
+}
+
+// header is a part of the packet.
+func (w *writer) header(e *expr.Payload) (holding, bool) {
+	h := holding{print: decimal, size: int(e.Len)}
+	switch {
+	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 12 && e.Len <= 4:
+		h.name, h.print = "ip saddr", address(e.Len)
+	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 16 && e.Len <= 4:
+		h.name, h.print = "ip daddr", address(e.Len)
+	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 9 && e.Len == 1:
+		h.name, h.print = "ip protocol", protocolName
+	case e.Base == expr.PayloadBaseTransportHeader && e.Offset <= 2 && e.Len == 2 && (w.protocol == "tcp" || w.protocol == "udp"):
+		h.name = w.protocol + map[uint32]string{0: " sport", 2: " dport"}[e.Offset]
+		if n := len(w.words); n > 1 && w.words[n-2] == "meta l4proto" {
+			w.words = w.words[:n-2] // as dport says it as well
+		}
+	default:
+		return h, false
+	}
+	return h, true
+}
+
+var metas = map[expr.MetaKey]holding{
+	expr.MetaKeyIIFNAME: {name: "iifname", print: quoted, size: unix.IFNAMSIZ}, expr.MetaKeyOIFNAME: {name: "oifname", print: quoted, size: unix.IFNAMSIZ},
+	expr.MetaKeyMARK: {name: "meta mark", print: number}, expr.MetaKeyL4PROTO: {name: "meta l4proto", print: protocolName, size: 1},
+	expr.MetaKeyIIF: {name: "iif", print: nil}, expr.MetaKeyOIF: {name: "oif", print: nil},
+	expr.MetaKeyNFPROTO: {name: "meta nfproto", print: familyName, size: 1},
+}
+
+func (w *writer) meta(e *expr.Meta) bool {
+	if e.SourceRegister {
+		h, known := w.held[e.Register]
+		return known && h.mask == nil && w.say(metas[e.Key].name, "set", h.name)
+	}
+	h, known := metas[e.Key]
+	if e.Key == expr.MetaKeyIIF || e.Key == expr.MetaKeyOIF {
+		h.print = w.host.nameOf
+	}
+	w.held[e.Register] = h
+	return known
+}
+
+var connections = map[expr.CtKey]holding{
+	expr.CtKeySTATE: {name: "ct state", print: states}, expr.CtKeySTATUS: {name: "ct status", print: statuses}, expr.CtKeyMARK: {name: "ct mark", print: number},
+}
+
+func (w *writer) compare(e *expr.Cmp) bool {
+	h, known := w.held[e.Register]
+	sign, simple := map[expr.CmpOp]string{expr.CmpOpEq: "", expr.CmpOpNeq: "!=", expr.CmpOpLt: "<", expr.CmpOpLte: "<=", expr.CmpOpGt: ">", expr.CmpOpGte: ">="}[e.Op]
+	if !known || !simple || h.print == nil {
+		return false
+	}
+	value := h.print(e.Data)
+	length, isPrefix := prefixLength(h.mask)
+	switch {
+	case h.mask == nil:
+	case (h.name == "ct state" || h.name == "ct status") && e.Op == expr.CmpOpNeq && bytes.Count(e.Data, []byte{0}) == len(e.Data):
+		sign, value = "", h.print(h.mask)
+	case isPrefix && strings.HasPrefix(h.name, "ip "):
+		value += "/" + strconv.Itoa(length)
+	default:
+		h.name += " & " + h.print(h.mask)
+		if sign == "" {
+			sign = "=="
+		}
+	}
+	if h.name == "meta l4proto" || h.name == "ip protocol" {
+		w.protocol = value
+	}
+	w.say(h.name)
+	if sign != "" {
+		w.say(sign)
+	}
+	return w.say(value)
+}
+
+// most elements of a set without a name that are worth to be printed.
+const fewElements = 8
+
+func (w *writer) lookup(e *expr.Lookup) bool {
+	h, known := w.held[e.SourceRegister]
+	s := w.sets[e.SetName]
+	if !known || h.mask != nil || s == nil || s.size() != cmp.Or(h.size, 4) {
+		return false
+	}
+	w.say(h.name)
+	if e.Invert {
+		w.say("!=")
+	}
+	if e.IsDestRegSet {
+		if e.DestRegister != unix.NFT_REG_VERDICT {
+			return false
+		}
+		w.say("vmap")
+	}
+	if !strings.HasPrefix(e.SetName, "__") {
+		return w.say("@" + e.SetName)
+	}
+	var parts []string
+	for i, x := range s.elements {
+		if i == fewElements {
+			parts = append(parts, "…")
+			break
+		}
+		part := h.print(x.from)
+		if !bytes.Equal(x.from, x.to) {
+			part += "-" + h.print(x.to)
+		}
+		if x.verdict != nil {
+			part += " : " + verdictText(x.verdict)
+		}
+		parts = append(parts, part)
+	}
+	return w.say("{ " + strings.Join(parts, ", ") + " }")
+}
