@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"k8s.io/klog/v2"
@@ -27,6 +28,7 @@ const (
 type walls struct {
 	options  options
 	iptables bool // this host has it
+	marks    bool // this kernel has nf_tables, to mark packets by
 	rules    *firewall.Reconciler
 	tasks    []task
 }
@@ -49,18 +51,24 @@ func newFirewall(o options, inside *insider) (*walls, error) {
 	case !errors.Is(err, iptables.ErrNotInstalled) || o.Firewall == wallIPTables && o.IPMasq:
 		return nil, err
 	}
-	watch, nftErr := nftables.Watch()
+	if w.marks, err = nftables.Supported(); err != nil {
+		return nil, err
+	}
 	switch {
-	case nftErr == nil:
+	case w.marks:
+		watch, err := nftables.Watch()
+		if err != nil {
+			return nil, err
+		}
 		w.tasks = append(w.tasks, watch)
 		settings.Changed = watch.Changed()
 		settings.Writers = append(settings.Writers, nftables.Writer{})
 	case o.Firewall == wallNFTables || !w.iptables && o.IPMasq:
-		return nil, nftErr
+		return nil, fmt.Errorf("%w: load it (modprobe nf_tables), or install iptables and start flanneld with --firewall=iptables", nftables.ErrUnsupported)
 	}
-	if len(settings.Writers) == 0 || o.Firewall == wallIPTables && !w.iptables {
-		inside.heed(map[string]string{"no rules let containers' traffic pass": err.Error()})
-		klog.Errorf("no rules let containers' traffic pass: %v", err)
+	if o.ForwardRules && !w.iptables && (!w.marks || o.Firewall == wallIPTables) {
+		inside.heed(map[string]string{"no rules let containers' traffic pass": iptables.ErrNotInstalled.Error()})
+		klog.Errorf("no rules let containers' traffic pass: %v", iptables.ErrNotInstalled)
 	}
 	if w.rules, err = firewall.New(settings); err != nil {
 		return nil, err
@@ -70,10 +78,10 @@ func newFirewall(o options, inside *insider) (*walls, error) {
 }
 
 // set has the rules made for a network and this host's subnet in it.
-func (w *walls) set(c subnet.Config, own netip.Prefix, devices []string) {
+func (w *walls) set(c subnet.Config, own netip.Prefix, peers []rules.Peer) {
 	o := w.options
 	w.rules.Set(rules.Wanted{
-		Network: c.Network, Subnet: own, Devices: devices,
+		Network: c.Network, Subnet: own, Peers: peers, Marked: w.marks,
 		Masquerade: o.IPMasq, Forward: o.ForwardRules,
 		NFTables: o.Firewall == wallNFTables || o.Firewall == wallAuto && (c.NFTables || !w.iptables),
 	})

@@ -152,7 +152,7 @@ func (m *machine) cni(name string) box {
 	if err := json.Unmarshal([]byte(out), &result); err != nil || len(result.IPs) != 1 {
 		m.t.Fatalf("%v in %s", err, out)
 	}
-	return box{m, result.IPs[0].Address.Addr().String(), "ip netns exec " + name + " "}
+	return box{m, result.IPs[0].Address.Addr().String(), "nsenter --net=/run/netns/" + name + " "} // unlike ip netns exec, also for an ordinary user
 }
 
 func (b box) sh(command string) string {

@@ -14,6 +14,7 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/extif"
+	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/outage"
 	"flanneld/pkg/subnet"
@@ -50,8 +51,8 @@ type Options struct {
 
 	SubnetFile string
 	// SetRules says what the firewall is to be made for: this host's subnet, and
-	// the interfaces by which packets come from peers. Nil: for nothing.
-	SetRules func(c subnet.Config, own netip.Prefix, devices []string)
+	// the ways by which packets come from peers. Nil: for nothing.
+	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer)
 	IPMasq   bool // what the subnet file says of masquerading
 
 	// Ready is called once everything is in place for the first time.
@@ -72,7 +73,7 @@ type Agent struct {
 	claimed *mode  // what the lease is to say
 	current *mode  // what the lease says: at work in the kernel
 	linger  lingering
-	devices peerDevices
+	routed  peerWays
 	direct  reach
 	gone    gone // the address in use
 	fight   fight
@@ -108,7 +109,7 @@ func New(o Options) *Agent {
 		lists:      outage.New("bring the kernel into the wanted state", retryLongest),
 		file:       outage.New("write the subnet file "+o.SubnetFile, retryLongest),
 		asked:      make(chan func()),
-		devices:    peerDevices{},
+		routed:     peerWays{},
 	}
 }
 
@@ -208,7 +209,7 @@ func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) tim
 		return again
 	}
 	if a.SetRules != nil {
-		a.SetRules(a.current.config, view.Own.Subnet, a.devices.names())
+		a.SetRules(a.current.config, view.Own.Subnet, a.routed.peers())
 	}
 	again = min(again, a.writeFile(view.Own))
 	if settled && !a.ready && a.file.Reason() == "" {

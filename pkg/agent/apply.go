@@ -24,7 +24,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 		conflicts["conflict "+c.Dst.String()] = c.String()
 	}
 	a.notes.replace("conflict ", conflicts)
-	again = a.devices.note(want, now)
+	again = a.routed.note(want, now)
 	if rest := a.fight.note(result.Repairs, now); rest > 0 {
 		again = min(again, rest)
 	}

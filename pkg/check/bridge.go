@@ -1,41 +1,55 @@
 package check
 
-import "fmt"
+import (
+	"fmt"
+
+	"flanneld/pkg/firewall/iptables"
+	"flanneld/pkg/firewall/rules"
+)
 
 // findBridge looks at what containers of this host send each other: with
-// br_netfilter it passes iptables' FORWARD, though it only crosses their bridge.
+// br_netfilter it passes the rules for what is forwarded, though it only crosses
+// their bridge.
 func findBridge(f Facts) []Finding {
 	if f.Sysctl["net.bridge.bridge-nf-call-iptables"] != "1" || !f.Env.Subnet.IsValid() {
 		return nil
 	}
 	here, dev := container(f.Env.Subnet), f.inner()
 	var out []Finding
-	for _, wall := range f.Firewalls {
-		v := wall.Pass(Packet{In: dev, Out: dev, Src: here, Dst: here.Next(), Protocol: "tcp", State: "NEW"}, forwarded)
-		if !v.Dropped || f.blocksPeers(wall, v) {
+	for _, v := range f.drops(crossing{packet: rules.Packet{In: dev, Out: dev, Src: here, Dst: here.Next(), Protocol: "tcp", State: "NEW"}, path: rules.Forwarded}) {
+		if f.blocksPeers(v) {
 			continue
 		}
-		cure := []string{fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT", wall.Command, dev, dev)}
-		if v.Rule != nil {
-			cure = append(cure, v.Rule.Remove(wall.Command)+"   # or so")
+		through, cure := "iptables, where "+by(v), []string{fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT", v.Table.Program, dev, dev)}
+		switch {
+		case !byIPTables(v.Table):
+			through = fmt.Sprintf("nftables, where the table %q (%s)", tableOf(v.Table), place(v))
+			cure = []string{fmt.Sprintf("nft insert rule %s iifname %q oifname %q accept", chainOf(v.Table, v.Chain), dev, dev)}
+		case v.Rule != nil:
+			cure = append(cure, iptables.Remove(*v.Rule)+"   # or so")
 		}
 		out = append(out, fault(append(cure, "sysctl -w net.bridge.bridge-nf-call-iptables=0   # or so, if nothing else needs br_netfilter"),
-			"containers of this host do not reach each other: br_netfilter sends what crosses %s through iptables, where %s drops it", dev, v.by()))
+			"containers of this host do not reach each other: br_netfilter sends what crosses %s through %s drops it", dev, through))
 	}
 	return merge(out)
 }
 
 // blocksPeers reports whether the same is in the way to a peer as well: then it
 // is found there.
-func (f Facts) blocksPeers(wall Firewall, here Verdict) bool {
+func (f Facts) blocksPeers(here rules.Verdict) bool {
 	if f.Status == nil || f.Status.Lease == nil {
 		return false
 	}
 	for _, p := range f.Status.Peers {
-		for _, packet := range []Packet{f.out(p), f.back(p)} {
+		if p.Dev == "" {
+			continue
+		}
+		for _, packet := range []rules.Packet{f.out(p), f.back(p)} {
 			packet.Protocol = "tcp"
-			if v := wall.Pass(packet, forwarded); p.Dev != "" && v.Dropped && v.by() == here.by() {
-				return true
+			for _, v := range f.drops(crossing{packet: packet, path: rules.Forwarded}) {
+				if v.Table == here.Table && v.Rule == here.Rule && v.Chain == here.Chain {
+					return true
+				}
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -46,10 +47,10 @@ func healthy() Facts {
 			Neighbours: []kernel.FoundNeighbour{{Neighbour: kernel.Neighbour{Addr: vtep22, MAC: mac22}, Permanent: true}},
 			FDB:        []kernel.FoundFDB{{FDB: kernel.FDB{MAC: mac22, Dst: peer}, Permanent: true}},
 		},
-		Paths:     map[netip.Addr]Path{gateway(far): {Via: vtep22, Dev: "flannel.1"}, peer: {Dev: "ens33"}},
-		Sysctl:    map[string]string{"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.ens33.rp_filter": "1", "net.bridge.bridge-nf-call-iptables": "1"},
-		Firewalls: []Firewall{ParseRules("iptables", strings.Replace(centos, "-A INPUT -p icmp", "-A INPUT -p udp -m udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT\n-A INPUT -p icmp", 1))},
-		Env:       subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: own, MTU: 1450}, EnvTime: now.Add(-time.Hour),
+		Paths:    map[netip.Addr]Path{gateway(far): {Via: vtep22, Dev: "flannel.1"}, peer: {Dev: "ens33"}},
+		Sysctl:   map[string]string{"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.ens33.rp_filter": "1", "net.bridge.bridge-nf-call-iptables": "1"},
+		Firewall: iptables.Parse("iptables", strings.Replace(centos, "-A INPUT -p icmp", "-A INPUT -p udp -m udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT\n-A INPUT -p icmp", 1)),
+		Env:      subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: own, MTU: 1450}, EnvTime: now.Add(-time.Hour),
 		Docker:       &Process{PID: 900, Name: "dockerd", Started: now.Add(-time.Minute)},
 		Certificates: []Certificate{{File: "/cert/client.pem", NotBefore: now.Add(-time.Hour), NotAfter: now.Add(1000 * time.Hour)}},
 		Members:      []Member{{URL: "https://10.4.7.12:2379", Ahead: time.Second}},
@@ -77,7 +78,7 @@ func TestAllIsWell(t *testing.T) {
 func TestBridgeAndPeers(t *testing.T) {
 	for _, rule := range []string{":FORWARD DROP [0:0]", "FORWARD -j DROP"} {
 		f := healthy()
-		f.Firewalls = []Firewall{rules("filter", rule)}
+		f.Firewall = saved("filter", rule)
 		for _, x := range all(f) {
 			if (x.Level == Fault) != (x.Step == "forward" || x.Step == "port") && x.Level != OK || x.Step == "forward" && x.Level != Fault {
 				t.Errorf("%s: %+v", rule, x)
@@ -130,7 +131,7 @@ func TestManyPeers(t *testing.T) {
 		p.Subnet = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 7, byte(30 + i), 0}), 24)
 		f.Status.Peers = append(f.Status.Peers, p)
 	}
-	f.Firewalls = []Firewall{rules("filter", "FORWARD -s 172.7.0.0/16 -j DROP")}
+	f.Firewall = saved("filter", "FORWARD -s 172.7.0.0/16 -j DROP")
 	faults := 0
 	for _, x := range Run(f, f.Status.Peers) {
 		if x.Level == Fault && x.Step == "forward" {
@@ -188,30 +189,5 @@ FAULT  forward  dropped?[2J
 	var b strings.Builder
 	if err := Print(&b, found, true); err != nil || !strings.Contains(b.String(), "\n\x1b[31mFAULT  forward  dropped?[2J\x1b[0m\n") {
 		t.Errorf("%q", b.String())
-	}
-}
-
-func TestForeign(t *testing.T) {
-	const listed = `# Warning: table ip filter is managed by iptables-nft, do not touch!
-table ip filter {
-	chain FORWARD {
-		type filter hook forward priority filter; policy drop;
-	}
-}
-table ip nat {
-}
-table inet firewalld {
-	chain a {
-		drop
-	}
-}
-table ip office {
-	chain b {
-	}
-}
-`
-	want := []ForeignTable{{"inet firewalld", "table inet firewalld {\n\tchain a {\n\t\tdrop\n\t}\n}\n"}, {"ip office", "table ip office {\n\tchain b {\n\t}\n}\n"}}
-	if diff := cmp.Diff(want, foreign(listed)); diff != "" {
-		t.Error(diff)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -21,6 +22,7 @@ type Facts struct {
 	Status *status.Status // nil: there is none
 	Frozen int            // the daemon's process ID where it is stopped, as by SIGSTOP
 	Unread []string
+	Notes  []string // worth knowing, and no fault
 
 	Links   []Link
 	Routes  []kernel.FoundRoute
@@ -32,8 +34,9 @@ type Facts struct {
 	Kernel  string              // release: "6.1.0-18-amd64"
 	Sockets []Socket            // other programs' on the tunnel's UDP port
 
-	Firewalls []Firewall
-	Foreign   []ForeignTable // of nftables, not made by iptables
+	Firewall   rules.Ruleset // of both flavours of iptables, and of nftables beside them
+	NoIPTables bool          // its rules could not be read
+	NoNFTables bool
 
 	Env      subnet.Env
 	EnvError error
@@ -75,12 +78,6 @@ type Process struct {
 	PID     int
 	Name    string
 	Started time.Time
-}
-
-// ForeignTable is a table of nftables that filters on its own.
-type ForeignTable struct {
-	Name string // "inet firewalld"
-	Text string // as nft lists it
 }
 
 // Certificate is a file with one.

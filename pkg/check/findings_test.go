@@ -111,35 +111,67 @@ func TestFindings(t *testing.T) {
 			f.Sysctl["net.ipv4.conf.all.rp_filter"], f.Sysctl["net.ipv4.conf.ens33.rp_filter"] = "1", "0"
 			f.Paths[peer] = Path{Dev: "ens34"}
 		}, "rp_filter", Fault, "leads over ens34", "sysctl -w net.ipv4.conf.ens33.rp_filter=2"},
-		{"iptables is not there", func(f *Facts) { f.Firewalls, f.Unread = nil, []string{"iptables could not be read: not installed"} }, "forward", Unknown, "iptables could not be read", ""},
-		{"policies close the port", func(f *Facts) { f.Firewalls = []Firewall{rules("filter", ":INPUT DROP [0:0]")} }, "port", Fault, "by the policy of filter INPUT", "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT"},
-		{"the port is closed in the raw table", func(f *Facts) { f.Firewalls = []Firewall{rules("raw", "PREROUTING -p udp -j DROP")} }, "port", Fault, "dropped where they arrive", "iptables -t raw -D PREROUTING -p udp -j DROP"},
+		{"iptables is not there", func(f *Facts) { f.Firewall, f.NoIPTables = nil, true }, "forward", Unknown, "iptables could not be read", ""},
+		{"policies close the port", func(f *Facts) { f.Firewall = saved("filter", ":INPUT DROP [0:0]") }, "port", Fault, "by the policy of filter INPUT", "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT"},
+		{"the port is closed in the raw table", func(f *Facts) { f.Firewall = saved("raw", "PREROUTING -p udp -j DROP") }, "port", Fault, "dropped where they arrive", "iptables -t raw -D PREROUTING -p udp -j DROP"},
 		{"a bridge under a policy", func(f *Facts) {
-			f.Firewalls = []Firewall{rules("filter", ":FORWARD DROP [0:0]", "FORWARD -d 172.7.22.0/24 -j ACCEPT", "FORWARD -s 172.7.22.0/24 -j ACCEPT")}
+			f.Firewall = saved("filter", ":FORWARD DROP [0:0]", "FORWARD -d 172.7.22.0/24 -j ACCEPT", "FORWARD -s 172.7.22.0/24 -j ACCEPT")
 		}, "bridge", Fault,
 			"the policy of filter FORWARD drops it", "iptables -I FORWARD -i docker0 -o docker0 -j ACCEPT"},
 		{"the same without br_netfilter", func(f *Facts) {
-			f.Firewalls = []Firewall{rules("filter", "FORWARD -i docker0 -o docker0 -j DROP")}
+			f.Firewall = saved("filter", "FORWARD -i docker0 -o docker0 -j DROP")
 			delete(f.Sysctl, "net.bridge.bridge-nf-call-iptables")
 		}, "bridge", OK, "", ""},
+		{"nftables cannot be read", func(f *Facts) { f.NoNFTables = true }, "nftables", Unknown, "nftables could not be read", ""},
+		{"nft crashes", func(f *Facts) { f.Notes = []string{"nft 1.0.6 cannot read this host's tables"} }, "flanneld", Note, "nft 1.0.6", ""},
 		{"a table of nftables that knows the network", func(f *Facts) {
-			f.Foreign = []ForeignTable{{"inet firewalld", firewalldTable + "ip saddr 172.7.0.0/16 accept\n"}}
+			f.Firewall = append(f.Firewall, foreign("inet", "office", "FORWARD -s 172.7.0.0/16 -j ACCEPT", "FORWARD -d 172.7.0.0/16 -j ACCEPT", "FORWARD -j REJECT"))
 		}, "nftables", OK, "", ""},
-		{"a table of nftables without a filter", func(f *Facts) {
-			f.Foreign = []ForeignTable{{"ip x", "type nat hook postrouting priority 0; policy accept;\n drop\n"}}
+		{"a table of nftables that knows the network one way", func(f *Facts) {
+			f.Firewall = append(f.Firewall, foreign("inet", "firewalld", "FORWARD -s 172.7.22.0/24 -j ACCEPT", "FORWARD -j REJECT"))
+		}, "nftables", Fault, `"inet firewalld" drops what it does not know, and does not know the network 172.7.0.0/16; no iptables rule overrules it (in chain FORWARD, by: reject)`, "firewall-cmd --permanent --zone=trusted --add-source=172.7.0.0/16; firewall-cmd --reload"},
+		{"another table of nftables", func(f *Facts) { f.Firewall = append(f.Firewall, foreign("inet", "office", ":FORWARD DROP [0:0]")) }, "nftables", Fault, `"inet office" drops what it does not know`,
+			"nft insert rule inet office FORWARD ip saddr 172.7.0.0/16 accept; nft insert rule inet office FORWARD ip daddr 172.7.0.0/16 accept"},
+		{"a table of nftables that drops this", func(f *Facts) {
+			f.Firewall = append(f.Firewall, foreign("ip", "office", ":C - [0:0]", "FORWARD -j C", "C -o docker0 -d 172.7.21.0/24 -j DROP"))
+		}, "nftables", Fault, `the nftables table "ip office" drops what 172.7.22.0/24 sends to containers, in chain C, by: -o docker0 -d 172.7.21.0/24 drop`, "nft delete rule ip office C handle 7"},
+		{"one container alone", func(f *Facts) {
+			f.Firewall = append(f.Firewall, foreign("ip", "office", "PREROUTING -d 172.7.21.9/32 -j DROP"))
+		}, "nftables", Fault, "what 172.7.22.0/24 sends to containers", "nft insert rule ip office PREROUTING ip saddr"},
+		{"both firewalls", func(f *Facts) {
+			f.Firewall = append(saved("filter", "FORWARD -j DROP"), foreign("ip", "office", "FORWARD -j DROP"))
+		}, "forward", Fault, "is dropped, by: iptables -A FORWARD -j DROP", "iptables -D FORWARD -j DROP"},
+		{"docker 29, without an option", func(f *Facts) {
+			f.Firewall = append(f.Firewall, foreign("ip", "docker-bridges", "PREROUTING -d 172.7.21.2/32 ! -i docker0 -j DROP"))
+		}, "nftables", Fault, `docker drops what 172.7.22.0/24 sends to containers, in its nftables table "ip docker-bridges", in chain PREROUTING, by: -d 172.7.21.2/32 ! -i docker0 drop`, "mk-docker-opts.sh -f /run/flannel/subnet.env; systemctl restart docker"},
+		{"docker 29, without the mark", func(f *Facts) {
+			f.Firewall = append(f.Firewall, foreign("ip", "docker-bridges", "FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT", "FORWARD ! -i docker0 -o docker0 -j DROP"))
+		}, "nftables", Fault, "it passes what has the mark 0x1000/0x1000, and flanneld, which sets that, has not", "systemctl restart flanneld"},
+		{"docker 29 and the mark", func(f *Facts) {
+			f.Firewall = append(saved("mangle", "PREROUTING -i flannel.1 -j MARK --set-xmark 0x1000/0x1000"), foreign("ip", "docker-bridges", "FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT", "FORWARD ! -i docker0 -o docker0 -j DROP"))
 		}, "nftables", OK, "", ""},
-		{"another table of nftables", func(f *Facts) {
-			f.Foreign = []ForeignTable{{"inet office", "\tchain x {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n"}}
-		}, "nftables", Fault, `"inet office"`, "nft insert rule inet office x ip saddr 172.7.0.0/16 accept; nft insert rule inet office x ip daddr 172.7.0.0/16 accept"},
-		{"a host's own table of nftables", func(f *Facts) { f.Foreign = []ForeignTable{{"inet office", inputTable}} }, "nftables", Fault, "does not know the tunnel's UDP port 8472", "nft insert rule inet office x udp dport 8472 accept"},
-		{"a host's own table of nftables, without a tunnel", func(f *Facts) { f.Foreign, f.Status.Device = []ForeignTable{{"inet office", inputTable}}, nil }, "nftables", OK, "", ""},
+		{"a table of nftables hides containers", func(f *Facts) {
+			t := foreign("ip", "office", "POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE")
+			t.Chains["POSTROUTING"].NAT = true
+			f.Firewall = append(f.Firewall, t)
+		}, "addresses", Fault, "in place of the container's, by: nft ip office POSTROUTING: -s 172.7.21.0/24 ! -o docker0 masquerade", "start flanneld with --ip-masq"},
+		{"a table of nftables and a bridge", func(f *Facts) {
+			f.Firewall = append(f.Firewall, foreign("ip", "office", "FORWARD -i docker0 -o docker0 -j DROP"))
+		}, "bridge", Fault, `through nftables, where the table "ip office" (in chain FORWARD, by: -i docker0 -o docker0 drop) drops it`, `nft insert rule ip office FORWARD iifname "docker0" oifname "docker0" accept`},
+		{"a host's own table of nftables", func(f *Facts) {
+			f.Firewall = append(f.Firewall, foreign("inet", "office", ":C - [0:0]", "INPUT -j C", "C -j DROP"))
+		}, "nftables", Fault, "does not know the tunnel's UDP port 8472; no iptables rule overrules it (in chain C, by: drop)", "nft insert rule inet office INPUT udp dport 8472 accept"},
+		{"firewalld and the tunnel", func(f *Facts) { f.Firewall = append(f.Firewall, foreign("inet", "firewalld", "INPUT -j REJECT")) }, "nftables", Fault, "UDP port 8472", "firewall-cmd --permanent --add-port=8472/udp; firewall-cmd --reload"},
+		{"a host's own table of nftables that drops this", func(f *Facts) { f.Firewall = append(f.Firewall, foreign("inet", "office", "INPUT -p udp -j DROP")) }, "nftables", Fault,
+			`the tunnel's packets from 10.4.7.22, UDP port 8472, are dropped where they arrive, by the nftables table "inet office", in chain INPUT, by: -p udp drop`, "nft delete rule inet office INPUT handle 7"},
+		{"a host's own table of nftables, on the way out", func(f *Facts) { f.Firewall = append(f.Firewall, foreign("inet", "office", ":OUTPUT DROP [0:0]")) }, "nftables", Fault,
+			"does not know the tunnel's UDP port 8472; no iptables rule overrules it (by the policy of chain OUTPUT)", "nft insert rule inet office OUTPUT udp dport 8472 accept"},
+		{"a host's own table of nftables, without a tunnel", func(f *Facts) {
+			f.Firewall, f.Status.Device = append(f.Firewall, foreign("inet", "office", "INPUT -j DROP")), nil
+		}, "nftables", OK, "", ""},
 		{"a host's own table of nftables that knows the port", func(f *Facts) {
-			f.Foreign = []ForeignTable{{"inet office", inputTable + "udp dport { 53, 8472 } accept"}}
+			f.Firewall = append(f.Firewall, foreign("inet", "office", "INPUT -p udp --dport 53,8472 -j ACCEPT", "INPUT -j DROP"))
 		}, "nftables", OK, "", ""},
-		{"a host's own table of nftables that knows the hosts", func(f *Facts) {
-			f.Foreign = []ForeignTable{{"inet office", inputTable + "ip saddr 10.4.7.0/24 accept"}}
-		}, "nftables", OK, "", ""},
-		{"a host's own table of nftables that knows another port", func(f *Facts) { f.Foreign = []ForeignTable{{"inet office", inputTable + "udp dport 18472 accept"}} }, "nftables", Fault, "UDP port 8472", ""},
 		{"a fight", func(f *Facts) { f.Status.Problems = []string{"another program undoes flanneld's work"} }, "flanneld", Fault, "another program undoes", "ip monitor link"},
 		{"a fight over routes alone", func(f *Facts) {
 			f.Status.Device, f.Status.Peers, f.Status.Problems = nil, nil, []string{"another program undoes flanneld's work"}
@@ -175,7 +207,3 @@ func TestFindings(t *testing.T) {
 		}
 	}
 }
-
-const inputTable = "\tchain x {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tjump y\n\t}\n\tchain y {\n\t\tcounter packets 0 bytes 0 drop\n\t}\n"
-
-const firewalldTable = "chain filter_FORWARD {\n\ttype filter hook forward priority filter + 10; policy accept;\n\treject with icmpx admin-prohibited\n"

@@ -6,102 +6,189 @@ import (
 	"slices"
 	"strings"
 
+	"flanneld/pkg/firewall/iptables"
+	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/status"
 )
 
-// out and back are the packets between a container of this host and one of p's.
-func (f Facts) out(p status.Peer) Packet {
-	return Packet{In: f.inner(), Out: p.Dev, Src: container(f.Status.Lease.Subnet), Dst: container(p.Subnet), State: "NEW"}
+// crossing is a packet on its way through this host, or from it or to it.
+type crossing struct {
+	packet rules.Packet
+	path   rules.Path
+	what   string // "what containers send to 172.7.22.0/24"
 }
 
-func (f Facts) back(p status.Peer) Packet {
-	return Packet{In: p.Dev, Out: f.inner(), Src: container(p.Subnet), Dst: container(f.Status.Lease.Subnet), State: "NEW"}
+// out and back are the packets between a container of this host and one of p's.
+func (f Facts) out(p status.Peer) rules.Packet {
+	return rules.Packet{In: f.inner(), Out: p.Dev, Src: container(f.Status.Lease.Subnet), Dst: container(p.Subnet), State: "NEW"}
+}
+
+func (f Facts) back(p status.Peer) rules.Packet {
+	return rules.Packet{In: p.Dev, Out: f.inner(), Src: container(p.Subnet), Dst: container(f.Status.Lease.Subnet), State: "NEW"}
 }
 
 // protocols are those that a rule may be about as a whole.
 var protocols = []string{"tcp", "udp", "icmp"}
 
+// containers' packets to and from p's.
+func (f Facts) containers(p status.Peer) (out []crossing) {
+	for _, protocol := range protocols {
+		to, from := f.out(p), f.back(p)
+		to.Protocol, from.Protocol = protocol, protocol
+		out = append(out, crossing{to, rules.Forwarded, fmt.Sprintf("what containers send to %v", p.Subnet)})
+		for _, dst := range append([]netip.Addr{from.Dst}, f.singledOut(from.Dst)...) {
+			from.Dst = dst
+			out = append(out, crossing{from, rules.Forwarded, fmt.Sprintf("what %v sends to containers", p.Subnet)})
+		}
+	}
+	return out
+}
+
+// fewSingledOut is how many containers are looked at that rules name: docker
+// writes one rule for each, and they are all alike.
+const fewSingledOut = 16
+
+// singledOut are containers' addresses that rules name in front of everything
+// else, as docker 28 and 29 write them, but for one.
+func (f Facts) singledOut(but netip.Addr) (out []netip.Addr) {
+	own := f.Status.Lease.Subnet
+	notAddress := func(r rune) bool { return !strings.ContainsRune("0123456789./", r) }
+	for _, t := range f.Firewall {
+		for _, c := range t.Chains {
+			if c.Hook != rules.Prerouting {
+				continue
+			}
+			for _, r := range c.Rules {
+				for _, word := range strings.FieldsFunc(r.Text, notAddress) {
+					a, err := netip.ParseAddr(strings.TrimSuffix(word, "/32"))
+					if err == nil && own.Contains(a) && a != but && !slices.Contains(out, a) && len(out) < fewSingledOut {
+						out = append(out, a)
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// tunnel is the tunnel's own packets from p and to it; none where there is none.
+func (f Facts) tunnel(p status.Peer) []crossing {
+	if p.Mode != status.Tunnel || f.Status.Device == nil || f.Status.Host == nil {
+		return nil
+	}
+	h, port := f.Status.Host, f.Status.Device.Port
+	in := rules.Packet{In: h.Interface, Src: p.PublicIP, Dst: h.Address, Protocol: "udp", DstPort: port, State: "NEW", Local: true}
+	out := rules.Packet{Out: h.Interface, Src: h.Address, Dst: p.PublicIP, Protocol: "udp", DstPort: port, State: "NEW"}
+	return []crossing{
+		{in, rules.Received, fmt.Sprintf("the tunnel's packets from %v, UDP port %d, are dropped where they arrive", p.PublicIP, port)},
+		{out, rules.Sent, fmt.Sprintf("the tunnel's packets to %v, UDP port %d, are dropped where they leave", p.PublicIP, port)},
+	}
+}
+
+// drops are the verdicts of all tables that drop a packet: each is in the way,
+// though it may not come so far.
+func (f Facts) drops(c crossing) (out []rules.Verdict) {
+	for left := f.Firewall; ; {
+		v := left.Pass(c.packet, c.path)
+		if !v.Dropped {
+			return out
+		}
+		out = append(out, v)
+		left = slices.DeleteFunc(slices.Clone(left), func(t *rules.Table) bool { return t == v.Table })
+	}
+}
+
+// byIPTables tells iptables' rules from nftables' own.
+func byIPTables(t *rules.Table) bool { return t.Program != "nft" }
+
+// ruleOf is how a rule's program prints it.
+func ruleOf(r *rules.Rule) string {
+	switch {
+	case byIPTables(r.Table):
+		return iptables.Show(*r)
+	case r.Comment != "":
+		return r.Text + fmt.Sprintf(` comment "%s"`, r.Comment)
+	}
+	return r.Text
+}
+
+// by names what has dropped a packet.
+func by(v rules.Verdict) string {
+	if v.Rule != nil {
+		return ruleOf(v.Rule)
+	}
+	return "the policy of " + v.Table.Name + " " + v.Chain
+}
+
 func findForward(f Facts, p status.Peer) []Finding {
 	if f.Status.Lease == nil || p.Dev == "" {
 		return skipped("there is no way to look along")
 	}
-	if len(f.Firewalls) == 0 {
+	if f.NoIPTables {
 		return unknown("iptables could not be read")
 	}
 	var out []Finding
-	for _, protocol := range protocols {
-		for _, wall := range f.Firewalls {
-			to, from := f.out(p), f.back(p)
-			to.Protocol, from.Protocol = protocol, protocol
-			out = append(out, blocked(wall, wall.Pass(to, forwarded), fmt.Sprintf("what containers send to %v", p.Subnet), f)...)
-			for _, dst := range singledOut(wall, f.Status.Lease.Subnet, from.Dst) {
-				from.Dst = dst
-				out = append(out, blocked(wall, wall.Pass(from, forwarded), fmt.Sprintf("what %v sends to containers", p.Subnet), f)...)
+	for _, c := range f.containers(p) {
+		for _, v := range f.drops(c) {
+			if byIPTables(v.Table) {
+				out = append(out, f.blocked(v, c.what))
 			}
 		}
 	}
 	return out
 }
 
-// singledOut are containers' addresses that rules of the raw table name, as
-// docker 28 writes them, and first one that stands for all others.
-func singledOut(wall Firewall, own netip.Prefix, any netip.Addr) []netip.Addr {
-	out := []netip.Addr{any}
-	chain := wall.Tables["raw"]["PREROUTING"]
-	if chain == nil {
-		return out
+// blocked words iptables' verdict on what.
+func (f Facts) blocked(v rules.Verdict, what string) Finding {
+	program := v.Table.Program
+	if v.Rule == nil {
+		return fault([]string{program + " -P " + v.Chain + " ACCEPT   # or start flanneld without --iptables-forward-rules=false"},
+			"%s is dropped by the policy of %s, and no rule lets it pass", what, v.Chain)
 	}
-	for _, r := range chain.Rules {
-		for _, c := range r.conditions {
-			dst, err := netip.ParsePrefix(strings.Join(c.values, ""))
-			if c.option == "-d" && !c.not && err == nil && dst.IsSingleIP() && own.Contains(dst.Addr()) && !slices.Contains(out, dst.Addr()) {
-				out = append(out, dst.Addr())
-			}
-		}
-	}
-	return out
-}
-
-// blocked words the verdict on what.
-func blocked(wall Firewall, v Verdict, what string, f Facts) []Finding {
+	rule, remove := program+" "+ruleOf(v.Rule), iptables.Remove(*v.Rule)
 	switch {
-	case !v.Dropped:
-		return nil
-	case v.Rule == nil:
-		_, chain, _ := strings.Cut(v.Policy, " ")
-		return []Finding{fault([]string{wall.Command + " -P " + chain + " ACCEPT   # or start flanneld without --iptables-forward-rules=false"},
-			"%s is dropped by the policy of %s, and no rule lets it pass", what, chain)}
-	case v.Rule.Table == "raw" && strings.Contains(v.Rule.Text, "! -i "+f.inner()):
-		return []Finding{fault([]string{
+	case v.Table.Name == "raw" && strings.Contains(v.Rule.Text, "! -i "+f.inner()):
+		return fault([]string{
 			`set "allow-direct-routing": true in /etc/docker/daemon.json (dockerd 28.2 and later), or mk-docker-opts.sh -r; then: systemctl restart docker`,
-			v.Rule.Remove(wall.Command) + "   # until docker starts again",
-		}, "docker (28 and later) drops %s, by: %v %v", what, wall.Command, v.Rule)}
+			remove + "   # until docker starts again",
+		}, "docker (28 and later) drops %s, by: %s", what, rule)
 	case strings.HasPrefix(v.Rule.Chain, "DOCKER"):
-		return []Finding{fault([]string{wall.Command + " -I DOCKER-USER -s " + f.network() + " -d " + f.network() + " -j ACCEPT"},
-			"docker drops %s, by: %v %v", what, wall.Command, v.Rule)}
+		return fault([]string{program + " -I DOCKER-USER -s " + f.network() + " -d " + f.network() + " -j ACCEPT"}, "docker drops %s, by: %s", what, rule)
 	}
-	return []Finding{fault([]string{v.Rule.Remove(wall.Command)}, "%s is dropped, by: %v %v", what, wall.Command, v.Rule)}
+	return fault([]string{remove}, "%s is dropped, by: %s", what, rule)
 }
 
 // findPort looks whether the tunnel's own packets get out and in.
 func findPort(f Facts, p status.Peer) []Finding {
-	switch d := f.Status.Device; {
-	case p.Mode != status.Tunnel || d == nil || f.Status.Host == nil:
-		return nil
-	case len(f.Firewalls) == 0:
+	crossings := f.tunnel(p)
+	if len(crossings) > 0 && f.NoIPTables {
 		return unknown("iptables could not be read")
 	}
-	h, port := f.Status.Host, f.Status.Device.Port
-	in := Packet{In: h.Interface, Src: p.PublicIP, Dst: h.Address, Protocol: "udp", DstPort: port, State: "NEW", Local: true}
-	out := Packet{Out: h.Interface, Src: h.Address, Dst: p.PublicIP, Protocol: "udp", DstPort: port, State: "NEW"}
-	var found []Finding
-	for _, wall := range f.Firewalls {
-		allow := fmt.Sprintf("%s -I INPUT -p udp --dport %d -s %v -j ACCEPT", wall.Command, port, f.neighbourhood(p.PublicIP))
-		found = append(found, closed(wall.Pass(in, received), wall, allow, fmt.Sprintf("the tunnel's packets from %v, UDP port %d, are dropped where they arrive", p.PublicIP, port))...)
-		allow = fmt.Sprintf("%s -I OUTPUT -p udp --dport %d -d %v -j ACCEPT", wall.Command, port, f.neighbourhood(p.PublicIP))
-		found = append(found, closed(wall.Pass(out, sent), wall, allow, fmt.Sprintf("the tunnel's packets to %v, UDP port %d, are dropped where they leave", p.PublicIP, port))...)
+	var out []Finding
+	for _, c := range crossings {
+		for _, v := range f.drops(c) {
+			if byIPTables(v.Table) {
+				out = append(out, f.closed(v, c, p))
+			}
+		}
 	}
-	return found
+	return out
+}
+
+func (f Facts) closed(v rules.Verdict, c crossing, p status.Peer) Finding {
+	program := v.Table.Program
+	chain, end := "INPUT", "-s"
+	if c.packet.In == "" {
+		chain, end = "OUTPUT", "-d"
+	}
+	allow := fmt.Sprintf("%s -I %s -p udp --dport %d %s %v -j ACCEPT", program, chain, c.packet.DstPort, end, f.neighbourhood(p.PublicIP))
+	switch {
+	case v.Rule == nil:
+		return fault([]string{allow}, "%s, by %s", c.what, by(v))
+	case v.Table.Name != "filter":
+		return fault([]string{iptables.Remove(*v.Rule)}, "%s, by: %s %s", c.what, program, by(v))
+	}
+	return fault([]string{allow}, "%s, by: %s %s", c.what, program, by(v))
 }
 
 // neighbourhood is the external interface's network where it holds ip.
@@ -116,36 +203,22 @@ func (f Facts) neighbourhood(ip netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(ip, ip.BitLen())
 }
 
-func closed(v Verdict, wall Firewall, allow, what string) []Finding {
-	switch {
-	case !v.Dropped:
-		return nil
-	case v.Rule == nil:
-		return []Finding{fault([]string{allow}, "%s, by the policy of %s", what, v.Policy)}
-	case v.Rule.Table != "filter":
-		return []Finding{fault([]string{v.Rule.Remove(wall.Command)}, "%s, by: %s %v", what, wall.Command, v.Rule)}
-	}
-	return []Finding{fault([]string{allow}, "%s, by: %s %v", what, wall.Command, v.Rule)}
-}
-
 // findHiding looks for a rule that gives a container the host's address on its
 // way to a peer.
 func findHiding(f Facts, p status.Peer) []Finding {
 	if f.Status.Lease == nil || p.Dev == "" {
 		return skipped("there is no way to look along")
 	}
-	var out []Finding
-	for _, wall := range f.Firewalls {
-		v := wall.Pass(f.out(p), stations{{"nat", "POSTROUTING"}})
-		if v.Hidden == nil {
-			continue
-		}
-		network := f.network()
-		own := f.Status.Lease.Subnet
-		out = append(out, fault([]string{
-			f.masquerade(),
-			fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand", v.Hidden.Remove(wall.Command), wall.Command, own, network, f.inner()),
-		}, "containers on %v see this host's address in place of the container's, by: %s %v", p.PublicIP, wall.Command, v.Hidden))
+	v := f.Firewall.Pass(f.out(p), rules.Path{rules.Postrouting})
+	if v.Hidden == nil {
+		return nil
 	}
-	return out
+	cure, program := []string{f.masquerade()}, v.Hidden.Table.Program
+	if byIPTables(v.Hidden.Table) {
+		cure = append(cure, fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand",
+			iptables.Remove(*v.Hidden), program, f.Status.Lease.Subnet, f.network(), f.inner()))
+	} else {
+		program += " " + chainOf(v.Hidden.Table, v.Hidden.Chain) + ":"
+	}
+	return []Finding{fault(cure, "containers on %v see this host's address in place of the container's, by: %s %s", p.PublicIP, program, ruleOf(v.Hidden))}
 }

@@ -44,15 +44,15 @@ func TestBridges(t *testing.T) {
 		{"a large MTU of Podman's", func(f *Facts) { f.Links[2].Name, f.Links[3].Master, f.Links[3].MTU = "podman1", "podman1", 1500 }, "docker", Fault,
 			"the MTU of veth5 is 1500", "end the containers behind podman1, remove their network"},
 		{"no forwarding", func(f *Facts) { f.Sysctl["net.ipv4.conf.cni0.forwarding"] = "0" }, "forwarding", Fault, "what arrives on cni0 is not forwarded", "sysctl -w net.ipv4.conf.cni0.forwarding=1"},
-		{"br_netfilter and a rule", func(f *Facts) { f.Firewalls = []Firewall{rules("filter", "FORWARD -i cni0 -o cni0 -j DROP")} }, "bridge", Fault,
+		{"br_netfilter and a rule", func(f *Facts) { f.Firewall = saved("filter", "FORWARD -i cni0 -o cni0 -j DROP") }, "bridge", Fault,
 			"br_netfilter sends what crosses cni0 through iptables", "iptables -I FORWARD -i cni0 -o cni0 -j ACCEPT"},
-		{"a rule on the way out", func(f *Facts) { f.Firewalls = []Firewall{rules("filter", "FORWARD -i cni0 -o flannel.1 -j DROP")} }, "forward", Fault,
+		{"a rule on the way out", func(f *Facts) { f.Firewall = saved("filter", "FORWARD -i cni0 -o flannel.1 -j DROP") }, "forward", Fault,
 			"what containers send to 172.7.22.0/24 is dropped", "iptables -D FORWARD -i cni0 -o flannel.1 -j DROP"},
-		{"a rule on the way in", func(f *Facts) { f.Firewalls = []Firewall{rules("filter", "FORWARD ! -i cni0 -o cni0 -j DROP")} }, "forward", Fault,
+		{"a rule on the way in", func(f *Facts) { f.Firewall = saved("filter", "FORWARD ! -i cni0 -o cni0 -j DROP") }, "forward", Fault,
 			"what 172.7.22.0/24 sends to containers is dropped", "iptables -D FORWARD ! -i cni0 -o cni0 -j DROP"},
-		{"a rule about docker0", func(f *Facts) { f.Firewalls = []Firewall{rules("filter", "FORWARD -i docker0 -j DROP")} }, "forward", OK, "", ""},
+		{"a rule about docker0", func(f *Facts) { f.Firewall = saved("filter", "FORWARD -i docker0 -j DROP") }, "forward", OK, "", ""},
 		{"CNI's masquerading", func(f *Facts) {
-			f.Firewalls = []Firewall{rules("nat", "POSTROUTING -s 172.7.21.2/32 -j CNI-1", ":CNI-1 - [0:0]", "CNI-1 -d 172.7.21.0/24 -j ACCEPT", "CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE")}
+			f.Firewall = saved("nat", "POSTROUTING -s 172.7.21.2/32 -j CNI-1", ":CNI-1 - [0:0]", "CNI-1 -d 172.7.21.0/24 -j ACCEPT", "CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE")
 		}, "addresses", Fault,
 			"see this host's address in place of the container's, by: iptables -t nat -A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE", "start flanneld with --ip-masq"},
 	} {

@@ -2,119 +2,102 @@ package check
 
 import (
 	"fmt"
-	"net/netip"
-	"regexp"
 	"strings"
+
+	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/status"
 )
 
-// Lines of a chain, in nft's notation.
-var (
-	hook       = regexp.MustCompile(`type filter hook (forward|input|prerouting) [^;]*; policy (\w+);`)
-	blocking   = regexp.MustCompile(`(?m)^\s*(counter packets \d+ bytes \d+ )?(reject|drop)( with [\w -]+)?( comment .*)?$|policy drop;`)
-	calling    = regexp.MustCompile(`(?m)^\s*(?:counter packets \d+ bytes \d+ )?(?:jump|goto) (\S+)$`)
-	chainStart = regexp.MustCompile(`(?m)^\s*chain (\S+) \{$`)
-)
-
-// findForeign looks for tables of nftables that decide on their own, after
-// iptables or before it.
-func findForeign(f Facts) []Finding {
+// findForeign looks for tables of nftables that are nobody's but their own
+// program's: iptables' rules overrule none of them.
+func findForeign(f Facts, p status.Peer) []Finding {
+	if f.Status.Lease == nil || p.Dev == "" {
+		return skipped("there is no way to look along")
+	}
+	if f.NoNFTables {
+		return unknown("nftables could not be read")
+	}
 	var out []Finding
-	for _, t := range f.Foreign {
-		chains := t.chains()
-		for _, c := range chains {
-			h := hook.FindStringSubmatch(c.text)
-			switch {
-			case h == nil || !blocks(c, chains, deepestJump):
-			case h[1] == "input" && f.tunnelled() && !f.mentionsPort(t.Text):
-				out = append(out, f.foreignInput(t, c))
-			case h[1] != "input" && !f.mentions(t.Text):
-				out = append(out, f.foreignForward(t, c))
+	look := func(all []crossing, word func(rules.Verdict, crossing) Finding) {
+		for _, c := range all {
+			for _, v := range f.drops(c) {
+				if !byIPTables(v.Table) {
+					out = append(out, word(v, c))
+				}
 			}
 		}
 	}
+	look(f.containers(p), f.foreignForward)
+	look(f.tunnel(p), f.foreignPort)
 	return merge(out)
 }
 
-func (f Facts) foreignForward(t ForeignTable, c foreignChain) Finding {
-	insert := fmt.Sprintf("nft insert rule %s %s ip", t.Name, c.name)
+// tableOf and chainOf name one as nft's commands do.
+func tableOf(t *rules.Table) string { return t.Family + " " + t.Name }
+
+func chainOf(t *rules.Table, chain string) string { return tableOf(t) + " " + chain }
+
+// rest reports whether a packet is dropped as one that no rule knows.
+func rest(v rules.Verdict) bool { return v.Rule == nil || !strings.Contains(v.Rule.Text, " ") }
+
+// place says where in its table a verdict was made.
+func place(v rules.Verdict) string {
+	if v.Rule == nil {
+		return "by the policy of chain " + v.Chain
+	}
+	return "in chain " + v.Rule.Chain + ", by: " + ruleOf(v.Rule)
+}
+
+func (f Facts) foreignForward(v rules.Verdict, c crossing) Finding {
+	insert := "nft insert rule " + chainOf(v.Table, v.Chain) + " ip"
 	cure := []string{fmt.Sprintf("%s saddr %s accept; %s daddr %s accept   # and the same where the table comes from", insert, f.network(), insert, f.network())}
-	if t.firewalld() {
+	switch {
+	case v.Table.Name == "docker-bridges":
+		return f.dockerForward(v, c)
+	case firewalld(v.Table):
 		cure = []string{"firewall-cmd --permanent --zone=trusted --add-source=" + f.network() + "; firewall-cmd --reload"}
+	case !rest(v):
+		cure = append(cure, remove(v.Rule)+"   # or so")
 	}
-	return fault(cure, "the nftables table %q drops what it does not know, and does not know the network %s; no iptables rule overrules it", t.Name, f.network())
+	if rest(v) {
+		return fault(cure, "the nftables table %q drops what it does not know, and does not know the network %s; no iptables rule overrules it (%s)", tableOf(v.Table), f.network(), place(v))
+	}
+	return fault(cure, "the nftables table %q drops %s, %s; no iptables rule overrules it", tableOf(v.Table), c.what, place(v))
 }
 
-func (f Facts) foreignInput(t ForeignTable, c foreignChain) Finding {
-	port := f.Status.Device.Port
-	cure := []string{fmt.Sprintf("nft insert rule %s %s udp dport %d accept   # and the same where the table comes from", t.Name, c.name, port)}
-	if t.firewalld() {
+// dockerForward is about docker 29's own table. What comes from peers passes it by
+// two options, and by the mark that flanneld sets for the second one.
+func (f Facts) dockerForward(v rules.Verdict, c crossing) Finding {
+	marked := c.packet
+	marked.Mark |= rules.PeerMark
+	if !(rules.Ruleset{v.Table}).Pass(marked, c.path).Dropped {
+		return fault([]string{restartCure + "   # without --iptables-forward-rules=false"},
+			"docker drops %s, in its nftables table %q, %s; it passes what has the mark %#x/%#x, and flanneld, which sets that, has not", c.what, tableOf(v.Table), place(v), rules.PeerMark, rules.PeerMark)
+	}
+	return fault([]string{
+		"mk-docker-opts.sh -f " + f.envFile() + "; systemctl restart docker",
+		fmt.Sprintf("dockerd must be started with what that wrote: --allow-direct-routing=true --bridge-accept-fwmark=%#x/%#x (README, Give docker the subnet)", rules.PeerMark, rules.PeerMark),
+	}, "docker drops %s, in its nftables table %q, %s; no rule of others overrules it", c.what, tableOf(v.Table), place(v))
+}
+
+func (f Facts) foreignPort(v rules.Verdict, c crossing) Finding {
+	port := c.packet.DstPort
+	cure := []string{fmt.Sprintf("nft insert rule %s udp dport %d accept   # and the same where the table comes from", chainOf(v.Table, v.Chain), port)}
+	switch {
+	case firewalld(v.Table):
 		cure = []string{fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp; firewall-cmd --reload", port)}
+	case !rest(v):
+		cure = append(cure, remove(v.Rule)+"   # or so")
 	}
-	return fault(cure, "the nftables table %q drops what it does not know, and does not know the tunnel's UDP port %d; no iptables rule overrules it", t.Name, port)
+	if rest(v) {
+		return fault(cure, "the nftables table %q drops what it does not know, and does not know the tunnel's UDP port %d; no iptables rule overrules it (%s)", tableOf(v.Table), port, place(v))
+	}
+	return fault(cure, "%s, by the nftables table %q, %s; no iptables rule overrules it", c.what, tableOf(v.Table), place(v))
 }
 
-func (t ForeignTable) firewalld() bool { return strings.HasSuffix(t.Name, " firewalld") }
-
-// deepestJump is NFT_JUMP_STACK_SIZE of the kernel.
-const deepestJump = 16
-
-// foreignChain is one of a table's chains.
-type foreignChain struct{ name, text string }
-
-func (t ForeignTable) chains() (out []foreignChain) {
-	starts := chainStart.FindAllStringSubmatchIndex(t.Text, -1)
-	for i, s := range starts {
-		end := len(t.Text)
-		if i+1 < len(starts) {
-			end = starts[i+1][0]
-		}
-		out = append(out, foreignChain{t.Text[s[2]:s[3]], t.Text[s[1]:end]})
-	}
-	return out
+// remove is the command that takes a rule of nftables away.
+func remove(r *rules.Rule) string {
+	return fmt.Sprintf("nft delete rule %s handle %d", chainOf(r.Table, r.Chain), r.Handle)
 }
 
-// blocks reports whether what no rule knows ends in a chain, or in one that it
-// leads everything to.
-func blocks(c foreignChain, all []foreignChain, depth int) bool {
-	if blocking.MatchString(c.text) {
-		return true
-	}
-	for _, called := range calling.FindAllStringSubmatch(c.text, -1) {
-		for _, next := range all {
-			if depth > 0 && next.name == called[1] && blocks(next, all, depth-1) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// mentions reports whether a table knows the network: then somebody has thought
-// of it.
-func (f Facts) mentions(text string) bool {
-	network, err := netip.ParsePrefix(f.network())
-	if err != nil {
-		return false
-	}
-	return strings.Contains(text, network.String()) || f.Env.Subnet.IsValid() && strings.Contains(text, f.Env.Subnet.String())
-}
-
-func (f Facts) tunnelled() bool {
-	return f.Status != nil && f.Status.Device != nil && f.Status.Host != nil
-}
-
-// mentionsPort reports whether a table knows the tunnel's port, or lets in all
-// that comes from the other hosts or over the external interface.
-func (f Facts) mentionsPort(text string) bool {
-	dev := `"` + f.Status.Host.Interface + `"`
-	words := []string{fmt.Sprint(f.Status.Device.Port), f.neighbourhood(f.Status.Host.Address).String(), dev + " accept", dev + " goto filter_IN_trusted"}
-	for _, p := range f.Status.Peers {
-		words = append(words, p.PublicIP.String())
-	}
-	for _, w := range words {
-		if regexp.MustCompile(`(^|[^\d.])` + regexp.QuoteMeta(w) + `($|[^\d.])`).MatchString(text) {
-			return true
-		}
-	}
-	return false
-}
+func firewalld(t *rules.Table) bool { return t.Name == "firewalld" }

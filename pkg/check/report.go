@@ -58,6 +58,9 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	for _, text := range f.Unread {
 		out = append(out, Finding{Level: Unknown, Text: text})
 	}
+	for _, text := range f.Notes {
+		out = append(out, note("%s", text))
+	}
 	if f.Status == nil {
 		return named("flanneld", out, func() string { return "" })[:len(out)]
 	}

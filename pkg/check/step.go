@@ -51,7 +51,6 @@ func steps() []step {
 		{"docker", goodDocker, findDocker},
 		{"forwarding", says("on"), findForwarding},
 		{"bridge", says("containers of this host may reach each other"), findBridge},
-		{"nftables", says("no table of somebody else's blocks the network"), findForeign},
 	}
 }
 
@@ -68,6 +67,7 @@ func pathSteps() []pathStep {
 		{"rp_filter", "packets from it are expected where they come from", findReversePath},
 		{"forward", "iptables lets containers' packets pass both ways", findForward},
 		{"port", "iptables does not block the tunnel's UDP port", findPort},
+		{"nftables", "no table of somebody else's blocks the network", findForeign},
 		{"addresses", "containers keep their own addresses", findHiding},
 	}
 }

@@ -60,11 +60,11 @@ var (
 
 	network = netip.MustParsePrefix("172.7.0.0/16")
 	own     = netip.MustParsePrefix("172.7.21.0/24")
-	devices = []string{"flannel.1"}
+	peers   = []rules.Peer{{Subnet: netip.MustParsePrefix("172.7.22.0/24"), Device: "flannel.1"}}
 
-	everything = rules.Wanted{Network: network, Subnet: own, Devices: devices, Masquerade: true, Forward: true}
-	onlyMasq   = rules.Wanted{Network: network, Subnet: own, Devices: devices, Masquerade: true}
-	onlyPass   = rules.Wanted{Network: network, Subnet: own, Devices: devices, Forward: true}
+	everything = rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true}
+	onlyMasq   = rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true}
+	onlyPass   = rules.Wanted{Network: network, Subnet: own, Peers: peers, Forward: true}
 )
 
 const (

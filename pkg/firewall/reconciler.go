@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +13,8 @@ import (
 // Options are what a Reconciler needs.
 type Options struct {
 	// Writers write what there shall be, each in its own notation, and remove
-	// what there shall not be. iptables' and nftables'.
+	// what there shall not be: iptables', and behind it nftables', which marks
+	// packets for it.
 	Writers []Writer
 	// Changed tells that another program may have changed rules. Nil: nobody
 	// does.
@@ -34,10 +34,9 @@ type Options struct {
 }
 
 // Writer brings rules into the kernel. Put compares and, where anything differs,
-// writes; it returns what came of each chain and, for operators to read, the
-// rules that there shall be.
+// writes. marks says that a writer in front needs packets from peers to be marked.
 type Writer interface {
-	Put(context.Context, rules.Wanted) (outcomes []rules.Outcome, kept []string)
+	Put(ctx context.Context, w rules.Wanted, marks bool) rules.Result
 }
 
 // Reconciler keeps the wanted rules in place. Rules stay when it ends, so that
@@ -106,7 +105,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			continue
 		}
 		// iptables may wait for its lock longer than we may take to end.
-		done, start := make(chan pass, 1), time.Now()
+		done, start := make(chan rules.Result, 1), time.Now()
 		go func() { done <- r.pass(ctx, *wanted) }()
 		select {
 		case <-ctx.Done():
@@ -120,20 +119,11 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 }
 
-// pass is what one look at all rules came to.
-type pass struct {
-	outcomes []rules.Outcome
-	kept     []string
-}
-
-func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) (p pass) {
+func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) (all rules.Result) {
 	for _, writer := range r.options.Writers {
-		outcomes, kept := writer.Put(ctx, w)
-		p.outcomes, p.kept = append(p.outcomes, outcomes...), append(p.kept, kept...)
+		one := writer.Put(ctx, w, all.Marks)
+		all.Outcomes, all.Kept = append(all.Outcomes, one.Outcomes...), append(all.Kept, one.Kept...)
+		all.Marks = all.Marks || one.Marks
 	}
-	return p
-}
-
-func (p pass) failed() bool {
-	return slices.ContainsFunc(p.outcomes, func(o rules.Outcome) bool { return o.Err != nil })
+	return all
 }

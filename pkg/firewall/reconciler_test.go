@@ -30,7 +30,7 @@ type fake struct {
 
 var chains = []string{"nat POSTROUTING", "filter FORWARD"}
 
-func (f *fake) Put(ctx context.Context, w rules.Wanted) (out []rules.Outcome, kept []string) {
+func (f *fake) Put(ctx context.Context, w rules.Wanted, _ bool) (out rules.Result) {
 	f.mu.Lock()
 	f.looks++
 	lock := f.lock
@@ -47,13 +47,14 @@ func (f *fake) Put(ctx context.Context, w rules.Wanted) (out []rules.Outcome, ke
 			f.writes++
 			o.Wrong = "2 of 2 rules missing"
 		}
-		out = append(out, o)
+		out.Outcomes = append(out.Outcomes, o)
 	}
-	return out, w.Devices
+	out.Kept = w.Devices()
+	return out
 }
 
 func sameWanted(a, b rules.Wanted) bool {
-	return a.Network == b.Network && a.Subnet == b.Subnet && slices.Equal(a.Devices, b.Devices) && a.Masquerade == b.Masquerade && a.Forward == b.Forward && a.NFTables == b.NFTables
+	return a.Network == b.Network && a.Subnet == b.Subnet && slices.Equal(a.Peers, b.Peers) && a.Masquerade == b.Masquerade && a.Forward == b.Forward && a.NFTables == b.NFTables
 }
 
 // do changes the fake as another program would.
@@ -161,7 +162,7 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 
 		looks, writes := b.kernel.counts()
 		same := everything
-		same.Devices = slices.Clone(same.Devices)
+		same.Peers = slices.Clone(same.Peers)
 		b.Set(same)
 		b.after(time.Hour)
 		moreLooks, moreWrites := b.kernel.counts()

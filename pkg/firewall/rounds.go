@@ -63,24 +63,24 @@ func (r *rounds) fresh() {
 
 // note logs and reports what came of a pass. It returns when the next is due at
 // the latest, and how long changes may wait for it.
-func (r *rounds) note(p pass, now time.Time) (next, wait time.Duration) {
+func (r *rounds) note(p rules.Result, now time.Time) (next, wait time.Duration) {
 	wait = rest
-	for _, o := range p.outcomes {
+	for _, o := range p.Outcomes {
 		r.noteOne(o, now)
 		if r.repairs[o.Subject].count >= repairsToReport {
 			wait = r.options.Resync
 		}
 	}
-	r.forget(p.outcomes)
+	r.forget(p.Outcomes)
 	if !maps.Equal(r.problems, r.reported) && r.options.Report != nil {
 		r.options.Report(maps.Clone(r.problems))
 	}
 	r.reported = maps.Clone(r.problems)
-	if !slices.Equal(p.kept, r.kept) && r.options.Kept != nil {
-		r.options.Kept(p.kept)
+	if !slices.Equal(p.Kept, r.kept) && r.options.Kept != nil {
+		r.options.Kept(p.Kept)
 	}
-	r.kept = p.kept
-	if p.failed() {
+	r.kept = p.Kept
+	if slices.ContainsFunc(p.Outcomes, func(o rules.Outcome) bool { return o.Err != nil }) {
 		return min(r.retries.NextBackOff(), r.options.Resync), wait
 	}
 	r.retries.Reset()

@@ -32,35 +32,37 @@ func New() (*Writer, error) {
 }
 
 // Put compares and, where anything differs, writes, one chain after the other.
-// It also returns the rules that there shall be, as arguments of iptables.
-func (w *Writer) Put(ctx context.Context, wanted rules.Wanted) (out []rules.Outcome, want []string) {
+// The rules that there shall be it returns as arguments of iptables.
+func (w *Writer) Put(ctx context.Context, wanted rules.Wanted, _ bool) (out rules.Result) {
 	text, err := w.kernel.save(ctx)
 	if err != nil {
-		return []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}}, nil
+		return rules.Result{Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}}}
 	}
 	p := planner{Parse("iptables", text), wanted, w.randomFully}
-	for _, q := range p.plan() {
+	parts, marks := p.plan()
+	out.Marks = marks
+	for _, q := range parts {
 		_, c := p.chain(q.home)
 		o := rules.Outcome{Subject: "iptables " + q.String(), Wrong: q.wrong(c)}
 		if o.Wrong != "" {
 			o = w.write(ctx, o, q.script(c))
 		}
-		out = append(out, o)
+		out.Outcomes = append(out.Outcomes, o)
 		for _, s := range q.want {
-			want = append(want, fmt.Sprintf("-t %s -A %s %s", q.table, q.chain, s))
+			out.Kept = append(out.Kept, fmt.Sprintf("-t %s -A %s %s", q.table, q.chain, s))
 		}
 		if errors.Is(o.Err, errLocked) {
-			return out, want // the other chains would only wait as long again
+			return out // the other chains would only wait as long again
 		}
 	}
 	for _, h := range flannelsChains { // after ours are there, so that nothing is missing between
-		if script := p.former(h); script != "" && !slices.ContainsFunc(out, func(o rules.Outcome) bool { return o.Err != nil }) {
+		if script := p.former(h); script != "" && !slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil }) {
 			o := rules.Outcome{Subject: "iptables " + h.String(), Wrong: "an earlier flannel's rules stood there"}
 			o = w.write(ctx, o, script)
-			out = append(out, o)
+			out.Outcomes = append(out.Outcomes, o)
 		}
 	}
-	return out, want
+	return out
 }
 
 func (w *Writer) write(ctx context.Context, o rules.Outcome, script string) rules.Outcome {

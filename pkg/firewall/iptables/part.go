@@ -25,11 +25,11 @@ type part struct {
 	slot     int
 }
 
-func isMarked(b *body) bool { return b.comment == ours }
+func isOurs(b *body) bool { return b.comment == ours }
 
 // isOurs tells our own rules, and those of a flannel before us that ours replace.
 func (q part) isOurs(b *body) bool {
-	if isMarked(b) {
+	if isOurs(b) {
 		return true
 	}
 	if b.comment != "" && !strings.HasPrefix(b.comment, ours+" ") {
@@ -53,7 +53,7 @@ func (q part) wrong(c *rules.Chain) string {
 			seen = true
 		}
 	}
-	same := func(b *body, s string) bool { return isMarked(b) && b.spec == s }
+	same := func(b *body, s string) bool { return isOurs(b) && b.spec == s }
 	missing := 0
 	for _, s := range q.want {
 		if !slices.ContainsFunc(have, func(b *body) bool { return same(b, s) }) {

@@ -15,15 +15,17 @@ type planner struct {
 	randomFully bool
 }
 
-// plan is the chains that hold rules of ours, or shall. It is pure.
-func (p planner) plan() []part {
-	parts := []part{p.masquerade(), p.forward()}
+// plan is the chains that hold rules of ours, or shall; and whether some of them
+// tell packets from peers by their mark. It is pure.
+func (p planner) plan() (parts []part, marks bool) {
+	parts = []part{p.masquerade(), p.forward()}
 	raw := p.raw()
 	if p.dockerDrops() {
 		parts = append(parts, p.dockerUser(), raw)
 	} else if raw.obstacle != "" {
 		parts = append(parts, raw)
 	}
+	marks = len(parts) > 2 && p.wanted.Marked
 	for _, t := range p.set {
 		for _, c := range t.Chains {
 			h := home{t.Name, c.Name}
@@ -35,7 +37,7 @@ func (p planner) plan() []part {
 	}
 	parts = slices.DeleteFunc(parts, func(q part) bool { return q.chain == "" })
 	slices.SortFunc(parts[2:], func(a, b part) int { return strings.Compare(a.String(), b.String()) })
-	return parts
+	return parts, marks
 }
 
 // chain is one of the rule set's, empty where it is not there: the tables of
@@ -97,12 +99,10 @@ func (p planner) dockerDrops() bool {
 		bad:   func(b *body, chain string, _ bool) bool { return strings.HasPrefix(chain, "DOCKER") && drops(b) },
 		skip:  func(chain string) bool { return chain == dockerUserChain },
 	}
-	for _, s := range p.wanted.FromPeers(rules.Pass) {
-		if i, _ := docker.first(c, class{src: s.Src.Prefix, dst: s.Dst.Prefix, in: s.In}, isMarked); i >= 0 {
-			return true
-		}
-	}
-	return false
+	return p.wanted.Forward && slices.ContainsFunc(p.wanted.Devices(), func(d string) bool {
+		i, _ := docker.first(c, class{src: p.wanted.Network, dst: p.wanted.Subnet, in: d}, isOurs)
+		return i >= 0
+	})
 }
 
 // dockerUser lets pass in docker's own chain for that what peers and containers
@@ -115,11 +115,11 @@ func (p planner) dockerUser() part {
 	if t.Chains == nil {
 		return part{}
 	}
-	q.want = specs(append(p.wanted.FromPeers(rules.Pass), p.wanted.ToPeers(rules.Pass)...), p.randomFully)
+	q.want = specs(append(p.wanted.FromPeers(), p.wanted.ToPeers()...), p.randomFully)
 	others := 0
 	for _, r := range c.Rules {
 		b := r.Body.(*body)
-		if isMarked(b) {
+		if isOurs(b) {
 			continue
 		}
 		if b.target == "RETURN" && len(b.conditions) == 0 {
@@ -135,7 +135,7 @@ func (p planner) dockerUser() part {
 // packet to a container's own address that does not come from its bridge. Ours
 // pass only where they come from a peer by the way that we route.
 func (p planner) raw() part {
-	q := part{home: home{"raw", "PREROUTING"}, want: specs(p.wanted.FromPeers(rules.Pass), p.randomFully)}
+	q := part{home: home{"raw", "PREROUTING"}, want: specs(p.wanted.FromPeers(), p.randomFully)}
 	direct := func(b *body, chain string, _ bool) bool {
 		return chain == q.chain && b.target == "DROP" && b.singlesOut(p.wanted)
 	}

@@ -48,11 +48,12 @@ func unmarkedText(s string) string {
 var (
 	network = netip.MustParsePrefix("172.7.0.0/16")
 	own     = netip.MustParsePrefix("172.7.21.0/24")
+	peers   = []rules.Peer{{Subnet: netip.MustParsePrefix("172.7.22.0/24"), Device: "flannel.1"}}
 
-	everything = rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Masquerade: true, Forward: true}
-	onlyMasq   = rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Masquerade: true}
-	onlyPass   = rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Forward: true}
-	nothing    = rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}}
+	everything = rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true}
+	onlyMasq   = rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true}
+	onlyPass   = rules.Wanted{Network: network, Subnet: own, Peers: peers, Forward: true}
+	nothing    = rules.Wanted{Network: network, Subnet: own, Peers: peers}
 )
 
 func TestPlan(t *testing.T) {
@@ -141,8 +142,7 @@ func TestPlan(t *testing.T) {
 func wrong(t testing.TB, w *Writer, want rules.Wanted) map[home]string {
 	t.Helper()
 	out := map[home]string{}
-	outcomes, _ := w.Put(context.Background(), want)
-	for _, o := range outcomes {
+	for _, o := range w.Put(context.Background(), want, false).Outcomes {
 		if o.Err != nil {
 			t.Fatal(o.Err)
 		}

@@ -41,7 +41,7 @@ func former(h home) []string {
 // checkOnePass holds over any starting point: one pass ends in the wanted
 // state with everybody else's rules as they were; a second one writes nothing.
 func checkOnePass(t *rapid.T, w *Writer, load func(h home, specs []string), list func(h home) []string) {
-	want := rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Masquerade: true, Forward: true}
+	want := rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true}
 	if rapid.IntRange(0, 9).Draw(t, "nothing wanted") == 0 {
 		want.Masquerade, want.Forward = false, false
 	}
@@ -51,7 +51,7 @@ func checkOnePass(t *rapid.T, w *Writer, load func(h home, specs []string), list
 		load(h, before[h])
 	}
 	p := planner{Parse("iptables", saved(t, w)), want, true}
-	parts := p.plan()
+	parts, _ := p.plan()
 	if _, bad := anyWrong(t, w, want); bad != nil {
 		t.Fatal(bad)
 	}
@@ -97,8 +97,7 @@ func saved(t *rapid.T, w *Writer) string {
 }
 
 func anyWrong(t *rapid.T, w *Writer, want rules.Wanted) (wrong string, err error) {
-	outcomes, _ := w.Put(context.Background(), want)
-	for _, o := range outcomes {
+	for _, o := range w.Put(context.Background(), want, false).Outcomes {
 		wrong, err = wrong+o.Wrong, errors.Join(err, o.Err)
 	}
 	return wrong, err
@@ -179,10 +178,9 @@ func BenchmarkPass(b *testing.B) {
 	for _, flavour := range lab.IPTablesFlavours {
 		b.Run(flavour, func(b *testing.B) {
 			w := &Writer{useFlavour(b, flavour), true}
-			w.Put(context.Background(), everything)
+			w.Put(context.Background(), everything, false)
 			for b.Loop() {
-				outcomes, _ := w.Put(context.Background(), everything)
-				for _, o := range outcomes {
+				for _, o := range w.Put(context.Background(), everything, false).Outcomes {
 					if o.Err != nil || o.Wrong != "" {
 						b.Fatal(o)
 					}

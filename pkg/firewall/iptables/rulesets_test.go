@@ -61,11 +61,11 @@ func TestRuleSets(t *testing.T) {
 			userHome: block("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
 		{"docker 28 and no forward rules wanted", docker, onlyMasq, map[home][]string{
 			forwardHome: block(docker28Forward), userHome: nil, rawHome: block(singledOut)}, "in lan"},
-		{"docker 28, and tables of nftables for ours", docker, rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Masquerade: true, Forward: true, NFTables: true}, map[home][]string{
+		{"docker 28, and tables of nftables for ours", docker, rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true, NFTables: true}, map[home][]string{
 			forwardHome: block(docker28Forward), userHome: block(peersIn, peersOut), rawHome: block(peersIn, singledOut), natHome: {}}, "lan"},
-		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"), rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Forward: true, NFTables: true}, map[home][]string{
+		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"), rules.Wanted{Network: network, Subnet: own, Peers: peers, Forward: true, NFTables: true}, map[home][]string{
 			forwardHome: nil}, ""},
-		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"), rules.Wanted{Network: network, Subnet: own, Devices: []string{"flannel.1"}, Forward: true, NFTables: true}, map[home][]string{
+		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"), rules.Wanted{Network: network, Subnet: own, Peers: peers, Forward: true, NFTables: true}, map[home][]string{
 			forwardHome: block(ourForward)}, ""},
 		{"docker 28's rule in raw alone", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING "+singledOut), onlyPass, map[home][]string{
 			rawHome: block(peersIn, singledOut)}, "lan"},
@@ -161,7 +161,7 @@ func lost(set rules.Ruleset) string {
 func TestKept(t *testing.T) {
 	f := newFake()
 	f.load(docker28(t, "docker-28-plain.txt"))
-	_, kept := (&Writer{f, true}).Put(context.Background(), onlyPass)
+	kept := (&Writer{f, true}).Put(context.Background(), onlyPass, false).Kept
 	want := []string{
 		"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
 		"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
@@ -170,5 +170,37 @@ func TestKept(t *testing.T) {
 	}
 	if !slices.Equal(kept, want) {
 		t.Errorf("kept are\n%s\nwant\n%s", strings.Join(kept, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// Where the kernel has nf_tables, what comes from peers is told by its mark, and
+// nothing else passes docker: not what forges an address of the network.
+func TestMarkedPackets(t *testing.T) {
+	f := newFake()
+	f.load(docker28(t, "docker-28-plain.txt"))
+	want := onlyPass
+	want.Marked = true
+	w := &Writer{f, true}
+	for range 2 {
+		if result := w.Put(context.Background(), want, false); !result.Marks {
+			t.Error("nobody is told to mark packets")
+		}
+		const marked = `-d 172.7.21.0/24 -m mark --mark 0x1000/0x1000 -m comment --comment flanneld -j ACCEPT`
+		for h, rules := range map[home][]string{rawHome: block(marked, singledOut), userHome: block(marked, peersOut)} {
+			if diff := cmp.Diff(rules, f.rules(h)); diff != "" {
+				t.Errorf("%v -want +got:\n%s", h, diff)
+			}
+		}
+	}
+	set := Parse("iptables", f.text())
+	for mark, dropped := range map[uint32]bool{0: true, rules.PeerMark: false, rules.PeerMark | 1: false, 0x2000: true} {
+		p := rules.Packet{In: "ens33", Out: "docker0", Src: netip.MustParseAddr("172.7.22.2"), Dst: netip.MustParseAddr("172.7.21.2"), State: "NEW", Mark: mark}
+		if v := set.Pass(p, rules.Forwarded); v.Dropped != dropped {
+			t.Errorf("with mark %#x: %+v", mark, v)
+		}
+	}
+	f.do(func(f *fake) { clear(f.chains); f.builtin(rawHome); f.builtin(forwardHome); f.builtin(natHome) })
+	if w.Put(context.Background(), want, false).Marks {
+		t.Error("marks are asked for where nobody drops anything")
 	}
 }

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"fmt"
 	"strings"
 
 	"flanneld/pkg/firewall/rules"
@@ -29,6 +30,9 @@ func spec(r rules.Spec, randomFully bool) string {
 	}
 	if r.Out != "" {
 		out = append(out, "-o", r.Out)
+	}
+	if r.Marked {
+		out = append(out, "-m", "mark", "--mark", fmt.Sprintf("%#x/%#x", rules.PeerMark, rules.PeerMark))
 	}
 	out = append(out, "-j", targets[r.Do])
 	if r.Do == rules.Masquerade && randomFully {

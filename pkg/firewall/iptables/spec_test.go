@@ -11,7 +11,7 @@ import (
 )
 
 func TestSpecs(t *testing.T) {
-	odd := rules.Wanted{Network: netip.MustParsePrefix("10.1.2.3/20"), Subnet: netip.MustParsePrefix("10.1.5.1/24"), Devices: []string{"ens33", "flannel.7"}, Masquerade: true, Forward: true}
+	odd := rules.Wanted{Network: netip.MustParsePrefix("10.1.2.3/20"), Subnet: netip.MustParsePrefix("10.1.5.1/24"), Peers: []rules.Peer{{Subnet: netip.MustParsePrefix("10.1.7.0/24"), Device: "flannel.7"}, {Subnet: netip.MustParsePrefix("10.1.8.0/24"), Device: "ens33"}}, Masquerade: true, Forward: true}
 	tests := []struct {
 		name  string
 		specs []string
@@ -39,15 +39,15 @@ func TestSpecs(t *testing.T) {
 ! -s 10.1.0.0/20 -d 10.1.5.0/24 -j RETURN
 ! -s 10.1.0.0/20 -d 10.1.0.0/20 -j MASQUERADE
 `},
-		{"from peers, by two devices", specs(odd.FromPeers(rules.Pass), true), `
+		{"from peers, by two devices", specs(odd.FromPeers(), true), `
 -s 10.1.0.0/20 -d 10.1.5.0/24 -i ens33 -j ACCEPT
 -s 10.1.0.0/20 -d 10.1.5.0/24 -i flannel.7 -j ACCEPT
 `},
-		{"to peers", specs(odd.ToPeers(rules.Pass), true), `
+		{"to peers", specs(odd.ToPeers(), true), `
 -s 10.1.5.0/24 -d 10.1.0.0/20 -o ens33 -j ACCEPT
 -s 10.1.5.0/24 -d 10.1.0.0/20 -o flannel.7 -j ACCEPT
 `},
-		{"nothing", specs(append(nothing.MasqueradeSpecs(), append(nothing.ForwardSpecs(), nothing.FromPeers(rules.Pass)...)...), true), ""},
+		{"nothing", specs(append(nothing.MasqueradeSpecs(), append(nothing.ForwardSpecs(), nothing.FromPeers()...)...), true), ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

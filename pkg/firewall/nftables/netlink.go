@@ -36,6 +36,18 @@ func open() (conn, error) {
 	return conn{c}, nil
 }
 
+// Supported reports whether this kernel has nf_tables.
+func Supported() (bool, error) {
+	c, err := open()
+	if errors.Is(err, ErrUnsupported) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, c.Close()
+}
+
 func (c conn) generation() (g generation, err error) {
 	answer, err := c.ask(unix.NFT_MSG_GETGEN, unix.NFPROTO_UNSPEC, 0)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {

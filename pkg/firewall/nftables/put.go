@@ -4,11 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,18 +37,48 @@ func Put(want Table) (wrong string, err error) {
 	if exists && !have.ours() {
 		return "", ErrForeign
 	}
-	if wrong = have.differs(exists, want); wrong == "" {
-		return "", nil
+	if wrong = have.differs(exists, want); wrong != "" {
+		err = write(want)
+	} else if wrong = have.peersDiffer(want); wrong != "" {
+		err = have.update(want)
 	}
-	if err := write(want); err != nil {
+	if err != nil {
 		return wrong, fmt.Errorf("write the nftables table ip %s: %w", TableName, err)
 	}
 	return wrong, nil
 }
 
+// addresses reads the sets of a table, in order.
+func (c conn) addresses(family nftables.TableFamily, table string) (out []addresses, err error) {
+	sets, err := c.dump(unix.NFT_MSG_GETSET, byte(family), zeroEnded(unix.NFTA_SET_TABLE, table))
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range sets {
+		s := addresses{name: a.name(unix.NFTA_SET_NAME)}
+		elements, err := c.dump(unix.NFT_MSG_GETSETELEM, byte(family), zeroEnded(unix.NFTA_SET_ELEM_LIST_TABLE, table), zeroEnded(unix.NFTA_SET_ELEM_LIST_SET, s.name))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range elements {
+			read := &set{}
+			read.add(e.attributes[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
+			for _, one := range read.elements {
+				if a, ok := netip.AddrFromSlice(one.from); ok {
+					s.elements = append(s.elements, a)
+				}
+			}
+		}
+		slices.SortFunc(s.elements, netip.Addr.Compare)
+		out = append(out, s)
+	}
+	return out, nil
+}
+
 // found is a table as the kernel has it.
 type found struct {
 	chains []foundChain
+	sets   []addresses
 }
 
 type foundChain struct {
@@ -73,6 +106,9 @@ func (c conn) table(family nftables.TableFamily, name string) (t found, exists b
 	}
 	chains, err := c.dump(unix.NFT_MSG_GETCHAIN, byte(family))
 	if err != nil {
+		return t, false, err
+	}
+	if t.sets, err = c.addresses(family, name); err != nil {
 		return t, false, err
 	}
 	list, err := c.dump(unix.NFT_MSG_GETRULE, byte(family), zeroEnded(unix.NFTA_RULE_TABLE, name))
@@ -134,6 +170,10 @@ func (t found) differs(exists bool, want Table) string {
 	case len(t.chains) != len(want.chains):
 		return fmt.Sprintf("%d chains in place of %d", len(t.chains), len(want.chains))
 	}
+	same := func(have, want addresses) bool { return have.name == want.name }
+	if !slices.EqualFunc(t.sets, want.sets, same) {
+		return "other sets than there should be"
+	}
 	for _, w := range want.chains {
 		if wrong := t.chain(w.name).differs(w); wrong != "" {
 			return "chain " + w.name + ": " + wrong
@@ -187,9 +227,51 @@ func (r foundRule) is(want []expr.Any) bool {
 	return true
 }
 
+// peersDiffer says in which set there are other elements than there should be.
+func (t found) peersDiffer(want Table) string {
+	for i, w := range want.sets {
+		if !slices.Equal(t.sets[i].elements, w.elements) {
+			return fmt.Sprintf("%d peers missing, %d too many in set %s", len(minus(w.elements, t.sets[i].elements)), len(minus(t.sets[i].elements, w.elements)), w.name)
+		}
+	}
+	return ""
+}
+
+// update brings the elements of all sets into order, in one transaction.
+func (t found) update(want Table) error {
+	c, err := transaction()
+	if err != nil {
+		return err
+	}
+	table := &nftables.Table{Family: want.family, Name: TableName}
+	for i, w := range want.sets {
+		s := &nftables.Set{Table: table, Name: w.name, KeyType: want.keyType()}
+		err := errors.Join(
+			w.put(minus(t.sets[i].elements, w.elements), func(e []nftables.SetElement) error { return c.SetDeleteElements(s, e) }),
+			w.put(minus(w.elements, t.sets[i].elements), func(e []nftables.SetElement) error { return c.SetAddElements(s, e) }))
+		if err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
+
+// transaction is a connection whose one message may hold all peers of a large
+// cluster.
+func transaction() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetWriteBuffer(4 << 20) }))
+}
+
+func (t Table) keyType() nftables.SetDatatype {
+	if t.family == nftables.TableFamilyIPv6 {
+		return nftables.TypeIP6Addr
+	}
+	return nftables.TypeIPAddr
+}
+
 // write replaces our table in one transaction.
 func write(want Table) error {
-	c, err := nftables.New()
+	c, err := transaction()
 	if err != nil {
 		return err
 	}
@@ -199,6 +281,15 @@ func write(want Table) error {
 	c.DelTable(table)
 	if len(want.chains) > 0 {
 		c.AddTable(table)
+	}
+	for _, w := range want.sets {
+		s := &nftables.Set{Table: table, Name: w.name, KeyType: want.keyType()}
+		if err := c.AddSet(s, nil); err != nil {
+			return fmt.Errorf("set %s: %w", w.name, err)
+		}
+		if err := w.put(w.elements, func(e []nftables.SetElement) error { return c.SetAddElements(s, e) }); err != nil {
+			return err
+		}
 	}
 	accept := nftables.ChainPolicyAccept
 	for _, w := range want.chains {

@@ -15,7 +15,10 @@ import (
 var wanted = rules.Wanted{
 	Network:    netip.MustParsePrefix("172.7.0.0/16"),
 	Subnet:     netip.MustParsePrefix("172.7.21.0/24"),
-	Devices:    []string{"flannel.1", "ens33"},
+	Peers: []rules.Peer{
+		{Subnet: netip.MustParsePrefix("172.7.22.0/24"), Device: "flannel.1"},
+		{Subnet: netip.MustParsePrefix("172.7.23.0/24"), Device: "ens33", Host: netip.MustParseAddr("10.4.7.23")},
+	},
 	Masquerade: true, Forward: true, NFTables: true,
 }
 
@@ -48,10 +51,26 @@ func put(t testing.TB, want Table) string {
 }
 
 const everything = `table ip flanneld {
+	set subnets-0 {
+		type ipv4_addr
+		elements = { 172.7.23.0 }
+	}
+
+	set hosts-0 {
+		type ipv4_addr
+		elements = { 10.4.7.23 }
+	}
+
+	set subnets-1 {
+		type ipv4_addr
+		elements = { 172.7.22.0 }
+	}
+
 	chain prerouting {
 		type filter hook prerouting priority raw - 10; policy accept;
-		iifname "flannel.1" ip saddr 172.7.0.0/16 ip daddr 172.7.21.0/24 counter packets 0 bytes 0 meta mark set meta mark | 0x00001000 comment "flanneld"
-		iifname "ens33" ip saddr 172.7.0.0/16 ip daddr 172.7.21.0/24 counter packets 0 bytes 0 meta mark set meta mark | 0x00001000 comment "flanneld"
+		iifname "ens33" ip daddr 172.7.21.0/24 ip saddr & 255.255.255.0 == @subnets-0 counter packets 0 bytes 0 meta mark set meta mark | 0x00001000 comment "flanneld"
+		iifname "ens33" ip daddr 172.7.21.0/24 ip saddr @hosts-0 counter packets 0 bytes 0 meta mark set meta mark | 0x00001000 comment "flanneld"
+		iifname "flannel.1" ip daddr 172.7.21.0/24 ip saddr & 255.255.255.0 == @subnets-1 counter packets 0 bytes 0 meta mark set meta mark | 0x00001000 comment "flanneld"
 	}
 
 	chain keep {
@@ -83,7 +102,7 @@ func TestTable(t *testing.T) {
 		var out []string
 		for _, part := range strings.Split(strings.TrimSuffix(rest, "}\n"), "\n\n") {
 			for _, name := range names {
-				if strings.HasPrefix(part, "\tchain "+name+" {") {
+				if strings.HasPrefix(part, "\tchain "+name+" {") || name == "prerouting" && strings.HasPrefix(part, "\tset ") {
 					out = append(out, strings.TrimSuffix(part, "\n")+"\n")
 				}
 			}
@@ -125,13 +144,16 @@ func TestPutRepairs(t *testing.T) {
 		{"at first", "", "the table ip flanneld is not there"},
 		{"nothing", "", ""},
 		{"flushed", "flush ruleset", "the table ip flanneld is not there"},
-		{"chains emptied", "flush table ip flanneld", "chain prerouting: 0 rules in place of 2"},
+		{"chains emptied", "flush table ip flanneld", "chain prerouting: 0 rules in place of 3"},
 		{"a chain deleted", "delete chain ip flanneld keep", "2 chains in place of 3"},
 		{"a chain put in place of another", "delete chain ip flanneld keep; add chain ip flanneld other", "chain keep: is not there"},
 		{"a chain added", "add chain ip flanneld other", "4 chains in place of 3"},
 		{"a rule added", "add rule ip flanneld keep accept", "chain keep: 4 rules in place of 3"},
-		{"a rule in front", "flush chain ip flanneld prerouting; add rule ip flanneld prerouting drop; add rule ip flanneld prerouting drop", "chain prerouting: rule 1 is another one"},
+		{"a rule in front", "flush chain ip flanneld prerouting; add rule ip flanneld prerouting drop; add rule ip flanneld prerouting drop; add rule ip flanneld prerouting drop", "chain prerouting: rule 1 is another one"},
 		{"another priority", "delete chain ip flanneld keep; add chain ip flanneld keep { type nat hook postrouting priority 98; }", "chain keep: sees other packets than it should"},
+		{"a peer deleted", "delete element ip flanneld subnets-1 { 172.7.22.0 }", "1 peers missing, 0 too many in set subnets-1"},
+		{"peers added", "add element ip flanneld hosts-0 { 10.4.7.99, 10.4.7.98 }", "0 peers missing, 2 too many in set hosts-0"},
+		{"a set added", "add set ip flanneld other { type ipv4_addr; }", "other sets than there should be"},
 		{"another policy", "add chain ip flanneld prerouting { type filter hook prerouting priority -310; policy drop; }", "chain prerouting: has another policy"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -202,5 +224,30 @@ func TestFormer(t *testing.T) {
 				t.Errorf("it was\n%sand is\n%s", before, now)
 			}
 		})
+	}
+}
+
+// TestManyPeers comes and goes by the thousand, and does not write what is there.
+func TestManyPeers(t *testing.T) {
+	fresh(t)
+	w := wanted
+	w.Peers = nil
+	for i := range 12000 {
+		a := netip.AddrFrom4([4]byte{10, byte(64 + i>>8), byte(i), 0})
+		w.Peers = append(w.Peers, rules.Peer{Subnet: netip.PrefixFrom(a, 24), Device: "ens33", Host: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})})
+	}
+	put(t, TableFor(w, true))
+	if wrong := put(t, TableFor(w, true)); wrong != "" {
+		t.Errorf("written again, as: %s", wrong)
+	}
+	all := w.Peers
+	w.Peers = all[5000:7001]
+	if wrong, want := put(t, TableFor(w, true)), "0 peers missing, 9999 too many in set subnets-0"; wrong != want {
+		t.Errorf("wrong was %q, want %q", wrong, want)
+	}
+	w.Peers = all
+	put(t, TableFor(w, true))
+	if wrong := put(t, TableFor(w, true)); wrong != "" {
+		t.Errorf("written again, as: %s", wrong)
 	}
 }

@@ -18,6 +18,7 @@ const comment = "flanneld"
 type Table struct {
 	family nftables.TableFamily
 	chains []chain
+	sets   []addresses
 }
 
 // chain is a base chain of ours.
@@ -37,9 +38,10 @@ const (
 )
 
 // TableFor is the table that the host needs, if nftables is what it wants, and
-// with marks also beside iptables: for dockerd 29, which lets marked packets pass.
+// with marks also beside iptables.
 //
-//   - prerouting marks what comes from peers, before anybody drops it.
+//   - prerouting marks what comes from peers, before anybody drops it: rules in
+//     iptables, and dockerd 29 on nftables, let it pass by its mark.
 //   - keep ends the translation of what keeps its addresses, before docker and the
 //     like translate it: it translates the source to itself. An accept would not
 //     end it, as the next chain would still be asked. Where somebody has translated
@@ -48,9 +50,8 @@ const (
 //     special case is translated so.
 func TableFor(w rules.Wanted, marks bool) Table {
 	t := Table{family: nftables.TableFamilyIPv4}
-	if w.NFTables || marks {
-		specs := w.FromPeers(rules.MarkAsPeers)
-		t.add(chain{"prerouting", nftables.ChainTypeFilter, *nftables.ChainHookPrerouting, priorityRaw - 10, t.all(specs, false), inWords(specs)})
+	if w.Forward && (w.NFTables || marks) {
+		t.addMarks(w)
 	}
 	if w.NFTables {
 		specs := w.MasqueradeSpecs()
@@ -86,10 +87,6 @@ func (t *Table) all(specs []rules.Spec, settle bool) (out [][]expr.Any) {
 			}
 		case rules.Masquerade:
 			e = append(e, &expr.Masq{FullyRandom: true}) // ports at random avoid a race of connections that are opened at once
-		case rules.MarkAsPeers:
-			e = append(e, &expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
-				&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(^uint32(rules.PeerMark)), Xor: native(rules.PeerMark)},
-				&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true})
 		case rules.Pass:
 			e = append(e, &expr.Verdict{Kind: expr.VerdictAccept})
 		}
@@ -144,12 +141,8 @@ func (t *Table) side(which end, s rules.Side) []expr.Any {
 	if s.Not {
 		op = expr.CmpOpNeq
 	}
-	mask := make([]byte, load.Len)
-	for i := range prefix.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
 	return []expr.Any{load,
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: load.Len, Mask: mask, Xor: make([]byte, load.Len)},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: load.Len, Mask: t.mask(prefix.Bits()), Xor: make([]byte, load.Len)},
 		&expr.Cmp{Op: op, Register: 1, Data: prefix.Addr().AsSlice()}}
 }
 

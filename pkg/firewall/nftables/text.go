@@ -134,13 +134,21 @@ func (w *writer) header(e *expr.Payload) (holding, bool) {
 		h.name, h.print = "ip protocol", protocolName
 	case e.Base == expr.PayloadBaseTransportHeader && e.Offset <= 2 && e.Len == 2 && (w.protocol == "tcp" || w.protocol == "udp"):
 		h.name = w.protocol + map[uint32]string{0: " sport", 2: " dport"}[e.Offset]
-		if n := len(w.words); n > 1 && w.words[n-2] == "meta l4proto" {
-			w.words = w.words[:n-2] // as dport says it as well
-		}
+		w.unsay("meta l4proto")
 	default:
 		return h, false
 	}
+	if e.Base == expr.PayloadBaseNetworkHeader {
+		w.unsay("meta nfproto")
+	}
 	return h, true
+}
+
+// unsay takes back what was asked last, where the next question implies it.
+func (w *writer) unsay(question string) {
+	if n := len(w.words); n > 1 && w.words[n-2] == question {
+		w.words = w.words[:n-2]
+	}
 }
 
 var metas = map[expr.MetaKey]holding{

@@ -19,39 +19,40 @@ type Writer struct{}
 // dockersTable is the one that docker 29 drops packets in, where it uses nftables.
 const dockersTable = "docker-bridges"
 
-// Put makes the table that is wanted, or that docker's asks for beside iptables,
-// and deletes it where none is. It also returns its rules in words.
-func (Writer) Put(ctx context.Context, w rules.Wanted) (out []rules.Outcome, kept []string) {
+// Put makes the table that is wanted, or that others ask for by marks: rules in
+// iptables, or docker's own table. It deletes it where none is.
+func (Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
 	if ctx.Err() != nil {
-		return nil, nil
+		return out
 	}
 	o := rules.Outcome{Subject: "nftables"}
 	docker, err := exists(nftables.TableFamilyIPv4, dockersTable)
 	if errors.Is(err, ErrUnsupported) && !w.NFTables {
-		return nil, nil
+		return out
 	}
-	want := TableFor(w, docker)
+	want := TableFor(w, marks || docker)
 	if err == nil {
 		o.Wrong, err = Put(want)
 	}
 	if o.Err = err; err != nil {
 		o.Wrong = ""
-		return []rules.Outcome{o}, nil
+		out.Outcomes = append(out.Outcomes, o)
+		return out
 	}
-	out = append(out, o)
+	out.Outcomes = append(out.Outcomes, o)
 	for _, c := range want.chains {
 		for _, s := range c.words {
-			kept = append(kept, fmt.Sprintf("nft ip %s %s: %s", TableName, c.name, s))
+			out.Kept = append(out.Kept, fmt.Sprintf("nft ip %s %s: %s", TableName, c.name, s))
 		}
 	}
 	removed, err := Former(w)
 	switch {
 	case err != nil:
-		out = append(out, rules.Outcome{Subject: "nftables, an earlier flannel's", Err: err})
+		out.Outcomes = append(out.Outcomes, rules.Outcome{Subject: "nftables, an earlier flannel's", Err: err})
 	case len(removed) > 0:
-		out = append(out, rules.Outcome{Subject: "nftables, an earlier flannel's", Wrong: "deleted the tables " + strings.Join(removed, ", ")})
+		out.Outcomes = append(out.Outcomes, rules.Outcome{Subject: "nftables, an earlier flannel's", Wrong: "deleted the tables " + strings.Join(removed, ", ")})
 	}
-	return out, kept
+	return out
 }
 
 // exists asks for a table by its name.
@@ -98,7 +99,6 @@ func words(s rules.Spec) string {
 	if s.Dst.Prefix.IsValid() {
 		add("ip daddr", s.Dst.Prefix.Masked().String(), s.Dst.Not)
 	}
-	does := map[rules.Verb]string{rules.Pass: "accept", rules.Keep: "return", rules.Masquerade: "masquerade fully-random",
-		rules.MarkAsPeers: fmt.Sprintf("meta mark set meta mark | %#x", rules.PeerMark)}
+	does := map[rules.Verb]string{rules.Pass: "accept", rules.Keep: "return", rules.Masquerade: "masquerade fully-random"}
 	return strings.Join(append(out, does[s.Do]), " ")
 }

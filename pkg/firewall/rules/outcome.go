@@ -6,3 +6,12 @@ type Outcome struct {
 	Wrong   string // what was put right; "" for nothing
 	Err     error
 }
+
+// Result is what came of a look at all that one program keeps.
+type Result struct {
+	Outcomes []Outcome
+	Kept     []string // the rules that there shall be, for operators to read
+	// Marks says that packets from peers must carry PeerMark, for the rules of
+	// this program to know them.
+	Marks bool
+}

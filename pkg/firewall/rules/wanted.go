@@ -1,18 +1,43 @@
 package rules
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Wanted is what the containers of this host need of its firewall.
 type Wanted struct {
 	Network netip.Prefix // the cluster's
 	Subnet  netip.Prefix // this host's
-	// Devices are the interfaces by which packets go to peers and come from
-	// them: the tunnel's, and the external one where routes are plain.
-	Devices []string
+	Peers   []Peer       // in any order that stays the same
+	// Marked says that the kernel has nf_tables, so that what comes from peers
+	// can carry PeerMark.
+	Marked bool
 
 	Masquerade bool // hide containers behind this host where they leave Network
 	Forward    bool // let the packets of Network pass
 	NFTables   bool // by a table of our own, rather than by iptables
+}
+
+// Peer is another host, and the way by which we route to it.
+type Peer struct {
+	Subnet netip.Prefix // as long as our own
+	Device string       // the tunnel's; or the external one, where routes are plain
+	// Host is its own address, where its packets come by the same way: those of a
+	// container that its docker masquerades. Zero by the tunnel, where they carry
+	// an address of Subnet.
+	Host netip.Addr
+}
+
+// Devices are the interfaces by which packets go to peers and come from them.
+func (w Wanted) Devices() (out []string) {
+	for _, p := range w.Peers {
+		if !slices.Contains(out, p.Device) {
+			out = append(out, p.Device)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Side is a condition on an address. Its zero value holds for every address.
@@ -25,6 +50,7 @@ type Side struct {
 type Spec struct {
 	Src, Dst Side
 	In, Out  string // interfaces; empty: any
+	Marked   bool   // has PeerMark
 	Do       Verb
 }
 
@@ -33,14 +59,14 @@ type Verb int
 
 // What rules of ours do.
 const (
-	Pass        Verb = iota // let the packet through
-	Keep                    // let no other rule translate its addresses
-	Masquerade              // give it this host's address
-	MarkAsPeers             // set PeerMark
+	Pass       Verb = iota // let the packet through
+	Keep                   // let no other rule translate its addresses
+	Masquerade             // give it this host's address
 )
 
-// PeerMark is the bit of a packet's mark by which dockerd 29 knows what comes
-// from a peer: --bridge-accept-fwmark=0x1000/0x1000. Kubernetes uses 0x4000 and
+// PeerMark is the bit of a packet's mark that says: it comes from a peer, by the
+// way that we route to that peer. iptables lets it pass by that, and dockerd 29 on
+// nftables by --bridge-accept-fwmark=0x1000/0x1000. Kubernetes uses 0x4000 and
 // 0x8000, CNI's portmap 0x2000, Tailscale and Calico the upper half.
 const PeerMark = 0x1000
 
@@ -71,25 +97,29 @@ func (w Wanted) ForwardSpecs() []Spec {
 	return []Spec{{Src: network, Do: Pass}, {Dst: network, Do: Pass}}
 }
 
-// FromPeers are the packets that come from peers by the way that we route, to
-// this host's containers.
-func (w Wanted) FromPeers(do Verb) (out []Spec) {
-	if !w.Forward {
+// FromPeers let pass what comes from peers by the way that we route to them, to
+// this host's containers. Without marks that is what has an address of the
+// network and comes by the device of some peer.
+func (w Wanted) FromPeers() (out []Spec) {
+	switch {
+	case !w.Forward || len(w.Peers) == 0:
 		return nil
+	case w.Marked:
+		return []Spec{{Dst: Side{Prefix: w.Subnet}, Marked: true, Do: Pass}}
 	}
-	for _, d := range w.Devices {
-		out = append(out, Spec{Src: Side{Prefix: w.Network}, Dst: Side{Prefix: w.Subnet}, In: d, Do: do})
+	for _, d := range w.Devices() {
+		out = append(out, Spec{Src: Side{Prefix: w.Network}, Dst: Side{Prefix: w.Subnet}, In: d, Do: Pass})
 	}
 	return out
 }
 
-// ToPeers are the packets that this host's containers send to peers.
-func (w Wanted) ToPeers(do Verb) (out []Spec) {
+// ToPeers let pass what this host's containers send to peers.
+func (w Wanted) ToPeers() (out []Spec) {
 	if !w.Forward {
 		return nil
 	}
-	for _, d := range w.Devices {
-		out = append(out, Spec{Src: Side{Prefix: w.Subnet}, Dst: Side{Prefix: w.Network}, Out: d, Do: do})
+	for _, d := range w.Devices() {
+		out = append(out, Spec{Src: Side{Prefix: w.Subnet}, Dst: Side{Prefix: w.Network}, Out: d, Do: Pass})
 	}
 	return out
 }

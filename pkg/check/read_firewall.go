@@ -1,0 +1,146 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"flanneld/pkg/firewall/iptables"
+	"flanneld/pkg/firewall/nftables"
+	"flanneld/pkg/firewall/rules"
+)
+
+// commandTime bounds one program that is asked.
+const commandTime = 10 * time.Second
+
+// find looks for a program in PATH, which often lacks sbin, and there.
+func find(program string) (string, bool) {
+	for _, dir := range []string{"", "/usr/sbin/", "/sbin/", "/usr/local/sbin/"} {
+		if path, err := exec.LookPath(dir + program); err == nil {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// run is what a program prints.
+func run(ctx context.Context, path string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) && len(failed.Stderr) > 0 {
+		return "", errors.New(path + ": " + strings.Join(strings.Fields(string(failed.Stderr)), " "))
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return string(out), nil
+}
+
+// readFirewall reads the rules of both flavours of iptables, and all others of
+// nftables. Where iptables is not installed it has none.
+func (f *Facts) readFirewall(ctx context.Context) {
+	byIPTables, err := readIPTables(ctx)
+	f.NoIPTables = err != nil
+	f.note("iptables", err)
+	all, err := nftables.Read()
+	if errors.Is(err, nftables.ErrUnsupported) {
+		err = nil // then nobody has made any
+	}
+	f.NoNFTables = err != nil
+	f.note("nftables", err)
+	f.Firewall = byIPTables.known
+	for _, t := range all {
+		if !byIPTables.has(t) && !(f.NoIPTables && madeByIPTables(t)) {
+			f.Firewall = append(f.Firewall, t)
+		}
+	}
+	if len(all) > 0 {
+		f.tryNFT(ctx)
+	}
+}
+
+// flavours are what iptables has told.
+type flavours struct {
+	known rules.Ruleset
+	nft   rules.Ruleset // of these, those that are tables of nftables
+}
+
+// has reports whether a table of nftables is one that iptables has told of, and
+// understands better.
+func (f flavours) has(t *rules.Table) bool {
+	return t.Family == "ip" && slices.ContainsFunc(f.nft, func(known *rules.Table) bool { return known.Name == t.Name })
+}
+
+// madeByIPTables tells iptables-nft's tables by their names.
+func madeByIPTables(t *rules.Table) bool {
+	return t.Family == "ip" && slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, t.Name)
+}
+
+// readIPTables reads iptables, and the rules of its other flavour where there are
+// any: those hold as well.
+func readIPTables(ctx context.Context) (out flavours, err error) {
+	program, found := find("iptables")
+	if !found {
+		return out, nil
+	}
+	version, err := run(ctx, program, "-V")
+	if err != nil {
+		return out, err
+	}
+	text, err := run(ctx, program+"-save")
+	if err != nil {
+		return out, err
+	}
+	out.known = iptables.Parse("iptables", text)
+	if strings.Contains(version, "nf_tables") {
+		out.nft = out.known
+		return out, out.other(ctx, "iptables-legacy")
+	}
+	return out, out.other(ctx, "iptables-nft")
+}
+
+// other adds a flavour beside the one that is called iptables. That it cannot be
+// read means a kernel without it, which then holds no rules of it.
+func (f *flavours) other(ctx context.Context, flavour string) error {
+	path, exists := find(flavour + "-save")
+	if !exists {
+		return nil
+	}
+	text, err := run(ctx, path)
+	if err != nil || !strings.Contains(text, "\n-A ") {
+		return ctx.Err()
+	}
+	tables := iptables.Parse(flavour, text)
+	f.known = append(f.known, tables...)
+	if flavour == "iptables-nft" {
+		f.nft = tables
+	}
+	return nil
+}
+
+// tryNFT sees whether nft, which we have no need of, can read what we could. Up
+// to 1.1.1 it ends in a segmentation fault where a set was made by a later one, as
+// docker 29's are.
+func (f *Facts) tryNFT(ctx context.Context) {
+	path, found := find("nft")
+	if !found {
+		return
+	}
+	_, err := run(ctx, path, "list", "ruleset")
+	if err == nil {
+		return
+	}
+	version, _ := run(ctx, path, "--version")
+	if words := strings.Fields(version); len(words) > 1 {
+		version = strings.TrimPrefix(words[1], "v")
+	}
+	f.Notes = append(f.Notes, fmt.Sprintf("nft %s cannot read this host's tables: %v; flanneld does not need it; to look yourself, install nftables 1.1.2 or later", version, err))
+}

@@ -1,0 +1,100 @@
+package nftables
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+// addresses are a set of them, in order. It is a set of a table, and no rule for
+// each, as there are as many as peers.
+type addresses struct {
+	name     string
+	elements []netip.Addr
+}
+
+// addMarks marks what comes from peers, by the device that leads to them: what has
+// an address of a peer's subnet, and where routes are plain what has the address of
+// its host. All subnets are of one length, so a hash of what they begin with does.
+func (t *Table) addMarks(w rules.Wanted) {
+	marks := chain{name: "prerouting", kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookPrerouting, priority: priorityRaw - 10}
+	for i, dev := range w.Devices() {
+		subnets, hosts := addresses{name: fmt.Sprintf("subnets-%d", i)}, addresses{name: fmt.Sprintf("hosts-%d", i)}
+		for _, p := range w.Peers {
+			if p.Device == dev {
+				subnets.elements = append(subnets.elements, p.Subnet.Masked().Addr())
+				if p.Host.IsValid() {
+					hosts.elements = append(hosts.elements, p.Host)
+				}
+			}
+		}
+		for _, set := range []addresses{subnets, hosts} {
+			if len(set.elements) == 0 {
+				continue
+			}
+			slices.SortFunc(set.elements, netip.Addr.Compare)
+			set.elements = slices.Compact(set.elements)
+			t.sets = append(t.sets, set)
+			masked := ""
+			from := []expr.Any{t.address(source)}
+			if set.name == subnets.name {
+				from = append(from, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: t.address(source).Len, Mask: t.mask(w.Subnet.Bits()), Xor: make([]byte, t.address(source).Len)})
+				masked = fmt.Sprintf(" & /%d ==", w.Subnet.Bits())
+			}
+			from = append(from, &expr.Lookup{SourceRegister: 1, SetName: set.name})
+			to := rules.Spec{In: dev, Dst: rules.Side{Prefix: w.Subnet}}
+			marks.rules = append(marks.rules, slices.Concat(t.conditions(to), from, setMark))
+			marks.words = append(marks.words, fmt.Sprintf("iifname %q ip daddr %v ip saddr%s @%s meta mark set meta mark | %#x", dev, w.Subnet.Masked(), masked, set.name, rules.PeerMark))
+		}
+	}
+	t.add(marks)
+}
+
+var setMark = []expr.Any{
+	&expr.Counter{},
+	&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+	&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(^uint32(rules.PeerMark)), Xor: native(rules.PeerMark)},
+	&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+}
+
+// mask has ones where a prefix is long.
+func (t *Table) mask(bits int) []byte {
+	mask := make([]byte, t.address(source).Len)
+	for i := range bits {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return mask
+}
+
+// chunk is how many elements go into one message of netlink, whose attributes are
+// of 64 KiB at most.
+const chunk = 1000
+
+// put calls for a set's elements in chunks.
+func (a addresses) put(elements []netip.Addr, do func([]nftables.SetElement) error) error {
+	for part := range slices.Chunk(elements, chunk) {
+		var out []nftables.SetElement
+		for _, e := range part {
+			out = append(out, nftables.SetElement{Key: e.AsSlice()})
+		}
+		if err := do(out); err != nil {
+			return fmt.Errorf("set %s: %w", a.name, err)
+		}
+	}
+	return nil
+}
+
+// minus are the elements of a, which is in order, that b has not got.
+func minus(a, b []netip.Addr) (out []netip.Addr) {
+	for _, e := range a {
+		if _, has := slices.BinarySearchFunc(b, e, netip.Addr.Compare); !has {
+			out = append(out, e)
+		}
+	}
+	return out
+}
