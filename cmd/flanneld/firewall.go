@@ -78,9 +78,9 @@ func newFirewall(o options, inside *insider) (*walls, error) {
 }
 
 // set has the rules made for a network and this host's subnet in it.
-func (w *walls) set(c subnet.Config, own netip.Prefix, peers []rules.Peer) {
+func (w *walls) set(c subnet.Config, own netip.Prefix, peers []rules.Peer) <-chan struct{} {
 	o := w.options
-	w.rules.Set(rules.Wanted{
+	return w.rules.Set(rules.Wanted{
 		Network: c.Network, Subnet: own, Peers: peers, Marked: w.marks,
 		Masquerade: o.IPMasq, Forward: o.ForwardRules,
 		NFTables: o.Firewall == wallNFTables || o.Firewall == wallAuto && (c.NFTables || !w.iptables),

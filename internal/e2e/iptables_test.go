@@ -273,7 +273,7 @@ func TestDocker28(t *testing.T) {
 		for _, config := range []string{hostGW, vxLAN} {
 			t.Run(flavour+" "+config, func(t *testing.T) {
 				c := start(t, config)
-				h21, h22 := c.joinWalled("hdss7-21", flavour), c.joinWalled("hdss7-22", flavour)
+				_, h22 := c.joinWalled("hdss7-21", flavour), c.joinWalled("hdss7-22", flavour)
 				neighbour := c.Host("hdss7-99", "10.4.7.99/24")
 				neighbour.Shell("ip route add 172.7.22.0/24 via 10.4.7.22")
 				c.connected(soon)
@@ -294,7 +294,17 @@ func TestDocker28(t *testing.T) {
 						iptables -t raw -D PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP; iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP`)
 					time.Sleep(1500 * time.Millisecond) // flanneld has looked at its rules again
 				})
-				h21.daemon.Stop()
+				for _, next := range []string{vxLAN, direct, hostGW, vxLAN} {
+					c.losesNothing("switch from "+config+" to "+next, func() {
+						c.etcd.Set(configKey, next)
+						time.Sleep(time.Second)
+					})
+					config = next
+				}
+				c.losesNothing("flanneld restarts", func() {
+					h22.daemon.Stop()
+					h22.start()
+				})
 			})
 		}
 	}

@@ -51,8 +51,9 @@ type Options struct {
 
 	SubnetFile string
 	// SetRules says what the firewall is to be made for: this host's subnet, and
-	// the ways by which packets come from peers. Nil: for nothing.
-	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer)
+	// the ways by which packets come from peers. What it returns is closed once
+	// that is so; nil: nobody tells. SetRules is nil where nothing is wanted.
+	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
 	IPMasq   bool // what the subnet file says of masquerading
 
 	// Ready is called once everything is in place for the first time.
@@ -92,6 +93,7 @@ type mode struct {
 	config  subnet.Config
 	host    backend.Host
 	backend backend.Backend
+	expect  []kernel.Route // while it is the next one: by these, peers may come soon
 }
 
 const (
@@ -201,15 +203,18 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) {
 // needs: a peer that hears of a new mode finds it prepared.
 func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) time.Duration {
 	again, settled := a.applyKernel(view, links, now)
+	working := a.current != nil && view.Own.Subnet.IsValid()
+	var placed <-chan struct{}
+	if working && a.SetRules != nil {
+		placed = a.SetRules(a.current.config, view.Own.Subnet, a.routed.peers())
+	}
 	if settled && a.claimed != a.next {
+		await(placed)
 		a.claimed = a.next
 		a.Leases.Claim(subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link})})
 	}
-	if a.current == nil || !view.Own.Subnet.IsValid() {
+	if !working {
 		return again
-	}
-	if a.SetRules != nil {
-		a.SetRules(a.current.config, view.Own.Subnet, a.routed.peers())
 	}
 	again = min(again, a.writeFile(view.Own))
 	if settled && !a.ready && a.file.Reason() == "" {
@@ -217,6 +222,23 @@ func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) tim
 		a.Ready(view.Own)
 	}
 	return again
+}
+
+// rulesTime bounds the wait for firewall rules, which may fail.
+const rulesTime = time.Second
+
+// await waits until the firewall lets in what comes by the next mode: peers use it
+// once they hear of it.
+func await(placed <-chan struct{}) {
+	if placed == nil {
+		return
+	}
+	timer := time.NewTimer(rulesTime)
+	defer timer.Stop()
+	select {
+	case <-placed:
+	case <-timer.C:
+	}
 }
 
 func (a *Agent) writeFile(own subnet.Lease) time.Duration {

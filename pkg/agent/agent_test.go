@@ -18,6 +18,7 @@ import (
 	"flanneld/pkg/backend/hostgw"
 	"flanneld/pkg/backend/vxlan"
 	"flanneld/pkg/extif"
+	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 	"flanneld/pkg/subnet"
@@ -46,6 +47,7 @@ type host struct {
 
 	mu     sync.Mutex
 	kernel *kerneltest.Kernel
+	peers  []rules.Peer // that the firewall lets in
 }
 
 func (h *host) with(f func(k *kerneltest.Kernel)) {
@@ -142,6 +144,12 @@ func (h *host) start() *host {
 		External:   extif.Options{},
 		SubnetFile: h.file,
 		Ready:      func(l subnet.Lease) { h.ready <- l },
+		SetRules: func(_ subnet.Config, _ netip.Prefix, peers []rules.Peer) <-chan struct{} {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.peers = peers
+			return nil
+		},
 	})
 	h.agent = a
 	ctx, cancel := context.WithCancel(context.Background())

@@ -24,7 +24,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 		conflicts["conflict "+c.Dst.String()] = c.String()
 	}
 	a.notes.replace("conflict ", conflicts)
-	again = a.routed.note(want, now)
+	again = a.routed.note(want, a.devices(want, a.next.expect), a.next.host.Link.Name, now)
 	if rest := a.fight.note(result.Repairs, now); rest > 0 {
 		again = min(again, rest)
 	}
@@ -51,11 +51,14 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	}
 	peers, rejected := subnet.Peers(a.current.config, own, view.Leases, addrs(links))
 	a.direct.renew(a.Changes.Routing(), a.current.host.Link)
-	want := a.current.backend.Desired(own, peers, func(ip netip.Addr) bool {
-		return a.direct.reaches(ip, a.Kernel)
-	})
+	reaches := func(ip netip.Addr) bool { return a.direct.reaches(ip, a.Kernel) }
+	want := a.current.backend.Desired(own, peers, reaches)
 	want.Partial = view.Doubtful || a.direct.failed != nil
 	a.noteWays(want.Routes, now)
+	a.next.expect = nil
+	if a.next != a.current {
+		a.next.expect = a.next.backend.Desired(own, peers, reaches).Routes
+	}
 	a.explain(view, want, peers, rejected)
 	for _, d := range a.next.devices(own) {
 		want.Devices = withDevice(want.Devices, d)

@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -11,20 +10,23 @@ import (
 	"flanneld/pkg/kernel"
 )
 
-// peerWays are the ways by which peers are reached, and so the ones that their
-// packets come by; and when each was wanted last. A peer that has not heard of a
-// change yet still sends by one that was left.
+// peerWays are the ways by which packets come from peers, and when each was wanted
+// last. A peer that has not heard of a change yet still sends by one that was left.
 type peerWays map[rules.Peer]time.Time
 
-// note takes up those of a wanted state, and returns when to look again at the
-// latest because one of the others may go.
-func (w peerWays) note(want kernel.State, now time.Time) time.Duration {
+// note takes up the peers of a wanted state, each by all devices over which we
+// route now or will next: while modes change, a peer may be ahead of us or behind.
+// external is the interface by which hosts' own packets come. It returns when to
+// look again at the latest because a way may go.
+func (w peerWays) note(want kernel.State, devices []string, external string, now time.Time) time.Duration {
 	for _, r := range want.Routes {
-		p := rules.Peer{Subnet: r.Dst, Device: r.Dev}
-		if r.Via == r.Peer { // a plain route: the host's own packets come by it too
-			p.Host = r.Peer
+		for _, dev := range devices {
+			p := rules.Peer{Subnet: r.Dst, Device: dev}
+			if dev == external {
+				p.Host = r.Peer
+			}
+			w[p] = now
 		}
-		w[p] = now
 	}
 	next := resync
 	for p, last := range w {
@@ -41,10 +43,19 @@ func (w peerWays) note(want kernel.State, now time.Time) time.Duration {
 // peers are all of them, in an order that stays the same.
 func (w peerWays) peers() []rules.Peer {
 	return slices.SortedFunc(maps.Keys(w), func(a, b rules.Peer) int {
-		return cmp.Or(comparePrefixes(a.Subnet, b.Subnet), cmp.Compare(a.Device, b.Device), a.Host.Compare(b.Host))
+		return cmp.Or(a.Subnet.Addr().Compare(b.Subnet.Addr()), cmp.Compare(a.Device, b.Device), a.Host.Compare(b.Host))
 	})
 }
 
-func comparePrefixes(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+// devices are those of a wanted state, and of the routes of the mode to come.
+func (a *Agent) devices(want kernel.State, next []kernel.Route) []string {
+	out := names(want.Devices)
+	for _, routes := range [][]kernel.Route{want.Routes, next} {
+		for _, r := range routes {
+			if !slices.Contains(out, r.Dev) {
+				out = append(out, r.Dev)
+			}
+		}
+	}
+	return out
 }

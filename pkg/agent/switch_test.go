@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 	"flanneld/pkg/subnet/subnettest"
@@ -24,6 +26,9 @@ func carries(from, to *host) string {
 	for _, r := range routes {
 		if r.Dst != to.own {
 			continue
+		}
+		if !slices.ContainsFunc(to.peers, func(p rules.Peer) bool { return p.Subnet == from.own && p.Device == r.Dev }) {
+			return "the firewall does not expect it by " + r.Dev
 		}
 		if r.Dev == "ens33" {
 			if r.Via != to.ip {

@@ -19,9 +19,10 @@
 // docker 28 drops in the raw table, and in filter, whatever comes to a
 // container's own address from elsewhere than its bridge, so that a neighbour of
 // the host cannot reach ports that were not published. We let pass what comes
-// from a peer, by the device over which we route to that peer, and nothing else:
-// from an address of its subnet, and where routes are plain from its host's
-// address too, which a container has that its docker masquerades. Peers are told
+// from a peer by a device over which we route to peers, and nothing else: from an
+// address of its subnet, and by the external interface from its host's address
+// too, which a container has that its docker masquerades. The external interface
+// is such a device only where routes are plain, or were or will be. Peers are told
 // by sets of our table of nftables, which marks their packets in front of
 // everything; the rules in iptables let marked packets pass. Thousands of peers
 // cost a packet no more than one.

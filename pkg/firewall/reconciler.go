@@ -46,6 +46,7 @@ type Reconciler struct {
 
 	mu     sync.Mutex
 	wanted *rules.Wanted // nil: Set was not called yet
+	placed chan struct{} // closed once a pass has been made for it
 }
 
 // New returns a Reconciler; Run starts it.
@@ -59,24 +60,27 @@ func New(o Options) (*Reconciler, error) {
 func (r *Reconciler) String() string { return "firewall" }
 
 // Set says what there shall be: all of it, each time. Until the first call
-// nothing is written. It may be called at any time from any goroutine.
-func (r *Reconciler) Set(w rules.Wanted) {
+// nothing is written. It may be called at any time from any goroutine. What it
+// returns is closed once a pass has been made for this, well or badly; never where
+// another Set comes before.
+func (r *Reconciler) Set(w rules.Wanted) (placed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.wanted != nil && r.wanted.Equal(w) {
-		return
+		return r.placed
 	}
-	r.wanted = &w
+	r.wanted, r.placed = &w, make(chan struct{})
 	select {
 	case r.changed <- struct{}{}:
 	default:
 	}
+	return r.placed
 }
 
-func (r *Reconciler) latest() *rules.Wanted {
+func (r *Reconciler) latest() (w *rules.Wanted, placed chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.wanted
+	return r.wanted, r.placed
 }
 
 // Run looks after the rules until ctx ends, which is its only end.
@@ -86,6 +90,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	defer timer.Stop()
 	defer rested.Stop()
 	var changes <-chan struct{} // nil while it rests
+	var told chan struct{}      // the last that was closed
 	for {
 		select {
 		case <-ctx.Done():
@@ -98,7 +103,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		case <-changes:
 		case <-timer.C:
 		}
-		wanted := r.latest()
+		wanted, placed := r.latest()
 		if wanted == nil {
 			timer.Reset(r.options.Resync)
 			continue
@@ -113,6 +118,10 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			next, rest := rounds.note(p, time.Now())
 			timer.Reset(next)
 			changes = nil
+			if placed != told {
+				close(placed)
+				told = placed
+			}
 			rested.Reset(max(rest, 4*time.Since(start)))
 		}
 	}

@@ -181,6 +181,42 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 	})
 }
 
+// Who sets something can wait until there was a pass for it, be it a bad one.
+func TestSetTellsWhenItIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t)
+		defer b.stop()
+		done := func(placed <-chan struct{}) bool {
+			select {
+			case <-placed:
+				return true
+			default:
+				return false
+			}
+		}
+		placed := b.Set(everything)
+		if done(placed) {
+			t.Error("it is done before it begins")
+		}
+		synctest.Wait()
+		if !done(placed) || !done(b.Set(everything)) {
+			t.Error("nobody says that it is done")
+		}
+		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
+		b.Set(onlyMasq)
+		second := b.Set(onlyPass)
+		b.after(rest)
+		if !done(second) {
+			t.Error("nobody says that it has failed")
+		}
+		b.Set(onlyMasq)
+		if done(b.Set(everything)) {
+			t.Error("it is done before it begins again")
+		}
+		b.after(resync)
+	})
+}
+
 // What the kernel tells of is put right within milliseconds, and a burst of it
 // takes few looks.
 func TestChangesAreLookedAtAtOnce(t *testing.T) {
