@@ -13,8 +13,8 @@ import (
 )
 
 var wanted = rules.Wanted{
-	Network:    netip.MustParsePrefix("172.7.0.0/16"),
-	Subnet:     netip.MustParsePrefix("172.7.21.0/24"),
+	Network: netip.MustParsePrefix("172.7.0.0/16"),
+	Subnet:  netip.MustParsePrefix("172.7.21.0/24"),
 	Peers: []rules.Peer{
 		{Subnet: netip.MustParsePrefix("172.7.22.0/24"), Device: "flannel.1"},
 		{Subnet: netip.MustParsePrefix("172.7.23.0/24"), Device: "ens33", Host: netip.MustParseAddr("10.4.7.23")},

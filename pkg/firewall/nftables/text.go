@@ -69,9 +69,15 @@ func (w *writer) step(e any) bool {
 		return e.ResultADDRTYPE
 	case *expr.Bitwise:
 		h, known := w.held[e.SourceRegister]
-		h.mask = e.Mask
+		if known && h.print != nil && allZero(e.Xor) {
+			h.mask = e.Mask
+		} else if known && h.print != nil && opposite(e.Mask, e.Xor) { // "or", as the kernel has it
+			h = holding{name: h.name + " | " + h.print(e.Xor), size: h.size}
+		} else {
+			return false
+		}
 		w.held[e.DestRegister] = h
-		return known && bytes.Count(e.Xor, []byte{0}) == len(e.Xor)
+		return true
 	case *expr.Immediate:
 		w.held[e.Register] = holding{name: number(e.Data)}
 		return len(e.Data) == 4
@@ -185,7 +191,7 @@ func (w *writer) compare(e *expr.Cmp) bool {
 	length, isPrefix := prefixLength(h.mask)
 	switch {
 	case h.mask == nil:
-	case (h.name == "ct state" || h.name == "ct status") && e.Op == expr.CmpOpNeq && bytes.Count(e.Data, []byte{0}) == len(e.Data):
+	case (h.name == "ct state" || h.name == "ct status") && e.Op == expr.CmpOpNeq && allZero(e.Data):
 		sign, value = "", h.print(h.mask)
 	case isPrefix && strings.HasPrefix(h.name, "ip "):
 		value += "/" + strconv.Itoa(length)
@@ -211,10 +217,13 @@ const fewElements = 8
 func (w *writer) lookup(e *expr.Lookup) bool {
 	h, known := w.held[e.SourceRegister]
 	s := w.sets[e.SetName]
-	if !known || h.mask != nil || s == nil || s.size() != cmp.Or(h.size, 4) {
+	if !known || h.print == nil || s == nil || s.size() != cmp.Or(h.size, 4) {
 		return false
 	}
 	w.say(h.name)
+	if h.mask != nil {
+		w.say("&", h.print(h.mask))
+	}
 	if e.Invert {
 		w.say("!=")
 	}
