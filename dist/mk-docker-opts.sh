@@ -128,7 +128,7 @@ elsewhere=$(elsewhere 2>/dev/null | tr -d '\000\r' | grep -v '^[[:blank:]]*[#;]'
 # given NAME prints the value of an option that is given elsewhere, "true" where
 # there is none.
 given() {
-	printf '%s\n' "$elsewhere" | sed -n "
+	printf '%s\n--\n' "$elsewhere" | sed -n "
 		s/^\([A-Za-z_][A-Za-z0-9_]*=\)\{0,1\}--$1=//p
 		/^\([A-Za-z_][A-Za-z0-9_]*=\)\{0,1\}--$1\$/{
 			n
@@ -160,7 +160,10 @@ ask_dockerd() {
 		{ timeout -s KILL 5 dockerd --help </dev/null >"$help_file"; } 2>/dev/null
 		help=$(cat "$help_file")
 		rm -f "$help_file"
-		case $help in *--config-file*) dockerd=listed ;; esac
+		case $help in
+		*--config-file*) dockerd=listed ;;
+		*) say "\`dockerd --help\` does not list its options" ;;
+		esac
 	fi
 }
 
@@ -212,7 +215,6 @@ add_if_known() {
 		}
 		;;
 	silent)
-		say "\`dockerd --help\` does not list its options"
 		[ "$3" = true ] || {
 			say "$2 is left out, as this dockerd may not know it"
 			return

@@ -15,30 +15,63 @@ func subnetEnv(ipMasq string) string {
 	return "FLANNEL_NETWORK=172.7.0.0/16\nFLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=" + ipMasq + "\n"
 }
 
-// opts is mk-docker-opts.sh in a folder of its own, under one shell.
+// opts is mk-docker-opts.sh in a folder of its own, under one shell, on a host
+// with one dockerd.
 type opts struct {
 	t     *testing.T
 	shell []string
 	dir   string
+	host  string // folders that are the host's
+	said  string // on stderr
 }
 
-func newOpts(t *testing.T, shell []string, content string) opts {
-	o := opts{t, shell, t.TempDir()}
+func newOpts(t *testing.T, shell []string, content string) *opts {
+	o := &opts{t: t, shell: shell, dir: t.TempDir(), host: t.TempDir()}
 	write(t, filepath.Join(o.dir, "subnet.env"), content, 0o644)
+	for _, dir := range []string{"etc", "units", "bin"} {
+		if err := os.Mkdir(filepath.Join(o.host, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(o.host, "bin", "dockerd"), dockerd2010, 0o755)
 	return o
 }
 
+// onHost puts folders of $1 in place of this system's, hides its dockerds, and
+// runs the rest.
+const onHost = `set -e
+host=$1
+shift
+for dockerd in /usr/sbin/dockerd /usr/bin/dockerd /usr/local/sbin/dockerd /usr/local/bin/dockerd; do
+	[ ! -e $dockerd ] || mount --bind /dev/null $dockerd
+done
+for units in /usr/lib/systemd/system /lib/systemd/system; do
+	[ ! -d $units ] || mount --bind "$host/units" $units
+done
+if [ -d /etc/alternatives ]; then # where Debian's awk is
+	mkdir -p "$host/etc/alternatives"
+	mount --bind /etc/alternatives "$host/etc/alternatives"
+fi
+mount --rbind "$host/etc" /etc
+PATH=$host/bin:$PATH exec "$@"
+`
+
 // run gives the script both files, and further arguments.
-func (o opts) run(env []string, args ...string) result {
-	command := append(append([]string{}, o.shell...), source(o.t, "mk-docker-opts.sh"), "-f", "subnet.env", "-d", "out")
+func (o *opts) run(env []string, args ...string) result {
+	command := append([]string{"unshare", "--mount", "dash", "-c", onHost, "on-host", o.host}, o.shell...)
+	command = append(command, source(o.t, "mk-docker-opts.sh"), "-f", "subnet.env", "-d", "out")
 	return run(o.t, o.dir, env, append(command, args...)...)
 }
 
 // writes runs the script and compares what it wrote.
-func (o opts) writes(want string, env []string, args ...string) {
+func (o *opts) writes(want string, env []string, args ...string) {
 	o.t.Helper()
-	if r := o.run(env, args...); r.code != 0 || r.stdout+r.stderr != "" {
+	r := o.run(env, args...)
+	if r.code != 0 || r.stdout != "" {
 		o.t.Fatalf("%q: exit %d, printed %q", args, r.code, r.stdout+r.stderr)
+	}
+	if diff := cmp.Diff(o.said, strings.ReplaceAll(r.stderr, "mk-docker-opts.sh: ", "")); diff != "" {
+		o.t.Errorf("%q: stderr (-want +got)\n%s", args, diff)
 	}
 	if diff := cmp.Diff(want, read(o.t, filepath.Join(o.dir, "out"))); diff != "" {
 		o.t.Errorf("%q: file (-want +got)\n%s", args, diff)
@@ -49,7 +82,7 @@ func (o opts) writes(want string, env []string, args ...string) {
 }
 
 // fails runs the script, which must end with 1, one clear line and no file.
-func (o opts) fails(message string, args ...string) {
+func (o *opts) fails(message string, args ...string) {
 	o.t.Helper()
 	r := o.run(nil, args...)
 	if r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, message) || !strings.HasPrefix(r.stderr, "mk-docker-opts.sh: ") {
@@ -103,7 +136,9 @@ func TestOptsFlags(t *testing.T) {
 				if combined || !individual {
 					want += fmt.Sprintf("DOCKER_OPTS=\"%s\"\n", all)
 				}
-				newOpts(t, shell, subnetEnv(ipMasq)).writes(want, nil, args...)
+				o := newOpts(t, shell, subnetEnv(ipMasq))
+				write(t, filepath.Join(o.host, "bin", "dockerd"), dockerd28, 0o755)
+				o.writes(want, nil, args...)
 			}
 		}
 	})

@@ -41,8 +41,13 @@ need_for_test() {
 	need nginx nginx
 	# go test -race is linked by a C compiler.
 	if ! echo '#include <stdlib.h>' | ${CC:-gcc} -E - >/dev/null 2>&1; then missing gcc gcc libc6-dev; fi
-	# Without real root docker's test is skipped.
-	if [ "$(id -u)" = 0 ]; then need dockerd docker.io; fi
+	# Without real root docker's tests are skipped. dockerd 29 takes Debian's
+	# containerd and runc too.
+	if [ "$(id -u)" = 0 ]; then
+		need dockerd docker.io
+		need containerd containerd
+		need runc runc
+	fi
 	# So is podman's, with the program that makes its networks.
 	if [ "$(id -u)" = 0 ]; then need podman podman netavark; fi
 }

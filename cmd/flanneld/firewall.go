@@ -62,7 +62,7 @@ func newFirewall(o options, inside *insider) (*walls, error) {
 		}
 		w.tasks = append(w.tasks, watch)
 		settings.Changed = watch.Changed()
-		settings.Writers = append(settings.Writers, nftables.Writer{})
+		settings.Writers = append(settings.Writers, &nftables.Writer{})
 	case o.Firewall == wallNFTables || !w.iptables && o.IPMasq:
 		return nil, fmt.Errorf("%w: load it (modprobe nf_tables), or install iptables and start flanneld with --firewall=iptables", nftables.ErrUnsupported)
 	}

@@ -67,7 +67,8 @@ func (m *machine) bootDocker() {
 		containerd >>/var/log/containerd.log 2>&1 &`)
 	m.t.Cleanup(func() {
 		if m.t.Failed() {
-			m.t.Logf("%s# cat /var/log/dockerd.log\n%s", m, m.read("/var/log/dockerd.log"))
+			log := m.read("/var/log/dockerd.log")
+			m.t.Logf("%s# tail /var/log/dockerd.log\n%s", m, log[max(0, len(log)-8000):])
 		}
 		m.end()
 		removeCgroup(m.t, m.cgroup())

@@ -70,13 +70,15 @@ var firewalls = []string{"iptables", "nftables"}
 // the option, and with nftables it is there without -r: newPair makes sure.
 func (e engine) dependsOnR() bool { return e.docker == "29" && e.firewall != "nftables" }
 
-// boots are all ways to come up, but for those with -r that it does not change.
+// boots are all ways to come up but for those that cannot differ from another:
+// with -r where it changes nothing, and with -r once more by iptables-legacy, as
+// all that it does is to spare the containers one DROP, which is in either flavour.
 func boots(e engine) (all []setting) {
 	for _, firewall := range firewalls {
 		for _, masq := range []bool{false, true} {
 			for _, direct := range []bool{false, true} {
 				for _, first := range []string{"flanneld", "dockerd"} {
-					if !direct || e.dependsOnR() {
+					if !direct || e == (engine{"29", "iptables-nft"}) {
 						all = append(all, setting{firewall, masq, direct, first})
 					}
 				}

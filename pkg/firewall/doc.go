@@ -12,17 +12,24 @@
 // of the two flanneld was told to use: docker 28 and later drop in chains of
 // iptables, and there is a chain for the operator in front of them. Only docker
 // 29's own tables of nftables have no such place; dockerd then lets pass what
-// carries a mark, --bridge-accept-fwmark, and we set it.
+// carries a mark, --bridge-accept-fwmark.
 //
 // # What comes past docker's protection
 //
 // docker 28 drops in the raw table, and in filter, whatever comes to a
 // container's own address from elsewhere than its bridge, so that a neighbour of
 // the host cannot reach ports that were not published. We let pass what comes
-// from the network to this host's subnet by a device over which we route to
-// peers: the tunnel's, and the external interface only where routes are plain.
-// A neighbour who uses its own address is dropped as before. One that forges an
-// address of the network on a link with plain routes gets a packet in, and no
-// answer out: that goes to the peer whose address it is. Where that matters,
-// strict rp_filter or the tunnel keeps it out.
+// from a peer, by the device over which we route to that peer, and nothing else:
+// from an address of its subnet, and where routes are plain from its host's
+// address too, which a container has that its docker masquerades. Peers are told
+// by sets of our table of nftables, which marks their packets in front of
+// everything; the rules in iptables let marked packets pass. Thousands of peers
+// cost a packet no more than one.
+//
+// A neighbour who uses its own address is dropped as before. One that forges a
+// peer's address on a link with plain routes gets a packet in, and no answer out:
+// that goes to the peer. Where it matters, the tunnel keeps it out.
+//
+// A kernel without nf_tables has no marks: there, what has an address of the
+// network and comes by a device of some peer passes.
 package firewall

@@ -3,7 +3,6 @@ package firewall
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"sync"
 	"time"
 
@@ -64,7 +63,7 @@ func (r *Reconciler) String() string { return "firewall" }
 func (r *Reconciler) Set(w rules.Wanted) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.wanted != nil && reflect.DeepEqual(*r.wanted, w) {
+	if r.wanted != nil && r.wanted.Equal(w) {
 		return
 	}
 	r.wanted = &w

@@ -42,7 +42,7 @@ func (f *fake) Put(ctx context.Context, w rules.Wanted, _ bool) (out rules.Resul
 	defer f.mu.Unlock()
 	for _, c := range chains {
 		o := rules.Outcome{Subject: c, Err: f.fail[c]}
-		if !cmp.Equal(f.have[c], w, cmp.Comparer(sameWanted)) && o.Err == nil && ctx.Err() == nil {
+		if !f.have[c].Equal(w) && o.Err == nil && ctx.Err() == nil {
 			f.have[c] = w
 			f.writes++
 			o.Wrong = "2 of 2 rules missing"
@@ -51,10 +51,6 @@ func (f *fake) Put(ctx context.Context, w rules.Wanted, _ bool) (out rules.Resul
 	}
 	out.Kept = w.Devices()
 	return out
-}
-
-func sameWanted(a, b rules.Wanted) bool {
-	return a.Network == b.Network && a.Subnet == b.Subnet && slices.Equal(a.Peers, b.Peers) && a.Masquerade == b.Masquerade && a.Forward == b.Forward && a.NFTables == b.NFTables
 }
 
 // do changes the fake as another program would.
@@ -126,7 +122,7 @@ func (b *bench) inPlace(chain string, want rules.Wanted) {
 	b.t.Helper()
 	b.kernel.mu.Lock()
 	defer b.kernel.mu.Unlock()
-	if !sameWanted(b.kernel.have[chain], want) {
+	if !b.kernel.have[chain].Equal(want) {
 		b.t.Errorf("%s has %+v", chain, b.kernel.have[chain])
 	}
 }

@@ -33,7 +33,8 @@
 // Where they do, what peers and containers send each other passes in
 // DOCKER-USER, which dockerd calls first and leaves to the operator; behind what
 // the operator wrote there. In the raw table, where docker singles out one
-// container after the other, ours stand in front of the first such rule.
+// container after the other, ours stand in front of the first such rule. What
+// comes from peers is told by its mark (see package firewall).
 //
 // # How it is written
 //

@@ -14,45 +14,78 @@ import (
 
 // Writer keeps our table as it should be, and takes away what flannel 0.28 has
 // left.
-type Writer struct{}
+type Writer struct {
+	// The generation in which everything was right, for what, and the result.
+	right  generation
+	wanted rules.Wanted
+	marks  bool
+	result rules.Result
+}
 
 // dockersTable is the one that docker 29 drops packets in, where it uses nftables.
 const dockersTable = "docker-bridges"
 
 // Put makes the table that is wanted, or that others ask for by marks: rules in
-// iptables, or docker's own table. It deletes it where none is.
-func (Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
+// iptables, or docker's own table. It deletes it where none is. Where nobody has
+// changed nf_tables since it was right, that is all it asks.
+func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
 	if ctx.Err() != nil {
 		return out
 	}
-	o := rules.Outcome{Subject: "nftables"}
-	docker, err := exists(nftables.TableFamilyIPv4, dockersTable)
+	before, err := now()
 	if errors.Is(err, ErrUnsupported) && !w.NFTables {
 		return out
 	}
-	want := TableFor(w, marks || docker)
-	if err == nil {
-		o.Wrong, err = Put(want)
+	if err == nil && before == k.right && marks == k.marks && w.Equal(k.wanted) {
+		return k.result
 	}
-	if o.Err = err; err != nil {
-		o.Wrong = ""
-		out.Outcomes = append(out.Outcomes, o)
-		return out
+	k.right = 0
+	o := rules.Outcome{Subject: "nftables", Err: err}
+	if err == nil {
+		out.Kept, o.Wrong, o.Err = putOurs(w, marks)
 	}
 	out.Outcomes = append(out.Outcomes, o)
-	for _, c := range want.chains {
-		for _, s := range c.words {
-			out.Kept = append(out.Kept, fmt.Sprintf("nft ip %s %s: %s", TableName, c.name, s))
-		}
+	if o.Err != nil {
+		return out
 	}
+	former := rules.Outcome{Subject: "nftables, an earlier flannel's"}
 	removed, err := Former(w)
-	switch {
-	case err != nil:
-		out.Outcomes = append(out.Outcomes, rules.Outcome{Subject: "nftables, an earlier flannel's", Err: err})
-	case len(removed) > 0:
-		out.Outcomes = append(out.Outcomes, rules.Outcome{Subject: "nftables, an earlier flannel's", Wrong: "deleted the tables " + strings.Join(removed, ", ")})
+	if former.Err = err; len(removed) > 0 {
+		former.Wrong = "deleted the tables " + strings.Join(removed, ", ")
+	}
+	out.Outcomes = append(out.Outcomes, former)
+	if o.Wrong == "" && former.Wrong == "" && former.Err == nil {
+		k.right, k.wanted, k.marks, k.result = before, w, marks, out
 	}
 	return out
+}
+
+// putOurs is Put for our own table.
+func putOurs(w rules.Wanted, marks bool) (kept []string, wrong string, err error) {
+	docker, err := exists(nftables.TableFamilyIPv4, dockersTable)
+	if err != nil {
+		return nil, "", err
+	}
+	want := TableFor(w, marks || docker)
+	for _, c := range want.chains {
+		for _, s := range c.words {
+			kept = append(kept, fmt.Sprintf("nft ip %s %s: %s", TableName, c.name, s))
+		}
+	}
+	if wrong, err = Put(want); err != nil {
+		return nil, "", err
+	}
+	return kept, wrong, nil
+}
+
+// now is nf_tables' present generation.
+func now() (generation, error) {
+	c, err := open()
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	return c.generation()
 }
 
 // exists asks for a table by its name.

@@ -29,6 +29,12 @@ type Peer struct {
 	Host netip.Addr
 }
 
+// Equal reports whether the same is wanted.
+func (w Wanted) Equal(v Wanted) bool {
+	return w.Network == v.Network && w.Subnet == v.Subnet && w.Marked == v.Marked && w.Masquerade == v.Masquerade &&
+		w.Forward == v.Forward && w.NFTables == v.NFTables && slices.Equal(w.Peers, v.Peers)
+}
+
 // Devices are the interfaces by which packets go to peers and come from them.
 func (w Wanted) Devices() (out []string) {
 	for _, p := range w.Peers {
