@@ -89,7 +89,7 @@ func (c *Counts) Applied(took time.Duration, err error) {
 	})
 }
 
-// RulesRepaired counts iptables rules that had to be put right.
+// RulesRepaired counts rules of the firewall that had to be put right, of iptables or nftables.
 func (c *Counts) RulesRepaired() { c.change(func(t *tally) { add(&t.repairs, "iptables") }) }
 
 // Wrote counts writes to the kernel, by what became of each: errs has an error

@@ -33,7 +33,7 @@ type Daemon struct {
 
 	SubnetFile string   `json:"subnet_file"` // absolute path
 	IPMasq     bool     `json:"ip_masq"`
-	Rules      []string `json:"rules"` // that it keeps, as arguments of iptables
+	Rules      []string `json:"rules"` // of the firewall that it keeps: as arguments of iptables, or as nft has them
 
 	Applied time.Time `json:"applied,omitzero"` // when the kernel was last found, or made, as it should be
 	Changed time.Time `json:"changed,omitzero"` // when something had to be written for that

@@ -49,6 +49,7 @@ func TestParseConfig(t *testing.T) {
 			wrongBecause: `SubnetMin "10.0.9.0" is above SubnetMax 10.0.8.0`},
 		{name: "no address", raw: `{"Network":"10.0.0.0/16","SubnetMin":"x"}`, wrongField: "SubnetMin", wrongBecause: `SubnetMin "x" is not an IPv4 address such as "172.7.1.0"`},
 		{name: "a backend that is no object", raw: `{"Network":"10.0.0.0/16","Backend":"vxlan"}`, wrongField: "Backend", wrongBecause: "Backend must be a JSON object, not a string"},
+		{name: "nftables that is neither on nor off", raw: `{"Network":"10.0.0.0/16","EnableNFTables":"yes"}`, wrongField: "EnableNFTables", wrongBecause: "EnableNFTables must be a JSON true or false, not a string"},
 		{name: "a type that is no text", raw: `{"Network":"10.0.0.0/16","Backend":{"Type":7}}`, wrongField: "Backend.Type", wrongBecause: "Backend.Type must be a JSON string, not a number"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -67,6 +68,19 @@ func TestParseConfig(t *testing.T) {
 				t.Errorf("%+v", c)
 			}
 		})
+	}
+}
+
+func TestConfigNFTables(t *testing.T) {
+	for raw, want := range map[string]bool{
+		`{"Network":"10.0.0.0/16"}`:                          false,
+		`{"Network":"10.0.0.0/16","EnableNFTables":false}`:   false,
+		`{"Network":"10.0.0.0/16","enablenftables":true}`:    true,
+		`{"EnableNFTables": true, "Network": "10.0.0.0/16"}`: true,
+	} {
+		if c, err := ParseConfig(raw); err != nil || c.NFTables != want {
+			t.Errorf("%s: %v, %v", raw, c.NFTables, err)
+		}
 	}
 }
 
