@@ -198,3 +198,39 @@ func TestStat(t *testing.T) {
 		t.Error(at)
 	}
 }
+
+// TestDocker29 reads what docker 29 writes into nftables, from the kernel.
+func TestDocker29(t *testing.T) {
+	const plain, mark = "mk-docker-opts.sh -f /run/flannel/subnet.env; systemctl restart docker", restartCure
+	for file, want := range map[string]struct{ text, cure string }{
+		"docker-29-plain":          {`in its nftables table "ip docker-bridges", in chain raw-PREROUTING, by: ip daddr 172.7.21.2 iifname != "docker0" drop comment "DROP DIRECT ACCESS"`, plain},
+		"docker-29-onlymark":       {`in chain raw-PREROUTING, by: ip daddr 172.7.21.2 iifname != "docker0" drop comment "DROP DIRECT ACCESS"`, plain},
+		"docker-29-direct-routing": {`in chain filter-forward-in__docker0, by: drop comment "UNPUBLISHED PORT DROP"; no rule of others overrules it`, plain},
+		"docker-29-options":        {`by: drop comment "UNPUBLISHED PORT DROP"; it passes what has the mark 0x1000/0x1000`, mark},
+	} {
+		t.Run(file, func(t *testing.T) {
+			sh(t, "nft flush ruleset; nft -f ../firewall/nftables/testdata/"+file+".nft")
+			t.Cleanup(func() { sh(t, "nft flush ruleset") })
+			f := healthy()
+			f.readFirewall(t.Context())
+			if len(f.Unread) > 0 || len(f.Notes) > 0 {
+				t.Errorf("%v, %v", f.Unread, f.Notes)
+			}
+			var found []Finding
+			for _, x := range all(f) {
+				if x.Level == Fault && x.Step != "addresses" { // two of them masquerade as well
+					found = append(found, x)
+				}
+			}
+			if len(found) != 1 || found[0].Step != "nftables" || !strings.HasPrefix(found[0].Text, "docker drops what 172.7.22.0/24 sends to containers, ") || !strings.Contains(found[0].Text, want.text) || found[0].Cure[0] != want.cure {
+				t.Errorf("%+v", found)
+			}
+			sh(t, "nft add table ip flanneld; nft add chain ip flanneld prerouting '{ type filter hook prerouting priority -310; }'; nft add rule ip flanneld prerouting iifname flannel.1 ip saddr 172.7.0.0/16 meta mark set meta mark or 0x1000")
+			f = healthy()
+			f.readFirewall(t.Context())
+			if passes := Worst(all(f)) != Fault || !strings.Contains(printed(t, all(f)), "FAULT  nftables"); passes != (want.cure == mark) {
+				t.Errorf("with the mark: %s", printed(t, all(f)))
+			}
+		})
+	}
+}

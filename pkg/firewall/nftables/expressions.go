@@ -83,7 +83,7 @@ func expression(family byte, name string, data []byte, inner attributes) any {
 		return known(family, data, &expr.Lookup{})
 	case "immediate":
 		if inner.uint32(unix.NFTA_IMMEDIATE_DREG) == unix.NFT_REG_VERDICT {
-			return verdictOf(inner.nested(unix.NFTA_IMMEDIATE_DATA))
+			return verdictFrom(within(inner[unix.NFTA_IMMEDIATE_DATA], unix.NFTA_DATA_VERDICT))
 		}
 		return known(family, data, &expr.Immediate{})
 	case "fib":
@@ -124,8 +124,11 @@ func known(family byte, data []byte, e expr.Any) any {
 	return e
 }
 
-// verdictOf reads a verdict, of a rule or of an element of a map.
-func verdictOf(data attributes) *expr.Verdict {
-	v := data.nested(unix.NFTA_DATA_VERDICT)
+// verdictFrom reads a verdict, of a rule or of an element of a map.
+func verdictFrom(data []byte) *expr.Verdict {
+	v, err := parse(data)
+	if err != nil {
+		return &expr.Verdict{Kind: expr.VerdictQueue} // which is as little known
+	}
 	return &expr.Verdict{Kind: expr.VerdictKind(int32(v.uint32(unix.NFTA_VERDICT_CODE))), Chain: v.name(unix.NFTA_VERDICT_CHAIN)}
 }

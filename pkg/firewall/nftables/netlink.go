@@ -120,16 +120,36 @@ func parse(data []byte) (attributes, error) {
 	return out, err
 }
 
-// each calls for the attributes in order.
+// errCutOff says that attributes do not fill what they are in.
+var errCutOff = errors.New("an attribute is cut off")
+
+// each calls for the attributes in order. The library's decoder makes a list of
+// them first, of which the elements of a large set would need ten times as much
+// memory.
 func each(data []byte, do func(kind uint16, value []byte)) error {
-	d, err := netlink.NewAttributeDecoder(data)
-	if err != nil {
-		return err
+	const header, flags = 4, unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER
+	for len(data) > 0 {
+		if len(data) < header {
+			return errCutOff
+		}
+		size, kind := int(binary.NativeEndian.Uint16(data)), binary.NativeEndian.Uint16(data[2:])
+		if size < header || size > len(data) {
+			return errCutOff
+		}
+		do(kind&^uint16(flags&0xffff), data[header:size:size])
+		data = data[min((size+3)/4*4, len(data)):]
 	}
-	for d.Next() {
-		do(d.Type(), d.Bytes())
-	}
-	return d.Err()
+	return nil
+}
+
+// within is the value of the last attribute of a kind in a list.
+func within(list []byte, kind uint16) (out []byte) {
+	_ = each(list, func(k uint16, value []byte) {
+		if k == kind {
+			out = value
+		}
+	})
+	return out
 }
 
 // Numbers are big-endian. One that is not there is 0.

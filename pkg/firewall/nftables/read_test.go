@@ -157,7 +157,7 @@ func TestTexts(t *testing.T) {
 		"tcp dport @tcp_ports accept", "tcp dport != @tcp_ports drop", "tcp dport { 22, 80-90 } accept", "udp dport vmap { 53 : accept, 67-68 : jump c } drop",
 		"ip saddr 10.0.0.0/8 accept", "ip saddr != 10.1.0.0/20 drop", "ip saddr { 10.0.0.1, 10.0.0.3-10.0.0.9 } accept", "ct state established,related accept", "ct state vmap { invalid : drop, established : accept } continue",
 		"ct status dnat accept", "meta mark 0x00000001 accept", "meta mark & 0x0000ff00 == 0x00000100 accept", "meta mark set 0x00001000", "fib daddr type local accept", "limit rate 10/second accept", "limit rate over 5/minute drop",
-		`iif "lo" accept`, "meta nfproto ipv4 accept", "ct mark 0x00000002 accept", "tcp dport >= 1024 accept", "reject", "meta mark set ct mark",
+		`iif "lo" accept`, "meta nfproto ipv4 accept", "ct mark 0x00000002 accept", "tcp dport >= 1024 accept", "reject", "meta mark set ct mark", "meta mark set meta mark | 0x00001000",
 	}
 	// Beyond what is told; the handle is enough.
 	other := []string{"tcp flags syn drop", "ip saddr . tcp dport { 10.0.0.1 . 22 } accept", "meta skuid 0 accept", "tcp option maxseg size set rt mtu", "ip ttl 1 drop"}

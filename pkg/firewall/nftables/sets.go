@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 
 	"github.com/google/nftables/expr"
@@ -51,18 +52,30 @@ func setFrom(a answer) *set {
 // add takes elements as the kernel lists them.
 func (s *set) add(list []byte) {
 	_ = each(list, func(_ uint16, item []byte) {
-		a, err := parse(item)
+		var e element
+		flags := uint32(0)
+		err := each(item, func(kind uint16, value []byte) {
+			switch kind {
+			case unix.NFTA_SET_ELEM_KEY:
+				e.from = within(value, unix.NFTA_DATA_VALUE)
+			case elementKeyEnd:
+				e.to = within(value, unix.NFTA_DATA_VALUE)
+			case unix.NFTA_SET_ELEM_DATA:
+				e.data = within(value, unix.NFTA_DATA_VALUE)
+				if verdict := within(value, unix.NFTA_DATA_VERDICT); verdict != nil {
+					e.verdict = verdictFrom(verdict)
+				}
+			case unix.NFTA_SET_ELEM_FLAGS:
+				if len(value) == 4 {
+					flags = binary.BigEndian.Uint32(value)
+				}
+			}
+		})
 		if err != nil {
 			s.partial = true
 			return
 		}
-		flags := a.uint32(unix.NFTA_SET_ELEM_FLAGS)
-		data := a.nested(unix.NFTA_SET_ELEM_DATA)
-		e := element{from: a.nested(unix.NFTA_SET_ELEM_KEY)[unix.NFTA_DATA_VALUE], to: a.nested(elementKeyEnd)[unix.NFTA_DATA_VALUE],
-			data: data[unix.NFTA_DATA_VALUE], last: flags&unix.NFT_SET_ELEM_INTERVAL_END != 0}
-		if data[unix.NFTA_DATA_VERDICT] != nil {
-			e.verdict = verdictOf(data)
-		}
+		e.last = flags&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		switch {
 		case flags&elementIsCatchAll != 0:
 			s.rest = &e
@@ -138,7 +151,12 @@ func (s *set) find(key field) (rules.Truth, *element) {
 	if s.partial {
 		out = rules.Maybe
 	}
-	for i := range s.elements {
+	first, end := 0, len(s.elements)
+	if len(s.fields) == 1 && key.isWhole() { // elements are in order, and none overlaps another
+		first, _ = slices.BinarySearchFunc(s.elements, key.value, func(e element, value []byte) int { return bytes.Compare(e.to, value) })
+		end = min(first+1, end)
+	}
+	for i := first; i < end; i++ {
 		switch e := &s.elements[i]; s.has(e, key) {
 		case rules.Yes:
 			return rules.Yes, e

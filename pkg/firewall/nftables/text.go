@@ -1,8 +1,6 @@
 package nftables
 
 import (
-	"bytes"
-	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -69,9 +67,15 @@ func (w *writer) step(e any) bool {
 		return e.ResultADDRTYPE
 	case *expr.Bitwise:
 		h, known := w.held[e.SourceRegister]
-		h.mask = e.Mask
+		if known && h.print != nil && allZero(e.Xor) {
+			h.mask = e.Mask
+		} else if known && h.print != nil && opposite(e.Mask, e.Xor) { // "or", as the kernel has it
+			h = holding{name: h.name + " | " + h.print(e.Xor), size: h.size}
+		} else {
+			return false
+		}
 		w.held[e.DestRegister] = h
-		return known && bytes.Count(e.Xor, []byte{0}) == len(e.Xor)
+		return true
 	case *expr.Immediate:
 		w.held[e.Register] = holding{name: number(e.Data)}
 		return len(e.Data) == 4
@@ -173,74 +177,4 @@ func (w *writer) meta(e *expr.Meta) bool {
 
 var connections = map[expr.CtKey]holding{
 	expr.CtKeySTATE: {name: "ct state", print: states}, expr.CtKeySTATUS: {name: "ct status", print: statuses}, expr.CtKeyMARK: {name: "ct mark", print: number},
-}
-
-func (w *writer) compare(e *expr.Cmp) bool {
-	h, known := w.held[e.Register]
-	sign, simple := map[expr.CmpOp]string{expr.CmpOpEq: "", expr.CmpOpNeq: "!=", expr.CmpOpLt: "<", expr.CmpOpLte: "<=", expr.CmpOpGt: ">", expr.CmpOpGte: ">="}[e.Op]
-	if !known || !simple || h.print == nil {
-		return false
-	}
-	value := h.print(e.Data)
-	length, isPrefix := prefixLength(h.mask)
-	switch {
-	case h.mask == nil:
-	case (h.name == "ct state" || h.name == "ct status") && e.Op == expr.CmpOpNeq && bytes.Count(e.Data, []byte{0}) == len(e.Data):
-		sign, value = "", h.print(h.mask)
-	case isPrefix && strings.HasPrefix(h.name, "ip "):
-		value += "/" + strconv.Itoa(length)
-	default:
-		h.name += " & " + h.print(h.mask)
-		if sign == "" {
-			sign = "=="
-		}
-	}
-	if h.name == "meta l4proto" || h.name == "ip protocol" {
-		w.protocol = value
-	}
-	w.say(h.name)
-	if sign != "" {
-		w.say(sign)
-	}
-	return w.say(value)
-}
-
-// most elements of a set without a name that are worth to be printed.
-const fewElements = 8
-
-func (w *writer) lookup(e *expr.Lookup) bool {
-	h, known := w.held[e.SourceRegister]
-	s := w.sets[e.SetName]
-	if !known || h.mask != nil || s == nil || s.size() != cmp.Or(h.size, 4) {
-		return false
-	}
-	w.say(h.name)
-	if e.Invert {
-		w.say("!=")
-	}
-	if e.IsDestRegSet {
-		if e.DestRegister != unix.NFT_REG_VERDICT {
-			return false
-		}
-		w.say("vmap")
-	}
-	if !strings.HasPrefix(e.SetName, "__") {
-		return w.say("@" + e.SetName)
-	}
-	var parts []string
-	for i, x := range s.elements {
-		if i == fewElements {
-			parts = append(parts, "…")
-			break
-		}
-		part := h.print(x.from)
-		if !bytes.Equal(x.from, x.to) {
-			part += "-" + h.print(x.to)
-		}
-		if x.verdict != nil {
-			part += " : " + verdictText(x.verdict)
-		}
-		parts = append(parts, part)
-	}
-	return w.say("{ " + strings.Join(parts, ", ") + " }")
 }

@@ -69,7 +69,7 @@ func newWire(t testing.TB) *wire {
 	defer right.Close()
 	// Rules of the receivers' own give it what is for the other ports.
 	shell(t, fmt.Sprintf("ip netns exec receivers iptables-legacy -t nat -A PREROUTING -p udp -j REDIRECT --to-ports %d", receiverPort))
-	within(t, right, func() {
+	inside(t, right, func() {
 		w.receiver, err = net.ListenUDP("udp4", &net.UDPAddr{Port: receiverPort})
 	})
 	if err != nil {
@@ -79,8 +79,8 @@ func newWire(t testing.TB) *wire {
 	return w
 }
 
-// within runs f on a thread in a namespace.
-func within(t testing.TB, ns netns.NsHandle, f func()) {
+// inside runs f on a thread in a namespace.
+func inside(t testing.TB, ns netns.NsHandle, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -102,7 +102,7 @@ func within(t testing.TB, ns netns.NsHandle, f func()) {
 func (w *wire) send(t testing.TB, from, to netip.Addr, port int) (number int) {
 	t.Helper()
 	w.port = 10_000 + (w.port-10_000+1)%50_000
-	within(t, w.left, func() {
+	inside(t, w.left, func() {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 		if err != nil {
 			t.Fatal(err)

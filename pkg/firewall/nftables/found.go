@@ -1,0 +1,202 @@
+package nftables
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// addresses reads the sets of a table, in order.
+func (c conn) addresses(family nftables.TableFamily, table string) (out []addresses, err error) {
+	sets, err := c.dump(unix.NFT_MSG_GETSET, byte(family), zeroEnded(unix.NFTA_SET_TABLE, table))
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range sets {
+		s := addresses{name: a.name(unix.NFTA_SET_NAME)}
+		elements, err := c.dump(unix.NFT_MSG_GETSETELEM, byte(family), zeroEnded(unix.NFTA_SET_ELEM_LIST_TABLE, table), zeroEnded(unix.NFTA_SET_ELEM_LIST_SET, s.name))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range elements {
+			read := &set{}
+			read.add(e.attributes[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
+			for _, one := range read.elements {
+				if a, ok := netip.AddrFromSlice(one.from); ok {
+					s.elements = append(s.elements, a)
+				}
+			}
+		}
+		slices.SortFunc(s.elements, netip.Addr.Compare)
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// found is a table as the kernel has it.
+type found struct {
+	chains []foundChain
+	sets   []addresses
+}
+
+type foundChain struct {
+	name     string
+	kind     string
+	hook     uint32 // with kind alone
+	priority int32
+	policy   uint32
+	rules    []foundRule
+}
+
+type foundRule struct {
+	exprs   []any
+	comment string
+}
+
+// table reads one table.
+func (c conn) table(family nftables.TableFamily, name string) (t found, exists bool, err error) {
+	_, err = c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, zeroEnded(unix.NFTA_TABLE_NAME, name))
+	if errors.Is(err, unix.ENOENT) {
+		return t, false, nil
+	}
+	if err != nil {
+		return t, false, err
+	}
+	chains, err := c.dump(unix.NFT_MSG_GETCHAIN, byte(family))
+	if err != nil {
+		return t, false, err
+	}
+	if t.sets, err = c.addresses(family, name); err != nil {
+		return t, false, err
+	}
+	list, err := c.dump(unix.NFT_MSG_GETRULE, byte(family), zeroEnded(unix.NFTA_RULE_TABLE, name))
+	if err != nil {
+		return t, false, err
+	}
+	for _, a := range chains {
+		if a.name(unix.NFTA_CHAIN_TABLE) == name {
+			t.chains = append(t.chains, chainFrom(a))
+		}
+	}
+	for _, a := range list {
+		if a.name(unix.NFTA_RULE_TABLE) != name {
+			continue // an old kernel that does not filter
+		}
+		for i := range t.chains {
+			if c := &t.chains[i]; c.name == a.name(unix.NFTA_RULE_CHAIN) {
+				exprs, said := expressions(a.family, a.attributes[unix.NFTA_RULE_EXPRESSIONS])
+				if said == "" {
+					said = commentOf(a.attributes[unix.NFTA_RULE_USERDATA])
+				}
+				c.rules = append(c.rules, foundRule{exprs, said})
+			}
+		}
+	}
+	return t, true, nil
+}
+
+func chainFrom(a answer) foundChain {
+	hook := a.nested(unix.NFTA_CHAIN_HOOK)
+	return foundChain{name: a.name(unix.NFTA_CHAIN_NAME), kind: a.name(unix.NFTA_CHAIN_TYPE), policy: a.uint32(unix.NFTA_CHAIN_POLICY),
+		hook: hook.uint32(unix.NFTA_HOOK_HOOKNUM), priority: int32(hook.uint32(unix.NFTA_HOOK_PRIORITY))}
+}
+
+// ours reports whether a table of our name can be ours: it is empty, or a rule in
+// it says so.
+func (t found) ours() bool {
+	empty := true
+	for _, c := range t.chains {
+		for _, r := range c.rules {
+			if r.comment == comment {
+				return true
+			}
+			empty = false
+		}
+	}
+	return empty
+}
+
+// differs names the first thing in which a table is not what it should be.
+func (t found) differs(exists bool, want Table) string {
+	switch {
+	case !exists && len(want.chains) == 0:
+		return ""
+	case !exists:
+		return "the table ip " + TableName + " is not there"
+	case len(want.chains) == 0:
+		return "the table ip " + TableName + " is there, and not wanted"
+	case len(t.chains) != len(want.chains):
+		return fmt.Sprintf("%d chains in place of %d", len(t.chains), len(want.chains))
+	}
+	same := func(have, want addresses) bool { return have.name == want.name }
+	if !slices.EqualFunc(t.sets, want.sets, same) {
+		return "other sets than there should be"
+	}
+	for _, w := range want.chains {
+		if wrong := t.chain(w.name).differs(w); wrong != "" {
+			return "chain " + w.name + ": " + wrong
+		}
+	}
+	return ""
+}
+
+func (t found) chain(name string) *foundChain {
+	for i := range t.chains {
+		if t.chains[i].name == name {
+			return &t.chains[i]
+		}
+	}
+	return nil
+}
+
+func (c *foundChain) differs(want chain) string {
+	switch {
+	case c == nil:
+		return "is not there"
+	case c.kind != string(want.kind) || c.hook != uint32(want.hook) || c.priority != int32(want.priority):
+		return "sees other packets than it should"
+	case c.policy != uint32(nftables.ChainPolicyAccept):
+		return "has another policy"
+	case len(c.rules) != len(want.rules):
+		return fmt.Sprintf("%d rules in place of %d", len(c.rules), len(want.rules))
+	}
+	for i, r := range c.rules {
+		if !r.is(want.rules[i]) {
+			return fmt.Sprintf("rule %d is another one", i+1)
+		}
+	}
+	return ""
+}
+
+// is compares what the kernel tells of a rule with what we write.
+func (r foundRule) is(want []expr.Any) bool {
+	if r.comment != comment || len(r.exprs) != len(want) {
+		return false
+	}
+	for i, e := range want {
+		wanted := any(e)
+		if _, counts := e.(*expr.Counter); counts {
+			wanted = inert{"counter"}
+		}
+		if !reflect.DeepEqual(r.exprs[i], wanted) {
+			return false
+		}
+	}
+	return true
+}
+
+// peersDiffer says in which set there are other elements than there should be.
+func (t found) peersDiffer(want Table) string {
+	for i, w := range want.sets {
+		if !slices.Equal(t.sets[i].elements, w.elements) {
+			return fmt.Sprintf("%d peers missing, %d too many in set %s", len(minus(w.elements, t.sets[i].elements)), len(minus(t.sets[i].elements, w.elements)), w.name)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,84 @@
+package nftables
+
+import (
+	"bytes"
+	"cmp"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+func (w *writer) compare(e *expr.Cmp) bool {
+	h, known := w.held[e.Register]
+	sign, simple := map[expr.CmpOp]string{expr.CmpOpEq: "", expr.CmpOpNeq: "!=", expr.CmpOpLt: "<", expr.CmpOpLte: "<=", expr.CmpOpGt: ">", expr.CmpOpGte: ">="}[e.Op]
+	if !known || !simple || h.print == nil {
+		return false
+	}
+	value := h.print(e.Data)
+	length, isPrefix := prefixLength(h.mask)
+	switch {
+	case h.mask == nil:
+	case (h.name == "ct state" || h.name == "ct status") && e.Op == expr.CmpOpNeq && allZero(e.Data):
+		sign, value = "", h.print(h.mask)
+	case isPrefix && strings.HasPrefix(h.name, "ip "):
+		value += "/" + strconv.Itoa(length)
+	default:
+		h.name += " & " + h.print(h.mask)
+		if sign == "" {
+			sign = "=="
+		}
+	}
+	if h.name == "meta l4proto" || h.name == "ip protocol" {
+		w.protocol = value
+	}
+	w.say(h.name)
+	if sign != "" {
+		w.say(sign)
+	}
+	return w.say(value)
+}
+
+// most elements of a set without a name that are worth to be printed.
+const fewElements = 8
+
+func (w *writer) lookup(e *expr.Lookup) bool {
+	h, known := w.held[e.SourceRegister]
+	s := w.sets[e.SetName]
+	if !known || h.print == nil || s == nil || s.size() != cmp.Or(h.size, 4) {
+		return false
+	}
+	w.say(h.name)
+	if h.mask != nil {
+		w.say("&", h.print(h.mask))
+	}
+	if e.Invert {
+		w.say("!=")
+	}
+	if e.IsDestRegSet {
+		if e.DestRegister != unix.NFT_REG_VERDICT {
+			return false
+		}
+		w.say("vmap")
+	}
+	if !strings.HasPrefix(e.SetName, "__") {
+		return w.say("@" + e.SetName)
+	}
+	var parts []string
+	for i, x := range s.elements {
+		if i == fewElements {
+			parts = append(parts, "…")
+			break
+		}
+		part := h.print(x.from)
+		if !bytes.Equal(x.from, x.to) {
+			part += "-" + h.print(x.to)
+		}
+		if x.verdict != nil {
+			part += " : " + verdictText(x.verdict)
+		}
+		parts = append(parts, part)
+	}
+	return w.say("{ " + strings.Join(parts, ", ") + " }")
+}
