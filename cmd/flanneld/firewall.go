@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"k8s.io/klog/v2"
@@ -38,10 +39,14 @@ type walls struct {
 // default.
 func newFirewall(o options, inside *insider) (*walls, error) {
 	w := &walls{options: o}
-	say := reportRules()
+	say, lasting := reportRules(), map[string]string{}
 	settings := firewall.Options{
 		Resync: o.IPTablesResync, Repaired: inside.counts.RulesRepaired, Kept: inside.keep,
-		Report: func(problems map[string]string) { say(problems); inside.heed(problems) },
+		Report: func(problems map[string]string) {
+			maps.Copy(problems, lasting)
+			say(problems)
+			inside.heed(problems)
+		},
 	}
 	old, err := iptables.New()
 	switch {
@@ -51,24 +56,24 @@ func newFirewall(o options, inside *insider) (*walls, error) {
 	case !errors.Is(err, iptables.ErrNotInstalled) || o.Firewall == wallIPTables && o.IPMasq:
 		return nil, err
 	}
-	if w.marks, err = nftables.Supported(); err != nil {
-		return nil, err
-	}
+	// Where it cannot be asked it may be there: then writing says why, again and again.
+	w.marks, err = nftables.Supported()
 	switch {
-	case w.marks:
-		watch, err := nftables.Watch()
-		if err != nil {
-			return nil, err
-		}
-		w.tasks = append(w.tasks, watch)
-		settings.Changed = watch.Changed()
+	case w.marks || err != nil:
+		w.marks = true
 		settings.Writers = append(settings.Writers, &nftables.Writer{})
+		if watch, err := nftables.Watch(); err == nil {
+			w.tasks = append(w.tasks, watch)
+			settings.Changed = watch.Changed()
+		} else {
+			klog.Warningf("%v: rules that somebody removes are back within %v only", err, o.IPTablesResync)
+		}
 	case o.Firewall == wallNFTables || !w.iptables && o.IPMasq:
 		return nil, fmt.Errorf("%w: load it (modprobe nf_tables), or install iptables and start flanneld with --firewall=iptables", nftables.ErrUnsupported)
 	}
 	if o.ForwardRules && !w.iptables && (!w.marks || o.Firewall == wallIPTables) {
-		inside.heed(map[string]string{"no rules let containers' traffic pass": iptables.ErrNotInstalled.Error()})
-		klog.Errorf("no rules let containers' traffic pass: %v", iptables.ErrNotInstalled)
+		lasting["no rules let containers' traffic pass"] = iptables.ErrNotInstalled.Error()
+		settings.Report(map[string]string{})
 	}
 	if w.rules, err = firewall.New(settings); err != nil {
 		return nil, err

@@ -150,14 +150,16 @@ func TestCheckNAT(t *testing.T) {
 func TestCheckIPTables(t *testing.T) {
 	c := start(t, hostGW, "hdss7-21")
 	for i, tt := range []struct{ name, script, mode, text string }{
-		{"it fails", `case "$*" in *-V*|*--version*) echo "iptables v1.8.9 (nf_tables)";; *) exit 7;; esac`, "755", "iptables filter FORWARD: "},
-		{"it is not installed", "", "644", "no iptables rules"},
+		{"it fails", `case "$*" in *-V*|*--version*) echo "iptables v1.8.9 (nf_tables)";; *) exit 7;; esac`, "755", "iptables: list the rules: "},
+		{"it is not installed", "", "644", "no rules let containers' traffic pass: iptables is not installed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := &node{Host: c.Host(fmt.Sprintf("hdss7-%d", 31+i), fmt.Sprintf("10.4.7.%d/24", 31+i)).SubnetEnv(fmt.Sprintf("172.7.%d.1/24", 31+i))}
 			hide := []string{"-m", "sh", "-c", fmt.Sprintf(`set -e; p=$(mktemp -p /run); echo '#!/bin/sh
 %s' > $p; chmod %s $p; for f in /usr/sbin/xtables-*-multi; do mount --bind $p $f; done; exec "$@"`, tt.script, tt.mode), "sh", lab.Binary(t)}
-			h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) { o.Binary, o.Args = "/usr/bin/unshare", append(hide, o.Args...) })
+			h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) {
+				o.Binary, o.Args = "/usr/bin/unshare", append(append(hide, o.Args...), "--firewall=iptables")
+			})
 			h.box = h.Container("c1")
 			trouble{on: h, step: "flanneld", text: tt.text, cure: "journalctl -u flanneld", mend: func() {
 				h.daemon.Stop()

@@ -206,9 +206,11 @@ func TestNoIPTables(t *testing.T) {
 		w.daemon.WaitReady()
 		w.box = w.Container("c1")
 		c.hosts = append(c.hosts, w.node)
-		eventually(t, "the chains of nftables", w.chains, "keep masquerade prerouting")
 	}
 	c.connected(soon)
+	for _, n := range c.hosts {
+		eventually(t, "the chains of nftables", (&walled{node: n}).chains, "keep masquerade prerouting")
+	}
 }
 
 // hidingIPTables hides iptables in a mount namespace of its own.

@@ -69,7 +69,7 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 		case p == f.Status.ConfigProblem || told(p, found):
 		case strings.HasPrefix(p, "another program undoes"):
 			out = append(out, fault([]string{f.culprit(), logCure}, "%s", p))
-		case strings.HasPrefix(p, "cannot ") || strings.HasPrefix(p, "iptables ") || strings.HasPrefix(p, "no iptables rules"):
+		case slices.ContainsFunc([]string{"cannot ", "iptables", "nftables", "no rules let"}, func(start string) bool { return strings.HasPrefix(p, start) }):
 			out = append(out, fault(kernelCure(p), "%s", p))
 		default:
 			out = append(out, note("%s", p))
