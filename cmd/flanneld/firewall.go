@@ -61,7 +61,11 @@ func newFirewall(o options, inside *insider) (*walls, error) {
 	switch {
 	case w.marks || err != nil:
 		w.marks = true
-		settings.Writers = append(settings.Writers, &nftables.Writer{})
+		own := &nftables.Writer{}
+		settings.Writers = append(settings.Writers, own)
+		if w.iptables && old.InNFTables() {
+			old.Generation = own.Generation
+		}
 		if watch, err := nftables.Watch(); err == nil {
 			w.tasks = append(w.tasks, watch)
 			settings.Changed = watch.Changed()

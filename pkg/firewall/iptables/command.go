@@ -24,6 +24,8 @@ type command struct {
 	*iptables.IPTables
 	saver    string // the path of iptables-save
 	restorer string // and of iptables-restore
+
+	inNFTables bool // it keeps its rules in nf_tables
 }
 
 func newCommand(dirs ...string) (command, error) {
@@ -45,7 +47,9 @@ func newCommand(dirs ...string) (command, error) {
 	if err != nil {
 		return command{}, fmt.Errorf("run %s: %w", path, err)
 	}
-	return command{IPTables: ipt, saver: beside["-save"], restorer: beside["-restore"]}, nil
+	// An error is one that iptables.New would have met.
+	version, _ := exec.Command(path, "--version").Output()
+	return command{IPTables: ipt, inNFTables: strings.Contains(string(version), "nf_tables"), saver: beside["-save"], restorer: beside["-restore"]}, nil
 }
 
 // find looks for a program in PATH, which often lacks sbin, and then in dirs.

@@ -13,6 +13,14 @@ import (
 type Writer struct {
 	kernel      kernel
 	randomFully bool
+
+	// Generation tells how often the kernel's rules have changed; nil: nobody
+	// tells. It is for iptables-nft, whose rules are in nf_tables.
+	Generation func() (uint32, error)
+	// The generation in which everything was right, for what, and the result.
+	right  uint32
+	wanted rules.Wanted
+	result rules.Result
 }
 
 // kernel is what a Writer asks of iptables.
@@ -28,12 +36,35 @@ func New() (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{c, c.HasRandomFully()}, nil
+	return &Writer{kernel: c, randomFully: c.HasRandomFully()}, nil
+}
+
+// InNFTables reports whether this iptables keeps its rules in nf_tables.
+func (w *Writer) InNFTables() bool {
+	c, isCommand := w.kernel.(command)
+	return isCommand && c.inNFTables
 }
 
 // Put compares and, where anything differs, writes, one chain after the other.
-// The rules that there shall be it returns as arguments of iptables.
+// The rules that there shall be it returns as arguments of iptables. Where nobody
+// has changed anything since all was right it does not look.
 func (w *Writer) Put(ctx context.Context, wanted rules.Wanted, _ bool) (out rules.Result) {
+	var before uint32
+	if w.Generation != nil {
+		before, _ = w.Generation() // 0 where it is not known: then look
+	}
+	if before != 0 && before == w.right && wanted.Equal(w.wanted) {
+		return w.result
+	}
+	out = w.put(ctx, wanted)
+	w.right = 0
+	if !slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil || o.Wrong != "" }) && ctx.Err() == nil {
+		w.right, w.wanted, w.result = before, wanted, out
+	}
+	return out
+}
+
+func (w *Writer) put(ctx context.Context, wanted rules.Wanted) (out rules.Result) {
 	text, err := w.kernel.save(ctx)
 	if err != nil {
 		return rules.Result{Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}}}

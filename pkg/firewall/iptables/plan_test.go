@@ -120,7 +120,7 @@ func TestPlan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
 			f.chains[tt.home] = tt.before
-			w := &Writer{f, true}
+			w := &Writer{kernel: f, randomFully: true}
 			if got := wrong(t, w, tt.want)[tt.home]; got != tt.because {
 				t.Errorf("found wrong: %q, want %q", got, tt.because)
 			}

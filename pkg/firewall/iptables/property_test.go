@@ -116,7 +116,7 @@ func keepIf(in []string, keep func(string) bool) []string {
 func TestOnePassFromAnyState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := newFake()
-		checkOnePass(t, &Writer{f, true}, func(h home, specs []string) { f.chains[h] = specs }, f.rules)
+		checkOnePass(t, &Writer{kernel: f, randomFully: true}, func(h home, specs []string) { f.chains[h] = specs }, f.rules)
 	})
 }
 
@@ -156,7 +156,7 @@ func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
 				return out
 			}
 			rapid.Check(t, func(t *rapid.T) {
-				checkOnePass(t, &Writer{c, true}, func(h home, specs []string) {
+				checkOnePass(t, &Writer{kernel: c, randomFully: true}, func(h home, specs []string) {
 					script := "*" + h.table + "\n-F " + h.chain + "\n"
 					for _, s := range specs {
 						script += "-A " + h.chain + " " + s + "\n"
@@ -177,7 +177,7 @@ func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
 func BenchmarkPass(b *testing.B) {
 	for _, flavour := range lab.IPTablesFlavours {
 		b.Run(flavour, func(b *testing.B) {
-			w := &Writer{useFlavour(b, flavour), true}
+			w := &Writer{kernel: useFlavour(b, flavour), randomFully: true}
 			w.Put(context.Background(), everything, false)
 			for b.Loop() {
 				for _, o := range w.Put(context.Background(), everything, false).Outcomes {

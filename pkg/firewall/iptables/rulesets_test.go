@@ -97,7 +97,7 @@ func TestRuleSets(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
 			f.load(tt.set)
-			w := &Writer{f, true}
+			w := &Writer{kernel: f, randomFully: true}
 			wrong(t, w, tt.want)
 			for h, want := range tt.after {
 				if diff := cmp.Diff(block(want...), block(f.rules(h)...)); diff != "" {
@@ -161,7 +161,7 @@ func lost(set rules.Ruleset) string {
 func TestKept(t *testing.T) {
 	f := newFake()
 	f.load(docker28(t, "docker-28-plain.txt"))
-	kept := (&Writer{f, true}).Put(context.Background(), onlyPass, false).Kept
+	kept := (&Writer{kernel: f, randomFully: true}).Put(context.Background(), onlyPass, false).Kept
 	want := []string{
 		"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
 		"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
@@ -180,7 +180,7 @@ func TestMarkedPackets(t *testing.T) {
 	f.load(docker28(t, "docker-28-plain.txt"))
 	want := onlyPass
 	want.Marked = true
-	w := &Writer{f, true}
+	w := &Writer{kernel: f, randomFully: true}
 	for range 2 {
 		if result := w.Put(context.Background(), want, false); !result.Marks {
 			t.Error("nobody is told to mark packets")
@@ -202,5 +202,40 @@ func TestMarkedPackets(t *testing.T) {
 	f.do(func(f *fake) { clear(f.chains); f.builtin(rawHome); f.builtin(forwardHome); f.builtin(natHome) })
 	if w.Put(context.Background(), want, false).Marks {
 		t.Error("marks are asked for where nobody drops anything")
+	}
+}
+
+// Where the kernel tells that nothing has changed, nothing is read.
+func TestNothingIsReadWhereNothingHasChanged(t *testing.T) {
+	f := newFake()
+	generation := uint32(7)
+	var failing error
+	w := &Writer{kernel: f, randomFully: true, Generation: func() (uint32, error) { return generation, failing }}
+	for _, step := range []struct {
+		name   string
+		change func()
+		want   rules.Wanted
+		reads  int
+	}{
+		{"at first", func() {}, everything, 1},
+		{"our own change", func() { generation++ }, everything, 1},
+		{"idle", func() {}, everything, 0},
+		{"somebody's change", func() { generation++; f.builtin(natHome) }, everything, 1},
+		{"ours again", func() { generation++ }, everything, 1},
+		{"idle again", func() {}, everything, 0},
+		{"something else is wanted", func() {}, onlyPass, 1},
+		{"which was written", func() { generation++ }, onlyPass, 1},
+		{"nobody tells", func() { generation, failing = 0, os.ErrPermission }, onlyPass, 1},
+		{"still nobody", func() {}, onlyPass, 1},
+	} {
+		f.do(func(*fake) { step.change() })
+		before := f.saves
+		result := w.Put(context.Background(), step.want, false)
+		if f.saves-before != step.reads {
+			t.Errorf("%s: read %d times", step.name, f.saves-before)
+		}
+		if len(result.Kept) == 0 || len(result.Outcomes) == 0 {
+			t.Errorf("%s: %+v", step.name, result)
+		}
 	}
 }

@@ -15,8 +15,9 @@ import (
 // Writer keeps our table as it should be, and takes away what flannel 0.28 has
 // left.
 type Writer struct {
+	conn *conn // that is asked for the generation
 	// The generation in which everything was right, for what, and the result.
-	right  generation
+	right  uint32
 	wanted rules.Wanted
 	marks  bool
 	result rules.Result
@@ -32,11 +33,11 @@ func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules
 	if ctx.Err() != nil {
 		return out
 	}
-	before, err := now()
+	before, err := k.Generation()
 	if errors.Is(err, ErrUnsupported) && !w.NFTables {
 		return out
 	}
-	if err == nil && before == k.right && marks == k.marks && w.Equal(k.wanted) {
+	if err == nil && before != 0 && before == k.right && marks == k.marks && w.Equal(k.wanted) {
 		return k.result
 	}
 	k.right = 0
@@ -78,14 +79,22 @@ func putOurs(w rules.Wanted, marks bool) (kept []string, wrong string, err error
 	return kept, wrong, nil
 }
 
-// now is nf_tables' present generation.
-func now() (generation, error) {
-	c, err := open()
-	if err != nil {
-		return 0, err
+// Generation is the number of changes of nf_tables in this network namespace, of
+// which iptables-nft's are some. It is not 0.
+func (k *Writer) Generation() (uint32, error) {
+	if k.conn == nil {
+		c, err := open()
+		if err != nil {
+			return 0, err
+		}
+		k.conn = &c
 	}
-	defer c.Close()
-	return c.generation()
+	g, err := k.conn.generation()
+	if err != nil { // the next one asks anew
+		_ = k.conn.Close()
+		k.conn = nil
+	}
+	return uint32(g), err
 }
 
 // exists asks for a table by its name.
