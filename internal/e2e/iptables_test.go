@@ -263,14 +263,16 @@ func TestFirewall(t *testing.T) {
 	}
 }
 
-// TestDocker28 lays the rules by which docker 28 and later keep other hosts from
-// containers. flanneld lets peers past them, and nobody else.
-func TestDocker28(t *testing.T) {
-	t.Parallel()
-	const lay = `iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP
-		iptables -N DOCKER-USER; iptables -N DOCKER
+// docker28 are the rules by which docker 28 and later keep other hosts from the
+// first container of hdss7-22.
+const docker28 = `iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP
+	iptables -N DOCKER-USER; iptables -N DOCKER
 		iptables -A DOCKER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -A DOCKER ! -i docker0 -o docker0 -j DROP
 		iptables -I FORWARD -o docker0 -j DOCKER; iptables -I FORWARD -j DOCKER-USER`
+
+// TestDocker28 has flanneld let peers past these rules, and nobody else.
+func TestDocker28(t *testing.T) {
+	t.Parallel()
 	for _, flavour := range lab.IPTablesFlavours {
 		for _, config := range []string{hostGW, vxLAN} {
 			t.Run(flavour+" "+config, func(t *testing.T) {
@@ -280,7 +282,7 @@ func TestDocker28(t *testing.T) {
 				neighbour.Shell("ip route add 172.7.22.0/24 via 10.4.7.22")
 				c.connected(soon)
 				neighbour.Reach(h22.box, soon)
-				h22.iptables(lay)
+				h22.iptables(docker28)
 				eventually(t, "the rules in DOCKER-USER", func() string {
 					return fmt.Sprint(strings.Count(h22.rules("filter", "DOCKER-USER"), "-j ACCEPT"), strings.Count(h22.rules("raw", "PREROUTING"), "-j ACCEPT"))
 				}, "2 1")
@@ -309,5 +311,44 @@ func TestDocker28(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestForgedAddresses: what does not come from a peer by the way that leads to one
+// stays out, whatever address it has.
+func TestForgedAddresses(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		config string
+		forged []string
+	}{
+		{hostGW, []string{"10.4.7.99", "172.7.55.5", "172.8.21.5"}},
+		{vxLAN, []string{"10.4.7.99", "172.7.55.5", "172.7.21.9", "10.4.7.21"}}, // a peer's own too: it would come by the tunnel
+	} {
+		t.Run(tt.config, func(t *testing.T) {
+			c := start(t, tt.config)
+			_, h22 := c.joinWalled("hdss7-21", "iptables-nft"), c.joinWalled("hdss7-22", "iptables-nft")
+			h22.iptables(docker28)
+			c.connected(soon)
+			received := func() string {
+				return h22.box.Shell("awk '/^Icmp:/ { if (n) print $n; for (i = 1; i <= NF; i++) if ($i == \"InEchos\") n = i }' /proc/net/snmp")
+			}
+			stranger := c.Host("hdss7-99", "10.4.7.99/24")
+			stranger.Shell("ip route add 172.7.22.0/24 via 10.4.7.22")
+			h22.Sysctl("net/ipv4/conf/all/rp_filter", "0")
+			h22.Sysctl("net/ipv4/conf/ens33/rp_filter", "0")
+			for _, address := range tt.forged {
+				if address != "10.4.7.99" {
+					stranger.Shell("ip addr add " + address + "/32 dev ens33")
+				}
+				before := received()
+				if _, err := stranger.Try("busybox", "ping", "-c", "2", "-W", "1", "-I", address, "172.7.22.2"); err == nil {
+					t.Errorf("%s gets an answer", address)
+				}
+				if now := received(); now != before || now == "" {
+					t.Errorf("what %s sends arrives: %s echo requests, then %s", address, before, now)
+				}
+			}
+		})
 	}
 }
