@@ -271,6 +271,43 @@ func TestFormerRules(t *testing.T) {
 	})
 }
 
+// TestFormerChains starts where flannel 0.28 has left its chains (observed), one
+// of them also for another network.
+func TestFormerChains(t *testing.T) {
+	eachFlavour(t, func(t *testing.T, _ string) {
+		restore := exec.Command("iptables-restore", "--noflush")
+		restore.Stdin = strings.NewReader(`*nat
+:FLANNEL-POSTRTG - [0:0]
+-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
+-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 172.7.21.0/24 -d 172.7.0.0/16 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 172.7.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+COMMIT
+*filter
+:FLANNEL-FWD - [0:0]
+-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
+-A FLANNEL-FWD -s 172.7.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+-A FLANNEL-FWD -s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+COMMIT
+`)
+		if out, err := restore.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		var s status
+		k, _ := keep(t, &s)
+		k.Set(onlyPass)
+		eventually(t, natHome)
+		eventually(t, home{"filter", "FLANNEL-FWD"}, `-s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`)
+		eventually(t, forwardHome, `-m comment --comment "flanneld forward" -j FLANNEL-FWD`, ourForward)
+		if out, err := exec.Command("iptables", "-t", "nat", "-S", "FLANNEL-POSTRTG").CombinedOutput(); err == nil {
+			t.Errorf("it is still there:\n%s", out)
+		}
+		if reports := s.all(); len(reports) != 0 {
+			t.Errorf("reported %v", reports)
+		}
+	})
+}
+
 // wrap puts a script in place of a program, which may end by running the real
 // one; it stays effective for the rest of the test.
 func wrap(t *testing.T, dir, program, script string) {
