@@ -47,6 +47,7 @@ type Reconciler struct {
 	mu     sync.Mutex
 	wanted *rules.Wanted // nil: Set was not called yet
 	placed chan struct{} // closed once a pass has been made for it
+	marks  bool          // it matters which peers there are
 }
 
 // New returns a Reconciler; Run starts it.
@@ -66,7 +67,8 @@ func (r *Reconciler) String() string { return "firewall" }
 func (r *Reconciler) Set(w rules.Wanted) (placed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.wanted != nil && r.wanted.Equal(w) {
+	if r.wanted != nil && (r.wanted.Equal(w) || !r.marks && r.wanted.SameDevices(w)) {
+		r.wanted = &w
 		return r.placed
 	}
 	r.wanted, r.placed = &w, make(chan struct{})
@@ -81,6 +83,18 @@ func (r *Reconciler) latest() (w *rules.Wanted, placed chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.wanted, r.placed
+}
+
+// learn notes what a pass for w has found out.
+func (r *Reconciler) learn(w rules.Wanted, marks bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.marks = marks; marks && !r.wanted.Equal(w) { // peers have come meanwhile
+		select {
+		case r.changed <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Run looks after the rules until ctx ends, which is its only end.
@@ -115,6 +129,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case p := <-done:
+			r.learn(*wanted, p.Marks)
 			next, rest := rounds.note(p, time.Now())
 			timer.Reset(next)
 			changes = nil

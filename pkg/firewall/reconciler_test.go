@@ -24,6 +24,7 @@ type fake struct {
 	have   map[string]rules.Wanted // by chain
 	fail   map[string]error
 	lock   chan struct{} // Put waits until it is closed
+	marks  bool
 	looks  int
 	writes int
 }
@@ -49,7 +50,7 @@ func (f *fake) Put(ctx context.Context, w rules.Wanted, _ bool) (out rules.Resul
 		}
 		out.Outcomes = append(out.Outcomes, o)
 	}
-	out.Kept = w.Devices()
+	out.Kept, out.Marks = w.Devices(), f.marks
 	return out
 }
 
@@ -215,6 +216,39 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 		}
 		b.after(resync)
 	})
+}
+
+// Peers that come and go by the devices that there are cost nothing, unless
+// packets are told by them.
+func TestPeersMatterWhereTheyAreMarked(t *testing.T) {
+	for _, marks := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := startBench(t)
+			defer b.stop()
+			b.kernel.marks = marks
+			b.Set(everything)
+			b.after(time.Second)
+			before, _ := b.kernel.counts()
+			more := everything
+			more.Peers = append(slices.Clone(peers), rules.Peer{Subnet: network, Device: peers[0].Device})
+			placed := b.Set(more)
+			b.after(100 * time.Millisecond)
+			if looks, _ := b.kernel.counts(); looks-before > 0 != marks {
+				t.Errorf("%d looks at a new peer, where marks are %v", looks-before, marks)
+			}
+			<-placed
+			more.Peers = append(slices.Clone(peers), rules.Peer{Subnet: network, Device: "ens33"})
+			b.Set(more)
+			b.after(100 * time.Millisecond)
+			b.inPlace(chains[0], more) // the device is a new one
+			b.after(2 * resync)
+			b.kernel.do(func(f *fake) { f.marks = true }) // docker has come
+			last := everything
+			b.Set(last)
+			b.after(resync)
+			b.inPlace(chains[1], last)
+		})
+	}
 }
 
 // What the kernel tells of is put right within milliseconds, and a burst of it

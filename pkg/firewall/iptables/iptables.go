@@ -53,7 +53,7 @@ func (w *Writer) Put(ctx context.Context, wanted rules.Wanted, _ bool) (out rule
 	if w.Generation != nil {
 		before, _ = w.Generation() // 0 where it is not known: then look
 	}
-	if before != 0 && before == w.right && wanted.Equal(w.wanted) {
+	if before != 0 && before == w.right && wanted.SameDevices(w.wanted) {
 		return w.result
 	}
 	out = w.put(ctx, wanted)

@@ -43,7 +43,7 @@ func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules
 	k.right = 0
 	o := rules.Outcome{Subject: "nftables", Err: err}
 	if err == nil {
-		out.Kept, o.Wrong, o.Err = putOurs(w, marks)
+		out, o.Wrong, o.Err = putOurs(w, marks)
 	}
 	out.Outcomes = append(out.Outcomes, o)
 	if o.Err != nil {
@@ -62,21 +62,22 @@ func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules
 }
 
 // putOurs is Put for our own table.
-func putOurs(w rules.Wanted, marks bool) (kept []string, wrong string, err error) {
+func putOurs(w rules.Wanted, marks bool) (out rules.Result, wrong string, err error) {
 	docker, err := exists(nftables.TableFamilyIPv4, dockersTable)
 	if err != nil {
-		return nil, "", err
+		return out, "", err
 	}
 	want := TableFor(w, marks || docker)
+	out.Marks = marks || docker || w.NFTables
 	for _, c := range want.chains {
 		for _, s := range c.words {
-			kept = append(kept, fmt.Sprintf("nft ip %s %s: %s", TableName, c.name, s))
+			out.Kept = append(out.Kept, fmt.Sprintf("nft ip %s %s: %s", TableName, c.name, s))
 		}
 	}
 	if wrong, err = Put(want); err != nil {
-		return nil, "", err
+		return out, "", err
 	}
-	return kept, wrong, nil
+	return out, wrong, nil
 }
 
 // Generation is the number of changes of nf_tables in this network namespace, of

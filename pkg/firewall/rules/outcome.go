@@ -12,6 +12,7 @@ type Result struct {
 	Outcomes []Outcome
 	Kept     []string // the rules that there shall be, for operators to read
 	// Marks says that packets from peers must carry PeerMark, for the rules of
-	// this program to know them.
+	// this program to know them, or that it marks them. Otherwise it does not
+	// matter which peers there are.
 	Marks bool
 }

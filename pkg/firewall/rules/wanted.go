@@ -2,6 +2,7 @@ package rules
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 )
 
@@ -31,8 +32,19 @@ type Peer struct {
 
 // Equal reports whether the same is wanted.
 func (w Wanted) Equal(v Wanted) bool {
-	return w.Network == v.Network && w.Subnet == v.Subnet && w.Marked == v.Marked && w.Masquerade == v.Masquerade &&
-		w.Forward == v.Forward && w.NFTables == v.NFTables && slices.Equal(w.Peers, v.Peers)
+	return slices.Equal(w.Peers, v.Peers) && w.equalButPeers(v)
+}
+
+// SameDevices reports whether the same is wanted but for peers that are reached
+// by the same devices as the others. Rules depend on peers only where those are
+// told by a mark.
+func (w Wanted) SameDevices(v Wanted) bool {
+	return w.equalButPeers(v) && slices.Equal(w.Devices(), v.Devices())
+}
+
+func (w Wanted) equalButPeers(v Wanted) bool {
+	w.Peers, v.Peers = nil, nil
+	return reflect.DeepEqual(w, v)
 }
 
 // Devices are the interfaces by which packets go to peers and come from them.
