@@ -47,9 +47,22 @@ func newCommand(dirs ...string) (command, error) {
 	if err != nil {
 		return command{}, fmt.Errorf("run %s: %w", path, err)
 	}
-	// An error is one that iptables.New would have met.
-	version, _ := exec.Command(path, "--version").Output()
-	return command{IPTables: ipt, inNFTables: strings.Contains(string(version), "nf_tables"), saver: beside["-save"], restorer: beside["-restore"]}, nil
+	return command{IPTables: ipt, inNFTables: inNFTables(path), saver: beside["-save"], restorer: beside["-restore"]}, nil
+}
+
+// inNFTables tells iptables-nft by its name, as Debian and Red Hat have it, or by
+// what it says of itself.
+func inNFTables(path string) bool {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		switch name := filepath.Base(real); {
+		case strings.Contains(name, "nft"):
+			return true
+		case strings.Contains(name, "legacy"):
+			return false
+		}
+	}
+	version, _ := exec.Command(path, "--version").Output() // an error iptables.New would have met
+	return strings.Contains(string(version), "nf_tables")
 }
 
 // find looks for a program in PATH, which often lacks sbin, and then in dirs.

@@ -132,6 +132,9 @@ func useFlavour(t testing.TB, flavour string) command {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if want := flavour == "iptables-nft"; c.inNFTables != want {
+		t.Errorf("%s keeps its rules in nf_tables: %v", flavour, c.inNFTables)
+	}
 	t.Cleanup(func() { // both flavours act on every packet
 		if err := c.restore(context.Background(), "*nat\n-F\nCOMMIT\n*filter\n-F\nCOMMIT\n"); err != nil {
 			t.Error(err)
@@ -218,6 +221,13 @@ func TestFind(t *testing.T) {
 	}
 	if c.HasRandomFully() {
 		t.Error("1.6.1 has no --random-fully")
+	}
+	if c.inNFTables {
+		t.Error("1.6.1 keeps its rules in nf_tables")
+	}
+	program("iptables", "echo 'iptables v1.8.9 (nf_tables)'")
+	if c, err = newCommand(dir); err != nil || !c.inNFTables {
+		t.Errorf("1.8.9's rules are not in nf_tables: %v", err)
 	}
 	if c.restorer != filepath.Join(dir, "iptables-restore") || c.saver != filepath.Join(dir, "iptables-save") {
 		t.Errorf("restores with %s, saves with %s", c.restorer, c.saver)
