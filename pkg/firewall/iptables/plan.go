@@ -74,7 +74,7 @@ func (p planner) forward() part {
 	q := part{home: home{"filter", "FORWARD"}}
 	q.want = specs(p.wanted.ForwardSpecs(), p.randomFully)
 	q.former = q.want
-	p.place(&q, search{bad: sweeping}, class{src: p.wanted.Network, dst: anywhere}, class{src: anywhere, dst: p.wanted.Network})
+	p.place(&q, search{bad: sweeping, skip: operators}, class{src: p.wanted.Network, dst: anywhere}, class{src: anywhere, dst: p.wanted.Network})
 	if _, c := p.chain(q.home); p.wanted.NFTables && q.obstacle == "" && !c.Drops {
 		return part{home: q.home} // a table of nftables cannot overrule iptables; here is nothing to overrule
 	}
@@ -90,6 +90,9 @@ func drops(b *body) bool { return b.action() == rules.Drop }
 // dockerUserChain is the operator's: dockerd calls it first and never changes it.
 const dockerUserChain = "DOCKER-USER"
 
+// operators tells that chain, whose verdicts we do not overrule.
+func operators(chain string) bool { return chain == dockerUserChain }
+
 // dockerDrops reports whether a chain of docker's drops what peers send to
 // containers, as docker 28 and later do.
 func (p planner) dockerDrops() bool {
@@ -97,7 +100,7 @@ func (p planner) dockerDrops() bool {
 	docker := search{
 		table: t,
 		bad:   func(b *body, chain string, _ bool) bool { return strings.HasPrefix(chain, "DOCKER") && drops(b) },
-		skip:  func(chain string) bool { return chain == dockerUserChain },
+		skip:  operators,
 	}
 	return p.wanted.Forward && slices.ContainsFunc(p.wanted.Devices(), func(d string) bool {
 		i, _ := docker.first(c, class{src: p.wanted.Network, dst: p.wanted.Subnet, in: d}, isOurs)
