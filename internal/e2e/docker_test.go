@@ -29,7 +29,7 @@ func (m *machine) startDocker() {
 		. /run/docker_opts.env
 		PATH=` + m.engine.path() + `
 		setpriv --bounding-set=-sys_module dockerd --containerd=/run/containerd/containerd.sock $DOCKER_OPTS --storage-driver=vfs --cgroup-parent=` + m.cgroup() + ` >>/var/log/dockerd.log 2>&1 &`)
-	lab.Eventually(m.t, 3*soon, "dockerd on "+m.Name, m.dockerAnswers)
+	lab.Eventually(m.t, stall, "dockerd on "+m.Name, m.dockerAnswers)
 }
 
 // dockerAnswers asks dockerd whether it is there.
@@ -43,7 +43,7 @@ func (m *machine) docker(method, path string) (string, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", m.path("/run/docker.sock"))
 	}
-	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: 6 * soon}
+	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: stall}
 	request, err := http.NewRequest(method, "http://docker"+path, nil)
 	if err != nil {
 		return "", err
@@ -81,7 +81,7 @@ func (m *machine) bootDocker() {
 func (m *machine) stopDocker() {
 	m.t.Helper()
 	m.sh("kill $(cat /run/docker.pid)")
-	lab.Eventually(m.t, 3*soon, "dockerd's end", func() error {
+	lab.Eventually(m.t, stall, "dockerd's end", func() error {
 		if _, err := os.Stat(m.path("/run/docker.pid")); err == nil {
 			return fmt.Errorf("it still runs")
 		}

@@ -130,7 +130,7 @@ func (m *machine) try(script string) (string, error) {
 	defer said.Close()
 	defer os.Remove(said.Name())
 	// From Go it cannot be entered: that takes a process with one thread.
-	cmd := m.Command("timeout", "60", "nsenter", "--target", fmt.Sprint(m.init.Process.Pid), "--mount", "--pid", "sh", "-c", script)
+	cmd := m.Command("timeout", fmt.Sprint(stall.Seconds()), "nsenter", "--target", fmt.Sprint(m.init.Process.Pid), "--mount", "--pid", "sh", "-c", script)
 	cmd.Env = []string{"PATH=" + machinePath, "HOME=/root"}
 	cmd.Stdout, cmd.Stderr = said, said
 	err = cmd.Run()

@@ -33,6 +33,9 @@ const (
 	direct = `{"Network": "172.7.0.0/16", "Backend": {"Type": "VxLAN","Directrouting": true}}`
 
 	soon = 10 * time.Second // a generous bound for what takes milliseconds
+	// stall bounds what asks this system's kernel for network devices, as dockerd does:
+	// where many namespaces come and go, it has been seen to wait for a minute.
+	stall = 3 * time.Minute
 )
 
 // cluster is the tutorial's: etcd on hdss7-12, and flanneld hosts beside it.
