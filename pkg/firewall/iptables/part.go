@@ -23,6 +23,8 @@ type part struct {
 	// others stand in front of it; "": there is none, ours are appended.
 	obstacle string
 	slot     int
+	// yields: ours stand behind all rules of others, up to the obstacle.
+	yields bool
 }
 
 func isOurs(b *body) bool { return b.comment == ours }
@@ -42,7 +44,7 @@ func (q part) isOurs(b *body) bool {
 // wrong says what has to be put right in the chain; "" if nothing.
 func (q part) wrong(c *rules.Chain) string {
 	var have []*body
-	blocked, seen := false, false
+	blocked, seen, overruled := false, false, ""
 	for _, r := range c.Rules {
 		b := r.Body.(*body)
 		switch {
@@ -51,6 +53,8 @@ func (q part) wrong(c *rules.Chain) string {
 			blocked = blocked || seen
 		case r.Text == q.obstacle:
 			seen = true
+		case q.yields && len(have) > 0 && !seen && overruled == "":
+			overruled = r.Text
 		}
 	}
 	same := func(b *body, s string) bool { return isOurs(b) && b.spec == s }
@@ -65,6 +69,8 @@ func (q part) wrong(c *rules.Chain) string {
 		return fmt.Sprintf("%d of %d rules missing", missing, len(q.want))
 	case blocked && len(q.want) > 0:
 		return fmt.Sprintf("rules stood behind %q", q.obstacle)
+	case overruled != "" && len(q.want) > 0:
+		return fmt.Sprintf("rules stood in front of %q", overruled)
 	case len(have) > len(q.want):
 		return fmt.Sprintf("%d rules too many", len(have)-len(q.want))
 	case !slices.EqualFunc(have, q.want, same):

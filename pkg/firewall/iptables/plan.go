@@ -111,9 +111,10 @@ func (p planner) dockerDrops() bool {
 // dockerUser lets pass in docker's own chain for that what peers and containers
 // send each other. There it also works while dockerd restarts, which puts its
 // chains in front of everything in FORWARD. What the operator wrote stands in
-// front of ours, but for the RETURN at the end that older dockerds write.
+// front of ours, also where it is appended later, but for the RETURN at the end
+// that older dockerds write.
 func (p planner) dockerUser() part {
-	q := part{home: home{"filter", dockerUserChain}}
+	q := part{home: home{"filter", dockerUserChain}, yields: true}
 	t, c := p.chain(q.home)
 	if t.Chains == nil {
 		return part{}

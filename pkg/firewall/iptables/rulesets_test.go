@@ -61,6 +61,12 @@ func TestRuleSets(t *testing.T) {
 			forwardHome: block(docker28Forward, ourForward), userHome: block("-i ens9 -j ACCEPT", "-j DROP", peersIn, peersOut)}, "in out lan"},
 		{"the operator denies all in DOCKER-USER of docker 20.10", filter(":FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j REJECT"), onlyPass, map[home][]string{
 			forwardHome: block("-j DOCKER-USER", ourForward)}, "in out lan"},
+		{"the operator appends to DOCKER-USER behind ours", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP"), everything, map[home][]string{
+			userHome: block("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
+		{"the operator appends to DOCKER-USER between ours and an old dockerd's RETURN", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -j RETURN"), everything, map[home][]string{
+			userHome: block("-s 172.7.22.0/24 -j DROP", peersIn, peersOut, "-j RETURN")}, "in lan"},
+		{"the operator inserts between ours in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER "+peersOut), everything, map[home][]string{
+			userHome: block("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
 		{"an old dockerd's RETURN stays behind", with(docker, "filter", "-A DOCKER-USER -i ens9 -j DROP", "-A DOCKER-USER -j RETURN"), everything, map[home][]string{
 			userHome: block("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
 		{"docker 28 and no forward rules wanted", docker, onlyMasq, map[home][]string{
