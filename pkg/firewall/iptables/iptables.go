@@ -66,8 +66,12 @@ func (w *Writer) Put(ctx context.Context, wanted rules.Wanted, _ bool) (out rule
 
 func (w *Writer) put(ctx context.Context, wanted rules.Wanted) (out rules.Result) {
 	text, err := w.kernel.save(ctx)
+	if err == nil {
+		err = complete(text)
+	}
 	if err != nil {
-		return rules.Result{Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}}}
+		// Rules that cannot be listed may still need the mark.
+		return rules.Result{Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}}, Marks: true}
 	}
 	p := planner{Parse("iptables", text), wanted, w.randomFully}
 	parts, marks := p.plan()

@@ -1,6 +1,8 @@
 package iptables
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -58,6 +60,27 @@ func Parse(program, text string) (out rules.Ruleset) {
 		}
 	}
 	return out
+}
+
+// complete refuses what is not all that iptables-save prints, or not that: to go
+// by it would be to write the same rules again and again.
+func complete(text string) error {
+	tables, ended := 0, 0
+	for line := range strings.Lines(text) {
+		switch line = strings.TrimSpace(line); {
+		case line == "" || line[0] == '#' || line[0] == ':' || strings.HasPrefix(line, "-A "):
+		case line[0] == '*':
+			tables++
+		case line == "COMMIT":
+			ended++
+		default:
+			return errors.New("iptables-save prints what are no rules") // the same words each time: logged once
+		}
+	}
+	if tables != ended {
+		return fmt.Errorf("iptables-save prints %d tables and the end of %d", tables, ended)
+	}
+	return nil
 }
 
 // body is what follows "-A CHAIN ".

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -151,3 +152,35 @@ func wrong(t testing.TB, w *Writer, want rules.Wanted) map[home]string {
 	}
 	return out
 }
+
+// TestRulesThatCannotBeListed: nothing is written then, and what marks packets for
+// rules that may be there stays.
+func TestRulesThatCannotBeListed(t *testing.T) {
+	whole := docker28(t, "docker-28-plain.txt")
+	for name, save := range map[string]func() (string, error){
+		"an error":     func() (string, error) { return "", errors.New("no") },
+		"garbage":      func() (string, error) { return "\x80\x01\nhello\n", nil },
+		"half of them": func() (string, error) { return whole[:len(whole)/2], nil },
+		"half a line":  func() (string, error) { return whole[:strings.LastIndex(whole, "COMMIT")+3], nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			w := &Writer{kernel: saving{f, save}}
+			got := w.Put(context.Background(), everything, false)
+			if len(got.Outcomes) != 1 || got.Outcomes[0].Err == nil || !got.Marks || f.writes > 0 {
+				t.Errorf("%+v, %d writes", got, f.writes)
+			}
+		})
+	}
+	if err := complete(whole); err != nil {
+		t.Error(err)
+	}
+}
+
+// saving lists what it is told to.
+type saving struct {
+	*fake
+	list func() (string, error)
+}
+
+func (s saving) save(context.Context) (string, error) { return s.list() }
