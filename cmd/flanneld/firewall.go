@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -37,7 +38,7 @@ type walls struct {
 // newFirewall finds what this host has of the two. That neither can be used ends
 // flanneld only where --ip-masq asks for one, as the forward rules are on by
 // default.
-func newFirewall(o options, inside *insider) (*walls, error) {
+func newFirewall(ctx context.Context, o options, inside *insider) (*walls, error) {
 	w := &walls{options: o}
 	say, lasting := reportRules(), map[string]string{}
 	settings := firewall.Options{
@@ -48,7 +49,7 @@ func newFirewall(o options, inside *insider) (*walls, error) {
 			inside.heed(problems)
 		},
 	}
-	old, err := iptables.New()
+	old, err := iptables.New(ctx)
 	switch {
 	case err == nil:
 		w.iptables = true

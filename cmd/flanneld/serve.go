@@ -73,7 +73,10 @@ func serve(ctx context.Context, o options) error {
 		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 	}
-	walls, err := newFirewall(o, inside)
+	walls, err := newFirewall(ctx, o, inside)
+	if ctx.Err() != nil { // we were to end while it asked
+		return nil
+	}
 	if err != nil {
 		return err
 	}

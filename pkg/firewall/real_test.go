@@ -173,7 +173,7 @@ func (s *status) wait(t testing.TB, n int) map[string]string {
 // stop is called.
 func keep(t testing.TB, s *status) (r *Reconciler, stop func()) {
 	t.Helper()
-	w, err := iptables.New()
+	w, err := iptables.New(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

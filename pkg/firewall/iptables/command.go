@@ -19,6 +19,13 @@ var ErrNotInstalled = errors.New("iptables is not installed")
 // share (iptables-legacy: /run/xtables.lock; iptables-nft has none).
 const lockSeconds = 5
 
+// How long iptables may take before it counts as hung: to say what it is, and to
+// read or write rules, of which a host may have a hundred thousand.
+const (
+	versionTime = 5 * time.Second
+	rulesTime   = 30 * time.Second
+)
+
 // command is the iptables of this machine.
 type command struct {
 	*iptables.IPTables
@@ -26,9 +33,10 @@ type command struct {
 	restorer string // and of iptables-restore
 
 	inNFTables bool // it keeps its rules in nf_tables
+	patience   time.Duration
 }
 
-func newCommand(dirs ...string) (command, error) {
+func newCommand(ctx context.Context, dirs ...string) (command, error) {
 	path, ok := find("iptables", dirs)
 	if !ok {
 		return command{}, fmt.Errorf("%w: it is neither in PATH nor in %s; install it, or start flanneld with --firewall=nftables",
@@ -43,16 +51,20 @@ func newCommand(dirs ...string) (command, error) {
 		}
 		beside[end] = program
 	}
+	said, err := run(ctx, versionTime, exec.Command(path, "--version")) // before the library asks, which would wait for ever
+	if err != nil {
+		return command{}, err
+	}
 	ipt, err := iptables.New(iptables.Path(path), iptables.Timeout(lockSeconds))
 	if err != nil {
 		return command{}, fmt.Errorf("run %s: %w", path, err)
 	}
-	return command{IPTables: ipt, inNFTables: inNFTables(path), saver: beside["-save"], restorer: beside["-restore"]}, nil
+	return command{IPTables: ipt, inNFTables: inNFTables(path, said), patience: rulesTime, saver: beside["-save"], restorer: beside["-restore"]}, nil
 }
 
 // inNFTables tells iptables-nft by its name, as Debian and Red Hat have it, or by
 // what it says of itself.
-func inNFTables(path string) bool {
+func inNFTables(path, version string) bool {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		switch name := filepath.Base(real); {
 		case strings.Contains(name, "nft"):
@@ -61,8 +73,7 @@ func inNFTables(path string) bool {
 			return false
 		}
 	}
-	version, _ := exec.Command(path, "--version").Output() // an error iptables.New would have met
-	return strings.Contains(string(version), "nf_tables")
+	return strings.Contains(version, "nf_tables")
 }
 
 // find looks for a program in PATH, which often lacks sbin, and then in dirs.
@@ -81,26 +92,33 @@ func find(program string, dirs []string) (string, bool) {
 
 // save is all rules.
 func (c command) save(ctx context.Context) (string, error) {
-	cmd := exec.CommandContext(ctx, c.saver)
-	cmd.WaitDelay = time.Second
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		return "", explain(fmt.Errorf("running %s: %w: %s", c.saver, err, said.String()))
-	}
-	return string(out), nil
+	return run(ctx, c.patience, exec.Command(c.saver))
 }
 
 // restore applies a script as a whole or not at all.
 func (c command) restore(ctx context.Context, script string) error {
-	cmd := exec.CommandContext(ctx, c.restorer, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
-	cmd.WaitDelay = time.Second
+	cmd := exec.Command(c.restorer, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
 	cmd.Stdin = strings.NewReader(script)
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return explain(fmt.Errorf("running %s: %w: %s", c.restorer, err, output))
+	_, err := run(ctx, c.patience, cmd)
+	return err
+}
+
+// run is what a program prints. One that hangs is killed.
+func run(ctx context.Context, patience time.Duration, program *exec.Cmd) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program.Path, program.Args[1:]...)
+	cmd.WaitDelay = 100 * time.Millisecond // for what a killed script leaves behind
+	var out, said strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = program.Stdin, &out, &said
+	err := cmd.Run()
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return "", fmt.Errorf("%s did not end within %v and was killed: find out by hand what it waits for", cmd.Path, patience)
+	case err != nil:
+		return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, said.String()))
 	}
-	return nil
+	return out.String(), nil
 }
 
 // errLocked is in the error when the lock did not become free in time.

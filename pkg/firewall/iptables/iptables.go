@@ -31,8 +31,8 @@ type kernel interface {
 
 // New finds this machine's iptables, also where PATH lacks sbin. Its error
 // wraps ErrNotInstalled where there is none.
-func New() (*Writer, error) {
-	c, err := newCommand("/usr/sbin", "/sbin", "/usr/local/sbin")
+func New(ctx context.Context) (*Writer, error) {
+	c, err := newCommand(ctx, "/usr/sbin", "/sbin", "/usr/local/sbin")
 	if err != nil {
 		return nil, err
 	}

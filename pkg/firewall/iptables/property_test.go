@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -128,7 +129,7 @@ func useFlavour(t testing.TB, flavour string) command {
 	if err := lab.IPTablesAs(flavour, dir); err != nil {
 		t.Fatal(err)
 	}
-	c, err := newCommand()
+	c, err := newCommand(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +197,7 @@ func BenchmarkPass(b *testing.B) {
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", t.TempDir())
-	_, err := newCommand(dir, "/nowhere")
+	_, err := newCommand(context.Background(), dir, "/nowhere")
 	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), dir+", /nowhere; install it") || !strings.Contains(err.Error(), "--firewall=nftables") {
 		t.Errorf("error %v", err)
 	}
@@ -207,15 +208,15 @@ func TestFind(t *testing.T) {
 	}
 	program("iptables", "echo nonsense")
 	program("iptables-save", "")
-	if _, err := newCommand(dir); err == nil || !strings.Contains(err.Error(), "find iptables-restore beside "+dir) {
+	if _, err := newCommand(context.Background(), dir); err == nil || !strings.Contains(err.Error(), "find iptables-restore beside "+dir) {
 		t.Errorf("error %v", err)
 	}
 	program("iptables-restore", "")
-	if _, err := newCommand(dir); err == nil || !strings.Contains(err.Error(), "nonsense") {
+	if _, err := newCommand(context.Background(), dir); err == nil || !strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("error %v", err)
 	}
 	program("iptables", "echo 'iptables v1.6.1'")
-	c, err := newCommand(dir)
+	c, err := newCommand(context.Background(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,10 +227,44 @@ func TestFind(t *testing.T) {
 		t.Error("1.6.1 keeps its rules in nf_tables")
 	}
 	program("iptables", "echo 'iptables v1.8.9 (nf_tables)'")
-	if c, err = newCommand(dir); err != nil || !c.inNFTables {
+	if c, err = newCommand(context.Background(), dir); err != nil || !c.inNFTables {
 		t.Errorf("1.8.9's rules are not in nf_tables: %v", err)
 	}
 	if c.restorer != filepath.Join(dir, "iptables-restore") || c.saver != filepath.Join(dir, "iptables-save") {
 		t.Errorf("restores with %s, saves with %s", c.restorer, c.saver)
+	}
+}
+
+// TestHangingIPTables: one that hangs is an error, and no wait without end.
+func TestHangingIPTables(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	program := func(name, script string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, end := range []string{"-save", "-restore"} {
+		program("iptables"+end, "exec sleep 60")
+	}
+	program("iptables", "echo 'iptables v1.8.9 (legacy)'")
+	c, err := newCommand(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.patience = 100 * time.Millisecond
+	const says = " did not end within 100ms and was killed"
+	if _, err := c.save(context.Background()); err == nil || !strings.Contains(err.Error(), "iptables-save"+says) {
+		t.Errorf("list: error %v", err)
+	}
+	if err := c.restore(context.Background(), ""); err == nil || !strings.Contains(err.Error(), "iptables-restore"+says) {
+		t.Errorf("write: error %v", err)
+	}
+	program("iptables", "sleep 60")
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	began := time.Now()
+	if _, err := newCommand(ctx, dir); err == nil || time.Since(began) > 2*time.Second {
+		t.Errorf("after %v, error %v", time.Since(began), err)
 	}
 }
