@@ -352,3 +352,38 @@ func TestForgedAddresses(t *testing.T) {
 		})
 	}
 }
+
+// TestForgedPeer is what README says of who forges a peer's address: packets get
+// in, by the link as by the tunnel, and no answer comes out.
+func TestForgedPeer(t *testing.T) {
+	t.Parallel()
+	for _, config := range []string{hostGW, vxLAN} {
+		t.Run(config, func(t *testing.T) {
+			c := start(t, config)
+			_, h22 := c.joinWalled("hdss7-21", "iptables-nft"), c.joinWalled("hdss7-22", "iptables-nft")
+			h22.iptables(docker28)
+			c.connected(soon)
+			for _, dev := range []string{"all", "ens33"} {
+				h22.Sysctl("net/ipv4/conf/"+dev+"/rp_filter", "1")
+			}
+			stranger := c.Host("hdss7-99", "10.4.7.99/24")
+			if config == hostGW {
+				stranger.Shell("ip addr add 172.7.21.9/32 dev ens33; ip route add 172.7.22.0/24 via 10.4.7.22")
+			} else {
+				mac := strings.Fields(h22.Run("ip", "-brief", "link", "show", "flannel.1"))[2]
+				stranger.Shell("set -e; ip link add vx type vxlan id 1 local 10.4.7.99 dev ens33 dstport 8472 nolearning; ip link set vx up; ip addr add 172.7.21.9/32 dev vx; " +
+					"ip route add 172.7.22.0/24 via 172.7.22.0 dev vx onlink; ip neigh add 172.7.22.0 lladdr " + mac + " dev vx; bridge fdb append " + mac + " dev vx dst 10.4.7.22")
+			}
+			marked := func() string {
+				return regexp.MustCompile(`@subnets-0 counter packets \d+`).FindString(h22.Run("nft", "list", "table", "ip", "flanneld"))
+			}
+			before := marked()
+			if _, err := stranger.Try("busybox", "ping", "-c", "2", "-W", "1", "-I", "172.7.21.9", "172.7.22.2"); err == nil {
+				t.Error("it gets an answer")
+			}
+			if now := marked(); now == before || now == "" {
+				t.Errorf("what it sends stays out: %q, then %q; say so in README", before, now)
+			}
+		})
+	}
+}

@@ -28,8 +28,9 @@
 // cost a packet no more than one.
 //
 // A neighbour who uses its own address is dropped as before. One that forges a
-// peer's address on a link with plain routes gets a packet in, and no answer out:
-// that goes to the peer. Where it matters, the tunnel keeps it out.
+// peer's address gets a packet in, and no answer out: that goes to the peer. With
+// plain routes the link lets it, and with a tunnel its UDP port, as vxlan proves
+// nothing of the sender. rp_filter sees the interface that it expects.
 //
 // A kernel without nf_tables has no marks: there, what has an address of the
 // network and comes by a device of some peer passes.
