@@ -33,6 +33,7 @@ type walls struct {
 	marks    bool // this kernel has nf_tables, to mark packets by
 	rules    *firewall.Reconciler
 	tasks    []task
+	told     bool // that the config key's EnableNFTables cannot be
 }
 
 // newFirewall finds what this host has of the two. That neither can be used ends
@@ -87,13 +88,19 @@ func newFirewall(ctx context.Context, o options, inside *insider) (*walls, error
 	return w, nil
 }
 
-// set has the rules made for a network and this host's subnet in it.
+// set has the rules made for a network and this host's subnet in it. Only the
+// agent calls it.
 func (w *walls) set(c subnet.Config, own netip.Prefix, peers []rules.Peer) <-chan struct{} {
 	o := w.options
+	impossible := o.Firewall == wallAuto && c.NFTables && w.iptables && !w.marks
+	if impossible && !w.told {
+		klog.Warningf("the config key has EnableNFTables, and %v: rules are written by iptables", nftables.ErrUnsupported)
+	}
+	w.told = impossible
 	return w.rules.Set(rules.Wanted{
 		Network: c.Network, Subnet: own, Peers: peers, Marked: w.marks,
 		Masquerade: o.IPMasq, Forward: o.ForwardRules,
-		NFTables: o.Firewall == wallNFTables || o.Firewall == wallAuto && (c.NFTables || !w.iptables),
+		NFTables: !impossible && (o.Firewall == wallNFTables || o.Firewall == wallAuto && (c.NFTables || !w.iptables)),
 	})
 }
 

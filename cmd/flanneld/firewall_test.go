@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"flanneld/pkg/firewall"
+	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/subnet"
+)
+
+// heard is a firewall.Writer that tells what is wanted.
+type heard chan rules.Wanted
+
+func (h heard) Put(_ context.Context, w rules.Wanted, _ bool) rules.Result {
+	h <- w
+	return rules.Result{}
+}
+
+// TestWhichFirewall asks what rules are written by.
+func TestWhichFirewall(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		flag            wall
+		key             bool // EnableNFTables
+		iptables, marks bool
+		want            bool // nftables
+	}{
+		{"both are there", wallAuto, false, true, true, false},
+		{"the key says so", wallAuto, true, true, true, true},
+		{"the key says so, the flag something else", wallIPTables, true, true, true, false},
+		{"the flag says so", wallNFTables, false, true, true, true},
+		{"no iptables", wallAuto, false, false, true, true},
+		{"the key says so, and the kernel has no nf_tables", wallAuto, true, true, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := make(heard, 1)
+			r, err := firewall.New(firewall.Options{Writers: []firewall.Writer{got}, Resync: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- r.Run(ctx) }()
+			w := walls{options: options{Firewall: tt.flag, IPMasq: true}, iptables: tt.iptables, marks: tt.marks, rules: r}
+			w.set(subnet.Config{Network: netip.MustParsePrefix("172.7.0.0/16"), NFTables: tt.key}, netip.MustParsePrefix("172.7.21.0/24"), nil)
+			if w := <-got; w.NFTables != tt.want {
+				t.Errorf("by nftables: %v, want %v", w.NFTables, tt.want)
+			}
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
