@@ -112,6 +112,9 @@ func parseRule(text string) *body {
 			continue
 		}
 		n := 1 + valuesOf(args[1:])
+		if option == "--comment" { // which may begin as an option does: "--- ssh ---"
+			n = min(2, len(args))
+		}
 		values := args[1:n]
 		switch {
 		case option == "-j" || option == "-g":

@@ -106,6 +106,8 @@ func TestPlan(t *testing.T) {
 		{"CentOS's REJECT", forwardHome, forward, block(rejectAll), block(ourForward, rejectAll), "2 of 2 rules missing"},
 		{"a DROP with a comment", forwardHome, forward, block(`-i lo -j ACCEPT`, `-m comment --comment "default deny" -j DROP`),
 			block(`-i lo -j ACCEPT`, ourForward, `-m comment --comment "default deny" -j DROP`), "2 of 2 rules missing"},
+		{"a REJECT whose comment looks like an option", forwardHome, forward, block(`-m comment --comment "--- the rest ---" -j REJECT`),
+			block(ourForward, `-m comment --comment "--- the rest ---" -j REJECT`), "2 of 2 rules missing"},
 		{"v0.11's rules behind REJECT", forwardHome, forward, block(rejectAll, unmarkedText(ourForward)), block(ourForward, rejectAll), "2 of 2 rules missing"},
 		{"a REJECT came in front", forwardHome, forward, block(rejectAll, ourForward), block(ourForward, rejectAll),
 			`rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},

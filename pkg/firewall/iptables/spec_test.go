@@ -69,13 +69,14 @@ func TestParseRule(t *testing.T) {
 			conditions: []condition{cond("-s", "172.7.21.0/24"), not(cond("-o", "docker0"))}},
 		`! -d 10.0.0.0/8 -m comment --comment "say \"hi\" \\o/" -j SNAT --to-source 10.4.7.21`: {spec: "! -d 10.0.0.0/8 -j SNAT --to-source 10.4.7.21",
 			comment: `say "hi" \o/`, target: "SNAT", options: []string{"--to-source", "10.4.7.21"}, jumps: true, conditions: []condition{not(cond("-d", "10.0.0.0/8"))}},
-		`-m comment --comment "flanneld" -j DROP`: {spec: "-j DROP", comment: "flanneld", target: "DROP", jumps: true},
-		`-p tcp -m tcp --dport 80 -g WEB`:         {spec: "-p tcp -m tcp --dport 80 -g WEB", target: "WEB", conditions: []condition{cond("-p", "tcp"), cond("--dport", "80")}},
-		`-m comment`:                              {},
-		`-m comment --comment`:                    {},
-		`-s`:                                      {spec: "-s", conditions: []condition{cond("-s", "")}},
-		`-j`:                                      {spec: "-j", jumps: true},
-		``:                                        {},
+		`-m comment --comment "flanneld" -j DROP`:         {spec: "-j DROP", comment: "flanneld", target: "DROP", jumps: true},
+		`-m comment --comment "--- the rest ---" -j DROP`: {spec: "-j DROP", comment: "--- the rest ---", target: "DROP", jumps: true},
+		`-p tcp -m tcp --dport 80 -g WEB`:                 {spec: "-p tcp -m tcp --dport 80 -g WEB", target: "WEB", conditions: []condition{cond("-p", "tcp"), cond("--dport", "80")}},
+		`-m comment`:                                      {},
+		`-m comment --comment`:                            {},
+		`-s`:                                              {spec: "-s", conditions: []condition{cond("-s", "")}},
+		`-j`:                                              {spec: "-j", jumps: true},
+		``:                                                {},
 	} {
 		same := cmp.Comparer(func(a, b []string) bool { return strings.Join(a, " ") == strings.Join(b, " ") })
 		if diff := cmp.Diff(want, *parseRule(text), cmp.AllowUnexported(body{}, condition{}), same); diff != "" {
