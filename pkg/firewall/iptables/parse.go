@@ -103,6 +103,7 @@ type condition struct {
 func parseRule(text string) *body {
 	b := &body{}
 	var kept []string
+	match := "" // that the next options belong to
 	args := words(text)
 	for not := false; len(args) > 0; {
 		option := args[0]
@@ -128,7 +129,12 @@ func parseRule(text string) *body {
 			b.comment = strings.Join(values, " ")
 		case option == "-m" && slices.Equal(values, []string{"comment"}):
 		default:
-			if option != "-m" && option != "-c" {
+			switch {
+			case option == "-m":
+				match = strings.Join(values, " ")
+			case option == "--mark" && match == "connmark": // not the packet's
+				b.conditions = append(b.conditions, condition{"connmark --mark", values, not})
+			case option != "-c":
 				b.conditions = append(b.conditions, condition{option, values, not})
 			}
 			kept = append(kept, args[:n]...)

@@ -82,6 +82,7 @@ func TestVerdict(t *testing.T) {
 		{"all ports but one", walled("filter", "FORWARD -p tcp -m tcp ! --dport 80 -j DROP"), out, rules.Forwarded, "", ""},
 		{"what is not known", walled("filter", "FORWARD -m set --match-set blocked src -j DROP"), out, rules.Forwarded, "", ""},
 		{"a mark", walled("filter", "FORWARD -m mark ! --mark 0x1/0x1 -j DROP"), out, rules.Forwarded, "-A FORWARD -m mark ! --mark 0x1/0x1 -j DROP", ""},
+		{"a connection's mark, which is not known", walled("filter", "FORWARD -m connmark ! --mark 0x1/0x1 -j DROP"), out, rules.Forwarded, "", ""},
 		{"an invalid state", walled("filter", "FORWARD -m conntrack --ctstate INVALID -j DROP"), out, rules.Forwarded, "", ""},
 		{"a list of ports", walled("filter", "INPUT -p udp -m multiport --dports 53,8000:9000 -j DROP"), tunnel, rules.Received, "-A INPUT -p udp -m multiport --dports 53,8000:9000 -j DROP", ""},
 		{"another list of ports", walled("filter", "INPUT -p udp -m multiport --dports 53,9000:9100 -j DROP"), tunnel, rules.Received, "", ""},
