@@ -235,8 +235,7 @@ if [ "$backend" = nftables ]; then
 	add_if_known ALLOW_DIRECT_ROUTING --allow-direct-routing=true true
 	add_if_known BRIDGE_ACCEPT_FWMARK --bridge-accept-fwmark=0x1000/0x1000 true
 elif [ $direct = true ]; then
-	ask_dockerd
-	add_if_known ALLOW_DIRECT_ROUTING --allow-direct-routing=true "$([ $dockerd = absent ] && echo true)"
+	add_if_known ALLOW_DIRECT_ROUTING --allow-direct-routing=true false
 fi
 
 [ $individual = true ] || lines=
