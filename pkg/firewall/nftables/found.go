@@ -3,7 +3,6 @@ package nftables
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"reflect"
 	"slices"
 
@@ -11,33 +10,6 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
-
-// addresses reads the sets of a table, in order.
-func (c conn) addresses(family nftables.TableFamily, table string) (out []addresses, err error) {
-	sets, err := c.dump(unix.NFT_MSG_GETSET, byte(family), zeroEnded(unix.NFTA_SET_TABLE, table))
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range sets {
-		s := addresses{name: a.name(unix.NFTA_SET_NAME)}
-		elements, err := c.dump(unix.NFT_MSG_GETSETELEM, byte(family), zeroEnded(unix.NFTA_SET_ELEM_LIST_TABLE, table), zeroEnded(unix.NFTA_SET_ELEM_LIST_SET, s.name))
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range elements {
-			read := &set{}
-			read.add(e.attributes[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
-			for _, one := range read.elements {
-				if a, ok := netip.AddrFromSlice(one.from); ok {
-					s.elements = append(s.elements, a)
-				}
-			}
-		}
-		slices.SortFunc(s.elements, netip.Addr.Compare)
-		out = append(out, s)
-	}
-	return out, nil
-}
 
 // found is a table as the kernel has it.
 type found struct {
@@ -61,6 +33,14 @@ type foundRule struct {
 
 // table reads one table.
 func (c conn) table(family nftables.TableFamily, name string) (t found, exists bool, err error) {
+	err = c.steadily(func() (err error) {
+		t, exists, err = c.tableNow(family, name)
+		return err
+	})
+	return t, exists, err
+}
+
+func (c conn) tableNow(family nftables.TableFamily, name string) (t found, exists bool, err error) {
 	_, err = c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, zeroEnded(unix.NFTA_TABLE_NAME, name))
 	if errors.Is(err, unix.ENOENT) {
 		return t, false, nil
@@ -80,7 +60,8 @@ func (c conn) table(family nftables.TableFamily, name string) (t found, exists b
 		return t, false, err
 	}
 	for _, a := range chains {
-		if a.name(unix.NFTA_CHAIN_TABLE) == name {
+		// While another program prepares a change, the kernel may list one twice.
+		if a.name(unix.NFTA_CHAIN_TABLE) == name && t.chain(a.name(unix.NFTA_CHAIN_NAME)) == nil {
 			t.chains = append(t.chains, chainFrom(a))
 		}
 	}

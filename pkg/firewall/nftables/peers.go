@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/firewall/rules"
 )
@@ -16,6 +17,33 @@ import (
 type addresses struct {
 	name     string
 	elements []netip.Addr
+}
+
+// addresses reads the sets of a table, in order.
+func (c conn) addresses(family nftables.TableFamily, table string) (out []addresses, err error) {
+	sets, err := c.dump(unix.NFT_MSG_GETSET, byte(family), zeroEnded(unix.NFTA_SET_TABLE, table))
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range sets {
+		s := addresses{name: a.name(unix.NFTA_SET_NAME)}
+		elements, err := c.dump(unix.NFT_MSG_GETSETELEM, byte(family), zeroEnded(unix.NFTA_SET_ELEM_LIST_TABLE, table), zeroEnded(unix.NFTA_SET_ELEM_LIST_SET, s.name))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range elements {
+			read := &set{}
+			read.add(e.attributes[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
+			for _, one := range read.elements {
+				if a, ok := netip.AddrFromSlice(one.from); ok {
+					s.elements = append(s.elements, a)
+				}
+			}
+		}
+		slices.SortFunc(s.elements, netip.Addr.Compare)
+		out = append(out, s)
+	}
+	return out, nil
 }
 
 // addMarks marks what comes from peers, by the device that leads to them: what has

@@ -28,24 +28,35 @@ func Read() (rules.Ruleset, error) {
 		return nil, err
 	}
 	defer c.Close()
+	var out rules.Ruleset
+	err = c.steadily(func() (err error) {
+		out, err = c.ruleset()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the tables of nftables: %w", err)
+	}
+	return out, nil
+}
+
+// steadily reads until nobody has changed anything meanwhile. A list of the kernel's
+// that changes while it is sent leaves entries out, or has them twice.
+func (c conn) steadily(read func() error) error {
 	for range attempts {
 		before, err := c.generation()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out, err := c.ruleset()
+		err = read()
 		after, errAfter := c.generation()
 		switch {
 		case errAfter != nil:
-			return nil, errAfter
-		case before != after: // what is gone meanwhile is an error as well
-			continue
-		case err != nil:
-			return nil, fmt.Errorf("read the tables of nftables: %w", err)
+			return errAfter
+		case before == after: // otherwise an error may be what is gone meanwhile
+			return err
 		}
-		return out, nil
 	}
-	return nil, errors.New("the tables of nftables change faster than they can be read; try again")
+	return errors.New("nf_tables changes faster than it can be read; try again")
 }
 
 // families are those that are read: the packets of IPv4 meet both.
