@@ -137,7 +137,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-again.C:
 		}
 		start := time.Now()
-		again.Reset(a.pass(start))
+		again.Reset(a.pass(ctx, start))
 		if !a.rest(ctx, time.Since(start)) {
 			return nil
 		}
@@ -162,7 +162,7 @@ func (a *Agent) rest(ctx context.Context, took time.Duration) bool {
 }
 
 // pass looks at everything once, and returns when to look again at the latest.
-func (a *Agent) pass(now time.Time) time.Duration {
+func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	view := a.Leases.View()
 	if !view.Listed {
 		return resync // nothing is known: what works stays as it is
@@ -182,7 +182,7 @@ func (a *Agent) pass(now time.Time) time.Duration {
 		return resync
 	}
 	a.switchOver(view, now)
-	return a.settle(view, links, now)
+	return a.settle(ctx, view, links, now)
 }
 
 // switchOver takes the next mode to work once our lease says so: from then on
@@ -201,7 +201,7 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) {
 // settle brings the kernel, the subnet file and the rules into the state that
 // the current mode asks for, and then lets the lease say what the next one
 // needs: a peer that hears of a new mode finds it prepared.
-func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) time.Duration {
+func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Link, now time.Time) time.Duration {
 	again, settled := a.applyKernel(view, links, now)
 	working := a.current != nil && view.Own.Subnet.IsValid()
 	var placed <-chan struct{}
@@ -209,7 +209,7 @@ func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) tim
 		placed = a.SetRules(a.current.config, view.Own.Subnet, a.routed.peers())
 	}
 	if settled && a.claimed != a.next {
-		await(placed)
+		await(ctx, placed)
 		a.claimed = a.next
 		a.Leases.Claim(subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link})})
 	}
@@ -229,7 +229,7 @@ const rulesTime = time.Second
 
 // await waits until the firewall lets in what comes by the next mode: peers use it
 // once they hear of it.
-func await(placed <-chan struct{}) {
+func await(ctx context.Context, placed <-chan struct{}) {
 	if placed == nil {
 		return
 	}
@@ -238,6 +238,7 @@ func await(placed <-chan struct{}) {
 	select {
 	case <-placed:
 	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

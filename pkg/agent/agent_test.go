@@ -47,7 +47,8 @@ type host struct {
 
 	mu     sync.Mutex
 	kernel *kerneltest.Kernel
-	peers  []rules.Peer // that the firewall lets in
+	peers  []rules.Peer  // that the firewall lets in
+	placed chan struct{} // what SetRules returns
 }
 
 func (h *host) with(f func(k *kerneltest.Kernel)) {
@@ -148,7 +149,7 @@ func (h *host) start() *host {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.peers = peers
-			return nil
+			return h.placed
 		},
 	})
 	h.agent = a
