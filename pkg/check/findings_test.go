@@ -111,6 +111,9 @@ func TestFindings(t *testing.T) {
 			f.Sysctl["net.ipv4.conf.all.rp_filter"], f.Sysctl["net.ipv4.conf.ens33.rp_filter"] = "1", "0"
 			f.Paths[peer] = Path{Dev: "ens34"}
 		}, "rp_filter", Fault, "leads over ens34", "sysctl -w net.ipv4.conf.ens33.rp_filter=2"},
+		{"the operator's rule in docker's chain", func(f *Facts) {
+			f.Firewall = saved("filter", ":DOCKER-USER - [0:0]", "FORWARD -j DOCKER-USER", "DOCKER-USER -s 172.7.22.0/24 -j DROP")
+		}, "forward", Fault, "what 172.7.22.0/24 sends to containers is dropped, by: iptables -A DOCKER-USER -s 172.7.22.0/24 -j DROP", "iptables -D DOCKER-USER -s 172.7.22.0/24 -j DROP"},
 		{"iptables is not there", func(f *Facts) { f.Firewall, f.NoIPTables = nil, true }, "forward", Unknown, "iptables could not be read", ""},
 		{"policies close the port", func(f *Facts) { f.Firewall = saved("filter", ":INPUT DROP [0:0]") }, "port", Fault, "by the policy of filter INPUT", "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT"},
 		{"the port is closed in the raw table", func(f *Facts) { f.Firewall = saved("raw", "PREROUTING -p udp -j DROP") }, "port", Fault, "dropped where they arrive", "iptables -t raw -D PREROUTING -p udp -j DROP"},

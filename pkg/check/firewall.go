@@ -152,7 +152,7 @@ func (f Facts) blocked(v rules.Verdict, what string) Finding {
 			`set "allow-direct-routing": true in /etc/docker/daemon.json (dockerd 28.2 and later), or mk-docker-opts.sh -r; then: systemctl restart docker`,
 			remove + "   # until docker starts again",
 		}, "docker (28 and later) drops %s, by: %s", what, rule)
-	case strings.HasPrefix(v.Rule.Chain, "DOCKER"):
+	case strings.HasPrefix(v.Rule.Chain, "DOCKER") && v.Rule.Chain != "DOCKER-USER": // which is the operator's
 		return fault([]string{program + " -I DOCKER-USER -s " + f.network() + " -d " + f.network() + " -j ACCEPT"}, "docker drops %s, by: %s", what, rule)
 	}
 	return fault([]string{remove}, "%s is dropped, by: %s", what, rule)
