@@ -55,7 +55,10 @@ func newFirewall(ctx context.Context, o options, inside *insider) (*walls, error
 	case err == nil:
 		w.iptables = true
 		settings.Writers = append(settings.Writers, old)
-	case !errors.Is(err, iptables.ErrNotInstalled) || o.Firewall == wallIPTables && o.IPMasq:
+	case errors.Is(err, iptables.ErrNotInstalled) && !(o.Firewall == wallIPTables && o.IPMasq):
+	case o.Firewall == wallNFTables: // docker's chains cannot be seen to then
+		lasting["iptables cannot be used"] = err.Error()
+	default:
 		return nil, err
 	}
 	// Where it cannot be asked it may be there: then writing says why, again and again.
@@ -79,6 +82,8 @@ func newFirewall(ctx context.Context, o options, inside *insider) (*walls, error
 	}
 	if o.ForwardRules && !w.iptables && (!w.marks || o.Firewall == wallIPTables) {
 		lasting["no rules let containers' traffic pass"] = iptables.ErrNotInstalled.Error()
+	}
+	if len(lasting) > 0 {
 		settings.Report(map[string]string{})
 	}
 	if w.rules, err = firewall.New(settings); err != nil {

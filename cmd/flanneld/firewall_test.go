@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,5 +57,28 @@ func TestWhichFirewall(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestBrokenIPTables has an iptables without its iptables-save. It ends flanneld,
+// unless that was told to use nftables.
+func TestBrokenIPTables(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "iptables"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	for _, tt := range []struct {
+		flag wall
+		ends bool
+	}{{wallAuto, true}, {wallIPTables, true}, {wallNFTables, false}} {
+		inside := &insider{}
+		_, err := newFirewall(t.Context(), options{Firewall: tt.flag, IPTablesResync: time.Second, IPMasq: true, ForwardRules: true}, inside)
+		if (err != nil) != tt.ends {
+			t.Errorf("--firewall=%s: %v", tt.flag, err)
+		}
+		if said := inside.problems["iptables cannot be used"]; !tt.ends && !strings.Contains(said, "iptables-save") {
+			t.Errorf("--firewall=%s: problems are %v", tt.flag, inside.problems)
+		}
 	}
 }

@@ -6,6 +6,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"time"
@@ -93,6 +94,7 @@ type mode struct {
 	config  subnet.Config
 	host    backend.Host
 	backend backend.Backend
+	since   time.Time      // when it was made
 	expect  []kernel.Route // while it is the next one: by these, peers may come soon
 }
 
@@ -181,22 +183,33 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if a.next == nil {
 		return resync
 	}
-	a.switchOver(view, now)
-	return a.settle(ctx, view, links, now)
+	again := a.switchOver(view, now)
+	return min(again, a.settle(ctx, view, links, now))
 }
 
 // switchOver takes the next mode to work once our lease says so: from then on
-// peers reach us by it.
-func (a *Agent) switchOver(view subnet.View, now time.Time) {
+// peers reach us by it. Where our lease says so already, no peer hears of the
+// change by it: then each waits until all have heard of the config. It returns when
+// to look again for that.
+func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 	if a.current == a.next || !view.Own.Subnet.IsValid() || view.Own.Attrs != a.next.backend.Attrs() || !a.next.config.Fits(view.Own.Subnet) {
-		return
+		return resync
+	}
+	if a.current != nil && a.current.backend.Attrs() == a.next.backend.Attrs() && !bytes.Equal(a.current.config.Backend, a.next.config.Backend) {
+		if left := hearsay - now.Sub(a.next.since); left > 0 {
+			return left
+		}
 	}
 	if a.current != nil {
 		a.linger.keep(a.current.devices(view.Own), now)
 		klog.Infof("switched from %s to %s", a.current.config.BackendType, a.next.config.BackendType)
 	}
 	a.current = a.next
+	return resync
 }
+
+// hearsay is ample for a watch to tell all peers of a config.
+const hearsay = 500 * time.Millisecond
 
 // settle brings the kernel, the subnet file and the rules into the state that
 // the current mode asks for, and then lets the lease say what the next one

@@ -117,7 +117,7 @@ func (a *Agent) configure(text string, h backend.Host) {
 		a.notes.say("config", err.Error()+a.meanwhile())
 	default:
 		a.notes.forget("config")
-		a.next = m
+		a.next, m.since = m, time.Now()
 		klog.Infof("config: network %v, subnets of /%d from %v to %v, backend %s",
 			m.config.Network, m.config.SubnetLen, m.config.SubnetMin, m.config.SubnetMax, m.config.BackendType)
 	}

@@ -109,12 +109,24 @@ func (f Facts) tooMany(all []Link) Finding {
 	}, "%s have addresses in %v, and what is for their containers reaches one of them alone", strings.Join(names, " and "), f.own())
 }
 
+// tellDocker is the command that gives dockerd the options that it should have.
+func (f Facts) tellDocker() string {
+	if f.OptsByUnit {
+		return "systemctl restart flanneld docker"
+	}
+	script := f.OptsScript
+	if script == "" {
+		script = "mk-docker-opts.sh"
+	}
+	return script + " -f " + f.envFile() + "; systemctl restart docker"
+}
+
 // remake says how a bridge comes to be what subnet.env says, and what may have
 // been done too late.
 func (f Facts) remake(bridge string) (cure []string, late string) {
 	switch bridge {
 	case dockerBridge:
-		cure = []string{"mk-docker-opts.sh -f " + f.envFile() + "; systemctl restart docker", "dockerd must be started with what that wrote (README, Give docker the subnet)"}
+		cure = []string{f.tellDocker(), "dockerd must be started with what that wrote (README, Give docker the subnet)"}
 		if f.Docker != nil && f.Docker.Started.Before(f.EnvTime) {
 			cure = []string{"systemctl restart docker", cure[0] + "   # if that does not help", cure[1]}
 			late = fmt.Sprintf("; dockerd (pid %d) was started %v before the file was written", f.Docker.PID, f.EnvTime.Sub(f.Docker.Started).Round(time.Second))

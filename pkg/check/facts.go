@@ -41,7 +41,11 @@ type Facts struct {
 	Env      subnet.Env
 	EnvError error
 	EnvTime  time.Time // of its last change
-	Docker   *Process  // dockerd; nil: it does not run in this network namespace
+	// How dockerd gets its options: flanneld's unit writes them, or this script
+	// does; empty: where it lies is not known.
+	OptsByUnit bool
+	OptsScript string
+	Docker     *Process // dockerd; nil: it does not run in this network namespace
 
 	Certificates []Certificate
 	Members      []Member

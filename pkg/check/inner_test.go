@@ -76,3 +76,16 @@ func TestBridges(t *testing.T) {
 func docker0(address string) Link {
 	return Link{Link: kernel.Link{Name: "docker0", MTU: 1500, Kind: "bridge", Addrs: addr(address)}}
 }
+
+// TestTellDocker names the way by which this host's dockerd gets its options.
+func TestTellDocker(t *testing.T) {
+	for want, f := range map[string]Facts{
+		"systemctl restart flanneld docker": {OptsByUnit: true, OptsScript: "/x"},
+		"/usr/local/flannel/mk-docker-opts.sh -f /run/flannel/subnet.env; systemctl restart docker": {OptsScript: "/usr/local/flannel/mk-docker-opts.sh"},
+		"mk-docker-opts.sh -f /run/flannel/subnet.env; systemctl restart docker":                    {},
+	} {
+		if got := f.tellDocker(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

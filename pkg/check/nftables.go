@@ -74,8 +74,12 @@ func (f Facts) dockerForward(v rules.Verdict, c crossing) Finding {
 		return fault([]string{restartCure, "start flanneld without --iptables-forward-rules=false, where it is set"},
 			"docker drops %s, in its nftables table %q, %s; it passes what has the mark %#x/%#x, and flanneld, which sets that, has not", c.what, tableOf(v.Table), place(v), rules.PeerMark, rules.PeerMark)
 	}
+	if f.inner() != dockerBridge { // a network of its own, of which mk-docker-opts.sh knows nothing
+		return fault([]string{fmt.Sprintf(`add "allow-direct-routing": true, "bridge-accept-fwmark": "%#x/%#x" to /etc/docker/daemon.json; systemctl restart docker`, rules.PeerMark, rules.PeerMark)},
+			"docker drops %s, in its nftables table %q, %s; no rule of others overrules it", c.what, tableOf(v.Table), place(v))
+	}
 	return fault([]string{
-		"mk-docker-opts.sh -f " + f.envFile() + "; systemctl restart docker",
+		f.tellDocker(),
 		fmt.Sprintf("dockerd must be started with what that wrote: --allow-direct-routing=true --bridge-accept-fwmark=%#x/%#x (README, Give docker the subnet)", rules.PeerMark, rules.PeerMark),
 	}, "docker drops %s, in its nftables table %q, %s; no rule of others overrules it", c.what, tableOf(v.Table), place(v))
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -180,5 +181,13 @@ func (f *Facts) readEnv() {
 	f.Env, f.EnvError = subnet.ReadEnv(file)
 	if info, err := os.Stat(file); err == nil {
 		f.EnvTime = info.ModTime()
+	}
+	_, err := os.Stat("/run/flannel/docker_opts.env")
+	f.OptsByUnit = err == nil
+	if own, err := os.Executable(); err == nil {
+		script := filepath.Join(filepath.Dir(own), "mk-docker-opts.sh")
+		if _, err := os.Stat(script); err == nil {
+			f.OptsScript = script
+		}
 	}
 }

@@ -21,6 +21,8 @@ type Writer struct {
 	right  uint32
 	wanted rules.Wanted
 	result rules.Result
+	// The rules that were read last do without marks.
+	unmarked bool
 }
 
 // kernel is what a Writer asks of iptables.
@@ -70,12 +72,14 @@ func (w *Writer) put(ctx context.Context, wanted rules.Wanted) (out rules.Result
 		err = complete(text)
 	}
 	if err != nil {
-		// Rules that cannot be listed may still need the mark.
-		return rules.Result{Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}}, Marks: true}
+		return rules.Result{
+			Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}},
+			Marks:    wanted.Marked && !w.unmarked, // rules that stand there may let nothing pass without
+		}
 	}
 	p := planner{Parse("iptables", text), wanted, w.randomFully}
 	parts, marks := p.plan()
-	out.Marks = marks
+	out.Marks, w.unmarked = marks, !marks
 	for _, q := range parts {
 		_, c := p.chain(q.home)
 		o := rules.Outcome{Subject: "iptables " + q.String(), Wrong: q.wrong(c)}

@@ -167,10 +167,18 @@ func TestRulesThatCannotBeListed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()
+			want := everything
+			want.Marked = true
 			w := &Writer{kernel: saving{f, save}}
-			got := w.Put(context.Background(), everything, false)
+			got := w.Put(context.Background(), want, false)
 			if len(got.Outcomes) != 1 || got.Outcomes[0].Err == nil || !got.Marks || f.writes > 0 {
 				t.Errorf("%+v, %d writes", got, f.writes)
+			}
+			w.kernel = f // and now it can be, and needs no marks
+			w.Put(context.Background(), want, false)
+			w.kernel = saving{f, save}
+			if got := w.Put(context.Background(), want, false); got.Marks {
+				t.Errorf("marks for rules that need none: %+v", got)
 			}
 		})
 	}
