@@ -17,16 +17,6 @@ import (
 // commandTime bounds one program that is asked.
 const commandTime = 10 * time.Second
 
-// find looks for a program in PATH, which often lacks sbin, and there.
-func find(program string) (string, bool) {
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/", "/usr/local/sbin/"} {
-		if path, err := exec.LookPath(dir + program); err == nil {
-			return path, true
-		}
-	}
-	return "", false
-}
-
 // run is what a program prints.
 func run(ctx context.Context, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
@@ -87,7 +77,7 @@ func madeByIPTables(t *rules.Table) bool {
 // readIPTables reads iptables, and the rules of its other flavour where there are
 // any: those hold as well.
 func readIPTables(ctx context.Context) (out flavours, err error) {
-	program, found := find("iptables")
+	program, found := iptables.Find("iptables")
 	if !found {
 		return out, nil
 	}
@@ -110,7 +100,7 @@ func readIPTables(ctx context.Context) (out flavours, err error) {
 // other adds a flavour beside the one that is called iptables. That it cannot be
 // read means a kernel without it, which then holds no rules of it.
 func (f *flavours) other(ctx context.Context, flavour string) error {
-	path, exists := find(flavour + "-save")
+	path, exists := iptables.Find(flavour + "-save")
 	if !exists {
 		return nil
 	}
@@ -130,7 +120,7 @@ func (f *flavours) other(ctx context.Context, flavour string) error {
 // to 1.1.1 it ends in a segmentation fault where a set was made by a later one, as
 // docker 29's are.
 func (f *Facts) tryNFT(ctx context.Context) {
-	path, found := find("nft")
+	path, found := iptables.Find("nft")
 	if !found {
 		return
 	}

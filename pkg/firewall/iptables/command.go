@@ -43,13 +43,13 @@ func newCommand(ctx context.Context, dirs ...string) (command, error) {
 			ErrNotInstalled, strings.Join(dirs, ", "))
 	}
 	// Those beside it: a machine may have several flavours, with rules of their own.
-	beside := map[string]string{"-save": "", "-restore": ""}
-	for end := range beside {
-		program, err := exec.LookPath(path + end)
-		if err != nil {
-			return command{}, fmt.Errorf("find iptables%s beside %s: %w; install the whole iptables package", end, path, err)
-		}
-		beside[end] = program
+	saver, err := companion(path, "-save")
+	if err != nil {
+		return command{}, err
+	}
+	restorer, err := companion(path, "-restore")
+	if err != nil {
+		return command{}, err
 	}
 	said, err := run(ctx, versionTime, exec.Command(path, "--version")) // before the library asks, which would wait for ever
 	if err != nil {
@@ -59,31 +59,28 @@ func newCommand(ctx context.Context, dirs ...string) (command, error) {
 	if err != nil {
 		return command{}, fmt.Errorf("run %s: %w", path, err)
 	}
-	return command{IPTables: ipt, inNFTables: inNFTables(path, said), patience: rulesTime, saver: beside["-save"], restorer: beside["-restore"]}, nil
+	return command{IPTables: ipt, inNFTables: strings.Contains(said, "nf_tables"), patience: rulesTime, saver: saver, restorer: restorer}, nil
 }
 
-// inNFTables tells iptables-nft by its name, as Debian and Red Hat have it, or by
-// what it says of itself.
-func inNFTables(path, version string) bool {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		switch name := filepath.Base(real); {
-		case strings.Contains(name, "nft"):
-			return true
-		case strings.Contains(name, "legacy"):
-			return false
-		}
+// companion is the program of the same flavour as iptables with that ending.
+func companion(path, ending string) (string, error) {
+	program, err := exec.LookPath(path + ending)
+	if err != nil {
+		return "", fmt.Errorf("find iptables%s beside %s: %w; install the whole iptables package", ending, path, err)
 	}
-	return strings.Contains(version, "nf_tables")
+	return program, nil
 }
 
-// find looks for a program in PATH, which often lacks sbin, and then in dirs.
+// systemDirs are where iptables and its like are. An ordinary user's PATH often
+// lacks them.
+var systemDirs = []string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
+
+// Find looks for a program in PATH and in the directories of system programs.
+func Find(program string) (path string, found bool) { return find(program, systemDirs) }
+
 func find(program string, dirs []string) (string, bool) {
-	candidates := []string{program}
-	for _, dir := range dirs {
-		candidates = append(candidates, filepath.Join(dir, program))
-	}
-	for _, c := range candidates {
-		if path, err := exec.LookPath(c); err == nil {
+	for _, dir := range append([]string{""}, dirs...) {
+		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
 			return path, true
 		}
 	}

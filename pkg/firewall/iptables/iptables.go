@@ -34,7 +34,7 @@ type kernel interface {
 // New finds this machine's iptables, also where PATH lacks sbin. Its error
 // wraps ErrNotInstalled where there is none.
 func New(ctx context.Context) (*Writer, error) {
-	c, err := newCommand(ctx, "/usr/sbin", "/sbin", "/usr/local/sbin")
+	c, err := newCommand(ctx, systemDirs...)
 	if err != nil {
 		return nil, err
 	}
