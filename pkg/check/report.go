@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -117,13 +118,13 @@ func Print(w io.Writer, found []Finding, colour bool) error {
 	var b strings.Builder
 	columns := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, x := range found {
-		fmt.Fprintf(columns, "%s\t%s\t%s\n", x.Level, x.Step, printable(x.Text))
+		fmt.Fprintf(columns, "%s\t%s\t%s\n", x.Level, x.Step, printable.Line(x.Text))
 		for i, line := range x.Cure {
 			word := ""
 			if i == 0 {
 				word = "mend:"
 			}
-			fmt.Fprintf(columns, "\t%s\t%s\n", word, printable(line))
+			fmt.Fprintf(columns, "\t%s\t%s\n", word, printable.Line(line))
 		}
 	}
 	_ = columns.Flush() // into memory
@@ -136,15 +137,6 @@ func Print(w io.Writer, found []Finding, colour bool) error {
 		}
 	}
 	return nil
-}
-
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // DroppedByReversePath counts packets that the kernel has dropped because of

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"flanneld/pkg/printable"
 )
 
 // Print shows s to people: what there is to know of this host in lines, and the
@@ -23,7 +25,7 @@ func (s Status) Print(w io.Writer, colour bool) error {
 	if len(s.Problems) > 0 {
 		p.line("problems")
 		for _, text := range s.Problems {
-			p.text(red, "  "+printable(text))
+			p.text(red, "  "+printable.Line(text))
 		}
 	}
 	p.line("")
@@ -74,7 +76,7 @@ func (p *printer) aligned(f func()) {
 func (p *printer) row(colour string, cells ...string) {
 	p.colours = append(p.colours, colour)
 	for i, c := range cells {
-		cells[i] = printable(c)
+		cells[i] = printable.Line(c)
 	}
 	_, _ = fmt.Fprintln(p.columns, strings.Join(cells, "\t"))
 }

@@ -2,20 +2,8 @@ package status
 
 import (
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
 )
-
-// printable is a text from outside as it may stand on a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
 
 func reached(p Peer) string {
 	switch p.Mode {

@@ -33,7 +33,7 @@ func expressions(family byte, list []byte) (out []any, comment string) {
 		name, data := a.name(unix.NFTA_EXPR_NAME), a[unix.NFTA_EXPR_DATA]
 		inner := a.nested(unix.NFTA_EXPR_DATA)
 		if name == "match" && inner.name(unix.NFTA_MATCH_NAME) == "comment" {
-			comment = printable(inner[unix.NFTA_MATCH_INFO])
+			comment = textOf(inner[unix.NFTA_MATCH_INFO])
 		}
 		out = append(out, expression(family, name, data, inner))
 	})

@@ -2,27 +2,19 @@ package nftables
 
 import (
 	"bytes"
-	"strings"
-	"unicode"
+
+	"flanneld/pkg/printable"
 )
 
 // longestText bounds names and comments. The kernel bounds names at 255 bytes, and
 // everything else that is said of a rule at 256.
 const longestText = 256
 
-// printable is what somebody has named or said, fit to be printed: up to its first
+// textOf is what somebody has named or said, fit to be printed: up to its first
 // zero byte, on one line.
-func printable(text []byte) string {
+func textOf(text []byte) string {
 	text, _, _ = bytes.Cut(text, []byte{0})
-	if len(text) > longestText {
-		text = text[:longestText]
-	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
-			return '?'
-		}
-		return r
-	}, string(text))
+	return printable.Bounded(string(text), longestText)
 }
 
 // commentOf finds the comment in what user space has attached to a rule, a row of
@@ -35,7 +27,7 @@ func commentOf(userData []byte) string {
 			return ""
 		}
 		if kind == comment {
-			return printable(rest[:size])
+			return textOf(rest[:size])
 		}
 		userData = rest[size:]
 	}

@@ -168,7 +168,7 @@ func (a attributes) uint64(kind uint16) uint64 {
 }
 
 // name is one that somebody has given to a table, chain, set or expression.
-func (a attributes) name(kind uint16) string { return printable(a[kind]) }
+func (a attributes) name(kind uint16) string { return textOf(a[kind]) }
 
 // nested are the attributes within one; none where it is not there or not sound.
 func (a attributes) nested(kind uint16) attributes {

@@ -15,7 +15,7 @@ import (
 // How values are printed, as nft does.
 
 func quoted(name []byte) string {
-	text := printable(name)
+	text := textOf(name)
 	if len(name) > 0 && name[len(name)-1] != 0 && len(name) < unix.IFNAMSIZ {
 		text += "*"
 	}
@@ -25,7 +25,7 @@ func quoted(name []byte) string {
 func (h *host) nameOf(index []byte) string {
 	for name, i := range h.indexes {
 		if bytes.Equal(index, native(uint32(i))) {
-			return `"` + printable([]byte(name)) + `"`
+			return `"` + textOf([]byte(name)) + `"`
 		}
 	}
 	return decimalNative(index)
