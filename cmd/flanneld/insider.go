@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flanneld/pkg/agent"
+	"flanneld/pkg/condition"
 	"flanneld/pkg/health"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/metrics"
@@ -69,7 +70,7 @@ func (i *insider) status(ctx context.Context) (status.Status, error) {
 	defer i.mu.Unlock()
 	d.Rules = slices.Clone(i.rules)
 	for _, subject := range slices.Sorted(maps.Keys(i.problems)) {
-		s.Problems = append(s.Problems, subject+": "+i.problems[subject])
+		s.Conditions.Add(condition.Condition{Code: condition.FirewallNotApplied, Subject: subject, Message: subject, Cause: i.problems[subject]})
 	}
 	return s, nil
 }

@@ -62,8 +62,8 @@ func listLeases(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	for _, problem := range s.Problems {
-		fmt.Fprintf(c.stderr, "flanneld: %q\n", problem)
+	for _, problem := range s.Conditions {
+		fmt.Fprintf(c.stderr, "flanneld: %q\n", problem.Text())
 	}
 	if c.format == "json" {
 		e := json.NewEncoder(c.stdout)

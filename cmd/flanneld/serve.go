@@ -18,6 +18,7 @@ import (
 	"flanneld/pkg/backend"
 	"flanneld/pkg/backend/hostgw"
 	"flanneld/pkg/backend/vxlan"
+	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/health"
 	"flanneld/pkg/kernel"
@@ -61,13 +62,15 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	wrong := &condition.Set{}
 	inside := &insider{options: o, started: time.Now(), etcd: registry}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
-		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed,
+		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed, Conditions: wrong,
 	})
 	tasks := []task{only, changes, manager}
 	a := agent.Options{
-		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes,
+		Conditions: wrong,
+		Leases:     manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes,
 		Backends:   backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
 		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,

@@ -121,7 +121,7 @@ func (c *crowd) cost(what string, n int, do func()) {
 
 // complete says that a daemon has a lease, knows n, and hears of every change.
 func complete(v subnet.View, n int) bool {
-	return v.Own.Subnet.IsValid() && len(v.Leases) >= n && v.Store.Current
+	return v.Own.Subnet.IsValid() && len(v.Leases) >= n && v.Current
 }
 
 // doubles are the leases that more than one has.

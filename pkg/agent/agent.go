@@ -14,10 +14,10 @@ import (
 	"k8s.io/klog/v2"
 
 	"flanneld/pkg/backend"
+	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/kernel"
-	"flanneld/pkg/outage"
 	"flanneld/pkg/subnet"
 )
 
@@ -57,6 +57,9 @@ type Options struct {
 	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
 	IPMasq   bool // what the subnet file says of masquerading
 
+	// Conditions is where the agent keeps what is wrong. Nil: in a Set of its own.
+	Conditions *condition.Set
+
 	// Ready is called once everything is in place for the first time.
 	Ready func(subnet.Lease)
 
@@ -70,19 +73,18 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	source  source // what next was made from
-	next    *mode  // what the config asks for
-	claimed *mode  // what the lease is to say
-	current *mode  // what the lease says: at work in the kernel
-	linger  lingering
-	routed  peerWays
-	direct  reach
-	gone    gone // the address in use
-	fight   fight
-	notes   notes
+	source     source // what next was made from
+	next       *mode  // what the config asks for
+	claimed    *mode  // what the lease is to say
+	current    *mode  // what the lease says: at work in the kernel
+	linger     lingering
+	routed     peerWays
+	direct     reach
+	gone       gone // the address in use
+	contention contention
 
-	interfaces, lists, file *outage.Outage
-	ready                   bool
+	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
+	ready                       bool
 
 	asked  chan func() // what others want to know; see Status
 	ways   ways
@@ -106,14 +108,20 @@ const (
 
 // New returns an Agent; Run starts it.
 func New(o Options) *Agent {
+	if o.Conditions == nil {
+		o.Conditions = &condition.Set{}
+	}
+	retry := func(code condition.Code, what string) *condition.Retry {
+		return condition.NewRetry(o.Conditions, code, what, retryLongest)
+	}
 	return &Agent{
-		Options:    o,
-		syncer:     kernel.NewSyncer(o.Kernel),
-		interfaces: outage.New("choose the external interface", retryLongest),
-		lists:      outage.New("bring the kernel into the wanted state", retryLongest),
-		file:       outage.New("write the subnet file "+o.SubnetFile, retryLongest),
-		asked:      make(chan func()),
-		routed:     peerWays{},
+		Options:  o,
+		syncer:   kernel.NewSyncer(o.Kernel),
+		choosing: retry(condition.InterfaceMissing, "choose the external interface"),
+		applying: retry(condition.KernelNotApplied, "apply kernel state"),
+		writing:  retry(condition.SubnetFileUnwritten, "write the subnet file "+o.SubnetFile),
+		asked:    make(chan func()),
+		routed:   peerWays{},
 	}
 }
 
@@ -125,7 +133,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer again.Stop()
 	for {
 		kernelChanged := a.Changes.Changed()
-		if a.fight.rests(time.Now()) {
+		if a.contention.backsOff(time.Now()) {
 			kernelChanged = nil
 		}
 		select {
@@ -171,14 +179,12 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	}
 	host, links, err := a.lookAround(view)
 	if err != nil {
-		return a.interfaces.Failed(err)
+		return a.choosing.Failed(err)
 	}
-	a.interfaces.Worked()
-	if !host.Link.Up {
-		a.notes.say("interface", "external interface "+host.Link.Name+" is down: waiting for it")
+	a.choosing.Succeeded()
+	if a.linkDown(host.Link) {
 		return resync
 	}
-	a.notes.forget("interface")
 	a.configure(view.Config, host)
 	if a.next == nil {
 		return resync
@@ -230,7 +236,7 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 		return again
 	}
 	again = min(again, a.writeFile(view.Own))
-	if settled && !a.ready && a.file.Reason() == "" {
+	if settled && !a.ready && !a.writing.Failing() {
 		a.ready = true
 		a.Ready(view.Own)
 	}
@@ -260,9 +266,9 @@ func (a *Agent) writeFile(own subnet.Lease) time.Duration {
 		Network: a.current.config.Network, Subnet: own.Subnet, MTU: a.current.backend.MTU(), IPMasq: a.IPMasq,
 	})
 	if err != nil {
-		return a.file.Failed(err)
+		return a.writing.Failed(err)
 	}
-	a.file.Worked()
+	a.writing.Succeeded()
 	if wrote {
 		klog.Infof("wrote %s: subnet %v, MTU %d", a.SubnetFile, own.Subnet, a.current.backend.MTU())
 	}

@@ -17,6 +17,7 @@ import (
 	"flanneld/pkg/backend"
 	"flanneld/pkg/backend/hostgw"
 	"flanneld/pkg/backend/vxlan"
+	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/kernel"
@@ -138,9 +139,11 @@ func newHost(t testing.TB, store *subnettest.Store, n int) *host {
 func (h *host) start() *host {
 	h.changes = &changes{slot: make(chan struct{}, 1)}
 	h.ready = make(chan subnet.Lease, 1)
-	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own, Resumed: h.resumed})
+	wrong := &condition.Set{}
+	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own, Resumed: h.resumed, Conditions: wrong})
 	a := agent.New(agent.Options{
-		Leases: manager, Kernel: h, Changes: h.changes,
+		Conditions: wrong,
+		Leases:     manager, Kernel: h, Changes: h.changes,
 		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
 		External:   extif.Options{},
 		SubnetFile: h.file,

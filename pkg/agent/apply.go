@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -19,22 +20,18 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	}
 	a.Changes.Heed(names(want.Devices), []string{a.next.host.Link.Name})
 	result, err := a.apply(want)
-	conflicts := map[string]string{}
-	for _, c := range result.Conflicts {
-		conflicts["conflict "+c.Dst.String()] = c.String()
-	}
-	a.notes.replace("conflict ", conflicts)
+	a.noteConflicts(result.Conflicts)
 	again = a.routed.note(want, a.devices(want, a.next.expect), a.next.host.Link.Name, now)
-	if rest := a.fight.note(result.Repairs, now); rest > 0 {
-		again = min(again, rest)
+	if wait := a.contention.note(a.Conditions, result.Repairs, now); wait > 0 {
+		again = min(again, wait)
 	}
 	if err == nil {
 		err = a.direct.failed
 	}
 	if err != nil {
-		return min(again, a.lists.Failed(err)), false
+		return min(again, a.applying.Failed(err)), false
 	}
-	a.lists.Worked()
+	a.applying.Succeeded()
 	return min(again, a.linger.next(now)), true
 }
 
@@ -71,19 +68,20 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 
 // explain says of each lease without a way why it has none.
 func (a *Agent) explain(view subnet.View, want kernel.State, peers []subnet.Lease, rejected map[string]string) {
-	reasons := map[string]string{}
+	var ignored, unreachable []condition.Condition
 	for key, reason := range view.Malformed {
-		reasons["lease "+key] = fmt.Sprintf("ignoring the key %q: %s", key, reason)
+		ignored = append(ignored, condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason})
 	}
 	for key, reason := range rejected {
-		reasons["lease "+key] = fmt.Sprintf("ignoring the lease %q: it %s", key, reason)
+		ignored = append(ignored, condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", key, reason)})
 	}
 	for _, p := range unreached(peers, want.Routes) {
-		reasons["lease "+subnet.Key(p.Subnet)] = fmt.Sprintf(
+		unreachable = append(unreachable, condition.Condition{Subject: p.Subnet.String(), Message: fmt.Sprintf(
 			"no way to %v: its host %v says backend %q and is not on the link of %s; hosts behind routers need the vxlan backend, each with a MAC of its own",
-			p.Subnet, p.PublicIP, p.BackendType, a.current.host.Link.Name)
+			p.Subnet, p.PublicIP, p.BackendType, a.current.host.Link.Name)})
 	}
-	a.notes.replace("lease ", reasons)
+	a.Conditions.Replace(condition.LeaseIgnored, ignored)
+	a.Conditions.Replace(condition.PeerUnreachable, unreachable)
 }
 
 // unreached are the peers that no route leads to.

@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"flanneld/pkg/backend"
+	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
@@ -104,7 +105,7 @@ func (a *Agent) configure(text string, h backend.Host) {
 	}
 	a.source = now
 	if text == "" {
-		a.notes.say("config", "there is no config key yet: waiting for it; write it to <prefix>/config, "+
+		a.configIs(condition.ConfigMissing, "there is no config key yet: waiting for it; write it to <prefix>/config, "+
 			`such as {"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"}}`+a.meanwhile())
 		return
 	}
@@ -112,11 +113,11 @@ func (a *Agent) configure(text string, h backend.Host) {
 	var field *subnet.FieldError
 	switch {
 	case errors.As(err, &field):
-		a.notes.say("config", fmt.Sprintf("config key is wrong: %v; put it right, and flanneld goes on%s", err, a.meanwhile()))
+		a.configIs(condition.ConfigInvalid, fmt.Sprintf("config key is wrong: %v; put it right, and flanneld goes on%s", err, a.meanwhile()))
 	case err != nil:
-		a.notes.say("config", err.Error()+a.meanwhile())
+		a.configIs(condition.ConfigInvalid, err.Error()+a.meanwhile())
 	default:
-		a.notes.forget("config")
+		a.configIs("", "")
 		a.next, m.since = m, time.Now()
 		klog.Infof("config: network %v, subnets of /%d from %v to %v, backend %s",
 			m.config.Network, m.config.SubnetLen, m.config.SubnetMin, m.config.SubnetMax, m.config.BackendType)

@@ -26,19 +26,19 @@ func TestProblems(t *testing.T) {
 		reason  string // why it is not ready; "": it is
 	}{
 		{"etcd cannot be read", func(h *host, _ *subnettest.Store) { h.client.Partition(true) },
-			"cannot read etcd: injected: the store cannot be reached", "the list of peers may be old: injected"},
+			"cannot read from etcd: injected: the store cannot be reached", "the list of peers may be old: injected"},
 		{"interfaces cannot be listed", func(h *host, _ *subnettest.Store) { fails(h, "list links") },
-			"cannot choose an external interface: list interfaces: no buffer space available", "no external interface: list interfaces: no buffer space"},
+			"cannot choose the external interface: list interfaces: no buffer space available", "cannot choose the external interface: list interfaces: no buffer space"},
 		{"routes cannot be listed", func(h *host, _ *subnettest.Store) { fails(h, "list routes") },
-			"cannot bring the kernel into the wanted state: list routes: no buffer space available", "the kernel is not in the wanted state: list routes"},
+			"cannot apply kernel state: list routes: no buffer space available", "cannot apply kernel state: list routes"},
 		{"the interface loses its address", func(h *host, _ *subnettest.Store) {
 			h.with(func(k *kerneltest.Kernel) { k.Change("ens33", func(l *kernel.Link) { l.Addrs = nil }) })
-		}, "cannot choose an external interface: ", "no external interface: "},
+		}, "cannot choose the external interface: ", "cannot choose the external interface: "},
 		{"another host has the same address", func(h *host, store *subnettest.Store) {
 			twin := newHost(h.t, store, 21).start()
 			h.t.Cleanup(twin.stop)
 			settle(time.Minute)
-			has(h.t, twin.ask().Problems, "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too")
+			has(h.t, twin.problems(), "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too")
 		}, "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too: give each its own with --public-ip or --iface", ""},
 		{"the store is wiped", func(_ *host, store *subnettest.Store) { store.Wipe() },
 			"etcd may have lost leases: routes of those that are missing stay for now", ""},
@@ -71,13 +71,13 @@ func TestProblems(t *testing.T) {
 				h := newHost(t, store, 21).start()
 				t.Cleanup(h.stop)
 				settle(2 * time.Second)
-				if s := h.ask(); !s.Daemon.Ready || len(s.Problems) > 0 {
-					t.Fatalf("to begin with: %q, %q", s.Daemon.Reason, s.Problems)
+				if s := h.ask(); !s.Daemon.Ready || len(s.Conditions) > 0 {
+					t.Fatalf("to begin with: %q, %v", s.Daemon.Reason, s.Conditions)
 				}
 				tt.trouble(h, store)
 				settle(2 * time.Second)
 				h.expectReason(tt.reason)
-				has(t, h.ask().Problems, tt.problem)
+				has(t, h.problems(), tt.problem)
 			})
 		})
 	}
@@ -93,6 +93,15 @@ func fails(h *host, which string) {
 			return nil
 		}
 	})
+}
+
+// problems are what a host's operator is told of.
+func (h *host) problems() (texts []string) {
+	h.t.Helper()
+	for _, c := range h.ask().Conditions.Roots() {
+		texts = append(texts, c.Text())
+	}
+	return texts
 }
 
 func has(t testing.TB, problems []string, want string) {
@@ -115,8 +124,8 @@ func TestSubnetFileIsAProblem(t *testing.T) {
 		h.start()
 		defer h.stop()
 		settle(time.Second)
-		h.expectReason("the subnet file is not written: ")
-		has(t, h.ask().Problems, "cannot write the subnet file "+h.file+": ")
+		h.expectReason("cannot write the subnet file ")
+		has(t, h.problems(), "cannot write the subnet file "+h.file+": ")
 	})
 }
 
@@ -131,9 +140,9 @@ func TestGarbageIsSummedUp(t *testing.T) {
 		h := newHost(t, store, 21).start()
 		defer h.stop()
 		settle(2 * time.Second)
-		s := h.ask()
-		if len(s.Problems) != 51 || s.Problems[50] != "and 80 more like these" || !s.Daemon.Ready {
-			t.Errorf("%d problems %q", len(s.Problems), s.Problems)
+		s, said := h.ask(), h.problems()
+		if len(said) != 51 || said[50] != "and 80 more like these" || !s.Daemon.Ready {
+			t.Errorf("%d problems %q", len(said), said)
 		}
 	})
 }
@@ -156,7 +165,7 @@ func TestAddressIsWaitedFor(t *testing.T) {
 		before := leaseOf()
 		set(makeshift)
 		settle(5 * time.Second)
-		h.expectReason("no external interface: ens33 has lost the address 10.4.7.21 and has only 169.254.7.8 left")
+		h.expectReason("cannot choose the external interface: ens33 has lost the address 10.4.7.21 and has only 169.254.7.8 left")
 		set(own)
 		settle(2 * time.Second)
 		h.expectReason("")

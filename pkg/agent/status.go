@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -21,12 +22,12 @@ func (a *Agent) Status(ctx context.Context) (s status.Status, err error) {
 // Unready is nil where everything is as it should be, and otherwise says in a
 // line what is not.
 func (a *Agent) Unready(ctx context.Context) error {
-	reason := ""
-	if err := a.ask(ctx, func() { reason = a.unready(a.Leases.View(), time.Now()) }); err != nil {
+	var now condition.List
+	if err := a.ask(ctx, func() { now = a.conditions(a.Leases.View(), time.Now()) }); err != nil {
 		return err
 	}
-	if reason != "" {
-		return errors.New(reason)
+	if c, unready := now.Unready(); unready {
+		return errors.New(c.Text())
 	}
 	return nil
 }
@@ -43,19 +44,22 @@ func (a *Agent) ask(ctx context.Context, f func()) error {
 	}
 }
 
+// conditionsAtOnce bounds what a store full of garbage can make of the answer.
+const conditionsAtOnce = 50
+
 func (a *Agent) status(now time.Time) status.Status {
 	view := a.Leases.View()
 	s := status.Status{
 		Time:   now,
 		Daemon: &status.Daemon{Applied: a.latest.worked, Changed: a.latest.changed, Change: a.latest.change},
-		Etcd:   status.Etcd{Current: view.Store.Current, Reads: view.Store.Reads, Writes: view.Store.Writes},
+		Etcd:   status.Etcd{Current: view.Current},
 		Peers:  []status.Peer{},
 
-		ConfigProblem: a.notes["config"],
+		Conditions: a.conditions(view, now),
 	}
-	s.Problems = a.problems(view)
-	s.Daemon.Reason = a.unready(view, now)
-	s.Daemon.Ready = s.Daemon.Reason == ""
+	unready, not := s.Conditions.Unready()
+	s.Daemon.Ready, s.Daemon.Reason = !not, unready.Text()
+	s.Conditions = s.Conditions.Bound(conditionsAtOnce)
 	if a.source.link != "" {
 		s.Host = &status.Host{Interface: a.source.link, Address: a.source.local, PublicIP: a.source.publicIP, MTU: a.source.mtu}
 	}
@@ -67,7 +71,6 @@ func (a *Agent) status(now time.Time) status.Status {
 	}
 	s.Lease = &status.Lease{
 		Subnet: view.Own.Subnet, Backend: view.Own.BackendType, Expires: view.Own.Expires, MTU: a.current.backend.MTU(),
-		Contested: view.Store.Contested,
 	}
 	s.Device, s.Peers = a.peers(view)
 	return s

@@ -65,7 +65,7 @@ func TestReadiness(t *testing.T) {
 		h.client.Inject(refused("Put"))
 		store.Set("config", hostGW, 0)
 		settle(time.Second)
-		h.expectReason("no lease: cannot write to etcd: injected")
+		h.expectReason("no lease: cannot write this host's lease to etcd: injected")
 		h.client.Inject(nil)
 		settle(2 * time.Second)
 		h.expectReason("")
@@ -86,7 +86,7 @@ func TestReadiness(t *testing.T) {
 			}
 		})
 		settle(time.Second)
-		h.expectReason("the kernel is not in the wanted state: list routes: context deadline exceeded")
+		h.expectReason("cannot apply kernel state: list routes: context deadline exceeded")
 		h.with(func(k *kerneltest.Kernel) { k.Fail = nil })
 		settle(2 * time.Minute)
 		h.expectReason("")
@@ -156,8 +156,8 @@ func TestStatus(t *testing.T) {
 				t.Errorf("%+v\nwant\n%+v", got, w)
 			}
 		}
-		if len(s.Problems) != 2 || !strings.Contains(s.Problems[0], "no way to 172.7.24.0/24") || !strings.Contains(s.Problems[1], `ignoring the key "subnets/172.7.25.0-24"`) {
-			t.Errorf("problems %q", s.Problems)
+		if said := h.problems(); len(said) != 2 || !strings.Contains(said[0], "no way to 172.7.24.0/24") || !strings.Contains(said[1], `ignoring the key "subnets/172.7.25.0-24"`) {
+			t.Errorf("problems %q", said)
 		}
 		if s.Daemon.Change == "" || s.Daemon.Changed.After(began) || s.Daemon.Applied.Before(s.Daemon.Changed) {
 			t.Errorf("%+v", s.Daemon)
@@ -183,8 +183,8 @@ func TestStatus(t *testing.T) {
 			k.EditRoutes(func([]kernel.FoundRoute) []kernel.FoundRoute { return nil })
 		})
 		settle(time.Second)
-		if s = h.ask(); s.Peers[0].Kernel != "no route" || s.Daemon.Ready || len(s.Problems) != 2 {
-			t.Errorf("%+v %+v", s.Peers, s.Problems)
+		if s = h.ask(); s.Peers[0].Kernel != "no route" || s.Daemon.Ready || len(s.Conditions) != 2 {
+			t.Errorf("%+v %+v", s.Peers, s.Conditions)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/status"
 )
 
@@ -39,10 +40,12 @@ func findConfig(f Facts) []Finding {
 	if f.Status == nil {
 		return skipped("flanneld does not say what it goes by")
 	}
-	switch problem := f.Status.ConfigProblem; {
-	case problem != "":
-		return []Finding{fault([]string{f.setConfig("")}, "%s", strings.ReplaceAll(problem, "<prefix>", f.Status.Etcd.Prefix))}
-	case f.Status.Network == nil:
+	for _, code := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid} {
+		if c, there := f.condition(code); there {
+			return []Finding{fault([]string{f.setConfig("")}, "%s", strings.ReplaceAll(c.Text(), "<prefix>", f.Status.Etcd.Prefix))}
+		}
+	}
+	if f.Status.Network == nil {
 		return skipped("not read yet")
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 )
 
@@ -18,9 +19,9 @@ func findEnv(f Facts) []Finding {
 	}
 	file, l := f.Status.Daemon.SubnetFile, f.Status.Lease
 	cure := []string{restartCure}
-	if reason, failed := f.problem("cannot write the subnet file " + file + ": "); failed {
+	if c, failed := f.condition(condition.SubnetFileUnwritten); failed {
 		dir := filepath.Dir(file)
-		return []Finding{fault([]string{fmt.Sprintf("ls -la %s; df -h %s   # is there room, and nothing in the way? flanneld tries again by itself", dir, dir)}, "flanneld cannot write %s: %s", file, reason)}
+		return []Finding{fault([]string{fmt.Sprintf("ls -la %s; df -h %s   # is there room, and nothing in the way? flanneld tries again by itself", dir, dir)}, "flanneld cannot write %s: %s", file, c.Cause)}
 	}
 	switch {
 	case errors.Is(f.EnvError, fs.ErrNotExist):
@@ -45,7 +46,7 @@ func mtuText(mtu int) string { return fmt.Sprintf(", MTU %d", mtu) }
 // findDocker compares the bridge that containers are behind with what subnet.env
 // says. It is docker's as a rule, hence the name.
 func findDocker(f Facts) []Finding {
-	if f.EnvError != nil || !f.Env.Subnet.IsValid() || faulty(findEnv(f)) {
+	if f.EnvError != nil || !f.Env.Subnet.IsValid() {
 		return skipped("not before subnet.env")
 	}
 	all, want := f.bridges(), netip.PrefixFrom(gateway(f.Env.Subnet), f.Env.Subnet.Bits())

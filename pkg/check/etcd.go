@@ -2,8 +2,9 @@ package check
 
 import (
 	"fmt"
-	"strings"
 	"time"
+
+	"flanneld/pkg/condition"
 )
 
 func goodEtcd(f Facts) string {
@@ -18,23 +19,17 @@ func findEtcd(f Facts) []Finding {
 	if f.Status == nil {
 		return skipped("flanneld does not say where etcd is")
 	}
-	e := f.Status.Etcd
-	if e.Reads == "" && e.Writes == "" {
-		return nil
+	if c, there := f.condition(condition.EtcdUnreadable); there {
+		return []Finding{fault(f.cureReads(c), "etcd cannot be read: %s", c.Cause)}
 	}
-	switch {
-	case faulty(findInterface(f)):
-		return skipped("not before the interface is right: %s", e.Reads+e.Writes)
-	case faulty(findCertificates(f)):
-		return skipped("not before the certificates are valid: %s", e.Reads+e.Writes)
-	case e.Reads != "":
-		return []Finding{fault(f.cureReads(), "etcd cannot be read: %s", e.Reads)}
+	if c, there := f.condition(condition.EtcdUnwritable); there {
+		return []Finding{fault(f.cureRights(), "this host's lease cannot be written: %s", c.Cause)}
 	}
-	return []Finding{fault(f.cureRights(), "this host's lease cannot be written: %s", e.Writes)}
+	return nil
 }
 
-func (f Facts) cureReads() (cure []string) {
-	if strings.Contains(f.Status.Etcd.Reads, "wants a user") {
+func (f Facts) cureReads(c condition.Condition) (cure []string) {
+	if c.Denied {
 		return f.cureRights()
 	}
 	for _, m := range f.Members {
@@ -129,7 +124,7 @@ func (f Facts) dated(c Certificate, name, replace string) []Finding {
 		return []Finding{{Level: Unknown, Text: c.Err.Error()}}
 	case f.Now.Before(c.NotBefore):
 		cure := []string{replace}
-		if len(findClock(f)) > 0 { // wrong, or not to be compared
+		if !f.fine("clock") { // wrong, or not to be compared
 			cure = []string{"date   # is the clock right?", replace}
 		}
 		return []Finding{fault(cure, "%s is valid only from %s on", name, c.NotBefore.Format(time.DateTime))}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
@@ -29,6 +30,7 @@ type Facts struct {
 	Entries kernel.Entries      // of the tunnel's device
 	Paths   map[netip.Addr]Path // where the kernel sends a packet to
 	ways    status.Kernel       // Routes and Entries, by what they are looked up by; see Run
+	before  []Finding           // what earlier steps have found; see Run
 	Rules   []RoutingRule       // that are asked before the main table, in that order
 	Sysctl  map[string]string   // "net.ipv4.ip_forward": "1"; what does not exist is not there
 	Kernel  string              // release: "6.1.0-18-amd64"
@@ -97,6 +99,19 @@ type Member struct {
 	Ahead       time.Duration // its clock's lead over ours
 	Certificate *Certificate  // that it shows; nil: none
 	Err         error
+}
+
+// condition is what the daemon says of a code.
+func (f Facts) condition(code condition.Code) (condition.Condition, bool) {
+	if f.Status == nil {
+		return condition.Condition{}, false
+	}
+	return f.Status.Conditions.Find(code)
+}
+
+// has reports whether the daemon says that one of these is so.
+func (f Facts) has(codes ...condition.Code) bool {
+	return f.Status != nil && f.Status.Conditions.Has(codes...)
 }
 
 func (f Facts) link(name string) (Link, bool) {

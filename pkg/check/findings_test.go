@@ -8,9 +8,20 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 )
+
+// is has the daemon say that something is so.
+func is(f *Facts, code condition.Code, cause string) {
+	f.Status.Conditions.Add(condition.Condition{Code: code, Message: "said by the daemon", Cause: cause})
+}
+
+// denied is for what comes of a lack of rights.
+func denied(f *Facts, code condition.Code, cause string) {
+	f.Status.Conditions.Add(condition.Condition{Code: code, Message: "said by the daemon", Cause: cause, Denied: true})
+}
 
 // Each finding that a host can show. Those of a real host are in internal/e2e;
 // here are also those that take hours, other kernels or other networks.
@@ -26,12 +37,12 @@ func TestFindings(t *testing.T) {
 		{"no daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoDaemon }, "daemon", Fault, "no flanneld runs", "systemctl start flanneld"},
 		{"a stopped daemon", func(f *Facts) { f.Status, f.Daemon, f.Frozen = nil, status.ErrNoAnswer, 812 }, "daemon", Fault, "flanneld (pid 812) is stopped", "kill -CONT 812"},
 		{"a silent daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoAnswer }, "daemon", Unknown, "does not answer", ""},
-		{"etcd away", func(f *Facts) { f.Status.Etcd.Reads = "timeout"; f.Members[0].Err = errors.New("refused") }, "etcd", Fault, "etcd cannot be read: timeout", "curl -k https://10.4.7.12:2379/version   # must answer: refused"},
-		{"etcd speaks, but not to flanneld", func(f *Facts) { f.Status.Etcd.Reads = "wants a user" }, "etcd", Fault, "wants a user", "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
-		{"etcd speaks nonsense", func(f *Facts) { f.Status.Etcd.Reads = "nonsense" }, "etcd", Fault, "nonsense", "journalctl"},
-		{"no right to write", func(f *Facts) { f.Status.Etcd.Writes, f.Status.Etcd.API = "wants a user", "v2" }, "etcd", Fault, "this host's lease cannot be written: wants a user", "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
-		{"etcd behind a wrong certificate", func(f *Facts) { f.Certificates[0].NotAfter = now; f.Status.Etcd.Reads = "expired" }, "etcd", Skipped, "not before the certificates are valid: expired", ""},
-		{"etcd behind an interface that is down", func(f *Facts) { f.Links[0].Up = false; f.Status.Etcd.Reads = "unreachable" }, "etcd", Skipped, "not before the interface is right: unreachable", ""},
+		{"etcd away", func(f *Facts) { is(f, condition.EtcdUnreadable, "timeout"); f.Members[0].Err = errors.New("refused") }, "etcd", Fault, "etcd cannot be read: timeout", "curl -k https://10.4.7.12:2379/version   # must answer: refused"},
+		{"etcd speaks, but not to flanneld", func(f *Facts) { denied(f, condition.EtcdUnreadable, "wants a user") }, "etcd", Fault, "wants a user", "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
+		{"etcd speaks nonsense", func(f *Facts) { is(f, condition.EtcdUnreadable, "nonsense") }, "etcd", Fault, "nonsense", "journalctl"},
+		{"no right to write", func(f *Facts) { denied(f, condition.EtcdUnwritable, "wants a user"); f.Status.Etcd.API = "v2" }, "etcd", Fault, "this host's lease cannot be written: wants a user", "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
+		{"etcd behind a wrong certificate", func(f *Facts) { f.Certificates[0].NotAfter = now; is(f, condition.EtcdUnreadable, "expired") }, "etcd", Skipped, "not before the certificates are valid: etcd cannot be read: expired", ""},
+		{"etcd behind an interface that is down", func(f *Facts) { f.Links[0].Up = false; is(f, condition.EtcdUnreadable, "unreachable") }, "etcd", Skipped, "not before the interface is right: etcd cannot be read: unreachable", ""},
 		{"no clock to compare with", func(f *Facts) { f.Members[0].Err = errors.New("refused") }, "clock", Skipped, "no etcd server says what time it is", ""},
 		{"one etcd's clock", func(f *Facts) {
 			f.Members = append(f.Members, Member{URL: "https://10.4.7.13:2379", Ahead: -time.Hour})
@@ -46,31 +57,41 @@ func TestFindings(t *testing.T) {
 		{"etcd's certificate has expired", func(f *Facts) { f.Members[0].Certificate = &Certificate{NotAfter: now} }, "certificates", Fault, "the certificate of etcd at https://10.4.7.12:2379 has expired on", "--cert-file"},
 		{"a certificate will expire", func(f *Facts) { f.Certificates[0].NotAfter = now.Add(time.Hour) }, "certificates", Note, "expires on", "put a new certificate"},
 		{"no certificate in the file", func(f *Facts) { f.Certificates[0].Err = errors.New("no PEM") }, "certificates", Unknown, "no PEM", ""},
-		{"a wrong config", func(f *Facts) { f.Status.ConfigProblem = "Network is missing" }, "config", Fault, "Network is missing", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 '{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`},
+		{"a wrong config", func(f *Facts) { is(f, condition.ConfigInvalid, "Network is missing") }, "config", Fault, "Network is missing", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 '{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`},
 		{"a wrong config under a prefix, by a certificate", func(f *Facts) {
-			f.Status.ConfigProblem, f.Status.Network.SubnetLen = "write it to <prefix>/config", 26
+			is(f, condition.ConfigMissing, "write it to <prefix>/config")
+			f.Status.Network.SubnetLen = 26
 			f.Status.Etcd.Prefix, f.Status.Etcd.API, f.Status.Etcd.CertFile = "/net", "v3", "/cert/client.pem"
 		}, "config", Fault, "write it to /net/config", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 --etcd-prefix=/net --etcd-api=3 --etcd-certfile=/cert/client.pem '{"Network": "172.7.0.0/16", "SubnetLen": 26, "Backend": {"Type": "vxlan"}}'`},
-		{"a wrong config, and none before", func(f *Facts) { f.Status.ConfigProblem, f.Status.Network, f.Status.Lease = "wrong", nil, nil }, "config", Fault, "wrong", `"Backend": {"Type": "host-gw"}}'   # for example`},
-		{"no lease", func(f *Facts) { f.Status.Lease = nil; f.Status.Daemon.Reason = "no lease: no subnet is free" }, "lease", Fault, "this host has no subnet: no subnet is free", "flanneld lease list --etcd-endpoints=https://10.4.7.12:2379"},
-		{"no lease, as etcd is away", func(f *Facts) { f.Status.Lease, f.Status.Etcd.Reads = nil, "timeout" }, "etcd", Fault, "timeout", ""},
+		{"a wrong config, and none before", func(f *Facts) {
+			is(f, condition.ConfigInvalid, "wrong")
+			f.Status.Network, f.Status.Lease = nil, nil
+		}, "config", Fault, "wrong", `"Backend": {"Type": "host-gw"}}'   # for example`},
+		{"no lease", func(f *Facts) { f.Status.Lease = nil; is(f, condition.NoLease, "no subnet is free") }, "lease", Fault, "this host has no subnet: no subnet is free", "flanneld lease list --etcd-endpoints=https://10.4.7.12:2379"},
+		{"no lease, as etcd is away", func(f *Facts) { f.Status.Lease = nil; is(f, condition.EtcdUnreadable, "timeout") }, "etcd", Fault, "timeout", ""},
 		{"no lease, as the kernel refuses", func(f *Facts) {
-			f.Status.Lease, f.Status.Problems = nil, []string{kernelProblem + "ip link add flannel.1: operation not permitted: flanneld needs CAP_NET_ADMIN"}
+			f.Status.Lease = nil
+			denied(f, condition.KernelNotApplied, "ip link add flannel.1: operation not permitted: flanneld needs CAP_NET_ADMIN")
 		}, "lease", Fault, "ip link add flannel.1: operation not permitted", "CAP_NET_ADMIN"},
 		{"an expired lease", func(f *Facts) { f.Status.Lease.Expires = now.Add(-time.Second) }, "lease", Fault, "has expired on 2026-03-04 11:59:59", "journalctl"},
-		{"an expired lease, as etcd is away", func(f *Facts) { f.Status.Lease.Expires, f.Status.Etcd.Reads = now.Add(-time.Second), "timeout" }, "lease", Fault, "has expired on", "mend what etcd says"},
-		{"a contested lease", func(f *Facts) { f.Status.Lease.Contested = true }, "lease", Fault, "another host writes the lease", "--public-ip"},
+		{"an expired lease, as etcd is away", func(f *Facts) {
+			f.Status.Lease.Expires = now.Add(-time.Second)
+			is(f, condition.EtcdUnreadable, "timeout")
+		}, "lease", Fault, "has expired on", "mend what etcd says"},
+		{"a contested lease", func(f *Facts) { is(f, condition.LeaseContested, "") }, "lease", Fault, "another host writes the lease", "--public-ip"},
 		{"no interface", func(f *Facts) {
 			f.Status.Host = nil
 			f.Status.Peers = nil
-			f.Status.Daemon.Reason = "no external interface: x"
+			is(f, condition.InterfaceMissing, "x")
 		}, "interface", Fault, "flanneld finds no external interface: x", "restart flanneld with --iface=ens33"},
 		{"no interface, and two to choose from", func(f *Facts) {
-			f.Status.Host, f.Status.Peers, f.Status.Daemon.Reason = nil, nil, "no external interface: x"
+			f.Status.Host, f.Status.Peers = nil, nil
+			is(f, condition.InterfaceMissing, "x")
 			f.Links = append(f.Links, Link{Link: kernel.Link{Name: "ens34", Addrs: addr("10.4.8.21/24")}})
 		}, "interface", Fault, "flanneld finds no external interface: x", "ip -brief address"},
 		{"no interface yet", func(f *Facts) {
-			f.Status.Host, f.Status.Lease, f.Status.Daemon.Reason = nil, nil, "etcd has not been read yet"
+			f.Status.Host, f.Status.Lease = nil, nil
+			is(f, condition.EtcdNotCurrent, "")
 		}, "interface", Skipped, "none is chosen before etcd has been read", ""},
 		{"the interface has another name", func(f *Facts) { f.Links[0].Name = "ens34" }, "interface", Fault, "ens33 is gone; its address 10.4.7.21 is on ens34 now", "restart flanneld with --iface=ens34"},
 		{"the interface is gone", func(f *Facts) { f.Links = f.Links[1:] }, "interface", Fault, "ens33 is gone", "ip -brief address"},
@@ -84,7 +105,8 @@ func TestFindings(t *testing.T) {
 		{"the device has another MTU", func(f *Facts) { f.Links[1].MTU = 1500 }, "device", Fault, "flannel.1 has MTU 1500, and flanneld wants 1450", "systemctl restart flanneld"},
 		{"the device has no address", func(f *Facts) { f.Links[1].Addrs = nil }, "device", Fault, "flannel.1 has no address, and flanneld wants 172.7.21.0", "systemctl restart flanneld"},
 		{"the device is down, and flanneld may not change it", func(f *Facts) {
-			f.Links[1].Up, f.Status.Problems = false, []string{kernelProblem + "operation not permitted: flanneld needs CAP_NET_ADMIN"}
+			f.Links[1].Up = false
+			denied(f, condition.KernelNotApplied, "operation not permitted: flanneld needs CAP_NET_ADMIN")
 		}, "device", Fault, "flannel.1 is down", "start flanneld as root"},
 		{"subnet.env cannot be read", func(f *Facts) { f.EnvError = errors.New("permission denied") }, "subnet.env", Fault, "permission denied", "restart flanneld"},
 		{"subnet.env is not there", func(f *Facts) { f.EnvError = fs.ErrNotExist }, "subnet.env", Fault, "/run/flannel/subnet.env is not there", "restart flanneld"},
@@ -175,18 +197,20 @@ func TestFindings(t *testing.T) {
 		{"a host's own table of nftables that knows the port", func(f *Facts) {
 			f.Firewall = append(f.Firewall, foreign("inet", "office", "INPUT -p udp --dport 53,8472 -j ACCEPT", "INPUT -j DROP"))
 		}, "nftables", OK, "", ""},
-		{"a fight", func(f *Facts) { f.Status.Problems = []string{"another program undoes flanneld's work"} }, "flanneld", Fault, "another program undoes", "ip monitor link"},
-		{"a fight over routes alone", func(f *Facts) {
-			f.Status.Device, f.Status.Peers, f.Status.Problems = nil, nil, []string{"another program undoes flanneld's work"}
+		{"contention", func(f *Facts) { is(f, condition.KernelContention, "another program undoes flanneld's work") }, "flanneld", Fault, "another program undoes", "ip monitor link"},
+		{"contention over routes alone", func(f *Facts) {
+			f.Status.Device, f.Status.Peers = nil, nil
+			is(f, condition.KernelContention, "another program undoes flanneld's work")
 		}, "flanneld", Fault, "another program undoes", "ip monitor route"},
 		{"iptables refuses", func(f *Facts) {
-			f.Status.Problems = []string{"iptables filter FORWARD: exit status 4: you must be root"}
+			denied(f, condition.FirewallNotApplied, "iptables filter FORWARD: exit status 4: you must be root")
 		}, "flanneld", Fault, "exit status 4", "start flanneld as root"},
-		{"subnet.env cannot be written", func(f *Facts) { f.Status.Problems = []string{"cannot write the subnet file: no space"} }, "flanneld", Fault, "no space", "journalctl"},
+		{"subnet.env cannot be written", func(f *Facts) { is(f, condition.SubnetFileUnwritten, "no space") }, "subnet.env", Fault, "no space", "ls -la /run/flannel"},
 		{"a complaint of what a step has found", func(f *Facts) {
-			f.Links[0].Up, f.Status.Problems = false, []string{"external interface ens33 is down: waiting for it"}
+			f.Links[0].Up = false
+			is(f, condition.InterfaceDown, "external interface ens33 is down: waiting for it")
 		}, "interface", Fault, "ens33 is down", "ip link set ens33 up"},
-		{"another complaint", func(f *Facts) { f.Status.Problems = []string{"ignoring a key"} }, "flanneld", Note, "ignoring a key", ""},
+		{"another complaint", func(f *Facts) { is(f, condition.LeaseIgnored, "ignoring a key") }, "flanneld", Note, "ignoring a key", ""},
 		{"not ready for another reason", func(f *Facts) { f.Status.Daemon.Ready, f.Status.Daemon.Reason = false, "who knows" }, "flanneld", Fault, "not ready: who knows", "journalctl"},
 		{"what could not be read", func(f *Facts) { f.Unread = []string{"sockets could not be read"} }, "flanneld", Unknown, "sockets could not be read", ""},
 	} {

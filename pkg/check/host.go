@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 )
 
@@ -45,15 +46,15 @@ func findInterface(f Facts) []Finding {
 
 // noInterface says why flanneld has chosen none.
 func (f Facts) noInterface() []Finding {
-	reason, failed := strings.CutPrefix(f.Status.Daemon.Reason, "no external interface: ")
-	if !failed {
+	missing, there := f.condition(condition.InterfaceMissing)
+	if !there {
 		return skipped("none is chosen before etcd has been read")
 	}
 	cure := []string{"ip -brief address   # which one leads to the other hosts? restart flanneld with --iface=NAME"}
 	if candidates := f.candidates(); len(candidates) == 1 {
 		cure = []string{"restart flanneld with --iface=" + candidates[0] + "   # FLANNELD_IFACE, in the environment"}
 	}
-	return []Finding{fault(cure, "flanneld finds no external interface: %s", reason)}
+	return []Finding{fault(cure, "flanneld finds no external interface: %s", missing.Cause)}
 }
 
 // candidates are interfaces that may lead to other hosts.

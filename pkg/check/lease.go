@@ -1,9 +1,11 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
-	"strings"
 	"time"
+
+	"flanneld/pkg/condition"
 )
 
 func goodLease(f Facts) string {
@@ -22,51 +24,43 @@ func findLease(f Facts) []Finding {
 		return f.noLease()
 	case !s.Lease.Expires.IsZero() && !f.Now.Before(s.Lease.Expires):
 		cure := logCure
-		if s.Etcd.Reads != "" || s.Etcd.Writes != "" {
+		if f.has(condition.EtcdUnreadable, condition.EtcdUnwritable) {
 			cure = "mend what etcd says: then it is renewed at once"
 		}
 		return []Finding{fault([]string{cure}, "the lease of %v has expired on %s: another host may take it at any time", s.Lease.Subnet, s.Lease.Expires.Format(time.DateTime))}
-	case s.Lease.Contested:
+	case f.has(condition.LeaseContested):
 		return []Finding{fault([]string{"give each host its own by --public-ip or --iface, and restart flanneld"},
 			"another host writes the lease of %v: it seems to have the public IP %v too, so traffic reaches only one of them", s.Lease.Subnet, s.Host.PublicIP)}
 	}
 	return nil
 }
 
-// kernelProblem begins what the daemon says of a kernel that refuses.
-const kernelProblem = "cannot bring the kernel into the wanted state: "
-
 // noLease says why there is none, unless another step does.
 func (f Facts) noLease() []Finding {
 	switch s := f.Status; {
-	case s.ConfigProblem != "" || s.Network == nil:
+	case f.has(condition.ConfigMissing, condition.ConfigInvalid) || s.Network == nil:
 		return skipped("there is none before the config can be read")
 	case s.Host == nil:
 		return skipped("there is none before the external interface is known")
-	case s.Etcd.Reads != "" || s.Etcd.Writes != "":
+	case f.has(condition.EtcdUnreadable, condition.EtcdUnwritable):
 		return skipped("there is none before etcd can be read and written")
 	}
-	if what, refused := f.problem(kernelProblem); refused {
-		return []Finding{fault(kernelCure(what), "this host has no subnet, as the kernel does not take what flanneld needs: %s", what)}
+	if c, refused := f.condition(condition.KernelNotApplied); refused {
+		return []Finding{fault(rightsCure(c), "this host has no subnet, as the kernel does not take what flanneld needs: %s", c.Cause)}
+	}
+	why := "flanneld does not say why"
+	if c, there := f.condition(condition.NoLease); there {
+		why = cmp.Or(c.Cause, c.Message)
 	}
 	return []Finding{fault([]string{
 		"flanneld lease list" + f.etcdFlags() + "   # are all subnets taken? flanneld lease release --now SUBNET frees that of a host that is gone",
 		logCure,
-	}, "this host has no subnet: %s", strings.TrimPrefix(f.Status.Daemon.Reason, "no lease: "))}
+	}, "this host has no subnet: %s", why)}
 }
 
-// problem is what the daemon complains of, after such a beginning.
-func (f Facts) problem(prefix string) (rest string, found bool) {
-	for _, p := range f.Status.Problems {
-		if rest, found = strings.CutPrefix(p, prefix); found {
-			return rest, true
-		}
-	}
-	return "", false
-}
-
-func kernelCure(what string) []string {
-	if strings.Contains(what, "CAP_NET_ADMIN") || strings.Contains(what, "you must be root") {
+// rightsCure is for a daemon that may not do what it must.
+func rightsCure(c condition.Condition) []string {
+	if c.Denied {
 		return []string{"start flanneld as root, or with the capability CAP_NET_ADMIN, as systemd/flanneld.service does"}
 	}
 	return []string{logCure}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/status"
 )
 
@@ -21,9 +22,6 @@ func findWay(f Facts, p status.Peer) []Finding {
 	if p.Mode == status.NoWay || p.Mode == "" {
 		return []Finding{fault([]string{f.setConfig("vxlan"), "every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"},
 			"there is no way to %v: its host %v is not on the link of %s, and its lease says %q", p.Subnet, p.PublicIP, f.Status.Host.Interface, p.Backend)}
-	}
-	if p.Mode == status.Tunnel && faulty(findDevice(f)) {
-		return skipped("not before the device is right")
 	}
 	if state := f.ways.State(p); state != status.InPlace {
 		return []Finding{fault(cureWay(f, p), "the way to %v is not as flanneld wants it: %s", p.Subnet, state)}
@@ -54,8 +52,8 @@ func cureWay(f Facts, p status.Peer) []string {
 // repairCure puts right what the daemon would put right at once, if nothing kept
 // it from doing so.
 func (f Facts) repairCure() []string {
-	if what, refused := f.problem(kernelProblem); refused {
-		return kernelCure(what)
+	if c, refused := f.condition(condition.KernelNotApplied); refused {
+		return rightsCure(c)
 	}
 	return []string{restartCure, f.culprit()}
 }

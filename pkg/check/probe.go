@@ -78,11 +78,8 @@ func source(f Facts) netip.Addr {
 // obstacle names the first step with a fault that keeps packets from a peer.
 func obstacle(found []Finding) string {
 	for _, x := range found {
-		switch x.Step {
-		case "interface", "device", "route", "rp_filter", "port":
-			if x.Level == Fault {
-				return x.Step
-			}
+		if _, blocks := traits(x.Step); blocks && x.Level == Fault {
+			return x.Step
 		}
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
@@ -65,15 +66,16 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	if f.Status == nil {
 		return named("flanneld", out, func() string { return "" })[:len(out)]
 	}
-	for _, p := range f.Status.Problems {
+	for _, c := range f.Status.Conditions.Roots() {
 		switch {
-		case p == f.Status.ConfigProblem || told(p, found):
-		case strings.HasPrefix(p, "another program undoes"):
-			out = append(out, fault([]string{f.culprit(), logCure}, "%s", p))
-		case slices.ContainsFunc([]string{"cannot ", "iptables", "nftables", "no rules let"}, func(start string) bool { return strings.HasPrefix(p, start) }):
-			out = append(out, fault(kernelCure(p), "%s", p))
+		case covered(c.Code, found) || c.Severity == condition.Pending:
+		case c.Text() == f.Status.Daemon.Reason: // see below
+		case c.Code == condition.KernelContention:
+			out = append(out, fault([]string{f.culprit(), logCure}, "%s", c.Text()))
+		case c.Severity == condition.Error:
+			out = append(out, fault(rightsCure(c), "%s", c.Text()))
 		default:
-			out = append(out, note("%s", p))
+			out = append(out, note("%s", c.Text()))
 		}
 	}
 	if d := f.Status.Daemon; !d.Ready && Worst(append(found, out...)) != Fault {
@@ -82,24 +84,12 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	return named("flanneld", out, func() string { return "has no complaints" })
 }
 
-// told reports whether a step has found already what the daemon complains of, or
-// what comes of the same.
-func told(complaint string, found []Finding) bool {
-	_, reason, _ := strings.Cut(complaint, ": ")
+// covered reports whether a step has found what the daemon complains of, or what
+// that comes of.
+func covered(code condition.Code, found []Finding) bool {
 	return slices.ContainsFunc(found, func(x Finding) bool {
-		switch {
-		case reason != "" && strings.Contains(x.Text, reason):
-			return true
-		case x.Level != Fault:
-			return false
-		case strings.HasPrefix(complaint, "cannot write this host's lease"), strings.HasPrefix(complaint, "cannot read etcd"):
-			return x.Step == "etcd" || x.Step == "interface" || x.Step == "certificates"
-		case strings.Contains(complaint, "external interface"):
-			return x.Step == "interface"
-		case strings.HasPrefix(complaint, kernelProblem), strings.HasPrefix(complaint, "no way to "), strings.HasPrefix(complaint, "route "):
-			return x.Step == "device" || x.Step == "route" || x.Step == "interface"
-		}
-		return false
+		covers, _ := traits(x.Step)
+		return x.Level == Fault && slices.Contains(covers, code)
 	})
 }
 

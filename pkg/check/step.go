@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/status"
 )
 
@@ -31,45 +32,86 @@ type Finding struct {
 // is well, and then good says what.
 type step struct {
 	name string
-	good func(Facts) string
-	find func(Facts) []Finding
+	// after are steps whose fault explains what this one finds: then that is
+	// skipped.
+	after []cause
+	// covers are the daemon's conditions that a fault of this step tells of, or
+	// is the reason for.
+	covers []condition.Code
+	blocks bool // its fault keeps packets from a peer
+	good   func(Facts) string
+	find   func(Facts) []Finding
 }
+
+// cause is a step to be right first.
+type cause struct{ step, text string }
 
 // steps are those that look at this host, in the order of a packet that leaves
 // a container; on the way out it needs what comes first.
 func steps() []step {
+	etcd := []condition.Code{condition.EtcdUnreadable, condition.EtcdNotCurrent, condition.EtcdUnwritable}
+	kernel := []condition.Code{condition.KernelNotApplied, condition.PeerUnreachable, condition.RouteConflict}
 	return []step{
-		{"daemon", goodDaemon, findDaemon},
-		{"interface", goodInterface, findInterface},
-		{"clock", says("agrees with etcd's"), findClock},
-		{"certificates", says("valid"), findCertificates},
-		{"etcd", goodEtcd, findEtcd}, // which any of these keeps out of reach
-		{"config", goodConfig, findConfig},
-		{"lease", goodLease, findLease},
-		{"device", goodDevice, findDevice},
-		{"subnet.env", says("says what the lease says"), findEnv},
-		{"docker", goodDocker, findDocker},
-		{"forwarding", says("on"), findForwarding},
-		{"bridge", says("containers of this host may reach each other"), findBridge},
+		{name: "daemon", good: goodDaemon, find: findDaemon},
+		{name: "interface", good: goodInterface, find: findInterface, blocks: true,
+			covers: slices.Concat(etcd, kernel, []condition.Code{condition.InterfaceMissing, condition.InterfaceDown})},
+		{name: "clock", good: says("agrees with etcd's"), find: findClock},
+		{name: "certificates", good: says("valid"), find: findCertificates, covers: etcd},
+		{name: "etcd", good: goodEtcd, find: findEtcd, covers: etcd,
+			after: []cause{{"interface", "the interface is right"}, {"certificates", "the certificates are valid"}}},
+		{name: "config", good: goodConfig, find: findConfig, covers: []condition.Code{condition.ConfigMissing, condition.ConfigInvalid}},
+		{name: "lease", good: goodLease, find: findLease,
+			covers: []condition.Code{condition.NoLease, condition.NoFreeSubnet, condition.LeaseExpired, condition.LeaseContested, condition.KernelNotApplied}},
+		{name: "device", good: goodDevice, find: findDevice, covers: kernel, blocks: true},
+		{name: "subnet.env", good: says("says what the lease says"), find: findEnv, covers: []condition.Code{condition.SubnetFileUnwritten}},
+		{name: "docker", good: goodDocker, find: findDocker, after: []cause{{"subnet.env", "subnet.env is right"}}},
+		{name: "forwarding", good: says("on"), find: findForwarding},
+		{name: "bridge", good: says("containers of this host may reach each other"), find: findBridge},
 	}
 }
 
 // pathStep looks at the way to one peer and back.
 type pathStep struct {
-	name string
-	good string
-	find func(Facts, status.Peer) []Finding
+	name   string
+	after  func(status.Peer) []cause // as in step; nil: none
+	covers []condition.Code
+	blocks bool
+	good   string
+	find   func(Facts, status.Peer) []Finding
 }
 
 func pathSteps() []pathStep {
 	return []pathStep{
-		{"route", "packets to it leave as flanneld wants", findWay},
-		{"rp_filter", "packets from it are expected where they come from", findReversePath},
-		{"forward", "iptables lets containers' packets pass both ways", findForward},
-		{"port", "iptables does not block the tunnel's UDP port", findPort},
-		{"nftables", "no table of somebody else's blocks the network", findForeign},
-		{"addresses", "containers keep their own addresses", findHiding},
+		{name: "route", good: "packets to it leave as flanneld wants", find: findWay, after: tunnelNeedsDevice, blocks: true,
+			covers: []condition.Code{condition.KernelNotApplied, condition.PeerUnreachable, condition.RouteConflict}},
+		{name: "rp_filter", good: "packets from it are expected where they come from", find: findReversePath, blocks: true},
+		{name: "forward", good: "iptables lets containers' packets pass both ways", find: findForward},
+		{name: "port", good: "iptables does not block the tunnel's UDP port", find: findPort, blocks: true},
+		{name: "nftables", good: "no table of somebody else's blocks the network", find: findForeign},
+		{name: "addresses", good: "containers keep their own addresses", find: findHiding},
 	}
+}
+
+func tunnelNeedsDevice(p status.Peer) []cause {
+	if p.Mode != status.Tunnel {
+		return nil
+	}
+	return []cause{{"device", "the device is right"}}
+}
+
+// traits are what a step of that name declares.
+func traits(name string) (covers []condition.Code, blocks bool) {
+	for _, s := range steps() {
+		if s.name == name {
+			return s.covers, s.blocks
+		}
+	}
+	for _, s := range pathSteps() {
+		if s.name == name {
+			return s.covers, s.blocks
+		}
+	}
+	return nil, false
 }
 
 func says(text string) func(Facts) string { return func(Facts) string { return text } }
@@ -93,17 +135,38 @@ func unknown(format string, args ...any) []Finding {
 // Run walks all steps.
 func Run(f Facts, peers []status.Peer) []Finding {
 	f.ways = status.NewKernel(f.Routes, f.Entries)
-	var out []Finding
 	for _, s := range steps() {
-		out = append(out, named(s.name, s.find(f), func() string { return s.good(f) })...)
+		found := s.find(f)
+		if first, there := f.first(s.after); there && faulty(found) {
+			found = skipped("not before %s: %s", first.text, found[0].Text)
+		}
+		f.before = append(f.before, named(s.name, found, func() string { return s.good(f) })...)
 	}
 	for _, s := range pathSteps() {
-		out = append(out, named(s.name, s.all(f, peers), func() string { return s.good })...)
+		f.before = append(f.before, named(s.name, s.all(f, peers), func() string { return s.good })...)
 	}
-	return out
+	return f.before
 }
 
-// faulty reports whether a step has found a fault.
+// first is the first of these steps that has found a fault.
+func (f Facts) first(after []cause) (cause, bool) {
+	i := slices.IndexFunc(after, func(c cause) bool { return f.faulty(c.step) })
+	if i < 0 {
+		return cause{}, false
+	}
+	return after[i], true
+}
+
+// faulty reports whether an earlier step has found a fault.
+func (f Facts) faulty(step string) bool {
+	return slices.ContainsFunc(f.before, func(x Finding) bool { return x.Step == step && x.Level == Fault })
+}
+
+// fine reports whether an earlier step has found that all is well.
+func (f Facts) fine(step string) bool {
+	return slices.ContainsFunc(f.before, func(x Finding) bool { return x.Step == step && x.Level == OK })
+}
+
 func faulty(found []Finding) bool {
 	return slices.ContainsFunc(found, func(x Finding) bool { return x.Level == Fault })
 }
@@ -129,7 +192,13 @@ func (s pathStep) all(f Facts, peers []status.Peer) []Finding {
 	}
 	var out []Finding
 	for _, p := range peers {
-		out = append(out, s.find(f, p)...)
+		found := s.find(f, p)
+		if s.after != nil {
+			if first, there := f.first(s.after(p)); there && faulty(found) {
+				found = skipped("not before %s", first.text)
+			}
+		}
+		out = append(out, found...)
 	}
 	return merge(out)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"k8s.io/klog/v2"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/status"
 )
 
@@ -132,7 +133,7 @@ func (c collector) state(d status.Daemon, gauge put) {
 	if !d.Applied.IsZero() {
 		gauge("kernel_last_success_timestamp_seconds", "When the kernel was last found, or made, as it should be.", seconds(d.Applied))
 	}
-	gauge("problems", "How many things are not as they should be; `flanneld status` names them.", float64(len(s.Problems)))
+	c.conditions(gauge)
 	gauge("etcd_current", "Whether every change in etcd is known: everything was listed and a watch stands.", number(s.Etcd.Current))
 	if n := s.Network; n != nil {
 		gauge("backend_info", "The backend at work.", 1, "backend", n.Backend, "network", n.Network.String())
@@ -143,6 +144,20 @@ func (c collector) state(d status.Daemon, gauge put) {
 			gauge("lease_expiry_timestamp_seconds", "When the lease ends unless it is renewed.", seconds(l.Expires))
 		}
 	}
+}
+
+// conditions are counted by code, all codes each time: an alert can tell "none"
+// from "not known".
+func (c collector) conditions(gauge put) {
+	count := map[condition.Code]int{}
+	for _, one := range c.status.Conditions {
+		count[one.Code]++
+	}
+	for _, code := range condition.Codes() {
+		gauge("condition", "How many things are not as they should be, by code; `flanneld status` names them.", float64(count[code]),
+			"code", string(code), "severity", string(code.Severity()))
+	}
+	gauge("problems", "How many things are not as they should be, without what follows from others.", float64(len(c.status.Conditions.Roots())))
 }
 
 func (c collector) peers(gauge put) {

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/printable"
 )
 
@@ -19,15 +20,10 @@ func (s Status) Print(w io.Writer, colour bool) error {
 		p.daemon(s.Daemon)
 		p.network(s)
 		p.host(s.Host, s.Device)
-		p.etcd(s.Etcd)
+		p.etcd(s)
 		p.change(s.Daemon)
 	})
-	if len(s.Problems) > 0 {
-		p.line("problems")
-		for _, text := range s.Problems {
-			p.text(red, "  "+printable.Line(text))
-		}
-	}
+	p.conditions(s)
 	p.line("")
 	p.aligned(func() { p.peers(s) })
 	_, err := w.Write(p.out.Bytes())
@@ -114,7 +110,25 @@ func (p *printer) host(h *Host, d *Device) {
 	}
 }
 
-func (p *printer) etcd(e Etcd) {
+// conditions shows what is wrong, but for what follows from something else, and
+// for what keeps the daemon from being ready, which stands above already.
+func (p *printer) conditions(s Status) {
+	var lines []string
+	for _, c := range s.Conditions.Roots() {
+		if text := c.Text(); s.Daemon == nil || text != s.Daemon.Reason {
+			lines = append(lines, text)
+		}
+	}
+	if len(lines) > 0 {
+		p.line("problems")
+	}
+	for _, text := range lines {
+		p.text(red, "  "+printable.Line(text))
+	}
+}
+
+func (p *printer) etcd(s Status) {
+	e := s.Etcd
 	member := e.Member
 	if member == "" {
 		member = strings.Join(e.Endpoints, ", ")
@@ -123,9 +137,9 @@ func (p *printer) etcd(e Etcd) {
 		member += ", API " + e.API
 	}
 	switch {
-	case e.Reads != "":
+	case s.Conditions.Has(condition.EtcdUnreadable):
 		p.row(red, "etcd", member+", cannot be read")
-	case e.Writes != "":
+	case s.Conditions.Has(condition.EtcdUnwritable):
 		p.row(red, "etcd", member+", cannot be written")
 	case e.Current:
 		p.row(plain, "etcd", member+", current")

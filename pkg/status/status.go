@@ -5,22 +5,23 @@ package status
 import (
 	"net/netip"
 	"time"
+
+	"flanneld/pkg/condition"
 )
 
 // Status is one host at one moment, or, without a Daemon, what the store alone
 // tells. Its JSON is for scripts: names stay, and none is taken away.
 type Status struct {
-	Time     time.Time `json:"time"`
-	Daemon   *Daemon   `json:"daemon,omitempty"`
-	Network  *Network  `json:"network,omitempty"` // nil: there is no config in force
-	Host     *Host     `json:"host,omitempty"`    // nil: no external interface is chosen
-	Lease    *Lease    `json:"lease,omitempty"`   // nil: none is held
-	Device   *Device   `json:"device,omitempty"`  // nil: packets travel as they are
-	Etcd     Etcd      `json:"etcd"`
-	Peers    []Peer    `json:"peers"`
-	Problems []string  `json:"problems"` // what is not as it should be, a line each
+	Time    time.Time `json:"time"`
+	Daemon  *Daemon   `json:"daemon,omitempty"`
+	Network *Network  `json:"network,omitempty"` // nil: there is no config in force
+	Host    *Host     `json:"host,omitempty"`    // nil: no external interface is chosen
+	Lease   *Lease    `json:"lease,omitempty"`   // nil: none is held
+	Device  *Device   `json:"device,omitempty"`  // nil: packets travel as they are
+	Etcd    Etcd      `json:"etcd"`
+	Peers   []Peer    `json:"peers"`
 
-	ConfigProblem string `json:"config_problem,omitempty"` // what is wrong with the config key
+	Conditions condition.List `json:"conditions"` // what is not as it should be
 }
 
 // Daemon is the process, and what it was told to do.
@@ -61,8 +62,6 @@ type Lease struct {
 	Backend string       `json:"backend"`
 	Expires time.Time    `json:"expires,omitzero"` // zero: a reservation
 	MTU     int          `json:"mtu"`              // of a container's packets, in bytes
-
-	Contested bool `json:"contested,omitempty"` // another host has written it lately
 }
 
 // Device is the end of the tunnel, a vxlan device.
@@ -84,8 +83,6 @@ type Etcd struct {
 	API       string   `json:"api,omitempty"`      // in use: "v2", "v3"
 	Member    string   `json:"member,omitempty"`   // that answered last
 	Current   bool     `json:"current"`            // every change is known
-	Reads     string   `json:"reads,omitempty"`    // what is wrong with reading
-	Writes    string   `json:"writes,omitempty"`   // what is wrong with writing
 	KeyFile   string   `json:"key_file,omitempty"` // absolute paths
 	CertFile  string   `json:"cert_file,omitempty"`
 	CAFile    string   `json:"ca_file,omitempty"`

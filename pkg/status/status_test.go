@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -45,8 +46,11 @@ func TestPrint(t *testing.T) {
 	broken := full()
 	broken.Daemon.Ready, broken.Daemon.Reason = false, "no lease yet"
 	broken.Lease, broken.Network, broken.Host, broken.Device, broken.Peers = nil, nil, nil, nil, nil
-	broken.Etcd.Current, broken.Etcd.Reads, broken.Etcd.Member = false, "timeout", ""
-	broken.Problems = []string{"first", "sec\x07ond"}
+	broken.Etcd.Current, broken.Etcd.Member = false, ""
+	broken.Conditions = condition.List{
+		{Code: condition.EtcdUnreadable, Message: "first"}, {Code: condition.NoLease, Message: "no lease yet"},
+		{Code: condition.LeaseIgnored, Message: "sec\x07ond"}, {Code: condition.EtcdNotCurrent, Message: "follows from the first"},
+	}
 	store := full()
 	store.Daemon, store.Lease, store.Host, store.Device = nil, nil, nil, nil
 	store.Peers[1].Expires = now.Add(-time.Minute)
@@ -170,7 +174,13 @@ func TestFromStore(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	want := []string{"the lease of 10.1.1.0/24 does not fit the config", `the key "subnets/x": the key must name an IPv4 subnet in the form subnets/172.7.21.0-24`}
-	if diff := cmp.Diff(want, s.Problems); diff != "" {
+	texts := func(s Status) (out []string) {
+		for _, c := range s.Conditions {
+			out = append(out, c.Text())
+		}
+		return out
+	}
+	if diff := cmp.Diff(want, texts(s)); diff != "" {
 		t.Error(diff)
 	}
 	for _, tt := range []struct {
@@ -180,7 +190,7 @@ func TestFromStore(t *testing.T) {
 		{nil, "there is no config key /coreos.com/network/config"},
 		{[]subnet.Entry{{Key: "config", Value: `{"Network":"nonsense"}`, Modified: 1}}, "config key is wrong: Network"},
 	} {
-		if s := read(tt.entries...); s.Network != nil || len(s.Problems) != 1 || !strings.HasPrefix(s.Problems[0], tt.problem) {
+		if s := read(tt.entries...); s.Network != nil || len(s.Conditions) != 1 || !strings.HasPrefix(texts(s)[0], tt.problem) {
 			t.Errorf("%+v", s)
 		}
 	}

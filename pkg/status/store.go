@@ -7,19 +7,20 @@ import (
 	"slices"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet"
 )
 
 // FromStore is what the store alone tells: the network and all leases.
 func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 	e.Current = true
-	s := Status{Time: now, Etcd: e, Peers: []Peer{}, Problems: []string{}}
+	s := Status{Time: now, Etcd: e, Peers: []Peer{}, Conditions: condition.List{}}
 	config, err := subnet.ParseConfig(c.Config.Value)
 	switch {
 	case c.Config.Modified == 0:
-		s.Problems = append(s.Problems, fmt.Sprintf("there is no config key %s/%s", e.Prefix, c.Config.Key))
+		s.Conditions.Add(condition.Condition{Code: condition.ConfigMissing, Message: fmt.Sprintf("there is no config key %s/%s", e.Prefix, c.Config.Key)})
 	case err != nil:
-		s.Problems = append(s.Problems, fmt.Sprintf("config key is wrong: %v", err))
+		s.Conditions.Add(condition.Condition{Code: condition.ConfigInvalid, Message: fmt.Sprintf("config key is wrong: %v", err)})
 	default:
 		s.Network = &Network{Network: config.Network, SubnetLen: config.SubnetLen, Backend: config.BackendType}
 	}
@@ -27,11 +28,11 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 		l := c.Leases[p]
 		s.Peers = append(s.Peers, Peer{Subnet: p, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest})
 		if s.Network != nil && !config.Fits(p) {
-			s.Problems = append(s.Problems, fmt.Sprintf("the lease of %v does not fit the config", p))
+			s.Conditions.Add(condition.Condition{Code: condition.LeaseIgnored, Subject: subnet.Key(p), Message: fmt.Sprintf("the lease of %v does not fit the config", p)})
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.Malformed)) {
-		s.Problems = append(s.Problems, fmt.Sprintf("the key %q: %s", key, c.Malformed[key]))
+		s.Conditions.Add(condition.Condition{Code: condition.LeaseIgnored, Subject: key, Message: fmt.Sprintf("the key %q: %s", key, c.Malformed[key])})
 	}
 	return s
 }

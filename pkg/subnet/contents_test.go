@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
 )
@@ -50,9 +51,8 @@ func TestStore(t *testing.T) {
 		settle()
 		expect := func(moment string, current bool, reads, writes string) {
 			t.Helper()
-			s := h.View().Store
-			if s.Current != current || !holds(s.Reads, reads) || !holds(s.Writes, writes) {
-				t.Errorf("%s: %+v", moment, s)
+			if h.View().Current != current || !holds(h.cause(condition.EtcdUnreadable), reads) || !holds(h.cause(condition.EtcdUnwritable), writes) {
+				t.Errorf("%s: current %t, %+v", moment, h.View().Current, h.wrong.List())
 			}
 		}
 		expect("at first", true, "", "")
@@ -78,7 +78,7 @@ func TestStore(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		settle()
 		expect("lists work, watches do not", false, "refused", "")
-		if h.View().Store.Contested {
+		if h.cause(condition.LeaseContested) != "" {
 			t.Error("contested, and nobody else is there")
 		}
 		h.client.Inject(nil)
@@ -86,7 +86,7 @@ func TestStore(t *testing.T) {
 		settle()
 		store.Set("subnets/"+strings.Replace(own(h), "/", "-", 1), lease21, time.Hour)
 		settle()
-		if !h.View().Store.Contested {
+		if h.cause(condition.LeaseContested) == "" {
 			t.Error("not contested, though somebody else wrote the lease")
 		}
 	})

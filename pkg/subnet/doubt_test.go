@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
 )
@@ -295,8 +296,8 @@ func TestReservingIsNoConflict(t *testing.T) {
 		for _, ttl := range []time.Duration{0, subnet.LeaseTTL} {
 			store.Set("subnets/172.7.21.0-24", lease21, ttl)
 			settle()
-			if h.View().Store.Contested || h.View().Own.Expires.IsZero() != (ttl == 0) {
-				t.Errorf("lifetime %v: contested %t, holds %+v", ttl, h.View().Store.Contested, h.View().Own)
+			if contested := h.cause(condition.LeaseContested); contested != "" || h.View().Own.Expires.IsZero() != (ttl == 0) {
+				t.Errorf("lifetime %v: contested %q, holds %+v", ttl, contested, h.View().Own)
 			}
 		}
 	})

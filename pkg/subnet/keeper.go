@@ -156,12 +156,9 @@ func (k *keeper) hold(current Lease, now time.Time) {
 // meet notes that somebody else wrote our lease.
 func (k *keeper) meet(current Lease, now time.Time) {
 	k.announce, k.contested = true, true
-	if now.Before(k.complain) {
-		return
+	if !now.Before(k.complain) {
+		k.complain = now.Add(complainEvery)
 	}
-	k.complain = now.Add(complainEvery)
-	klog.Errorf("lease of %v was written by somebody else with this host's public IP %v: another host seems to use the same address, "+
-		"so traffic reaches only one of them; give each its own with --public-ip or --iface", current.Subnet, current.PublicIP)
 }
 
 // wrote notes the index of a write of ours; 0: its outcome is unknown.
@@ -219,10 +216,6 @@ func (k *keeper) acquire(r *replica, c Claim, now time.Time) step {
 	if subnet, ok := k.choose(r, c); ok {
 		k.candidate, k.full = subnet, false
 		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}
-	}
-	if !k.full {
-		klog.Errorf("every subnet of %v from %v to %v is leased: waiting for a free one; widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone",
-			c.Config.Network, c.Config.SubnetMin, c.Config.SubnetMax)
 	}
 	k.full = true
 	return step{wait: lookAgain}

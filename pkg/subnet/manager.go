@@ -11,7 +11,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"flanneld/pkg/outage"
+	"flanneld/pkg/condition"
 )
 
 // retryLongest, with jitter up to 1.2 s, is how long a newcomer waits at most
@@ -23,30 +23,45 @@ type Options struct {
 	RenewMargin time.Duration // renew the lease this long before it expires
 	Previous    netip.Prefix  // the subnet that the subnet file names; invalid: none
 	Resumed     bool          // this host has worked with it: a store that does not know its lease has lost it
+
+	// Conditions is where the manager keeps what is wrong with the store and the
+	// lease. Nil: in a Set of its own.
+	Conditions *condition.Set
 }
 
 // Manager follows the store and keeps this host's lease in it. One goroutine,
 // Run, does both: it lists everything, watches from there, and after each
 // change does the one write that is due, if any.
 type Manager struct {
-	registry Registry
-	changed  chan struct{} // one slot: View has something new
-	claims   chan struct{} // one slot: Claim was called
+	registry   Registry
+	conditions *condition.Set
+	reads      *condition.Retry // Run's
+	writes     *condition.Retry // Run's
+
+	changed chan struct{} // one slot: View has something new
+	claims  chan struct{} // one slot: Claim was called
 
 	mu      sync.Mutex
 	replica replica
 	keeper  keeper
 	claim   *Claim
-	store   Store
+	current bool // see View
 }
 
 // NewManager prepares a Manager; Run starts it.
 func NewManager(r Registry, o Options) *Manager {
+	if o.Conditions == nil {
+		o.Conditions = &condition.Set{}
+	}
 	m := &Manager{
-		registry: r,
-		changed:  make(chan struct{}, 1),
-		claims:   make(chan struct{}, 1),
-		keeper:   keeper{margin: o.RenewMargin, previous: o.Previous},
+		registry:   r,
+		conditions: o.Conditions,
+		reads:      condition.NewRetry(o.Conditions, condition.EtcdUnreadable, "read from etcd", retryLongest),
+		writes:     condition.NewRetry(o.Conditions, condition.EtcdUnwritable, "write this host's lease to etcd", retryLongest),
+
+		changed: make(chan struct{}, 1),
+		claims:  make(chan struct{}, 1),
+		keeper:  keeper{margin: o.RenewMargin, previous: o.Previous},
 	}
 	if o.Resumed {
 		m.replica.ours = o.Previous
@@ -62,30 +77,17 @@ type View struct {
 	Leases    []Lease           // every well-formed lease, our own too, in the order of their subnets
 	Doubtful  bool              // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string // key → what is wrong with the entry
-	Store     Store
-}
-
-// Store is how the store itself is.
-type Store struct {
-	Current   bool   // a watch has stood since the last list: every change is known
-	Reads     string // what is wrong with reading it; empty: nothing
-	Writes    string // what is wrong with writing this host's lease; empty: nothing
-	Contested bool   // somebody else has written this host's lease lately
-	Full      bool   // every subnet of the config is leased, and none to this host
+	Current   bool              // a watch has stood since the last list: every change is known
 }
 
 // View returns the present state. Call it after Changed.
 func (m *Manager) View() View {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
-	store := m.store
-	store.Contested = now.Before(m.keeper.complain)
-	store.Full = m.keeper.full && !m.keeper.held.Subnet.IsValid()
 	return View{
 		Listed: m.replica.listed, Config: m.replica.config, Own: m.keeper.held,
-		Leases: m.replica.all(), Doubtful: m.replica.doubtful(now), Malformed: maps.Clone(m.replica.malformed),
-		Store: store,
+		Leases: m.replica.all(), Doubtful: m.replica.doubtful(time.Now()), Malformed: maps.Clone(m.replica.malformed),
+		Current: m.current,
 	}
 }
 
@@ -115,16 +117,15 @@ func (m *Manager) String() string { return "lease manager" }
 // the watch go on where it stopped: it may have been replaced by another one
 // meanwhile, whose indexes mean other things.
 func (m *Manager) Run(ctx context.Context) error {
-	reads, writes := outage.New("read from etcd", retryLongest), outage.New("write this host's lease to etcd", retryLongest)
 	for ctx.Err() == nil {
 		asked := time.Now()
 		snapshot, err := m.registry.List(ctx)
 		if err == nil {
 			took := time.Since(asked)
-			m.reached(reads)
+			m.reached()
 			m.update(func() { m.replica.replace(snapshot, time.Now()) })
 			start := time.Now()
-			err = m.follow(ctx, snapshot.Index, writes)
+			err = m.follow(ctx, snapshot.Index)
 			if time.Since(start) < shortWatch {
 				pause(ctx, pace(took))
 			}
@@ -134,23 +135,19 @@ func (m *Manager) Run(ctx context.Context) error {
 		case errors.Is(err, ErrHistoryLost):
 			klog.Infof("listing everything in etcd again: %v", err)
 		default:
-			m.broke(err)
-			pause(ctx, reads.Failed(err))
+			m.setCurrent(false)
+			pause(ctx, m.reads.Failed(err))
 		}
 	}
 	return nil
 }
 
-// note keeps how the store is, for those who ask: nobody need act on it.
-func (m *Manager) note(change func(*Store)) {
+// setCurrent notes whether changes are heard of, for those who ask: nobody need
+// act on it.
+func (m *Manager) setCurrent(current bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	change(&m.store)
-}
-
-// broke notes that changes may go unnoticed from now on.
-func (m *Manager) broke(err error) {
-	m.note(func(s *Store) { s.Current, s.Reads = false, err.Error() })
+	m.current = current
 }
 
 // shortWatch is the life of a watch that ended as good as at once: whatever
@@ -169,8 +166,8 @@ func pace(took time.Duration) time.Duration {
 const outageToDoubt = 30 * time.Second
 
 // reached notes that the store answers.
-func (m *Manager) reached(reads *outage.Outage) {
-	if away := reads.Worked(); away > outageToDoubt {
+func (m *Manager) reached() {
+	if away := m.reads.Succeeded(); away > outageToDoubt {
 		m.update(func() { m.replica.suspect("it was away for "+away.Round(time.Second).String(), time.Now()) })
 	}
 }
@@ -189,13 +186,14 @@ func pause(ctx context.Context, d time.Duration) {
 func (m *Manager) update(change func()) {
 	m.mu.Lock()
 	change()
+	m.noteConditions(time.Now())
 	m.mu.Unlock()
 	signal(m.changed)
 }
 
 // follow applies events and keeps the lease until ctx ends, the watch breaks,
 // or a new list is needed for another reason, which is no error.
-func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outage) error {
+func (m *Manager) follow(ctx context.Context, index uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	events, broken := make(chan []Event), make(chan error, 1)
 	var watching sync.WaitGroup
@@ -230,8 +228,7 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 		if await > m.index() || time.Now().Before(quiet) {
 			continue
 		}
-		outcome := m.act(ctx, writes)
-		m.note(func(s *Store) { s.Writes = writes.Reason() })
+		outcome := m.act(ctx)
 		if outcome.relist {
 			return nil
 		}
@@ -246,7 +243,7 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 // watch passes events on until ctx ends or the watch breaks.
 func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event) error {
 	err := m.registry.Watch(ctx, index, func(batch []Event) {
-		m.note(func(s *Store) { s.Current, s.Reads = true, "" })
+		m.setCurrent(true)
 		if len(batch) == 0 {
 			return
 		}
@@ -256,7 +253,7 @@ func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event
 		}
 	})
 	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrHistoryLost) {
-		m.broke(err)
+		m.setCurrent(false)
 	}
 	return err
 }
@@ -267,6 +264,7 @@ func (m *Manager) settle() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changed, next := m.replica.settle(time.Now())
+	m.noteConditions(time.Now())
 	if changed {
 		signal(m.changed)
 	}
@@ -291,7 +289,7 @@ type outcome struct {
 const announced = 5 * time.Second
 
 // act does what is due about our lease.
-func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
+func (m *Manager) act(ctx context.Context) outcome {
 	m.mu.Lock()
 	if m.claim == nil {
 		m.mu.Unlock()
@@ -299,6 +297,7 @@ func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
 	}
 	before := m.keeper.held
 	due := m.keeper.next(&m.replica, *m.claim, time.Now())
+	m.noteConditions(time.Now())
 	if m.keeper.held != before {
 		m.replica.ours = m.keeper.held.Subnet
 		signal(m.changed)
@@ -311,7 +310,7 @@ func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
 	stored, err := m.write(ctx, due)
 	switch {
 	case errors.Is(err, ErrConflict):
-		writes.Worked()
+		m.writes.Succeeded()
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		// Somebody was faster. That the replica does not show it yet is
@@ -319,9 +318,9 @@ func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
 		return outcome{relist: !m.keeper.refuse(due.entry.Key)}
 	case err != nil:
 		m.keeper.wrote(0)
-		return outcome{again: writes.Failed(err), failed: true}
+		return outcome{again: m.writes.Failed(err), failed: true}
 	}
-	writes.Worked()
+	m.writes.Succeeded()
 	m.keeper.wrote(stored.Modified)
 	if due.do == refresh {
 		m.update(func() { // no event tells of it

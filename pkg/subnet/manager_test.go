@@ -1,6 +1,7 @@
 package subnet_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
 )
@@ -32,7 +34,14 @@ func attrs(publicIP string) subnet.Attrs {
 type host struct {
 	*subnet.Manager
 	client *subnettest.Client
+	wrong  *condition.Set
 	stop   func()
+}
+
+// cause is that of a condition, or what it says itself; empty: there is none.
+func (h *host) cause(code condition.Code) string {
+	c, _ := h.wrong.Find(code, "")
+	return cmp.Or(c.Cause, c.Message)
 }
 
 type hostOption func(*subnet.Options)
@@ -42,12 +51,12 @@ func previous(s string) hostOption {
 }
 
 func start(t testing.TB, store *subnettest.Store, claim *subnet.Claim, options ...hostOption) *host {
-	o := subnet.Options{RenewMargin: time.Hour}
+	o := subnet.Options{RenewMargin: time.Hour, Conditions: &condition.Set{}}
 	for _, opt := range options {
 		opt(&o)
 	}
 	client := store.Client()
-	h := &host{Manager: subnet.NewManager(client, o), client: client}
+	h := &host{Manager: subnet.NewManager(client, o), client: client, wrong: o.Conditions}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.Run(ctx) }()

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"k8s.io/klog/v2"
 )
 
 // replica is the store's content as far as this host has heard: the last full
@@ -21,11 +19,11 @@ type replica struct {
 	lengths   lengths           // of the leases' subnets, those held included
 	malformed map[string]string // key → what is wrong with the entry
 
-	ours  netip.Prefix // the subnet that this host works with, or did before it started
-	doubt time.Time    // until then a lease that vanishes may be one whose holder lives
-	said  bool         // of the doubt
-	held  map[netip.Prefix]heldLease
-	fresh map[netip.Prefix]bool // written since the doubt began: when they go, they go
+	ours   netip.Prefix // the subnet that this host works with, or did before it started
+	doubt  time.Time    // until then a lease that vanishes may be one whose holder lives
+	reason string       // of the doubt; empty: there is none but for the start
+	held   map[netip.Prefix]heldLease
+	fresh  map[netip.Prefix]bool // written since the doubt began: when they go, they go
 
 	garbled map[netip.Prefix]uint64 // index of malformed entries: whom they belong to, nobody can tell
 }
@@ -72,10 +70,10 @@ func (r *replica) replace(s Snapshot, now time.Time) {
 
 // suspect notes that leases may be missing though their holders live.
 func (r *replica) suspect(reason string, now time.Time) {
-	if !r.said {
-		klog.Warningf("etcd may have lost leases (%s): routes of those that are missing stay for %v", reason, HoldTime)
+	if r.reason == "" {
+		r.reason = reason
 	}
-	r.doubt, r.said, r.fresh = now.Add(HoldTime), true, map[netip.Prefix]bool{}
+	r.doubt, r.fresh = now.Add(HoldTime), map[netip.Prefix]bool{}
 }
 
 // doubtful also holds as long as this host has not got its own lease back.
@@ -104,13 +102,10 @@ func (r *replica) hold(l Lease, now time.Time) {
 func (r *replica) settle(now time.Time) (changed bool, next time.Duration) {
 	switch {
 	case r.doubt.IsZero():
-	case r.oursMissing() && r.said:
+	case r.oursMissing() && r.reason != "":
 		r.doubt = now.Add(HoldTime) // the others may have no better luck
 	case !now.Before(r.doubt):
-		if r.said {
-			klog.Infof("etcd is trusted again: routes of %d leases that are still missing go", len(r.held))
-		}
-		r.doubt, r.said, r.fresh, changed = time.Time{}, false, nil, true
+		r.doubt, r.reason, r.fresh, changed = time.Time{}, "", nil, true
 	}
 	next = lookAgain
 	if !r.doubt.IsZero() {

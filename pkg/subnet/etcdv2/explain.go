@@ -44,7 +44,7 @@ const fromClient = "client: "
 // answered puts etcd's own error into words.
 func answered(member string, e client.Error) error {
 	if e.Code == client.ErrorCodeUnauthorized {
-		return fmt.Errorf("%s wants a user with other rights or another password: %s", member, inWords(e))
+		return etcdconn.Denied(fmt.Sprintf("%s wants a user with other rights or another password: %s", member, inWords(e)))
 	}
 	return fmt.Errorf("%s answers: %s", member, inWords(e))
 }

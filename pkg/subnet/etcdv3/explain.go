@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -46,6 +47,7 @@ func (m *members) explain(member string, err error) error {
 		return context.Canceled
 	case fromEtcd && (code == codes.Unauthenticated || code == codes.PermissionDenied || authentication(said)):
 		words = fmt.Sprintf("%s wants a user with other rights or another password: %s", who, said)
+		err = errors.Join(err, fs.ErrPermission)
 	case fromEtcd:
 		words = fmt.Sprintf("%s answers: %s", who, said)
 	case code == codes.Unavailable || code == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded):

@@ -1,4 +1,4 @@
-package outage_test
+package condition_test
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"k8s.io/klog/v2"
 
-	"flanneld/pkg/outage"
+	"flanneld/pkg/condition"
 )
 
 func TestMain(m *testing.M) {
@@ -25,54 +25,55 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// said is a line of the log: when it was written, its level and its text.
-type said struct {
+// line is a line of the log: when it was written, its level and its text.
+type line struct {
 	at    time.Duration
 	level string
 	text  string
 }
 
 // record returns what has been logged since its call.
-func record(t *testing.T) func() []said {
+func record(t *testing.T) func() []line {
 	var log bytes.Buffer
 	klog.SetOutputBySeverity("INFO", &log) // which gets the graver lines too
 	t.Cleanup(func() { klog.SetOutput(io.Discard) })
 	start := time.Now()
-	return func() (all []said) {
+	return func() (all []line) {
 		klog.Flush()
-		for line := range strings.Lines(log.String()) { // E0101 00:00:10.000000 7 outage.go:48] text
-			head, text, ok := strings.Cut(line, "] ")
+		for text := range strings.Lines(log.String()) { // E0101 00:00:10.000000 7 outage.go:48] text
+			head, text, ok := strings.Cut(text, "] ")
 			at, err := time.ParseInLocation("20060102 15:04:05.000000", start.Format("2006")+head[1:21], start.Location())
 			if !ok || err != nil {
-				t.Fatalf("unexpected line %q: %v", line, err)
+				t.Fatalf("unexpected line %q: %v", head, err)
 			}
-			all = append(all, said{at.Sub(start.Truncate(time.Microsecond)), head[:1], strings.TrimSpace(text)})
+			all = append(all, line{at.Sub(start.Truncate(time.Microsecond)), head[:1], strings.TrimSpace(text)})
 		}
 		return all
 	}
 }
 
-func TestOutageIsSaidAtGrowingIntervals(t *testing.T) {
+func TestFailureIsLoggedAtGrowingIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const longest = 30 * time.Second
 		log := record(t)
 		start := time.Now()
-		o := outage.New("read from etcd", longest)
+		var set condition.Set
+		r := condition.NewRetry(&set, condition.EtcdUnreadable, "read from etcd", longest)
 		refused := errors.New("connection refused")
 		tries := 0
 		for time.Since(start) < time.Hour {
 			tries++
-			time.Sleep(o.Failed(refused))
-			if o.Reason() != "connection refused" {
-				t.Fatalf("reason %q", o.Reason())
+			time.Sleep(r.Failed(refused))
+			if c, there := set.Find(condition.EtcdUnreadable, ""); !there || c.Text() != "cannot read from etcd: connection refused" || c.Since != start || !r.Failing() {
+				t.Fatalf("condition %+v", c)
 			}
 		}
 		lasted := time.Since(start)
-		if ended := o.Worked(); ended != lasted {
+		if ended := r.Succeeded(); ended != lasted {
 			t.Errorf("ended after %v, not %v", ended, lasted)
 		}
-		if o.Reason() != "" {
-			t.Errorf("reason %q after the end", o.Reason())
+		if all := set.List(); len(all) > 0 || r.Failing() {
+			t.Errorf("conditions %+v after the end", all)
 		}
 		if tries < 120 || tries > 500 { // 20 s on average
 			t.Errorf("%d tries in an hour", tries)
@@ -83,10 +84,10 @@ func TestOutageIsSaidAtGrowingIntervals(t *testing.T) {
 			t.Fatalf("lines: %+v", lines)
 		}
 		first, last := lines[0], lines[len(lines)-1]
-		if first.at != 0 || first.level != "E" || first.text != "cannot read from etcd: connection refused; trying again until it works" {
+		if first.at != 0 || first.level != "E" || first.text != `"Cannot read from etcd: trying again until it works" err="connection refused" condition="EtcdUnreadable"` {
 			t.Errorf("first line: %+v", first)
 		}
-		if want := "can read from etcd again after " + lasted.Round(100*time.Millisecond).String(); last.at != lasted.Truncate(time.Microsecond) || last.level != "I" || last.text != want {
+		if want := `"Can read from etcd again" condition="EtcdUnreadable" after="` + lasted.Round(100*time.Millisecond).String() + `"`; last.at != lasted.Truncate(time.Microsecond) || last.level != "I" || last.text != want {
 			t.Errorf("last line: %+v, want %q", last, want)
 		}
 		silence := 10 * time.Second
@@ -95,7 +96,7 @@ func TestOutageIsSaidAtGrowingIntervals(t *testing.T) {
 			if gap < silence-time.Microsecond || gap > silence+longest {
 				t.Errorf("line %d comes %v after the one before, not about %v", i+2, gap, silence)
 			}
-			if want := "still cannot read from etcd after " + line.at.Round(time.Second).String() + ": connection refused"; line.text != want || line.level != "E" {
+			if want := `"Still cannot read from etcd" err="connection refused" condition="EtcdUnreadable" after="` + line.at.Round(time.Second).String() + `"`; line.text != want || line.level != "E" {
 				t.Errorf("line %d: %+v, want %q", i+2, line, want)
 			}
 			silence = min(2*silence, 10*time.Minute)
@@ -105,27 +106,27 @@ func TestOutageIsSaidAtGrowingIntervals(t *testing.T) {
 
 func TestRetriesGrowUpToTheLongest(t *testing.T) {
 	for _, longest := range []time.Duration{time.Second, time.Minute} {
-		o := outage.New("do it", longest)
+		r := condition.NewRetry(&condition.Set{}, condition.Starting, "do it", longest)
 		for range 2 { // a success begins anew
 			centre := 100 * time.Millisecond
 			for i := range 50 {
-				d := o.Failed(errors.New("no"))
+				d := r.Failed(errors.New("no"))
 				if d < centre/2 || d > centre*3/2+1 || d > longest {
 					t.Errorf("longest %v: try %d comes after %v", longest, i+1, d)
 				}
 				centre = min(2*centre, longest*2/3)
 			}
-			o.Worked()
+			r.Succeeded()
 		}
 	}
 }
 
-func TestSuccessAfterSuccessIsNotSaid(t *testing.T) {
+func TestSuccessAfterSuccessIsNotLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := record(t)
-		o := outage.New("do it", time.Minute)
+		r := condition.NewRetry(&condition.Set{}, condition.Starting, "do it", time.Minute)
 		for range 3 {
-			if ended := o.Worked(); ended != 0 {
+			if ended := r.Succeeded(); ended != 0 {
 				t.Errorf("an outage of %v ended", ended)
 			}
 		}
@@ -134,11 +135,12 @@ func TestSuccessAfterSuccessIsNotSaid(t *testing.T) {
 		}
 		// An outage after another starts with a line of its own.
 		for range 2 {
-			o.Failed(errors.New("no"))
+			r.Failed(errors.New("no"))
 			time.Sleep(time.Second)
-			o.Worked()
+			r.Succeeded()
 		}
-		const down, up = "cannot do it: no; trying again until it works\n", "can do it again after 1s\n"
+		const down = `"Cannot do it: trying again until it works" err="no" condition="Starting"` + "\n"
+		const up = `"Can do it again" condition="Starting" after="1s"` + "\n"
 		var texts strings.Builder
 		for _, line := range log() {
 			texts.WriteString(line.text + "\n")

@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"flanneld/pkg/condition"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+)
+
+// linkDown notes whether the external interface is down.
+func (a *Agent) linkDown(l kernel.Link) bool {
+	var down []condition.Condition
+	if !l.Up {
+		down = append(down, condition.Condition{Subject: l.Name, Message: "external interface " + l.Name + " is down: waiting for it"})
+	}
+	a.Conditions.Replace(condition.InterfaceDown, down)
+	return !l.Up
+}
+
+// configIs notes what is wrong with the config key; no code: nothing.
+func (a *Agent) configIs(code condition.Code, message string) {
+	for _, c := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid} {
+		if c != code {
+			a.Conditions.Clear(c, "")
+		}
+	}
+	if code != "" {
+		a.Conditions.Set(condition.Condition{Code: code, Message: message})
+	}
+}
+
+func (a *Agent) noteConflicts(conflicts []kernel.Conflict) {
+	var all []condition.Condition
+	for _, c := range conflicts {
+		all = append(all, condition.Condition{Subject: c.Dst.String(), Message: c.String()})
+	}
+	a.Conditions.Replace(condition.RouteConflict, all)
+}
+
+// conditions are what is wrong as of now, with what follows from it.
+func (a *Agent) conditions(view subnet.View, now time.Time) condition.List {
+	for _, c := range []condition.Condition{
+		a.notCurrent(view), a.noLease(view), leaseExpired(view, now), a.starting(view),
+	} {
+		a.Conditions.Track(c, c.Message != "")
+	}
+	return a.Conditions.List()
+}
+
+// notCurrent says that not everything in the store is known.
+func (a *Agent) notCurrent(view subnet.View) condition.Condition {
+	c := condition.Condition{Code: condition.EtcdNotCurrent}
+	unreadable, _ := a.Conditions.Find(condition.EtcdUnreadable, "")
+	switch {
+	case !view.Listed:
+		c.Message, c.Cause = "etcd has not been read yet", unreadable.Cause
+	case !view.Current:
+		c.Message, c.Cause = "the list of peers may be old", cmp.Or(unreadable.Cause, "the watch of etcd does not stand yet")
+	}
+	return c
+}
+
+// noLease says that this host has none, and why.
+func (a *Agent) noLease(view subnet.View) condition.Condition {
+	c := condition.Condition{Code: condition.NoLease}
+	if !view.Listed || view.Own.Subnet.IsValid() {
+		return c
+	}
+	c.Message = "no lease yet"
+	for _, code := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid, condition.EtcdUnwritable, condition.NoFreeSubnet} {
+		if why, there := a.Conditions.Find(code, ""); there {
+			c.Message, c.Cause = "no lease", why.Text()
+			break
+		}
+	}
+	return c
+}
+
+func leaseExpired(view subnet.View, now time.Time) condition.Condition {
+	c := condition.Condition{Code: condition.LeaseExpired}
+	if own := view.Own; own.Subnet.IsValid() && !own.Expires.IsZero() && !own.Expires.After(now) {
+		c.Message = fmt.Sprintf("the lease of %v has expired", own.Subnet)
+	}
+	return c
+}
+
+func (a *Agent) starting(view subnet.View) condition.Condition {
+	c := condition.Condition{Code: condition.Starting}
+	if view.Listed && (!a.ready || a.current == nil) {
+		c.Message = "not everything is in place yet"
+	}
+	return c
+}

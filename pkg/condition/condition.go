@@ -1,0 +1,141 @@
+// Package condition is what is wrong with a running flanneld, each thing said
+// once and with a type. The log, /readyz, /metrics, `flanneld status` and
+// `flanneld check` are all made from it, so that none of them reads the words of
+// another.
+package condition
+
+import "time"
+
+// Condition is one thing that is not as it should be.
+type Condition struct {
+	Code    Code      `json:"code"`
+	Subject string    `json:"subject,omitempty"` // which lease, route or chain, where several may have the same Code
+	Message string    `json:"message"`           // for people: what is wrong, on what, and what to do
+	Cause   string    `json:"cause,omitempty"`   // the error beneath
+	Denied  bool      `json:"denied,omitempty"`  // the cause is a lack of rights
+	Since   time.Time `json:"since,omitzero"`    // zero: not known
+
+	Severity Severity `json:"severity"` // by the Code
+}
+
+// Text is the whole in a line.
+func (c Condition) Text() string {
+	if c.Cause == "" {
+		return c.Message
+	}
+	return c.Message + ": " + c.Cause
+}
+
+// Severity says what a condition costs.
+type Severity string
+
+// The severities.
+const (
+	Error   Severity = "error"   // packets are lost, or will be unless somebody acts
+	Warning Severity = "warning" // flanneld goes on as well as it can
+	Pending Severity = "pending" // it only takes its time
+)
+
+// Code names a kind of condition. Codes are for scripts: they stay.
+type Code string
+
+// The codes, in the order in which they matter.
+const (
+	EtcdUnreadable      Code = "EtcdUnreadable"
+	InterfaceMissing    Code = "InterfaceMissing"
+	InterfaceDown       Code = "InterfaceDown"
+	ConfigMissing       Code = "ConfigMissing"
+	ConfigInvalid       Code = "ConfigInvalid"
+	EtcdUnwritable      Code = "EtcdUnwritable"
+	NoFreeSubnet        Code = "NoFreeSubnet"
+	NoLease             Code = "NoLease"
+	LeaseExpired        Code = "LeaseExpired"
+	EtcdNotCurrent      Code = "EtcdNotCurrent" // not read yet, or changes go unnoticed
+	LeaseContested      Code = "LeaseContested"
+	KernelNotApplied    Code = "KernelNotApplied"
+	KernelContention    Code = "KernelContention"
+	RouteConflict       Code = "RouteConflict"
+	SubnetFileUnwritten Code = "SubnetFileUnwritten"
+	FirewallUnavailable Code = "FirewallUnavailable"
+	FirewallNotApplied  Code = "FirewallNotApplied"
+	FirewallContention  Code = "FirewallContention"
+	EtcdDegraded        Code = "EtcdDegraded" // it may have lost leases
+	PeerUnreachable     Code = "PeerUnreachable"
+	LeaseIgnored        Code = "LeaseIgnored"
+	Starting            Code = "Starting"
+)
+
+// kind is what all conditions of a code have in common.
+type kind struct {
+	code     Code
+	severity Severity
+	unready  bool   // /readyz says no
+	after    []Code // what explains it, where that is there too
+	about    string // for metrics and documents
+}
+
+// kinds lists all codes in their order.
+func kinds() []kind {
+	return []kind{
+		{EtcdUnreadable, Error, false, []Code{InterfaceDown, InterfaceMissing}, "etcd cannot be read."},
+		{InterfaceMissing, Error, true, nil, "The external interface cannot be chosen."},
+		{InterfaceDown, Error, true, nil, "The external interface is down."},
+		{ConfigMissing, Error, false, nil, "etcd has no config key."},
+		{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
+		{EtcdUnwritable, Error, false, []Code{EtcdUnreadable}, "This host's lease cannot be written."},
+		{NoFreeSubnet, Error, false, nil, "Every subnet of the config is leased."},
+		{NoLease, Error, true, []Code{InterfaceMissing, InterfaceDown, ConfigMissing, ConfigInvalid, EtcdUnwritable, NoFreeSubnet, KernelNotApplied}, "This host has no subnet."},
+		{LeaseExpired, Error, true, []Code{EtcdUnreadable, EtcdUnwritable}, "This host's lease has expired."},
+		{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable}, "etcd has not been read yet, or changes of it go unnoticed."},
+		{LeaseContested, Error, false, nil, "Another host writes this host's lease."},
+		{KernelNotApplied, Error, true, nil, "Routes, neighbours, forwarding entries or devices are not as they should be."},
+		{KernelContention, Error, false, nil, "Another program undoes what flanneld writes to the kernel."},
+		{RouteConflict, Warning, false, nil, "Somebody else's route is where one of flanneld's should be."},
+		{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
+		{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
+		{FirewallNotApplied, Error, false, nil, "Firewall rules are not as they should be."},
+		{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},
+		{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
+		{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
+		{LeaseIgnored, Warning, false, nil, "A key or a lease in etcd is of no use."},
+		{Starting, Pending, true, nil, "Not everything is in place yet."},
+	}
+}
+
+// Codes are all there are, in their order.
+func Codes() (out []Code) {
+	for _, k := range kinds() {
+		out = append(out, k.code)
+	}
+	return out
+}
+
+// kind finds what all conditions of a code have in common, and its place. A code
+// of another release comes last.
+func (c Code) kind() (kind, int) {
+	all := kinds()
+	for i, k := range all {
+		if k.code == c {
+			return k, i
+		}
+	}
+	return kind{code: c, severity: Warning}, len(all)
+}
+
+// Severity is what conditions of this code cost.
+func (c Code) Severity() Severity {
+	k, _ := c.kind()
+	return k.severity
+}
+
+// Unready reports whether flanneld is not ready while there is such a condition.
+func (c Code) Unready() bool {
+	k, _ := c.kind()
+	return k.unready
+}
+
+// About says in a sentence what the code means.
+func (c Code) About() string {
+	k, _ := c.kind()
+	return k.about
+}

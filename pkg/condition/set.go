@@ -1,0 +1,166 @@
+package condition
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// Set is what is wrong now. It logs each condition when it comes, when it reads
+// otherwise than before, and when it is over. The zero value is empty; it is for
+// any number of goroutines.
+type Set struct {
+	mu  sync.Mutex
+	now map[id]Condition
+}
+
+type id struct {
+	code    Code
+	subject string
+}
+
+// linesAtOnce bounds what a store full of garbage can put into the log.
+const linesAtOnce = 20
+
+// Set notes that c is so, since now unless it was so before. What it says is
+// logged unless it said the same before.
+func (s *Set) Set(c Condition) {
+	if s.put(c) {
+		logNew(c)
+	}
+}
+
+// put takes c up, and reports whether it says something new.
+func (s *Set) put(c Condition) (news bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, there := s.now[id{c.Code, c.Subject}]
+	c.Since, c.Severity = before.Since, c.Code.Severity()
+	if !there {
+		c.Since = time.Now()
+	}
+	if s.now == nil {
+		s.now = map[id]Condition{}
+	}
+	s.now[id{c.Code, c.Subject}] = c
+	return !there || c != before
+}
+
+// Clear notes that conditions are over: that of a code and a subject.
+func (s *Set) Clear(code Code, subject string) {
+	if c, there := s.take(id{code, subject}); there {
+		logOver(c)
+	}
+}
+
+// Track notes whether c is so, with a line at -v=1 only: for what follows from
+// other conditions, or only takes its time.
+func (s *Set) Track(c Condition, is bool) {
+	if is && s.put(c) {
+		klog.V(1).InfoS(sentence(c.Message), c.pairs()...)
+	}
+	if !is {
+		s.take(id{c.Code, c.Subject})
+	}
+}
+
+func (s *Set) take(key id) (Condition, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, there := s.now[key]
+	delete(s.now, key)
+	return c, there
+}
+
+// Replace notes that these are all conditions of a code.
+func (s *Set) Replace(code Code, all []Condition) {
+	want := make(map[string]bool, len(all))
+	var news, over List
+	for _, c := range all {
+		c.Code = code
+		want[c.Subject] = true
+		if s.put(c) {
+			news = append(news, c)
+		}
+	}
+	for _, c := range s.of(code) {
+		if !want[c.Subject] {
+			s.take(id{code, c.Subject})
+			over = append(over, c)
+		}
+	}
+	logAll(over, logOver)
+	logAll(news, logNew)
+}
+
+// of are the conditions of a code.
+func (s *Set) of(code Code) (out List) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, c := range s.now {
+		if key.code == code {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// List is a copy of all.
+func (s *Set) List() List {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := List(slices.AppendSeq([]Condition{}, maps.Values(s.now)))
+	out.sort()
+	return out
+}
+
+// Find returns a condition of a code.
+func (s *Set) Find(code Code, subject string) (Condition, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, there := s.now[id{code, subject}]
+	return c, there
+}
+
+// logAll logs the first of many.
+func logAll(all List, log func(Condition)) {
+	all.sort()
+	for i, c := range all {
+		if i == linesAtOnce {
+			klog.ErrorS(nil, "More conditions like these", "condition", c.Code, "count", len(all)-i)
+			return
+		}
+		log(c)
+	}
+}
+
+func logNew(c Condition) { klog.ErrorS(nil, sentence(c.Message), c.pairs()...) }
+
+func logOver(c Condition) {
+	klog.InfoS("Condition is over: "+c.Message, "condition", c.Code, "after", time.Since(c.Since).Round(100*time.Millisecond))
+}
+
+// pairs are the keys and values of a log line.
+func (c Condition) pairs() []any {
+	out := []any{"condition", c.Code}
+	if c.Subject != "" {
+		out = append(out, "subject", c.Subject)
+	}
+	if c.Cause != "" {
+		out = append(out, "cause", c.Cause)
+	}
+	return out
+}
+
+// sentence begins a phrase with a capital, as log lines do. A name stays as it is.
+func sentence(phrase string) string {
+	word, _, _ := strings.Cut(phrase, " ")
+	if word == "" || strings.ContainsAny(word, "./_-0123456789") {
+		return phrase
+	}
+	return strings.ToUpper(phrase[:1]) + phrase[1:]
+}

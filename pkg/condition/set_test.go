@@ -1,0 +1,195 @@
+package condition_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"flanneld/pkg/condition"
+)
+
+func TestCodesAreDescribed(t *testing.T) {
+	seen := map[condition.Code]bool{}
+	for _, c := range condition.Codes() {
+		if about := c.About(); seen[c] || !strings.HasSuffix(about, ".") || c.Severity() == "" {
+			t.Errorf("%s: %q, %q", c, about, c.Severity())
+		}
+		seen[c] = true
+	}
+	if len(seen) < 20 {
+		t.Errorf("codes %v", seen)
+	}
+	if c := condition.Code("OfALaterRelease"); c.Severity() != condition.Warning || c.Unready() || c.About() != "" {
+		t.Error("an unknown code is taken for one of ours")
+	}
+}
+
+// texts are the lines of a log without times.
+func texts(lines []line) (out []string) {
+	for _, l := range lines {
+		out = append(out, l.level+" "+l.text)
+	}
+	return out
+}
+
+func TestSetLogsTransitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := record(t)
+		var set condition.Set
+		began := time.Now()
+		down := condition.Condition{Code: condition.InterfaceDown, Subject: "ens33", Message: "external interface ens33 is down: waiting for it"}
+		for range 3 {
+			set.Set(down)
+			time.Sleep(time.Second)
+		}
+		down.Cause = "no carrier"
+		set.Set(down)
+		down.Since, down.Severity = began, condition.Error
+		if diff := cmp.Diff(condition.List{down}, set.List()); diff != "" {
+			t.Error(diff)
+		}
+		set.Clear(condition.InterfaceDown, "ens33")
+		set.Clear(condition.InterfaceDown, "ens33")
+		for _, is := range []bool{true, true, false} {
+			set.Track(condition.Condition{Code: condition.Starting, Message: "not everything is in place yet"}, is)
+			if set.List().Has(condition.Starting) != is {
+				t.Error("not tracked")
+			}
+		}
+		want := []string{
+			`E "External interface ens33 is down: waiting for it" condition="InterfaceDown" subject="ens33"`,
+			`E "External interface ens33 is down: waiting for it" condition="InterfaceDown" subject="ens33" cause="no carrier"`,
+			`I "Condition is over: external interface ens33 is down: waiting for it" condition="InterfaceDown" after="3s"`,
+		}
+		if diff := cmp.Diff(want, texts(log())); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func ignored(n int) condition.Condition {
+	return condition.Condition{Code: condition.LeaseIgnored, Subject: fmt.Sprintf("subnets/172.7.%d.0-24", n), Message: fmt.Sprintf("ignoring the key %d", n)}
+}
+
+// TestReplace has a store full of garbage, of which some goes again.
+func TestReplace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := record(t)
+		var set condition.Set
+		set.Set(condition.Condition{Code: condition.EtcdDegraded, Message: "etcd may have lost leases"})
+		var all []condition.Condition
+		for n := range 100 {
+			all = append(all, ignored(n+100))
+		}
+		set.Replace(condition.LeaseIgnored, all)
+		set.Replace(condition.LeaseIgnored, all)
+		if lines := log(); len(lines) != 1+20+1 || lines[21].text != `"More conditions like these" condition="LeaseIgnored" count=80` {
+			t.Errorf("lines %v", texts(lines))
+		}
+		time.Sleep(time.Minute)
+		set.Replace(condition.LeaseIgnored, []condition.Condition{ignored(101), ignored(7)})
+		lines := log()[22:]
+		if len(lines) != 20+1+1 || lines[20].text != `"More conditions like these" condition="LeaseIgnored" count=79` ||
+			lines[21].text != `"Ignoring the key 7" condition="LeaseIgnored" subject="subnets/172.7.7.0-24"` {
+			t.Errorf("lines %v", texts(lines))
+		}
+		got := set.List()
+		if len(got) != 3 || got[0].Code != condition.EtcdDegraded || got[1].Subject != "subnets/172.7.101.0-24" ||
+			time.Since(got[1].Since) != time.Minute || time.Since(got[2].Since) != 0 {
+			t.Errorf("conditions %+v", got)
+		}
+	})
+}
+
+func TestList(t *testing.T) {
+	var set condition.Set
+	for _, c := range []condition.Code{
+		condition.NoLease, "OfALaterRelease", condition.EtcdNotCurrent, condition.EtcdUnwritable, condition.EtcdUnreadable, condition.LeaseIgnored,
+	} {
+		set.Set(condition.Condition{Code: c, Message: string(c)})
+	}
+	l := set.List()
+	codes := func(l condition.List) (out []condition.Code) {
+		for _, c := range l {
+			out = append(out, c.Code)
+		}
+		return out
+	}
+	want := []condition.Code{condition.EtcdUnreadable, condition.EtcdUnwritable, condition.NoLease, condition.EtcdNotCurrent, condition.LeaseIgnored, "OfALaterRelease"}
+	if diff := cmp.Diff(want, codes(l)); diff != "" {
+		t.Errorf("order: %s", diff)
+	}
+	if diff := cmp.Diff([]condition.Code{condition.EtcdUnreadable, condition.LeaseIgnored, "OfALaterRelease"}, codes(l.Roots())); diff != "" {
+		t.Errorf("roots: %s", diff)
+	}
+	if c, unready := l.Unready(); !unready || c.Code != condition.NoLease {
+		t.Errorf("not ready by %+v", c)
+	}
+	if !l.Has(condition.Starting, condition.NoLease) || l.Has(condition.Starting) {
+		t.Error("Has")
+	}
+	if _, found := l.Find(condition.Starting); found {
+		t.Error("Find")
+	}
+	if _, unready := (condition.List{ignored(1)}).Unready(); unready {
+		t.Error("a lease that is ignored keeps the daemon from being ready")
+	}
+}
+
+// TestListInvariants: whatever the conditions, the roots explain the others, and
+// a bounded list is short and says how many there are.
+func TestListInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var set condition.Set
+		for range rapid.IntRange(0, 40).Draw(t, "conditions") {
+			code := rapid.SampledFrom(condition.Codes()).Draw(t, "code")
+			set.Set(condition.Condition{Code: code, Subject: rapid.StringMatching("[a-c]").Draw(t, "subject"), Message: "m"})
+		}
+		l := set.List()
+		roots := l.Roots()
+		if len(l) > 0 && len(roots) == 0 {
+			t.Fatalf("nothing explains %v", l)
+		}
+		for _, c := range roots {
+			if !l.Has(c.Code) {
+				t.Fatalf("%v is no condition", c)
+			}
+		}
+		count := map[condition.Code]int{}
+		for _, c := range l.Bound(2) {
+			if count[c.Code]++; count[c.Code] > 3 {
+				t.Fatalf("not bounded: %v", l.Bound(2))
+			}
+		}
+		if len(count) > 0 && len(l.Bound(100)) != len(l) {
+			t.Fatal("something is missing though there is room")
+		}
+	})
+}
+
+func TestJSON(t *testing.T) {
+	c := condition.Condition{Code: condition.KernelNotApplied, Message: "cannot apply kernel state", Cause: "no", Denied: true, Since: time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC), Severity: condition.Error}
+	text, err := json.Marshal(c)
+	const want = `{"code":"KernelNotApplied","message":"cannot apply kernel state","cause":"no","denied":true,"since":"2026-03-04T12:00:00Z","severity":"error"}`
+	if err != nil || string(text) != want {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestDenied(t *testing.T) {
+	for err, want := range map[error]bool{
+		syscall.EPERM: true, syscall.EACCES: true, os.ErrPermission: true, syscall.ENOBUFS: false, os.ErrNotExist: false,
+	} {
+		if got := condition.Denied(fmt.Errorf("add a route: %w", err)); got != want {
+			t.Errorf("%v: %t", err, got)
+		}
+	}
+}
