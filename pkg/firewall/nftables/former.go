@@ -17,14 +17,9 @@ var former = [2]nftables.Table{
 	{Family: nftables.TableFamilyIPv6, Name: "flannel-ipv6"},
 }
 
-// Former deletes the tables that flannel 0.28 has left, if they are for our
+// deleteFormer deletes the tables that flannel 0.28 has left, if they are for our
 // network; another flannel's stay. It returns which were there.
-func Former(w rules.Wanted) (removed []string, err error) {
-	c, err := open()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
+func (c conn) deleteFormer(w rules.Wanted) (removed []string, err error) {
 	gone := &nftables.Conn{}
 	for i, t := range former {
 		have, exists, err := c.table(t.Family, t.Name)

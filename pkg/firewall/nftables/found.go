@@ -1,7 +1,6 @@
 package nftables
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -41,11 +40,7 @@ func (c conn) table(family nftables.TableFamily, name string) (t found, exists b
 }
 
 func (c conn) tableNow(family nftables.TableFamily, name string) (t found, exists bool, err error) {
-	_, err = c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, zeroEnded(unix.NFTA_TABLE_NAME, name))
-	if errors.Is(err, unix.ENOENT) {
-		return t, false, nil
-	}
-	if err != nil {
+	if exists, err = c.exists(family, name); err != nil || !exists {
 		return t, false, err
 	}
 	chains, err := c.dump(unix.NFT_MSG_GETCHAIN, byte(family))
@@ -104,14 +99,14 @@ func (t found) ours() bool {
 }
 
 // differs names the first thing in which a table is not what it should be.
-func (t found) differs(exists bool, want Table) string {
+func (t found) differs(exists bool, want table) string {
 	switch {
 	case !exists && len(want.chains) == 0:
 		return ""
 	case !exists:
-		return "the table ip " + TableName + " is not there"
+		return "the table ip " + tableName + " is not there"
 	case len(want.chains) == 0:
-		return "the table ip " + TableName + " is there, and not wanted"
+		return "the table ip " + tableName + " is there, and not wanted"
 	case len(t.chains) != len(want.chains):
 		return fmt.Sprintf("%d chains in place of %d", len(t.chains), len(want.chains))
 	}
@@ -173,7 +168,7 @@ func (r foundRule) is(want []expr.Any) bool {
 }
 
 // peersDiffer says in which set there are other elements than there should be.
-func (t found) peersDiffer(want Table) string {
+func (t found) peersDiffer(want table) string {
 	for i, w := range want.sets {
 		if !slices.Equal(t.sets[i].elements, w.elements) {
 			return fmt.Sprintf("%d peers missing, %d too many in set %s", len(minus(w.elements, t.sets[i].elements)), len(minus(t.sets[i].elements, w.elements)), w.name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +47,15 @@ func Supported() (bool, error) {
 		return false, err
 	}
 	return true, c.Close()
+}
+
+// exists asks for a table by its name.
+func (c conn) exists(family nftables.TableFamily, name string) (bool, error) {
+	_, err := c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, zeroEnded(unix.NFTA_TABLE_NAME, name))
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (c conn) generation() (g generation, err error) {

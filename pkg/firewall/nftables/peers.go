@@ -49,7 +49,7 @@ func (c conn) addresses(family nftables.TableFamily, table string) (out []addres
 // addMarks marks what comes from peers, by the device that leads to them: what has
 // an address of a peer's subnet, and where routes are plain what has the address of
 // its host. All subnets are of one length, so a hash of what they begin with does.
-func (t *Table) addMarks(w rules.Wanted) {
+func (t *table) addMarks(w rules.Wanted) {
 	marks := chain{name: "prerouting", kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookPrerouting, priority: priorityRaw - 10}
 	for i, dev := range w.Devices() {
 		subnets, hosts := addresses{name: fmt.Sprintf("subnets-%d", i)}, addresses{name: fmt.Sprintf("hosts-%d", i)}
@@ -91,7 +91,7 @@ var setMark = []expr.Any{
 }
 
 // mask has ones where a prefix is long.
-func (t *Table) mask(bits int) []byte {
+func (t *table) mask(bits int) []byte {
 	mask := make([]byte, t.address(source).Len)
 	for i := range bits {
 		mask[i/8] |= 0x80 >> (i % 8)

@@ -10,27 +10,18 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// ErrForeign says that somebody else has a table of our name.
-var ErrForeign = errors.New("there is a table ip " + TableName + " that flanneld has not made; rename it")
+// errForeign says that somebody else has a table of our name.
+var errForeign = errors.New("there is a table ip " + tableName + " that flanneld has not made; rename it")
 
-// Put makes our table what it should be, all at once, and writes nothing where it
-// is so already. It returns what was wrong. Its error wraps ErrUnsupported where
-// the kernel has no nf_tables, and is nil if no table is wanted there.
-func Put(want Table) (wrong string, err error) {
-	c, err := open()
-	if errors.Is(err, ErrUnsupported) && len(want.chains) == 0 {
-		return "", nil
-	}
+// put makes our table what it should be, all at once, and writes nothing where it
+// is so already. It returns what was wrong.
+func (c conn) put(want table) (wrong string, err error) {
+	have, exists, err := c.table(want.family, tableName)
 	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	have, exists, err := c.table(want.family, TableName)
-	if err != nil {
-		return "", fmt.Errorf("read the nftables table ip %s: %w", TableName, err)
+		return "", fmt.Errorf("read the nftables table ip %s: %w", tableName, err)
 	}
 	if exists && !have.ours() {
-		return "", ErrForeign
+		return "", errForeign
 	}
 	if wrong = have.differs(exists, want); wrong != "" {
 		err = write(want)
@@ -38,20 +29,20 @@ func Put(want Table) (wrong string, err error) {
 		err = have.update(want)
 	}
 	if err != nil {
-		return wrong, fmt.Errorf("write the nftables table ip %s: %w", TableName, err)
+		return wrong, fmt.Errorf("write the nftables table ip %s: %w", tableName, err)
 	}
 	return wrong, nil
 }
 
 // update brings the elements of all sets into order, in one transaction.
-func (t found) update(want Table) error {
+func (t found) update(want table) error {
 	c, err := transaction()
 	if err != nil {
 		return err
 	}
-	table := &nftables.Table{Family: want.family, Name: TableName}
+	ours := &nftables.Table{Family: want.family, Name: tableName}
 	for i, w := range want.sets {
-		s := &nftables.Set{Table: table, Name: w.name, KeyType: want.keyType()}
+		s := &nftables.Set{Table: ours, Name: w.name, KeyType: want.keyType()}
 		err := errors.Join(
 			w.put(minus(t.sets[i].elements, w.elements), func(e []nftables.SetElement) error { return c.SetDeleteElements(s, e) }),
 			w.put(minus(w.elements, t.sets[i].elements), func(e []nftables.SetElement) error { return c.SetAddElements(s, e) }))
@@ -68,7 +59,7 @@ func transaction() (*nftables.Conn, error) {
 	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetWriteBuffer(4 << 20) }))
 }
 
-func (t Table) keyType() nftables.SetDatatype {
+func (t table) keyType() nftables.SetDatatype {
 	if t.family == nftables.TableFamilyIPv6 {
 		return nftables.TypeIP6Addr
 	}
@@ -76,20 +67,20 @@ func (t Table) keyType() nftables.SetDatatype {
 }
 
 // write replaces our table in one transaction.
-func write(want Table) error {
+func write(want table) error {
 	c, err := transaction()
 	if err != nil {
 		return err
 	}
-	table := &nftables.Table{Family: want.family, Name: TableName}
+	ours := &nftables.Table{Family: want.family, Name: tableName}
 	// Added in order to be deleted: somebody may have done so by now.
-	c.AddTable(table)
-	c.DelTable(table)
+	c.AddTable(ours)
+	c.DelTable(ours)
 	if len(want.chains) > 0 {
-		c.AddTable(table)
+		c.AddTable(ours)
 	}
 	for _, w := range want.sets {
-		s := &nftables.Set{Table: table, Name: w.name, KeyType: want.keyType()}
+		s := &nftables.Set{Table: ours, Name: w.name, KeyType: want.keyType()}
 		if err := c.AddSet(s, nil); err != nil {
 			return fmt.Errorf("set %s: %w", w.name, err)
 		}
@@ -99,9 +90,9 @@ func write(want Table) error {
 	}
 	accept := nftables.ChainPolicyAccept
 	for _, w := range want.chains {
-		in := c.AddChain(&nftables.Chain{Name: w.name, Table: table, Type: w.kind, Hooknum: &w.hook, Priority: &w.priority, Policy: &accept})
+		in := c.AddChain(&nftables.Chain{Name: w.name, Table: ours, Type: w.kind, Hooknum: &w.hook, Priority: &w.priority, Policy: &accept})
 		for _, r := range w.rules {
-			c.AddRule(&nftables.Rule{Table: table, Chain: in, Exprs: r, UserData: userdata.AppendString(nil, userdata.TypeComment, comment)})
+			c.AddRule(&nftables.Rule{Table: ours, Chain: in, Exprs: r, UserData: userdata.AppendString(nil, userdata.TypeComment, comment)})
 		}
 	}
 	return c.Flush()

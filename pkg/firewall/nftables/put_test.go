@@ -41,9 +41,19 @@ func fresh(t testing.TB) {
 	t.Cleanup(func() { nft(t, "flush ruleset") })
 }
 
-func put(t testing.TB, want Table) string {
+func connect(t testing.TB) conn {
 	t.Helper()
-	wrong, err := Put(want)
+	c, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func put(t testing.TB, want table) string {
+	t.Helper()
+	wrong, err := connect(t).put(want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,11 +136,11 @@ func TestTable(t *testing.T) {
 		{"neither", without(func(w *rules.Wanted) { w.Forward, w.Masquerade = false, false }), true, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			put(t, TableFor(test.w, test.marks))
+			put(t, tableFor(test.w, test.marks))
 			if diff := cmp.Diff(test.want, nft(t, "list ruleset")); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			if wrong := put(t, TableFor(test.w, test.marks)); wrong != "" {
+			if wrong := put(t, tableFor(test.w, test.marks)); wrong != "" {
 				t.Errorf("written again, as: %s", wrong)
 			}
 		})
@@ -139,7 +149,7 @@ func TestTable(t *testing.T) {
 
 func TestPutRepairs(t *testing.T) {
 	fresh(t)
-	table := TableFor(wanted, false)
+	table := tableFor(wanted, false)
 	for _, test := range []struct{ name, how, wrong string }{
 		{"at first", "", "the table ip flanneld is not there"},
 		{"nothing", "", ""},
@@ -177,14 +187,14 @@ func TestForeignTable(t *testing.T) {
 	fresh(t)
 	nft(t, "table ip flanneld { chain c { accept; }; }")
 	before := nft(t, "list ruleset")
-	if _, err := Put(TableFor(wanted, false)); !errors.Is(err, ErrForeign) {
+	if _, err := connect(t).put(tableFor(wanted, false)); !errors.Is(err, errForeign) {
 		t.Errorf("error %v", err)
 	}
 	if now := nft(t, "list ruleset"); now != before {
 		t.Errorf("it was\n%sand is\n%s", before, now)
 	}
 	nft(t, "flush ruleset; add table ip flanneld; add table ip6 flanneld")
-	put(t, TableFor(wanted, false))
+	put(t, tableFor(wanted, false))
 	if now := nft(t, "list ruleset"); !strings.Contains(now, "table ip6 flanneld") {
 		t.Error("the other family's table is gone")
 	}
@@ -212,7 +222,7 @@ func TestFormer(t *testing.T) {
 			fresh(t)
 			nft(t, test.tables+"\ntable ip other { }")
 			before := nft(t, "list ruleset")
-			removed, err := Former(wanted)
+			removed, err := connect(t).deleteFormer(wanted)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -236,18 +246,18 @@ func TestManyPeers(t *testing.T) {
 		a := netip.AddrFrom4([4]byte{10, byte(64 + i>>8), byte(i), 0})
 		w.Peers = append(w.Peers, rules.Peer{Subnet: netip.PrefixFrom(a, 24), Device: "ens33", Host: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})})
 	}
-	put(t, TableFor(w, true))
-	if wrong := put(t, TableFor(w, true)); wrong != "" {
+	put(t, tableFor(w, true))
+	if wrong := put(t, tableFor(w, true)); wrong != "" {
 		t.Errorf("written again, as: %s", wrong)
 	}
 	all := w.Peers
 	w.Peers = all[5000:7001]
-	if wrong, want := put(t, TableFor(w, true)), "0 peers missing, 9999 too many in set subnets-0"; wrong != want {
+	if wrong, want := put(t, tableFor(w, true)), "0 peers missing, 9999 too many in set subnets-0"; wrong != want {
 		t.Errorf("wrong was %q, want %q", wrong, want)
 	}
 	w.Peers = all
-	put(t, TableFor(w, true))
-	if wrong := put(t, TableFor(w, true)); wrong != "" {
+	put(t, tableFor(w, true))
+	if wrong := put(t, tableFor(w, true)); wrong != "" {
 		t.Errorf("written again, as: %s", wrong)
 	}
 }

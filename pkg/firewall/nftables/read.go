@@ -67,8 +67,8 @@ var hooks = map[uint32]rules.Hook{
 	unix.NF_INET_LOCAL_OUT: rules.Output, unix.NF_INET_POST_ROUTING: rules.Postrouting,
 }
 
-// tableName names a table among all families.
-type tableName struct {
+// tableKey names a table among all families.
+type tableKey struct {
 	family byte
 	name   string
 }
@@ -77,12 +77,12 @@ type tableName struct {
 type reading struct {
 	host   *host
 	out    rules.Ruleset
-	tables map[tableName]*rules.Table
-	sets   map[tableName]map[string]*set
+	tables map[tableKey]*rules.Table
+	sets   map[tableKey]map[string]*set
 }
 
 func (c conn) ruleset() (rules.Ruleset, error) {
-	r := reading{host: &host{map[string]int{}}, tables: map[tableName]*rules.Table{}, sets: map[tableName]map[string]*set{}}
+	r := reading{host: &host{map[string]int{}}, tables: map[tableKey]*rules.Table{}, sets: map[tableKey]map[string]*set{}}
 	links, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
@@ -125,7 +125,7 @@ func (r *reading) table(a answer) error {
 	if a.uint32(unix.NFTA_TABLE_FLAGS)&dormant != 0 {
 		return nil
 	}
-	name := tableName{a.family, a.name(unix.NFTA_TABLE_NAME)}
+	name := tableKey{a.family, a.name(unix.NFTA_TABLE_NAME)}
 	t := &rules.Table{Family: families[a.family], Name: name.name, Program: "nft", Chains: map[string]*rules.Chain{}}
 	r.tables[name], r.sets[name] = t, map[string]*set{}
 	r.out = append(r.out, t)
@@ -133,7 +133,7 @@ func (r *reading) table(a answer) error {
 }
 
 func (r *reading) chain(a answer) error {
-	t := r.tables[tableName{a.family, a.name(unix.NFTA_CHAIN_TABLE)}]
+	t := r.tables[tableKey{a.family, a.name(unix.NFTA_CHAIN_TABLE)}]
 	if t == nil {
 		return nil
 	}
@@ -150,7 +150,7 @@ func (r *reading) chain(a answer) error {
 }
 
 func (r *reading) set(c conn, a answer) error {
-	sets := r.sets[tableName{a.family, a.name(unix.NFTA_SET_TABLE)}]
+	sets := r.sets[tableKey{a.family, a.name(unix.NFTA_SET_TABLE)}]
 	if sets == nil {
 		return nil
 	}
@@ -169,7 +169,7 @@ func (r *reading) set(c conn, a answer) error {
 }
 
 func (r *reading) rule(a answer) error {
-	name := tableName{a.family, a.name(unix.NFTA_RULE_TABLE)}
+	name := tableKey{a.family, a.name(unix.NFTA_RULE_TABLE)}
 	t := r.tables[name]
 	if t == nil || t.Chains[a.name(unix.NFTA_RULE_CHAIN)] == nil {
 		return nil

@@ -124,7 +124,7 @@ func TestDocker29(t *testing.T) {
 			if v := all.Pass(to, rules.Forwarded); v.Dropped || (v.Hidden != nil) != strings.Contains(listing(all), "MASQUERADE\"") {
 				t.Errorf("alone, what we send: %+v", v)
 			}
-			put(t, TableFor(wanted, true))
+			put(t, tableFor(wanted, true))
 			if got := by(from); got != test.with {
 				t.Errorf("with our table, it is dropped by %q, want %q", got, test.with)
 			}

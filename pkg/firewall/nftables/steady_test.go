@@ -13,7 +13,7 @@ import (
 func TestNothingWrongWhileOthersChange(t *testing.T) {
 	fresh(t)
 	nft(t, "add table ip other") // so that its chains are listed in front of ours
-	want := TableFor(wanted, true)
+	c, want := connect(t), tableFor(wanted, true)
 	put(t, want)
 	var add, remove strings.Builder
 	for i := range 400 {
@@ -36,7 +36,7 @@ func TestNothingWrongWhileOthersChange(t *testing.T) {
 	}()
 	looks, failed := 0, 0
 	for ; time.Now().Before(end); looks++ {
-		switch wrong, err := Put(want); {
+		switch wrong, err := c.put(want); {
 		case err != nil && strings.Contains(err.Error(), "changes faster"):
 			failed++
 		case err != nil:

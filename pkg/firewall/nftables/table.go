@@ -8,14 +8,14 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// TableName is the name of our table, of family ip. All that is in it is ours.
-const TableName = "flanneld"
+// tableName is the name of our table, of family ip. All that is in it is ours.
+const tableName = "flanneld"
 
 // comment is what each of our rules says.
 const comment = "flanneld"
 
-// Table is what our table holds. Without chains there is no table.
-type Table struct {
+// table is what our table holds. Without chains there is no table.
+type table struct {
 	family nftables.TableFamily
 	chains []chain
 	sets   []addresses
@@ -37,7 +37,7 @@ const (
 	prioritySource = 100
 )
 
-// TableFor is the table that the host needs, if nftables is what it wants, and
+// tableFor is the table that the host needs, if nftables is what it wants, and
 // with marks also beside iptables.
 //
 //   - prerouting marks what comes from peers, before anybody drops it: rules in
@@ -48,8 +48,8 @@ const (
 //     the destination, as of a published port, the source is his as well.
 //   - masquerade comes behind everybody, so that what an operator translates for a
 //     special case is translated so.
-func TableFor(w rules.Wanted, marks bool) Table {
-	t := Table{family: nftables.TableFamilyIPv4}
+func tableFor(w rules.Wanted, marks bool) table {
+	t := table{family: nftables.TableFamilyIPv4}
 	if w.Forward && (w.NFTables || marks) {
 		t.addMarks(w)
 	}
@@ -64,7 +64,7 @@ func TableFor(w rules.Wanted, marks bool) Table {
 }
 
 // add leaves out chains that would do nothing.
-func (t *Table) add(c chain) {
+func (t *table) add(c chain) {
 	if len(c.rules) > 0 {
 		t.chains = append(t.chains, c)
 	}
@@ -72,7 +72,7 @@ func (t *Table) add(c chain) {
 
 // all are the rules for specs. To settle is to write those that keep addresses
 // alone, so that nobody translates them later.
-func (t *Table) all(specs []rules.Spec, settle bool) (out [][]expr.Any) {
+func (t *table) all(specs []rules.Spec, settle bool) (out [][]expr.Any) {
 	for _, s := range specs {
 		if settle && s.Do != rules.Keep {
 			continue
@@ -106,7 +106,7 @@ func translated() []expr.Any {
 	}
 }
 
-func (t *Table) conditions(s rules.Spec) (out []expr.Any) {
+func (t *table) conditions(s rules.Spec) (out []expr.Any) {
 	if s.In != "" {
 		out = append(out, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: interfaceName(s.In)})
 	}
@@ -125,7 +125,7 @@ const (
 )
 
 // address loads one into register 1.
-func (t *Table) address(which end) *expr.Payload {
+func (t *table) address(which end) *expr.Payload {
 	offset, size := uint32(12), uint32(4)
 	if t.family == nftables.TableFamilyIPv6 {
 		offset, size = 8, 16
@@ -133,7 +133,7 @@ func (t *Table) address(which end) *expr.Payload {
 	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset + uint32(which)*size, Len: size}
 }
 
-func (t *Table) side(which end, s rules.Side) []expr.Any {
+func (t *table) side(which end, s rules.Side) []expr.Any {
 	if !s.Prefix.IsValid() {
 		return nil
 	}

@@ -65,7 +65,7 @@ func TestWatch(t *testing.T) {
 	if changed(w) {
 		t.Error("reading is a change")
 	}
-	put(t, TableFor(wanted, false))
+	put(t, tableFor(wanted, false))
 	if !changed(w) {
 		t.Error("what we write is no change")
 	}

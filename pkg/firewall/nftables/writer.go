@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/firewall/rules"
 )
@@ -15,7 +14,7 @@ import (
 // Writer keeps our table as it should be, and takes away what flannel 0.28 has
 // left.
 type Writer struct {
-	conn *conn // that is asked for the generation
+	conn *conn // nil: to be opened at the next use
 	// The generation in which everything was right, for what, and the result.
 	right  uint32
 	wanted rules.Wanted
@@ -43,15 +42,19 @@ func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules
 	k.right = 0
 	o := rules.Outcome{Subject: "nftables", Err: err}
 	if err == nil {
-		out, o.Wrong, o.Err = putOurs(w, marks)
+		out, o.Wrong, o.Err = k.conn.putOurs(w, marks)
 	}
 	out.Outcomes = append(out.Outcomes, o)
 	if o.Err != nil {
+		k.close()
 		return out
 	}
 	former := rules.Outcome{Subject: "nftables, an earlier flannel's"}
-	removed, err := Former(w)
-	if former.Err = err; len(removed) > 0 {
+	removed, err := k.conn.deleteFormer(w)
+	if former.Err = err; err != nil {
+		k.close()
+	}
+	if len(removed) > 0 {
 		former.Wrong = "deleted the tables " + strings.Join(removed, ", ")
 	}
 	out.Outcomes = append(out.Outcomes, former)
@@ -62,19 +65,19 @@ func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules
 }
 
 // putOurs is Put for our own table.
-func putOurs(w rules.Wanted, marks bool) (out rules.Result, wrong string, err error) {
-	docker, err := exists(nftables.TableFamilyIPv4, dockersTable)
+func (c conn) putOurs(w rules.Wanted, marks bool) (out rules.Result, wrong string, err error) {
+	docker, err := c.exists(nftables.TableFamilyIPv4, dockersTable)
 	if err != nil {
-		return out, "", err
+		return out, "", fmt.Errorf("look for the nftables table %s: %w", dockersTable, err)
 	}
-	want := TableFor(w, marks || docker)
+	want := tableFor(w, marks || docker)
 	out.Marks = marks || docker || w.NFTables
 	for _, c := range want.chains {
 		for _, s := range c.words {
-			out.Kept = append(out.Kept, fmt.Sprintf("nft ip %s %s: %s", TableName, c.name, s))
+			out.Kept = append(out.Kept, fmt.Sprintf("nft ip %s %s: %s", tableName, c.name, s))
 		}
 	}
-	if wrong, err = Put(want); err != nil {
+	if wrong, err = c.put(want); err != nil {
 		return out, "", err
 	}
 	return out, wrong, nil
@@ -91,27 +94,18 @@ func (k *Writer) Generation() (uint32, error) {
 		k.conn = &c
 	}
 	g, err := k.conn.generation()
-	if err != nil { // the next one asks anew
-		_ = k.conn.Close()
-		k.conn = nil
+	if err != nil {
+		k.close()
 	}
 	return uint32(g), err
 }
 
-// exists asks for a table by its name.
-func exists(family nftables.TableFamily, name string) (bool, error) {
-	c, err := open()
-	if err != nil {
-		return false, err
+// close ends a connection that failed: answers may still be on their way to it.
+func (k *Writer) close() {
+	if k.conn != nil {
+		_ = k.conn.Close()
+		k.conn = nil
 	}
-	defer c.Close()
-	switch _, err := c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, zeroEnded(unix.NFTA_TABLE_NAME, name)); {
-	case errors.Is(err, unix.ENOENT):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("look for the nftables table %s: %w", name, err)
-	}
-	return true, nil
 }
 
 func inWords(specs []rules.Spec) (out []string) {
