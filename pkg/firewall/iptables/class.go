@@ -97,6 +97,16 @@ type search struct {
 	// trusts: a chain of another program that lets special cases go decides for
 	// itself.
 	trusts bool
+
+	tried  int // rules, up to rules.MaxTries
+	visits map[visit]fate
+}
+
+// visit is all that decides what becomes of packets in a chain.
+type visit struct {
+	chain   *rules.Chain
+	packets class
+	plain   bool
 }
 
 // fate is what becomes of a class at a rule.
@@ -112,14 +122,14 @@ const (
 // first is the index of that rule among those of a base chain that are not
 // ours, and its text; -1: there is none.
 func (s search) first(c *rules.Chain, packets class, ours func(*body) bool) (index int, text string) {
-	index = -1
+	index, s.visits = -1, map[visit]fate{}
 	for _, r := range c.Rules {
 		b := r.Body.(*body)
 		if ours(b) {
 			continue
 		}
 		index++
-		switch s.rule(b, c.Name, packets, true, 0) {
+		switch s.rule(b, c.Name, packets, true, true) {
 		case isBad:
 			return index, r.Text
 		case returns, ends:
@@ -129,16 +139,16 @@ func (s search) first(c *rules.Chain, packets class, ours func(*body) bool) (ind
 	return -1, ""
 }
 
-const deepest = 100
-
-func (s search) rule(b *body, chain string, packets class, plain bool, depth int) fate {
+// rule judges one rule. base: it stands in the chain that the search began with.
+func (s *search) rule(b *body, chain string, packets class, plain, base bool) fate {
+	s.tried++
 	e, narrowed, special := packets.meet(b)
 	plain = plain && len(b.conditions) == 0
 	whole := e == all && !special
 	switch {
 	case e == none:
 		return goesOn
-	case b.target == "RETURN" && (whole || special && s.trusts && depth > 0):
+	case b.target == "RETURN" && (whole || special && s.trusts && !base):
 		return returns
 	case b.target == "ACCEPT" && whole:
 		return ends
@@ -151,19 +161,33 @@ func (s search) rule(b *body, chain string, packets class, plain bool, depth int
 		return isBad
 	case next == nil && whole && b.action() == rules.Drop:
 		return ends
-	case next == nil || depth == deepest || s.skip != nil && s.skip(next.Name):
+	case next == nil || s.skip != nil && s.skip(next.Name):
 		return goesOn
 	}
-	for _, r := range next.Rules {
-		switch f := s.rule(r.Body.(*body), next.Name, narrowed, plain, depth+1); {
-		case f == isBad, f == ends && whole:
-			return f
-		case f != goesOn:
-			return goesOn // those of the class that came here; others did not
-		}
-	}
-	if whole && !b.jumps {
+	switch f := s.jump(next, narrowed, plain); {
+	case f == isBad, f == ends && whole:
+		return f
+	case f == goesOn && whole && !b.jumps:
 		return returns
 	}
-	return goesOn
+	return goesOn // others of the class did not come there, or are back
+}
+
+// jump is the fate of packets in a chain that others jump to. Each visit is made
+// once: chains that jump to one chain many times would otherwise multiply. What it
+// would take too many tries to find out counts as harmless.
+func (s *search) jump(c *rules.Chain, packets class, plain bool) fate {
+	at := visit{c, packets, plain}
+	f, known := s.visits[at]
+	if known || s.tried >= rules.MaxTries {
+		return f
+	}
+	s.visits[at] = goesOn // where it jumps to itself, which the kernel refuses
+	for _, r := range c.Rules {
+		if f = s.rule(r.Body.(*body), c.Name, packets, plain, false); f != goesOn {
+			break
+		}
+	}
+	s.visits[at] = f
+	return f
 }

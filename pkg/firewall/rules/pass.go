@@ -22,7 +22,7 @@ func (s Ruleset) Pass(p Packet, path Path) Verdict {
 			}
 			here := p.at(h)
 			w := walk{table: b.table, packet: &here}
-			end := w.chain(b.chain, 0)
+			end := w.chain(b.chain)
 			p.Mark = here.Mark
 			settled = settled || end == Translate || end == Settle
 			if end == Translate && v.Hidden == nil && h == Postrouting {
@@ -43,15 +43,54 @@ type walk struct {
 	table  *Table
 	packet *Packet
 	by     *Rule // that ended it
+	tried  int   // rules
+	visits map[visit]result
 }
 
-// deepest bounds jumps, for rule sets that the kernel would not take.
-const deepest = 100
+// visit is all that decides what a chain does with the packet: the packet is the
+// same at each visit but for its mark.
+type visit struct {
+	chain *Chain
+	mark  uint32
+}
+
+type result struct {
+	end  Action
+	by   *Rule
+	mark uint32
+}
+
+// MaxTries is how many rules are tried in one table; after that no jump is followed
+// any more. It bounds rule sets that count in the packet's mark, which may need as
+// many visits as there are marks.
+const MaxTries = 1 << 20
+
+// jump is what chain returns for a chain that others jump to. Each visit is made
+// once: chains that jump to one chain many times would otherwise multiply. A chain
+// that jumps to itself, which the kernel refuses, does nothing there.
+func (w *walk) jump(c *Chain) Action {
+	at := visit{c, w.packet.Mark}
+	r, known := w.visits[at]
+	if !known && w.tried < MaxTries {
+		if w.visits == nil {
+			w.visits = map[visit]result{}
+		}
+		w.visits[at] = result{mark: at.mark}
+		r.end = w.chain(c)
+		r.by, r.mark = w.by, w.packet.Mark
+		w.visits[at] = r
+	} else if !known {
+		return Continue
+	}
+	w.by, w.packet.Mark = r.by, r.mark
+	return r.end
+}
 
 // chain returns Accept, Drop, Translate or Settle where a rule has ended the packet's
 // way through the table, and otherwise Continue.
-func (w *walk) chain(c *Chain, depth int) Action {
+func (w *walk) chain(c *Chain) Action {
 	for i := range c.Rules {
+		w.tried++
 		e := c.Rules[i].Body.Apply(w.packet)
 		if e.Match != Yes {
 			continue
@@ -64,10 +103,10 @@ func (w *walk) chain(c *Chain, depth int) Action {
 			return Continue
 		case Jump, Goto:
 			next := w.table.Chains[e.Chain]
-			if next == nil || depth == deepest {
+			if next == nil {
 				continue
 			}
-			if end := w.chain(next, depth+1); end != Continue || e.Action == Goto {
+			if end := w.jump(next); end != Continue || e.Action == Goto {
 				return end
 			}
 		}
