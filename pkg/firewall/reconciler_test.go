@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -145,20 +146,20 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 		if looks, _ := b.kernel.counts(); looks != 0 {
 			t.Errorf("%d looks before the first Set", looks)
 		}
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		synctest.Wait()
-		b.inPlace(chains[0], everything)
-		b.inPlace(chains[1], everything)
+		b.inPlace(chains[0], firewalltest.Everything)
+		b.inPlace(chains[1], firewalltest.Everything)
 
 		b.kernel.do(func(f *fake) { f.flush(chains[0]) }) // as with iptables-legacy, of which nobody tells
 		b.after(resync)
-		b.inPlace(chains[0], everything)
+		b.inPlace(chains[0], firewalltest.Everything)
 		if n := b.repairs.Load(); n != 1 {
 			t.Errorf("%d repairs were told, of 1", n)
 		}
 
 		looks, writes := b.kernel.counts()
-		same := everything
+		same := firewalltest.Everything
 		same.Peers = slices.Clone(same.Peers)
 		b.Set(same)
 		b.after(time.Hour)
@@ -170,9 +171,9 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 			t.Errorf("an idle hour took %d writes", moreWrites-writes)
 		}
 		b.expectReports()
-		b.Set(onlyPass)
+		b.Set(firewalltest.OnlyForward)
 		synctest.Wait()
-		b.inPlace(chains[0], onlyPass)
+		b.inPlace(chains[0], firewalltest.OnlyForward)
 		if n := b.repairs.Load(); n != 1 {
 			t.Errorf("what was not repaired was told: %d", n)
 		}
@@ -195,23 +196,23 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 				return false
 			}
 		}
-		placed := b.Set(everything)
+		placed := b.Set(firewalltest.Everything)
 		if done(placed) {
 			t.Error("it is done before it begins")
 		}
 		synctest.Wait()
-		if !done(placed) || !done(b.Set(everything)) {
+		if !done(placed) || !done(b.Set(firewalltest.Everything)) {
 			t.Error("nobody says that it is done")
 		}
 		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
-		b.Set(onlyMasq)
-		second := b.Set(onlyPass)
+		b.Set(firewalltest.OnlyMasq)
+		second := b.Set(firewalltest.OnlyForward)
 		b.after(rest)
 		if !done(second) {
 			t.Error("nobody says that it has failed")
 		}
-		b.Set(onlyMasq)
-		if done(b.Set(everything)) {
+		b.Set(firewalltest.OnlyMasq)
+		if done(b.Set(firewalltest.Everything)) {
 			t.Error("it is done before it begins again")
 		}
 		b.after(resync)
@@ -226,24 +227,24 @@ func TestPeersMatterWhereTheyAreMarked(t *testing.T) {
 			b := startBench(t)
 			defer b.stop()
 			b.kernel.marks = marks
-			b.Set(everything)
+			b.Set(firewalltest.Everything)
 			b.after(time.Second)
 			before, _ := b.kernel.counts()
-			more := everything
-			more.Peers = append(slices.Clone(peers), rules.Peer{Subnet: network, Device: peers[0].Device})
+			more := firewalltest.Everything
+			more.Peers = append(slices.Clone(firewalltest.Peers), rules.Peer{Subnet: firewalltest.Network, Device: firewalltest.Peers[0].Device})
 			placed := b.Set(more)
 			b.after(100 * time.Millisecond)
 			if looks, _ := b.kernel.counts(); looks-before > 0 != marks {
 				t.Errorf("%d looks at a new peer, where marks are %v", looks-before, marks)
 			}
 			<-placed
-			more.Peers = append(slices.Clone(peers), rules.Peer{Subnet: network, Device: "ens33"})
+			more.Peers = append(slices.Clone(firewalltest.Peers), rules.Peer{Subnet: firewalltest.Network, Device: "ens33"})
 			b.Set(more)
 			b.after(100 * time.Millisecond)
 			b.inPlace(chains[0], more) // the device is a new one
 			b.after(2 * resync)
 			b.kernel.do(func(f *fake) { f.marks = true }) // docker has come
-			last := everything
+			last := firewalltest.Everything
 			b.Set(last)
 			b.after(resync)
 			b.inPlace(chains[1], last)
@@ -257,18 +258,18 @@ func TestChangesAreLookedAtAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBench(t)
 		defer b.stop()
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		b.after(time.Second)
 		b.undo(chains[1])
 		synctest.Wait()
-		b.inPlace(chains[1], everything)
+		b.inPlace(chains[1], firewalltest.Everything)
 		looks, _ := b.kernel.counts()
 		for range 100 {
 			b.undo(chains[1])
 			b.after(time.Millisecond)
 		}
 		b.after(rest)
-		b.inPlace(chains[1], everything)
+		b.inPlace(chains[1], firewalltest.Everything)
 		if more, _ := b.kernel.counts(); more-looks > int(100*time.Millisecond/rest)+2 {
 			t.Errorf("%d looks at a burst of 100 ms", more-looks)
 		}
@@ -281,11 +282,11 @@ func TestOneFailureIsNoNews(t *testing.T) {
 		b := startBench(t)
 		defer b.stop()
 		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		synctest.Wait()
 		b.kernel.do(func(f *fake) { clear(f.fail) })
 		b.after(time.Second)
-		b.inPlace(chains[0], everything)
+		b.inPlace(chains[0], firewalltest.Everything)
 		b.expectReports()
 	})
 }
@@ -295,9 +296,9 @@ func TestALastingFailureIsReportedOnce(t *testing.T) {
 		b := startBench(t)
 		defer b.stop()
 		b.kernel.do(func(f *fake) { f.fail[chains[1]] = errors.New("exit status 3: out of order") })
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		b.after(time.Second)
-		b.inPlace(chains[0], everything) // one chain's failure is not the other's
+		b.inPlace(chains[0], firewalltest.Everything) // one chain's failure is not the other's
 		problem := map[string]string{chains[1]: "exit status 3: out of order"}
 		b.expectReports(problem)
 		before, _ := b.kernel.counts()
@@ -309,7 +310,7 @@ func TestALastingFailureIsReportedOnce(t *testing.T) {
 
 		b.kernel.do(func(f *fake) { clear(f.fail) })
 		b.after(resync)
-		b.inPlace(chains[1], everything)
+		b.inPlace(chains[1], firewalltest.Everything)
 		b.expectReports(problem, map[string]string{})
 	})
 }
@@ -322,7 +323,7 @@ func TestContentionIsReportedOnce(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := startBench(t)
 				defer b.stop()
-				b.Set(everything)
+				b.Set(firewalltest.Everything)
 				synctest.Wait()
 				_, before := b.kernel.counts()
 				for range 20 {
@@ -332,7 +333,7 @@ func TestContentionIsReportedOnce(t *testing.T) {
 						b.kernel.do(func(f *fake) { f.flush(chains[1]) })
 					}
 					b.after(resync)
-					b.inPlace(chains[1], everything) // we go on
+					b.inPlace(chains[1], firewalltest.Everything) // we go on
 				}
 				if _, writes := b.kernel.counts(); writes-before != 20 {
 					t.Errorf("%d writes of 20", writes-before)
@@ -351,7 +352,7 @@ func TestContentionIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBench(t)
 		defer b.stop()
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		for range 60 * 100 {
 			b.undo(chains[1])
 			b.after(10 * time.Millisecond)
@@ -369,7 +370,7 @@ func TestEndsAtOnce(t *testing.T) {
 		b := startBench(t)
 		lock := make(chan struct{})
 		b.kernel.do(func(f *fake) { f.lock = lock })
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		synctest.Wait()
 		begin := time.Now()
 		b.stop()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -24,7 +25,7 @@ func manyJumps(last ...string) rules.Ruleset {
 			}
 		}
 	}
-	return walled("filter", append(lines, last...)...)
+	return parsed("filter", append(lines, last...)...)
 }
 
 // within fails the test where do takes long.
@@ -68,7 +69,7 @@ func TestManyJumps(t *testing.T) {
 				}
 			})
 			within(t, func() {
-				parts, _ := planner{tt.set, everything, true}.plan()
+				parts, _ := planner{tt.set, firewalltest.Everything, true}.plan()
 				i := slices.IndexFunc(parts, func(p part) bool { return p.home == forwardHome })
 				want := "-j REJECT"
 				if tt.reason == "C12 -j DROP" {
@@ -85,7 +86,7 @@ func TestManyJumps(t *testing.T) {
 // TestMarksBetweenJumps: a chain that was passed once may do something else the
 // next time, to a packet with another mark.
 func TestMarksBetweenJumps(t *testing.T) {
-	set := walled("filter", ":A - [0:0]", "FORWARD -j A", "FORWARD -j A", "FORWARD -j A", "FORWARD -j ACCEPT",
+	set := parsed("filter", ":A - [0:0]", "FORWARD -j A", "FORWARD -j A", "FORWARD -j A", "FORWARD -j ACCEPT",
 		"A -m mark --mark 0x3/0x3 -j DROP", "A -m mark --mark 0x1/0x1 -j MARK --set-xmark 0x2/0x2", "A -j MARK --set-xmark 0x1/0x1")
 	v := set.Pass(rules.Packet{In: "docker0", Out: "flannel.1"}, rules.Forwarded)
 	if !v.Dropped || Show(*v.Rule) != "-A A -m mark --mark 0x3/0x3 -j DROP" {

@@ -3,65 +3,25 @@ package iptables
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
 const (
-	ourMasq = `
--s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment flanneld -j RETURN
--s 172.7.0.0/16 ! -d 224.0.0.0/4 -m comment --comment flanneld -j MASQUERADE --random-fully
-! -s 172.7.0.0/16 -d 172.7.21.0/24 -m comment --comment flanneld -j RETURN
-! -s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment flanneld -j MASQUERADE --random-fully
-`
-	ourForward = `
--s 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT
--d 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT
-`
-	dockers   = `-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE`
-	byHand    = `-s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE`
-	hairpin   = `-s 172.7.21.2/32 -d 172.7.21.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE`
-	ownSNAT   = `-s 172.7.21.0/24 -d 192.168.9.0/24 -j SNAT --to-source 10.4.7.99`
-	rejectAll = `-j REJECT --reject-with icmp-host-prohibited`
-)
-
-func block(parts ...string) []string {
-	var out []string
-	for _, p := range parts {
-		for line := range strings.Lines(p) {
-			if line = strings.TrimSpace(line); line != "" {
-				out = append(out, line)
-			}
-		}
-	}
-	return out
-}
-
-func unmarkedText(s string) string {
-	return strings.ReplaceAll(s, " -m comment --comment flanneld", "")
-}
-
-var (
-	network = netip.MustParsePrefix("172.7.0.0/16")
-	own     = netip.MustParsePrefix("172.7.21.0/24")
-	peers   = []rules.Peer{{Subnet: netip.MustParsePrefix("172.7.22.0/24"), Device: "flannel.1"}}
-
-	everything = rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true}
-	onlyMasq   = rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true}
-	onlyPass   = rules.Wanted{Network: network, Subnet: own, Peers: peers, Forward: true}
-	nothing    = rules.Wanted{Network: network, Subnet: own, Peers: peers}
+	hairpin = `-s 172.7.21.2/32 -d 172.7.21.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE`
+	ownSNAT = `-s 172.7.21.0/24 -d 192.168.9.0/24 -j SNAT --to-source 10.4.7.99`
 )
 
 func TestPlan(t *testing.T) {
-	masq, forward := onlyMasq, onlyPass
-	oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(ourMasq)
-	oldSubnet := strings.ReplaceAll(ourMasq, "172.7.21.0", "172.7.99.0")
-	first, rest, _ := strings.Cut(strings.TrimSpace(ourMasq), "\n")
+	masq, forward := firewalltest.OnlyMasq, firewalltest.OnlyForward
+	oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(firewalltest.OurMasq)
+	oldSubnet := strings.ReplaceAll(firewalltest.OurMasq, "172.7.21.0", "172.7.99.0")
+	first, rest, _ := strings.Cut(strings.TrimSpace(firewalltest.OurMasq), "\n")
 	dockersForward := `
 -j DOCKER-USER
 -j DOCKER-ISOLATION-STAGE-1
@@ -78,46 +38,46 @@ func TestPlan(t *testing.T) {
 		after   []string // nil: as before
 		because string
 	}{
-		{"an empty chain", natHome, masq, nil, block(ourMasq), "4 of 4 rules missing"},
-		{"all in place", natHome, masq, block(ourMasq), nil, ""},
-		{"quoted by an older iptables", natHome, masq, block(strings.ReplaceAll(ourMasq, "flanneld", `"flanneld"`)), nil, ""},
-		{"v0.11's rules are replaced", natHome, masq, block(unmarkedText(ourMasq)), block(ourMasq), "4 of 4 rules missing"},
-		{"v0.11's rules, before --random-fully", natHome, masq, block(unmarkedText(strings.ReplaceAll(ourMasq, " --random-fully", ""))),
-			block(ourMasq), "4 of 4 rules missing"},
-		{"a later flannel's rules are replaced", natHome, masq, block(strings.ReplaceAll(ourMasq, "comment flanneld", `comment "flanneld masq"`)),
-			block(ourMasq), "4 of 4 rules missing"},
-		{"somebody's own rule of the same text stays", natHome, masq, block(ourMasq, strings.ReplaceAll(first, "flanneld", `"ours, ask ops"`)), nil, ""},
-		{"v0.11's beside ours", natHome, masq, block(ourMasq, unmarkedText(ourMasq)), block(ourMasq), "4 rules too many"},
-		{"one deleted", natHome, masq, block(rest), block(ourMasq), "1 of 4 rules missing"},
-		{"doubled", natHome, masq, block(ourMasq, ourMasq), block(ourMasq), "4 rules too many"},
-		{"reordered", natHome, masq, block(rest, first), block(ourMasq), "rules out of order"},
-		{"a former network's rules go", natHome, masq, block(oldMasq, ourMasq), block(ourMasq), "4 rules too many"},
-		{"a former subnet's rules go", natHome, masq, block(oldSubnet, dockers), block(ourMasq, dockers), "1 of 4 rules missing"},
-		{"nothing wanted", natHome, nothing, block(ourMasq, dockers), block(dockers), "4 rules too many"},
-		{"docker's masquerading comes behind", natHome, masq, block(dockers, ourMasq), block(ourMasq, dockers),
+		{"an empty chain", natHome, masq, nil, firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
+		{"all in place", natHome, masq, firewalltest.Lines(firewalltest.OurMasq), nil, ""},
+		{"quoted by an older iptables", natHome, masq, firewalltest.Lines(strings.ReplaceAll(firewalltest.OurMasq, "flanneld", `"flanneld"`)), nil, ""},
+		{"v0.11's rules are replaced", natHome, masq, firewalltest.Lines(firewalltest.Uncommented(firewalltest.OurMasq)), firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
+		{"v0.11's rules, before --random-fully", natHome, masq, firewalltest.Lines(firewalltest.Uncommented(strings.ReplaceAll(firewalltest.OurMasq, " --random-fully", ""))),
+			firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
+		{"a later flannel's rules are replaced", natHome, masq, firewalltest.Lines(strings.ReplaceAll(firewalltest.OurMasq, "comment flanneld", `comment "flanneld masq"`)),
+			firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
+		{"somebody's own rule of the same text stays", natHome, masq, firewalltest.Lines(firewalltest.OurMasq, strings.ReplaceAll(first, "flanneld", `"ours, ask ops"`)), nil, ""},
+		{"v0.11's beside ours", natHome, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.Uncommented(firewalltest.OurMasq)), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
+		{"one deleted", natHome, masq, firewalltest.Lines(rest), firewalltest.Lines(firewalltest.OurMasq), "1 of 4 rules missing"},
+		{"doubled", natHome, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
+		{"reordered", natHome, masq, firewalltest.Lines(rest, first), firewalltest.Lines(firewalltest.OurMasq), "rules out of order"},
+		{"a former network's rules go", natHome, masq, firewalltest.Lines(oldMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
+		{"a former subnet's rules go", natHome, masq, firewalltest.Lines(oldSubnet, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), "1 of 4 rules missing"},
+		{"nothing wanted", natHome, firewalltest.Nothing, firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.DockerMasq), "4 rules too many"},
+		{"docker's masquerading comes behind", natHome, masq, firewalltest.Lines(firewalltest.DockerMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq),
 			`rules stood behind "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"`},
-		{"docker's masquerading from the beginning", natHome, masq, block(byHand, dockers, hairpin), block(byHand, ourMasq, dockers, hairpin), "4 of 4 rules missing"},
-		{"special translations may stand in front", natHome, masq, block(byHand, hairpin, ownSNAT, ourMasq), nil, ""},
-		{"and between", natHome, masq, block(first, byHand, rest), nil, ""},
-		{"jumps may stand in front", natHome, masq, block("-j POSTROUTING_direct", ourMasq), nil, ""},
-		{"a sweeping translation comes behind", natHome, masq, block(`-o ens33 -j MASQUERADE`, ourMasq), block(ourMasq, `-o ens33 -j MASQUERADE`),
+		{"docker's masquerading from the beginning", natHome, masq, firewalltest.Lines(firewalltest.ByHand, firewalltest.DockerMasq, hairpin), firewalltest.Lines(firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq, hairpin), "4 of 4 rules missing"},
+		{"special translations may stand in front", natHome, masq, firewalltest.Lines(firewalltest.ByHand, hairpin, ownSNAT, firewalltest.OurMasq), nil, ""},
+		{"and between", natHome, masq, firewalltest.Lines(first, firewalltest.ByHand, rest), nil, ""},
+		{"jumps may stand in front", natHome, masq, firewalltest.Lines("-j POSTROUTING_direct", firewalltest.OurMasq), nil, ""},
+		{"a sweeping translation comes behind", natHome, masq, firewalltest.Lines(`-o ens33 -j MASQUERADE`, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, `-o ens33 -j MASQUERADE`),
 			`rules stood behind "-o ens33 -j MASQUERADE"`},
 
-		{"CentOS's REJECT", forwardHome, forward, block(rejectAll), block(ourForward, rejectAll), "2 of 2 rules missing"},
-		{"a DROP with a comment", forwardHome, forward, block(`-i lo -j ACCEPT`, `-m comment --comment "default deny" -j DROP`),
-			block(`-i lo -j ACCEPT`, ourForward, `-m comment --comment "default deny" -j DROP`), "2 of 2 rules missing"},
-		{"a REJECT whose comment looks like an option", forwardHome, forward, block(`-m comment --comment "--- the rest ---" -j REJECT`),
-			block(ourForward, `-m comment --comment "--- the rest ---" -j REJECT`), "2 of 2 rules missing"},
-		{"v0.11's rules behind REJECT", forwardHome, forward, block(rejectAll, unmarkedText(ourForward)), block(ourForward, rejectAll), "2 of 2 rules missing"},
-		{"a REJECT came in front", forwardHome, forward, block(rejectAll, ourForward), block(ourForward, rejectAll),
+		{"CentOS's REJECT", forwardHome, forward, firewalltest.Lines(firewalltest.RejectAll), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), "2 of 2 rules missing"},
+		{"a DROP with a comment", forwardHome, forward, firewalltest.Lines(`-i lo -j ACCEPT`, `-m comment --comment "default deny" -j DROP`),
+			firewalltest.Lines(`-i lo -j ACCEPT`, firewalltest.OurForward, `-m comment --comment "default deny" -j DROP`), "2 of 2 rules missing"},
+		{"a REJECT whose comment looks like an option", forwardHome, forward, firewalltest.Lines(`-m comment --comment "--- the rest ---" -j REJECT`),
+			firewalltest.Lines(firewalltest.OurForward, `-m comment --comment "--- the rest ---" -j REJECT`), "2 of 2 rules missing"},
+		{"v0.11's rules behind REJECT", forwardHome, forward, firewalltest.Lines(firewalltest.RejectAll, firewalltest.Uncommented(firewalltest.OurForward)), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), "2 of 2 rules missing"},
+		{"a REJECT came in front", forwardHome, forward, firewalltest.Lines(firewalltest.RejectAll, firewalltest.OurForward), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll),
 			`rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},
-		{"a REJECT came between", forwardHome, forward, block(strings.TrimSpace(strings.SplitN(ourForward, "\n", 3)[1]), rejectAll, strings.SplitN(ourForward, "\n", 3)[2]),
-			block(ourForward, rejectAll), `rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},
+		{"a REJECT came between", forwardHome, forward, firewalltest.Lines(strings.TrimSpace(strings.SplitN(firewalltest.OurForward, "\n", 3)[1]), firewalltest.RejectAll, strings.SplitN(firewalltest.OurForward, "\n", 3)[2]),
+			firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), `rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},
 		{"docker's rules and the administrator's stay in front", forwardHome, forward,
-			block(dockersForward, `-s 172.7.22.9/32 -j DROP`, rejectAll, `-j LOG`),
-			block(dockersForward, `-s 172.7.22.9/32 -j DROP`, ourForward, rejectAll, `-j LOG`), "2 of 2 rules missing"},
-		{"docker put its rules in front", forwardHome, forward, block(dockersForward, ourForward), nil, ""},
-		{"the tutorial's rule in front", forwardHome, forward, block(`-d 172.7.21.0/24 -j ACCEPT`, ourForward), nil, ""},
+			firewalltest.Lines(dockersForward, `-s 172.7.22.9/32 -j DROP`, firewalltest.RejectAll, `-j LOG`),
+			firewalltest.Lines(dockersForward, `-s 172.7.22.9/32 -j DROP`, firewalltest.OurForward, firewalltest.RejectAll, `-j LOG`), "2 of 2 rules missing"},
+		{"docker put its rules in front", forwardHome, forward, firewalltest.Lines(dockersForward, firewalltest.OurForward), nil, ""},
+		{"the tutorial's rule in front", forwardHome, forward, firewalltest.Lines(`-d 172.7.21.0/24 -j ACCEPT`, firewalltest.OurForward), nil, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -167,7 +127,7 @@ func TestRulesThatCannotBeListed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()
-			want := everything
+			want := firewalltest.Everything
 			want.Marked = true
 			w := &Writer{kernel: saving{f, save}}
 			got := w.Put(context.Background(), want, false)

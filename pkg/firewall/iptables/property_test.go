@@ -14,18 +14,19 @@ import (
 	"pgregory.net/rapid"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
 // foreign are rules of other people, per chain; some of them in our way.
 var foreign = map[home][]string{
 	natHome: {
-		dockers, byHand, hairpin, ownSNAT,
+		firewalltest.DockerMasq, firewalltest.ByHand, hairpin, ownSNAT,
 		`-o ens33 -j MASQUERADE`, `! -s 10.0.0.0/8 -j MASQUERADE`, `-s 172.7.0.0/16 -j RETURN`, `-s 172.7.0.0/16 -d 172.7.0.0/16 -j ACCEPT`,
 		`-s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment "not \"flanneld\"" -j RETURN`, `-m mark --mark 0x4000/0x4000 -j MASQUERADE`,
 	},
 	forwardHome: {
-		rejectAll, `-j DROP`, `-m comment --comment "default deny" -j DROP`, `-s 172.7.22.9/32 -j DROP`, `-i docker0 -o docker0 -j DROP`,
+		firewalltest.RejectAll, `-j DROP`, `-m comment --comment "default deny" -j DROP`, `-s 172.7.22.9/32 -j DROP`, `-i docker0 -o docker0 -j DROP`,
 		`-d 172.7.21.0/24 -j ACCEPT`, `-o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
 		`-s 172.7.0.0/16 -m comment --comment "by hand" -j ACCEPT`,
 	},
@@ -33,8 +34,8 @@ var foreign = map[home][]string{
 
 // former are rules of ours and of earlier flannels, wanted or not.
 func former(h home) []string {
-	now := map[home]string{natHome: ourMasq, forwardHome: ourForward}[h]
-	return block(now, unmarkedText(now), strings.ReplaceAll(now, " --random-fully", ""), strings.ReplaceAll(unmarkedText(now), " --random-fully", ""),
+	now := map[home]string{natHome: firewalltest.OurMasq, forwardHome: firewalltest.OurForward}[h]
+	return firewalltest.Lines(now, firewalltest.Uncommented(now), strings.ReplaceAll(now, " --random-fully", ""), strings.ReplaceAll(firewalltest.Uncommented(now), " --random-fully", ""),
 		strings.ReplaceAll(now, "172.7.0.0", "172.8.0.0"), strings.ReplaceAll(now, "172.7.21.0", "172.7.99.0"),
 		strings.ReplaceAll(now, "comment flanneld", `comment "flanneld forward"`))
 }
@@ -42,7 +43,7 @@ func former(h home) []string {
 // checkOnePass holds over any starting point: one pass ends in the wanted
 // state with everybody else's rules as they were; a second one writes nothing.
 func checkOnePass(t *rapid.T, w *Writer, load func(h home, specs []string), list func(h home) []string) {
-	want := rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true}
+	want := rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true}
 	if rapid.IntRange(0, 9).Draw(t, "nothing wanted") == 0 {
 		want.Masquerade, want.Forward = false, false
 	}
@@ -81,7 +82,7 @@ func checkOnePass(t *rapid.T, w *Writer, load func(h home, specs []string), list
 		}
 	}
 	set := Parse("iptables", saved(t, w))
-	if v := set.Pass(rules.Packet{In: "docker0", Out: "flannel.1", Src: own.Addr().Next(), Dst: network.Addr().Next(), State: "NEW"}, rules.Forwarded); want.Masquerade && v.Hidden != nil && !v.Dropped {
+	if v := set.Pass(rules.Packet{In: "docker0", Out: "flannel.1", Src: firewalltest.Subnet.Addr().Next(), Dst: firewalltest.Network.Addr().Next(), State: "NEW"}, rules.Forwarded); want.Masquerade && v.Hidden != nil && !v.Dropped {
 		t.Fatalf("a container is hidden from a peer by %s", v.Hidden.Text)
 	}
 	if again, err := anyWrong(t, w, want); again != "" || err != nil {
@@ -168,7 +169,7 @@ func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
 					if err := c.restore(context.Background(), script+"COMMIT\n"); err != nil {
 						t.Fatal(err)
 					}
-					if diff := cmp.Diff(block(specs...), block(list(h)...)); diff != "" {
+					if diff := cmp.Diff(firewalltest.Lines(specs...), firewalltest.Lines(list(h)...)); diff != "" {
 						t.Fatalf("iptables prints it differently -written +read:\n%s", diff)
 					}
 				}, list)
@@ -182,9 +183,9 @@ func BenchmarkPass(b *testing.B) {
 	for _, flavour := range lab.IPTablesFlavours {
 		b.Run(flavour, func(b *testing.B) {
 			w := &Writer{kernel: useFlavour(b, flavour), randomFully: true}
-			w.Put(context.Background(), everything, false)
+			w.Put(context.Background(), firewalltest.Everything, false)
 			for b.Loop() {
-				for _, o := range w.Put(context.Background(), everything, false).Outcomes {
+				for _, o := range w.Put(context.Background(), firewalltest.Everything, false).Outcomes {
 					if o.Err != nil || o.Wrong != "" {
 						b.Fatal(o)
 					}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -17,19 +18,19 @@ func TestSpecs(t *testing.T) {
 		specs []string
 		want  string
 	}{
-		{"masquerading", specs(everything.MasqueradeSpecs(), false), `
+		{"masquerading", specs(firewalltest.Everything.MasqueradeSpecs(), false), `
 -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN
 -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE
 ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN
 ! -s 172.7.0.0/16 -d 172.7.0.0/16 -j MASQUERADE
 `},
-		{"masquerading, random ports", specs(everything.MasqueradeSpecs(), true), `
+		{"masquerading, random ports", specs(firewalltest.Everything.MasqueradeSpecs(), true), `
 -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN
 -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
 ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN
 ! -s 172.7.0.0/16 -d 172.7.0.0/16 -j MASQUERADE --random-fully
 `},
-		{"forwarding", specs(everything.ForwardSpecs(), true), `
+		{"forwarding", specs(firewalltest.Everything.ForwardSpecs(), true), `
 -s 172.7.0.0/16 -j ACCEPT
 -d 172.7.0.0/16 -j ACCEPT
 `},
@@ -47,11 +48,11 @@ func TestSpecs(t *testing.T) {
 -s 10.1.5.0/24 -d 10.1.0.0/20 -o ens33 -j ACCEPT
 -s 10.1.5.0/24 -d 10.1.0.0/20 -o flannel.7 -j ACCEPT
 `},
-		{"nothing", specs(append(nothing.MasqueradeSpecs(), append(nothing.ForwardSpecs(), nothing.FromPeers()...)...), true), ""},
+		{"nothing", specs(append(firewalltest.Nothing.MasqueradeSpecs(), append(firewalltest.Nothing.ForwardSpecs(), firewalltest.Nothing.FromPeers()...)...), true), ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(block(tt.want), block(tt.specs...)); diff != "" {
+			if diff := cmp.Diff(firewalltest.Lines(tt.want), firewalltest.Lines(tt.specs...)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -92,12 +93,12 @@ func FuzzParse(f *testing.F) {
 	f.Add(`-j POSTROUTING`)
 	f.Fuzz(func(t *testing.T, text string) {
 		set := Parse("iptables", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING "+text+"\n*filter\n:FORWARD DROP\n:DOCKER -\n-A FORWARD "+text+"\n-A DOCKER "+text)
-		p := planner{set, everything, true}
+		p := planner{set, firewalltest.Everything, true}
 		p.plan()
 		for _, h := range flannelsChains {
 			p.former(h)
 		}
-		set.Pass(rules.Packet{In: "ens33", Src: network.Addr().Next(), Dst: own.Addr().Next()}, rules.Forwarded)
+		set.Pass(rules.Packet{In: "ens33", Src: firewalltest.Network.Addr().Next(), Dst: firewalltest.Subnet.Addr().Next()}, rules.Forwarded)
 		b := parseRule(text)
 		if q := p.masquerade(); q.isOurs(b) && b.comment != ours && len(b.conditions) > 2 {
 			t.Errorf("%q is taken for a former flannel's", text)
