@@ -51,11 +51,11 @@ func useFlavour(t testing.TB, flavour string) string {
 }
 
 // home is a chain.
-type home struct{ table, chain string }
+type chainID struct{ table, chain string }
 
 var (
-	natHome     = home{"nat", "POSTROUTING"}
-	forwardHome = home{"filter", "FORWARD"}
+	natChain     = chainID{"nat", "POSTROUTING"}
+	forwardChain = chainID{"filter", "FORWARD"}
 )
 
 func run(t testing.TB, program string, args ...string) string {
@@ -73,7 +73,7 @@ func runIPTables(t testing.TB, args ...string) string {
 }
 
 // rulesNow are a chain's rules as iptables prints them.
-func rulesNow(t testing.TB, h home) []string {
+func rulesNow(t testing.TB, h chainID) []string {
 	t.Helper()
 	var out []string
 	for line := range strings.Lines(runIPTables(t, "-t", h.table, "-S", h.chain)) {
@@ -85,7 +85,7 @@ func rulesNow(t testing.TB, h home) []string {
 }
 
 // eventually waits for a chain to hold exactly these rules.
-func eventually(t testing.TB, h home, want ...string) {
+func eventually(t testing.TB, h chainID, want ...string) {
 	t.Helper()
 	var diff string
 	for range 300 {
@@ -130,7 +130,7 @@ func (s *status) wait(t testing.TB, n int) map[string]string {
 
 // keep runs a Reconciler over the real iptables until the test ends, or until
 // stop is called.
-func keep(t testing.TB, s *status) (r *Reconciler, stop func()) {
+func reconcile(t testing.TB, s *status) (r *Reconciler, stop func()) {
 	t.Helper()
 	w, err := iptables.New(context.Background())
 	if err != nil {
@@ -158,14 +158,14 @@ func runs(t testing.TB, r *Reconciler) (stop func()) {
 	return stop
 }
 
-func TestRulesAreKept(t *testing.T) {
+func TestRulesStayInPlace(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
 		var s status
 		runIPTables(t, "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
-		k, stop := keep(t, &s)
+		k, stop := reconcile(t, &s)
 		k.Set(firewalltest.Everything)
-		eventually(t, natHome, firewalltest.OurMasq)
-		eventually(t, forwardHome, firewalltest.OurForward, firewalltest.RejectAll)
+		eventually(t, natChain, firewalltest.OurMasq)
+		eventually(t, forwardChain, firewalltest.OurForward, firewalltest.RejectAll)
 
 		for _, fault := range []struct{ name, commands string }{
 			{"flushed", "-t nat -F"},
@@ -180,21 +180,21 @@ func TestRulesAreKept(t *testing.T) {
 				for command := range strings.Lines(fault.commands) {
 					runIPTables(t, strings.Fields(command)...)
 				}
-				eventually(t, natHome, firewalltest.OurMasq)
-				eventually(t, forwardHome, firewalltest.OurForward, firewalltest.RejectAll)
+				eventually(t, natChain, firewalltest.OurMasq)
+				eventually(t, forwardChain, firewalltest.OurForward, firewalltest.RejectAll)
 			})
 		}
 
 		runIPTables(t, "-t", "nat", "-I", "POSTROUTING", "-s", "172.7.21.0/24", "!", "-o", "docker0", "-j", "MASQUERADE") // docker restarted
-		eventually(t, natHome, firewalltest.OurMasq, firewalltest.DockerMasq)
+		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
 		k.Set(firewalltest.OnlyMasq)
-		eventually(t, natHome, firewalltest.OurMasq, firewalltest.DockerMasq)
-		eventually(t, forwardHome, firewalltest.RejectAll)
+		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
+		eventually(t, forwardChain, firewalltest.RejectAll)
 		k.Set(firewalltest.Everything)
-		eventually(t, natHome, firewalltest.OurMasq, firewalltest.DockerMasq)
+		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
 
 		stop()
-		if diff := cmp.Diff(firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), rulesNow(t, natHome)); diff != "" {
+		if diff := cmp.Diff(firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), rulesNow(t, natChain)); diff != "" {
 			t.Errorf("after the end -want +got:\n%s", diff)
 		}
 	})
@@ -202,7 +202,7 @@ func TestRulesAreKept(t *testing.T) {
 
 // TestFormerRules starts where v0.11, an earlier run for another network and
 // the tutorial's reader have left their rules.
-func TestFormerRules(t *testing.T) {
+func TestLegacyRules(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
 		load := func(table, chain string, specs []string) {
 			script := "*" + table + "\n"
@@ -220,10 +220,10 @@ func TestFormerRules(t *testing.T) {
 		load("nat", "POSTROUTING", firewalltest.Lines(firewalltest.ByHand, oldMasq, firewalltest.DockerMasq, firewalltest.Uncommented(firewalltest.OurMasq)))
 		load("filter", "FORWARD", firewalltest.Lines(`-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.RejectAll, firewalltest.Uncommented(firewalltest.OurForward)))
 		var s status
-		k, _ := keep(t, &s)
+		k, _ := reconcile(t, &s)
 		k.Set(firewalltest.Everything)
-		eventually(t, natHome, firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq)
-		eventually(t, forwardHome, `-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.OurForward, firewalltest.RejectAll)
+		eventually(t, natChain, firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq)
+		eventually(t, forwardChain, `-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.OurForward, firewalltest.RejectAll)
 		if reports := s.all(); len(reports) != 0 {
 			t.Errorf("reported %v", reports)
 		}
@@ -232,7 +232,7 @@ func TestFormerRules(t *testing.T) {
 
 // TestFormerChains starts where flannel 0.28 has left its chains (observed), one
 // of them also for another network.
-func TestFormerChains(t *testing.T) {
+func TestLegacyChains(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
 		restore := exec.Command("iptables-restore", "--noflush")
 		restore.Stdin = strings.NewReader(`*nat
@@ -253,11 +253,11 @@ COMMIT
 			t.Fatalf("%v: %s", err, out)
 		}
 		var s status
-		k, _ := keep(t, &s)
+		k, _ := reconcile(t, &s)
 		k.Set(firewalltest.OnlyForward)
-		eventually(t, natHome)
-		eventually(t, home{"filter", "FLANNEL-FWD"}, `-s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`)
-		eventually(t, forwardHome, `-m comment --comment "flanneld forward" -j FLANNEL-FWD`, firewalltest.OurForward)
+		eventually(t, natChain)
+		eventually(t, chainID{"filter", "FLANNEL-FWD"}, `-s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`)
+		eventually(t, forwardChain, `-m comment --comment "flanneld forward" -j FLANNEL-FWD`, firewalltest.OurForward)
 		if out, err := exec.Command("iptables", "-t", "nat", "-S", "FLANNEL-POSTRTG").CombinedOutput(); err == nil {
 			t.Errorf("it is still there:\n%s", out)
 		}
@@ -292,7 +292,7 @@ func TestNothingIsWrittenWhereNothingDiffers(t *testing.T) {
 			wrap(t, dir, "iptables-save", "echo >>"+reads)
 			wrap(t, dir, "iptables-restore", "echo >>"+writes)
 			var s status
-			k, stop := keep(t, &s)
+			k, stop := reconcile(t, &s)
 			k.Set(firewalltest.Everything)
 			for lines(t, reads) < 20 {
 				time.Sleep(20 * time.Millisecond)
@@ -331,7 +331,7 @@ func TestFailingIPTables(t *testing.T) {
 		if err := os.WriteFile(fault.file, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		k, stop := keep(t, &s)
+		k, stop := reconcile(t, &s)
 		k.Set(firewalltest.Everything)
 		problems := s.wait(t, 1)
 		for _, subject := range fault.subjects {
@@ -344,8 +344,8 @@ func TestFailingIPTables(t *testing.T) {
 		}
 		for n := 2; len(s.wait(t, n)) > 0; n++ { // one table may be well before the other
 		}
-		eventually(t, natHome, firewalltest.OurMasq)
-		eventually(t, forwardHome, firewalltest.OurForward)
+		eventually(t, natChain, firewalltest.OurMasq)
+		eventually(t, forwardChain, firewalltest.OurForward)
 		stop()
 		runIPTables(t, "-F")
 		runIPTables(t, "-t", "nat", "-F")
@@ -366,7 +366,7 @@ func TestHeldLock(t *testing.T) {
 		return f
 	}
 	var s status
-	k, stop := keep(t, &s)
+	k, stop := reconcile(t, &s)
 	held := lock()
 	k.Set(firewalltest.Everything)
 	problems := s.wait(t, 1)
@@ -378,8 +378,8 @@ func TestHeldLock(t *testing.T) {
 	if problems := s.wait(t, 2); len(problems) != 0 {
 		t.Errorf("after the end of it: %v", problems)
 	}
-	eventually(t, natHome, firewalltest.OurMasq)
-	eventually(t, forwardHome, firewalltest.OurForward)
+	eventually(t, natChain, firewalltest.OurMasq)
+	eventually(t, forwardChain, firewalltest.OurForward)
 
 	held = lock()
 	defer held.Close()

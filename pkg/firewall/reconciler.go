@@ -26,7 +26,7 @@ type Options struct {
 	Report func(problems map[string]string)
 	// Kept is told which rules there shall be, for operators to read, whenever
 	// that changes. It is called from Run.
-	Kept func(rules []string)
+	Rules func(rules []string)
 	// Repaired is told whenever rules that were in place had to be put right.
 	// It is called from Run.
 	Repaired func()
@@ -35,7 +35,7 @@ type Options struct {
 // Writer brings rules into the kernel. Put compares and, where anything differs,
 // writes. marks says that a writer in front needs packets from peers to be marked.
 type Writer interface {
-	Put(ctx context.Context, w rules.Wanted, marks bool) rules.Result
+	Apply(ctx context.Context, w rules.Wanted, marks bool) rules.Result
 }
 
 // Reconciler keeps the wanted rules in place. Rules stay when it ends, so that
@@ -86,7 +86,7 @@ func (r *Reconciler) latest() (w *rules.Wanted, placed chan struct{}) {
 }
 
 // learn notes what a pass for w has found out.
-func (r *Reconciler) learn(w rules.Wanted, marks bool) {
+func (r *Reconciler) setMarks(w rules.Wanted, marks bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.marks = marks; marks && !r.wanted.Equal(w) { // peers have come meanwhile
@@ -99,19 +99,19 @@ func (r *Reconciler) learn(w rules.Wanted, marks bool) {
 
 // Run looks after the rules until ctx ends, which is its only end.
 func (r *Reconciler) Run(ctx context.Context) error {
-	rounds := newRounds(r.options)
-	timer, rested := time.NewTimer(r.options.Resync), time.NewTimer(0)
+	history := newHistory(r.options)
+	timer, quietOver := time.NewTimer(r.options.Resync), time.NewTimer(0)
 	defer timer.Stop()
-	defer rested.Stop()
+	defer quietOver.Stop()
 	var changes <-chan struct{} // nil while it rests
-	var told chan struct{}      // the last that was closed
+	var closed chan struct{}    // the last that was closed
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.changed:
-			rounds.fresh()
-		case <-rested.C:
+			history.reset()
+		case <-quietOver.C:
 			changes = r.options.Changed
 			continue
 		case <-changes:
@@ -129,23 +129,23 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case p := <-done:
-			r.learn(*wanted, p.Marks)
-			next, rest := rounds.note(p, time.Now())
+			r.setMarks(*wanted, p.Marks)
+			next, quiet := history.record(p, time.Now())
 			timer.Reset(next)
 			changes = nil
-			if placed != told {
+			if placed != closed {
 				close(placed)
-				told = placed
+				closed = placed
 			}
-			rested.Reset(max(rest, 4*time.Since(start)))
+			quietOver.Reset(max(quiet, 4*time.Since(start)))
 		}
 	}
 }
 
 func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) (all rules.Result) {
 	for _, writer := range r.options.Writers {
-		one := writer.Put(ctx, w, all.Marks)
-		all.Outcomes, all.Kept = append(all.Outcomes, one.Outcomes...), append(all.Kept, one.Kept...)
+		one := writer.Apply(ctx, w, all.Marks)
+		all.Outcomes, all.Rules = append(all.Outcomes, one.Outcomes...), append(all.Rules, one.Rules...)
 		all.Marks = all.Marks || one.Marks
 	}
 	return all

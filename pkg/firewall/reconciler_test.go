@@ -32,7 +32,7 @@ type fake struct {
 
 var chains = []string{"nat POSTROUTING", "filter FORWARD"}
 
-func (f *fake) Put(ctx context.Context, w rules.Wanted, _ bool) (out rules.Result) {
+func (f *fake) Apply(ctx context.Context, w rules.Wanted, _ bool) (out rules.Result) {
 	f.mu.Lock()
 	f.looks++
 	lock := f.lock
@@ -47,11 +47,11 @@ func (f *fake) Put(ctx context.Context, w rules.Wanted, _ bool) (out rules.Resul
 		if !f.have[c].Equal(w) && o.Err == nil && ctx.Err() == nil {
 			f.have[c] = w
 			f.writes++
-			o.Wrong = "2 of 2 rules missing"
+			o.Drift = "2 of 2 rules missing"
 		}
 		out.Outcomes = append(out.Outcomes, o)
 	}
-	out.Kept, out.Marks = w.Devices(), f.marks
+	out.Rules, out.Marks = w.Devices(), f.marks
 	return out
 }
 
@@ -71,7 +71,7 @@ func (f *fake) counts() (looks, writes int) {
 }
 
 // bench is a Reconciler that runs over a fake inside a synctest bubble.
-type bench struct {
+type fixture struct {
 	*Reconciler
 	t       *testing.T
 	kernel  *fake
@@ -83,11 +83,11 @@ type bench struct {
 	stop    func()
 }
 
-func startBench(t *testing.T) *bench {
-	b := &bench{t: t, kernel: &fake{have: map[string]rules.Wanted{}, fail: map[string]error{}}, changed: make(chan struct{}, 1)}
+func newFixture(t *testing.T) *fixture {
+	b := &fixture{t: t, kernel: &fake{have: map[string]rules.Wanted{}, fail: map[string]error{}}, changed: make(chan struct{}, 1)}
 	r, err := New(Options{
 		Writers: []Writer{b.kernel}, Changed: b.changed, Resync: resync,
-		Report: b.report, Repaired: func() { b.repairs.Add(1) }, Kept: func(k []string) { b.kept = append(b.kept, k) },
+		Report: b.report, Repaired: func() { b.repairs.Add(1) }, Rules: func(k []string) { b.kept = append(b.kept, k) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -97,14 +97,14 @@ func startBench(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) report(problems map[string]string) {
+func (b *fixture) report(problems map[string]string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reports = append(b.reports, problems)
 }
 
 // expectReports compares all that was reported so far.
-func (b *bench) expectReports(want ...map[string]string) {
+func (b *fixture) expectReports(want ...map[string]string) {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,13 +114,13 @@ func (b *bench) expectReports(want ...map[string]string) {
 }
 
 // after lets time pass until everything is idle again.
-func (b *bench) after(d time.Duration) {
+func (b *fixture) after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
 // inPlace holds that a chain has what is wanted.
-func (b *bench) inPlace(chain string, want rules.Wanted) {
+func (b *fixture) inPlace(chain string, want rules.Wanted) {
 	b.t.Helper()
 	b.kernel.mu.Lock()
 	defer b.kernel.mu.Unlock()
@@ -130,7 +130,7 @@ func (b *bench) inPlace(chain string, want rules.Wanted) {
 }
 
 // undo flushes a chain as another program would, which the kernel tells of.
-func (b *bench) undo(chain string) {
+func (b *fixture) undo(chain string) {
 	b.kernel.do(func(f *fake) { f.flush(chain) })
 	select {
 	case b.changed <- struct{}{}:
@@ -140,7 +140,7 @@ func (b *bench) undo(chain string) {
 
 func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		b.after(time.Minute)
 		if looks, _ := b.kernel.counts(); looks != 0 {
@@ -186,7 +186,7 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 // Who sets something can wait until there was a pass for it, be it a bad one.
 func TestSetTellsWhenItIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		done := func(placed <-chan struct{}) bool {
 			select {
@@ -207,7 +207,7 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
 		b.Set(firewalltest.OnlyMasq)
 		second := b.Set(firewalltest.OnlyForward)
-		b.after(rest)
+		b.after(quietTime)
 		if !done(second) {
 			t.Error("nobody says that it has failed")
 		}
@@ -224,7 +224,7 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 func TestPeersMatterWhereTheyAreMarked(t *testing.T) {
 	for _, marks := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			b := startBench(t)
+			b := newFixture(t)
 			defer b.stop()
 			b.kernel.marks = marks
 			b.Set(firewalltest.Everything)
@@ -256,7 +256,7 @@ func TestPeersMatterWhereTheyAreMarked(t *testing.T) {
 // takes few looks.
 func TestChangesAreLookedAtAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		b.Set(firewalltest.Everything)
 		b.after(time.Second)
@@ -268,9 +268,9 @@ func TestChangesAreLookedAtAtOnce(t *testing.T) {
 			b.undo(chains[1])
 			b.after(time.Millisecond)
 		}
-		b.after(rest)
+		b.after(quietTime)
 		b.inPlace(chains[1], firewalltest.Everything)
-		if more, _ := b.kernel.counts(); more-looks > int(100*time.Millisecond/rest)+2 {
+		if more, _ := b.kernel.counts(); more-looks > int(100*time.Millisecond/quietTime)+2 {
 			t.Errorf("%d looks at a burst of 100 ms", more-looks)
 		}
 		b.expectReports()
@@ -279,7 +279,7 @@ func TestChangesAreLookedAtAtOnce(t *testing.T) {
 
 func TestOneFailureIsNoNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
 		b.Set(firewalltest.Everything)
@@ -293,7 +293,7 @@ func TestOneFailureIsNoNews(t *testing.T) {
 
 func TestALastingFailureIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		b.kernel.do(func(f *fake) { f.fail[chains[1]] = errors.New("exit status 3: out of order") })
 		b.Set(firewalltest.Everything)
@@ -321,7 +321,7 @@ func TestContentionIsReportedOnce(t *testing.T) {
 	for name, told := range map[string]bool{"told of": true, "not told of": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := startBench(t)
+				b := newFixture(t)
 				defer b.stop()
 				b.Set(firewalltest.Everything)
 				synctest.Wait()
@@ -350,14 +350,14 @@ func TestContentionIsReportedOnce(t *testing.T) {
 // A program that undoes ours at each moment does not keep us busy.
 func TestContentionIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		b.Set(firewalltest.Everything)
 		for range 60 * 100 {
 			b.undo(chains[1])
 			b.after(10 * time.Millisecond)
 		}
-		if _, writes := b.kernel.counts(); writes > 4*int(time.Second/rest)+12 {
+		if _, writes := b.kernel.counts(); writes > 4*int(time.Second/quietTime)+12 {
 			t.Errorf("%d writes in a minute", writes)
 		}
 		b.expectReports(map[string]string{chains[1]: contention})
@@ -367,7 +367,7 @@ func TestContentionIsPaced(t *testing.T) {
 // TestEndsAtOnce ends a Reconciler whose iptables waits for the lock.
 func TestEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		lock := make(chan struct{})
 		b.kernel.do(func(f *fake) { f.lock = lock })
 		b.Set(firewalltest.Everything)

@@ -29,7 +29,7 @@ func (e extent) not() extent { return all - e }
 // meet returns how many of the packets meet a rule's conditions, and the class
 // of those that do. special says that it is about more than addresses and
 // interfaces: then somebody had a case in mind.
-func (c class) meet(b *body) (e extent, narrowed class, special bool) {
+func (c class) match(b *body) (e extent, narrowed class, special bool) {
 	e = all
 	for _, cond := range b.conditions {
 		var one extent
@@ -91,12 +91,12 @@ type search struct {
 	table *rules.Table
 	// bad tells such an end. plain: the packets came there by no condition at
 	// all. chain is where the rule stands.
-	bad func(b *body, chain string, plain bool) bool
+	unwanted func(b *body, chain string, plain bool) bool
 	// skip are chains that are not looked into.
 	skip func(chain string) bool
 	// trusts: a chain of another program that lets special cases go decides for
 	// itself.
-	trusts bool
+	allowExceptions bool
 
 	tried  int // rules, up to rules.MaxTries
 	visits map[visit]fate
@@ -104,19 +104,19 @@ type search struct {
 
 // visit is all that decides what becomes of packets in a chain.
 type visit struct {
-	chain   *rules.Chain
-	packets class
-	plain   bool
+	chain         *rules.Chain
+	packets       class
+	unconditional bool
 }
 
 // fate is what becomes of a class at a rule.
 type fate int
 
 const (
-	goesOn  fate = iota // some packets, or all, to the next rule
-	returns             // all, to the calling chain
-	ends                // all, and not badly
-	isBad               // some come to a bad end
+	continues  fate = iota // some packets, or all, to the next rule
+	returns                // all, to the calling chain
+	ends                   // all, and not badly
+	isUnwanted             // some come to a bad end
 )
 
 // first is the index of that rule among those of a base chain that are not
@@ -130,7 +130,7 @@ func (s search) first(c *rules.Chain, packets class, ours func(*body) bool) (ind
 		}
 		index++
 		switch s.rule(b, c.Name, packets, true, true) {
-		case isBad:
+		case isUnwanted:
 			return index, r.Text
 		case returns, ends:
 			return -1, ""
@@ -140,51 +140,51 @@ func (s search) first(c *rules.Chain, packets class, ours func(*body) bool) (ind
 }
 
 // rule judges one rule. base: it stands in the chain that the search began with.
-func (s *search) rule(b *body, chain string, packets class, plain, base bool) fate {
+func (s *search) rule(b *body, chain string, packets class, unconditional, base bool) fate {
 	s.tried++
-	e, narrowed, special := packets.meet(b)
-	plain = plain && len(b.conditions) == 0
-	whole := e == all && !special
+	e, narrowed, special := packets.match(b)
+	unconditional = unconditional && len(b.conditions) == 0
+	matchesAll := e == all && !special
 	switch {
 	case e == none:
-		return goesOn
-	case b.target == "RETURN" && (whole || special && s.trusts && !base):
+		return continues
+	case b.target == "RETURN" && (matchesAll || special && s.allowExceptions && !base):
 		return returns
-	case b.target == "ACCEPT" && whole:
+	case b.target == "ACCEPT" && matchesAll:
 		return ends
 	case b.target == "RETURN", b.target == "ACCEPT", special:
-		return goesOn
+		return continues
 	}
 	next := s.table.Chains[b.target]
 	switch {
-	case next == nil && s.bad(b, chain, plain):
-		return isBad
-	case next == nil && whole && b.action() == rules.Drop:
+	case next == nil && s.unwanted(b, chain, unconditional):
+		return isUnwanted
+	case next == nil && matchesAll && b.action() == rules.Drop:
 		return ends
 	case next == nil || s.skip != nil && s.skip(next.Name):
-		return goesOn
+		return continues
 	}
-	switch f := s.jump(next, narrowed, plain); {
-	case f == isBad, f == ends && whole:
+	switch f := s.jump(next, narrowed, unconditional); {
+	case f == isUnwanted, f == ends && matchesAll:
 		return f
-	case f == goesOn && whole && !b.jumps:
+	case f == continues && matchesAll && !b.jumps:
 		return returns
 	}
-	return goesOn // others of the class did not come there, or are back
+	return continues // others of the class did not come there, or are back
 }
 
 // jump is the fate of packets in a chain that others jump to. Each visit is made
 // once: chains that jump to one chain many times would otherwise multiply. What it
 // would take too many tries to find out counts as harmless.
-func (s *search) jump(c *rules.Chain, packets class, plain bool) fate {
-	at := visit{c, packets, plain}
+func (s *search) jump(c *rules.Chain, packets class, unconditional bool) fate {
+	at := visit{c, packets, unconditional}
 	f, known := s.visits[at]
 	if known || s.tried >= rules.MaxTries {
 		return f
 	}
-	s.visits[at] = goesOn // where it jumps to itself, which the kernel refuses
+	s.visits[at] = continues // where it jumps to itself, which the kernel refuses
 	for _, r := range c.Rules {
-		if f = s.rule(r.Body.(*body), c.Name, packets, plain, false); f != goesOn {
+		if f = s.rule(r.Body.(*body), c.Name, packets, unconditional, false); f != continues {
 			break
 		}
 	}

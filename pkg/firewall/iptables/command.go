@@ -29,11 +29,11 @@ const (
 // command is the iptables of this machine.
 type command struct {
 	*iptables.IPTables
-	saver    string // the path of iptables-save
-	restorer string // and of iptables-restore
+	savePath    string // the path of iptables-save
+	restorePath string // and of iptables-restore
 
 	inNFTables bool // it keeps its rules in nf_tables
-	patience   time.Duration
+	timeout    time.Duration
 }
 
 func newCommand(ctx context.Context, dirs ...string) (command, error) {
@@ -43,15 +43,15 @@ func newCommand(ctx context.Context, dirs ...string) (command, error) {
 			ErrNotInstalled, strings.Join(dirs, ", "))
 	}
 	// Those beside it: a machine may have several flavours, with rules of their own.
-	saver, err := companion(path, "-save")
+	savePath, err := sibling(path, "-save")
 	if err != nil {
 		return command{}, err
 	}
-	restorer, err := companion(path, "-restore")
+	restorePath, err := sibling(path, "-restore")
 	if err != nil {
 		return command{}, err
 	}
-	said, err := run(ctx, versionTime, exec.Command(path, "--version")) // before the library asks, which would wait for ever
+	version, err := run(ctx, versionTime, exec.Command(path, "--version")) // before the library asks, which would wait for ever
 	if err != nil {
 		return command{}, err
 	}
@@ -59,11 +59,11 @@ func newCommand(ctx context.Context, dirs ...string) (command, error) {
 	if err != nil {
 		return command{}, fmt.Errorf("run %s: %w", path, err)
 	}
-	return command{IPTables: ipt, inNFTables: strings.Contains(said, "nf_tables"), patience: rulesTime, saver: saver, restorer: restorer}, nil
+	return command{IPTables: ipt, inNFTables: strings.Contains(version, "nf_tables"), timeout: rulesTime, savePath: savePath, restorePath: restorePath}, nil
 }
 
 // companion is the program of the same flavour as iptables with that ending.
-func companion(path, ending string) (string, error) {
+func sibling(path, ending string) (string, error) {
 	program, err := exec.LookPath(path + ending)
 	if err != nil {
 		return "", fmt.Errorf("find iptables%s beside %s: %w; install the whole iptables package", ending, path, err)
@@ -89,31 +89,31 @@ func find(program string, dirs []string) (string, bool) {
 
 // save is all rules.
 func (c command) save(ctx context.Context) (string, error) {
-	return run(ctx, c.patience, exec.Command(c.saver))
+	return run(ctx, c.timeout, exec.Command(c.savePath))
 }
 
 // restore applies a script as a whole or not at all.
 func (c command) restore(ctx context.Context, script string) error {
-	cmd := exec.Command(c.restorer, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
+	cmd := exec.Command(c.restorePath, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
 	cmd.Stdin = strings.NewReader(script)
-	_, err := run(ctx, c.patience, cmd)
+	_, err := run(ctx, c.timeout, cmd)
 	return err
 }
 
 // run is what a program prints. One that hangs is killed.
-func run(ctx context.Context, patience time.Duration, program *exec.Cmd) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func run(ctx context.Context, timeout time.Duration, command *exec.Cmd) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program.Path, program.Args[1:]...)
+	cmd := exec.CommandContext(ctx, command.Path, command.Args[1:]...)
 	cmd.WaitDelay = 100 * time.Millisecond // for what a killed script leaves behind
-	var out, said strings.Builder
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = program.Stdin, &out, &said
+	var out, stderr strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = command.Stdin, &out, &stderr
 	err := cmd.Run()
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return "", fmt.Errorf("%s did not end within %v and was killed: find out by hand what it waits for", cmd.Path, patience)
+		return "", fmt.Errorf("%s did not end within %v and was killed: find out by hand what it waits for", cmd.Path, timeout)
 	case err != nil:
-		return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, said.String()))
+		return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, stderr.String()))
 	}
 	return out.String(), nil
 }
@@ -123,14 +123,14 @@ var errLocked = fmt.Errorf("another program has held the iptables lock for more 
 
 // explain puts what iptables said on one line, with what to do about it.
 func explain(err error) error {
-	said := err.Error()
+	text := err.Error()
 	switch {
-	case strings.Contains(said, "xtables lock"):
+	case strings.Contains(text, "xtables lock"):
 		return errLocked // iptables' own words count the time: news at each try
-	case strings.Contains(said, "Permission denied"):
-		said += " (CAP_NET_ADMIN is needed; iptables-legacy also needs CAP_NET_RAW and to write /run/xtables.lock)"
+	case strings.Contains(text, "Permission denied"):
+		text += " (CAP_NET_ADMIN is needed; iptables-legacy also needs CAP_NET_RAW and to write /run/xtables.lock)"
 	}
-	return &failure{strings.Join(strings.Fields(said), " "), err}
+	return &failure{strings.Join(strings.Fields(text), " "), err}
 }
 
 // failure words an error anew.

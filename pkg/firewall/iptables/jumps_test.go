@@ -29,7 +29,7 @@ func manyJumps(last ...string) rules.Ruleset {
 }
 
 // within fails the test where do takes long.
-func within(t *testing.T, do func()) {
+func withinTime(t *testing.T, do func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() { do(); close(done) }()
@@ -62,20 +62,20 @@ func TestManyJumps(t *testing.T) {
 		{"a counter at the end", manyJumps(counter...), "FORWARD -j REJECT"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			within(t, func() {
-				v := tt.set.Pass(packet, rules.Forwarded)
+			withinTime(t, func() {
+				v := tt.set.Evaluate(packet, rules.Forwarded)
 				if !v.Dropped || v.Rule == nil || Show(*v.Rule) != "-A "+tt.reason {
 					t.Errorf("the packet is dropped: %v, by %+v; want %s", v.Dropped, v.Rule, tt.reason)
 				}
 			})
-			within(t, func() {
+			withinTime(t, func() {
 				parts, _ := planner{tt.set, firewalltest.Everything, true}.plan()
-				i := slices.IndexFunc(parts, func(p part) bool { return p.home == forwardHome })
+				i := slices.IndexFunc(parts, func(p chainPlan) bool { return p.chainID == forwardChain })
 				want := "-j REJECT"
 				if tt.reason == "C12 -j DROP" {
 					want = "-j C1"
 				}
-				if got := parts[i].obstacle; got != want {
+				if got := parts[i].before; got != want {
 					t.Errorf("our rules come in front of %q, want %q", got, want)
 				}
 			})
@@ -88,7 +88,7 @@ func TestManyJumps(t *testing.T) {
 func TestMarksBetweenJumps(t *testing.T) {
 	set := parsed("filter", ":A - [0:0]", "FORWARD -j A", "FORWARD -j A", "FORWARD -j A", "FORWARD -j ACCEPT",
 		"A -m mark --mark 0x3/0x3 -j DROP", "A -m mark --mark 0x1/0x1 -j MARK --set-xmark 0x2/0x2", "A -j MARK --set-xmark 0x1/0x1")
-	v := set.Pass(rules.Packet{In: "docker0", Out: "flannel.1"}, rules.Forwarded)
+	v := set.Evaluate(rules.Packet{In: "docker0", Out: "flannel.1"}, rules.Forwarded)
 	if !v.Dropped || Show(*v.Rule) != "-A A -m mark --mark 0x3/0x3 -j DROP" {
 		t.Errorf("%+v", v)
 	}

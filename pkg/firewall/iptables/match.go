@@ -10,7 +10,7 @@ import (
 )
 
 // Apply implements rules.Body.
-func (b *body) Apply(p *rules.Packet) rules.Effect {
+func (b *body) Evaluate(p *rules.Packet) rules.Effect {
 	e := rules.Effect{Match: rules.Yes}
 	for _, c := range b.conditions {
 		t := c.holds(*p)

@@ -64,7 +64,7 @@ func Parse(program, text string) (out rules.Ruleset) {
 
 // complete refuses what is not all that iptables-save prints, or not that: to go
 // by it would be to write the same rules again and again.
-func complete(text string) error {
+func checkComplete(text string) error {
 	tables, ended := 0, 0
 	for line := range strings.Lines(text) {
 		switch line = strings.TrimSpace(line); {
@@ -104,7 +104,7 @@ func parseRule(text string) *body {
 	b := &body{}
 	var kept []string
 	match := "" // that the next options belong to
-	args := words(text)
+	args := splitArgs(text)
 	for not := false; len(args) > 0; {
 		option := args[0]
 		if option == "!" {

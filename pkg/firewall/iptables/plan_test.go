@@ -32,59 +32,59 @@ func TestPlan(t *testing.T) {
 
 	tests := []struct {
 		name    string
-		home    home
+		home    chainID
 		want    rules.Wanted
 		before  []string
 		after   []string // nil: as before
 		because string
 	}{
-		{"an empty chain", natHome, masq, nil, firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
-		{"all in place", natHome, masq, firewalltest.Lines(firewalltest.OurMasq), nil, ""},
-		{"quoted by an older iptables", natHome, masq, firewalltest.Lines(strings.ReplaceAll(firewalltest.OurMasq, "flanneld", `"flanneld"`)), nil, ""},
-		{"v0.11's rules are replaced", natHome, masq, firewalltest.Lines(firewalltest.Uncommented(firewalltest.OurMasq)), firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
-		{"v0.11's rules, before --random-fully", natHome, masq, firewalltest.Lines(firewalltest.Uncommented(strings.ReplaceAll(firewalltest.OurMasq, " --random-fully", ""))),
+		{"an empty chain", natChain, masq, nil, firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
+		{"all in place", natChain, masq, firewalltest.Lines(firewalltest.OurMasq), nil, ""},
+		{"quoted by an older iptables", natChain, masq, firewalltest.Lines(strings.ReplaceAll(firewalltest.OurMasq, "flanneld", `"flanneld"`)), nil, ""},
+		{"v0.11's rules are replaced", natChain, masq, firewalltest.Lines(firewalltest.Uncommented(firewalltest.OurMasq)), firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
+		{"v0.11's rules, before --random-fully", natChain, masq, firewalltest.Lines(firewalltest.Uncommented(strings.ReplaceAll(firewalltest.OurMasq, " --random-fully", ""))),
 			firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
-		{"a later flannel's rules are replaced", natHome, masq, firewalltest.Lines(strings.ReplaceAll(firewalltest.OurMasq, "comment flanneld", `comment "flanneld masq"`)),
+		{"a later flannel's rules are replaced", natChain, masq, firewalltest.Lines(strings.ReplaceAll(firewalltest.OurMasq, "comment flanneld", `comment "flanneld masq"`)),
 			firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
-		{"somebody's own rule of the same text stays", natHome, masq, firewalltest.Lines(firewalltest.OurMasq, strings.ReplaceAll(first, "flanneld", `"ours, ask ops"`)), nil, ""},
-		{"v0.11's beside ours", natHome, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.Uncommented(firewalltest.OurMasq)), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
-		{"one deleted", natHome, masq, firewalltest.Lines(rest), firewalltest.Lines(firewalltest.OurMasq), "1 of 4 rules missing"},
-		{"doubled", natHome, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
-		{"reordered", natHome, masq, firewalltest.Lines(rest, first), firewalltest.Lines(firewalltest.OurMasq), "rules out of order"},
-		{"a former network's rules go", natHome, masq, firewalltest.Lines(oldMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
-		{"a former subnet's rules go", natHome, masq, firewalltest.Lines(oldSubnet, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), "1 of 4 rules missing"},
-		{"nothing wanted", natHome, firewalltest.Nothing, firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.DockerMasq), "4 rules too many"},
-		{"docker's masquerading comes behind", natHome, masq, firewalltest.Lines(firewalltest.DockerMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq),
+		{"somebody's own rule of the same text stays", natChain, masq, firewalltest.Lines(firewalltest.OurMasq, strings.ReplaceAll(first, "flanneld", `"ours, ask ops"`)), nil, ""},
+		{"v0.11's beside ours", natChain, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.Uncommented(firewalltest.OurMasq)), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
+		{"one deleted", natChain, masq, firewalltest.Lines(rest), firewalltest.Lines(firewalltest.OurMasq), "1 of 4 rules missing"},
+		{"doubled", natChain, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
+		{"reordered", natChain, masq, firewalltest.Lines(rest, first), firewalltest.Lines(firewalltest.OurMasq), "rules out of order"},
+		{"a former network's rules go", natChain, masq, firewalltest.Lines(oldMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
+		{"a former subnet's rules go", natChain, masq, firewalltest.Lines(oldSubnet, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), "1 of 4 rules missing"},
+		{"nothing wanted", natChain, firewalltest.Nothing, firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.DockerMasq), "4 rules too many"},
+		{"docker's masquerading comes behind", natChain, masq, firewalltest.Lines(firewalltest.DockerMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq),
 			`rules stood behind "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"`},
-		{"docker's masquerading from the beginning", natHome, masq, firewalltest.Lines(firewalltest.ByHand, firewalltest.DockerMasq, hairpin), firewalltest.Lines(firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq, hairpin), "4 of 4 rules missing"},
-		{"special translations may stand in front", natHome, masq, firewalltest.Lines(firewalltest.ByHand, hairpin, ownSNAT, firewalltest.OurMasq), nil, ""},
-		{"and between", natHome, masq, firewalltest.Lines(first, firewalltest.ByHand, rest), nil, ""},
-		{"jumps may stand in front", natHome, masq, firewalltest.Lines("-j POSTROUTING_direct", firewalltest.OurMasq), nil, ""},
-		{"a sweeping translation comes behind", natHome, masq, firewalltest.Lines(`-o ens33 -j MASQUERADE`, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, `-o ens33 -j MASQUERADE`),
+		{"docker's masquerading from the beginning", natChain, masq, firewalltest.Lines(firewalltest.ByHand, firewalltest.DockerMasq, hairpin), firewalltest.Lines(firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq, hairpin), "4 of 4 rules missing"},
+		{"special translations may stand in front", natChain, masq, firewalltest.Lines(firewalltest.ByHand, hairpin, ownSNAT, firewalltest.OurMasq), nil, ""},
+		{"and between", natChain, masq, firewalltest.Lines(first, firewalltest.ByHand, rest), nil, ""},
+		{"jumps may stand in front", natChain, masq, firewalltest.Lines("-j POSTROUTING_direct", firewalltest.OurMasq), nil, ""},
+		{"a sweeping translation comes behind", natChain, masq, firewalltest.Lines(`-o ens33 -j MASQUERADE`, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, `-o ens33 -j MASQUERADE`),
 			`rules stood behind "-o ens33 -j MASQUERADE"`},
 
-		{"CentOS's REJECT", forwardHome, forward, firewalltest.Lines(firewalltest.RejectAll), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), "2 of 2 rules missing"},
-		{"a DROP with a comment", forwardHome, forward, firewalltest.Lines(`-i lo -j ACCEPT`, `-m comment --comment "default deny" -j DROP`),
+		{"CentOS's REJECT", forwardChain, forward, firewalltest.Lines(firewalltest.RejectAll), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), "2 of 2 rules missing"},
+		{"a DROP with a comment", forwardChain, forward, firewalltest.Lines(`-i lo -j ACCEPT`, `-m comment --comment "default deny" -j DROP`),
 			firewalltest.Lines(`-i lo -j ACCEPT`, firewalltest.OurForward, `-m comment --comment "default deny" -j DROP`), "2 of 2 rules missing"},
-		{"a REJECT whose comment looks like an option", forwardHome, forward, firewalltest.Lines(`-m comment --comment "--- the rest ---" -j REJECT`),
+		{"a REJECT whose comment looks like an option", forwardChain, forward, firewalltest.Lines(`-m comment --comment "--- the rest ---" -j REJECT`),
 			firewalltest.Lines(firewalltest.OurForward, `-m comment --comment "--- the rest ---" -j REJECT`), "2 of 2 rules missing"},
-		{"v0.11's rules behind REJECT", forwardHome, forward, firewalltest.Lines(firewalltest.RejectAll, firewalltest.Uncommented(firewalltest.OurForward)), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), "2 of 2 rules missing"},
-		{"a REJECT came in front", forwardHome, forward, firewalltest.Lines(firewalltest.RejectAll, firewalltest.OurForward), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll),
+		{"v0.11's rules behind REJECT", forwardChain, forward, firewalltest.Lines(firewalltest.RejectAll, firewalltest.Uncommented(firewalltest.OurForward)), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), "2 of 2 rules missing"},
+		{"a REJECT came in front", forwardChain, forward, firewalltest.Lines(firewalltest.RejectAll, firewalltest.OurForward), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll),
 			`rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},
-		{"a REJECT came between", forwardHome, forward, firewalltest.Lines(strings.TrimSpace(strings.SplitN(firewalltest.OurForward, "\n", 3)[1]), firewalltest.RejectAll, strings.SplitN(firewalltest.OurForward, "\n", 3)[2]),
+		{"a REJECT came between", forwardChain, forward, firewalltest.Lines(strings.TrimSpace(strings.SplitN(firewalltest.OurForward, "\n", 3)[1]), firewalltest.RejectAll, strings.SplitN(firewalltest.OurForward, "\n", 3)[2]),
 			firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), `rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},
-		{"docker's rules and the administrator's stay in front", forwardHome, forward,
+		{"docker's rules and the administrator's stay in front", forwardChain, forward,
 			firewalltest.Lines(dockersForward, `-s 172.7.22.9/32 -j DROP`, firewalltest.RejectAll, `-j LOG`),
 			firewalltest.Lines(dockersForward, `-s 172.7.22.9/32 -j DROP`, firewalltest.OurForward, firewalltest.RejectAll, `-j LOG`), "2 of 2 rules missing"},
-		{"docker put its rules in front", forwardHome, forward, firewalltest.Lines(dockersForward, firewalltest.OurForward), nil, ""},
-		{"the tutorial's rule in front", forwardHome, forward, firewalltest.Lines(`-d 172.7.21.0/24 -j ACCEPT`, firewalltest.OurForward), nil, ""},
+		{"docker put its rules in front", forwardChain, forward, firewalltest.Lines(dockersForward, firewalltest.OurForward), nil, ""},
+		{"the tutorial's rule in front", forwardChain, forward, firewalltest.Lines(`-d 172.7.21.0/24 -j ACCEPT`, firewalltest.OurForward), nil, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
 			f.chains[tt.home] = tt.before
-			w := &Writer{kernel: f, randomFully: true}
-			if got := wrong(t, w, tt.want)[tt.home]; got != tt.because {
+			w := &Writer{program: f, randomFully: true}
+			if got := drift(t, w, tt.want)[tt.home]; got != tt.because {
 				t.Errorf("found wrong: %q, want %q", got, tt.because)
 			}
 			want := tt.after
@@ -94,7 +94,7 @@ func TestPlan(t *testing.T) {
 			if diff := cmp.Diff(want, f.rules(tt.home)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			if again := wrong(t, w, tt.want)[tt.home]; again != "" {
+			if again := drift(t, w, tt.want)[tt.home]; again != "" {
 				t.Errorf("then found wrong: %q", again)
 			}
 		})
@@ -102,15 +102,15 @@ func TestPlan(t *testing.T) {
 }
 
 // wrong is what a pass has put right, by chain.
-func wrong(t testing.TB, w *Writer, want rules.Wanted) map[home]string {
+func drift(t testing.TB, w *Writer, want rules.Wanted) map[chainID]string {
 	t.Helper()
-	out := map[home]string{}
-	for _, o := range w.Put(context.Background(), want, false).Outcomes {
+	out := map[chainID]string{}
+	for _, o := range w.Apply(context.Background(), want, false).Outcomes {
 		if o.Err != nil {
 			t.Fatal(o.Err)
 		}
 		table, chain, _ := strings.Cut(strings.TrimPrefix(o.Subject, "iptables "), " ")
-		out[home{table, chain}] = o.Wrong
+		out[chainID{table, chain}] = o.Drift
 	}
 	return out
 }
@@ -129,20 +129,20 @@ func TestRulesThatCannotBeListed(t *testing.T) {
 			f := newFake()
 			want := firewalltest.Everything
 			want.Marked = true
-			w := &Writer{kernel: saving{f, save}}
-			got := w.Put(context.Background(), want, false)
+			w := &Writer{program: saving{f, save}}
+			got := w.Apply(context.Background(), want, false)
 			if len(got.Outcomes) != 1 || got.Outcomes[0].Err == nil || !got.Marks || f.writes > 0 {
 				t.Errorf("%+v, %d writes", got, f.writes)
 			}
-			w.kernel = f // and now it can be, and needs no marks
-			w.Put(context.Background(), want, false)
-			w.kernel = saving{f, save}
-			if got := w.Put(context.Background(), want, false); got.Marks {
+			w.program = f // and now it can be, and needs no marks
+			w.Apply(context.Background(), want, false)
+			w.program = saving{f, save}
+			if got := w.Apply(context.Background(), want, false); got.Marks {
 				t.Errorf("marks for rules that need none: %+v", got)
 			}
 		})
 	}
-	if err := complete(whole); err != nil {
+	if err := checkComplete(whole); err != nil {
 		t.Error(err)
 	}
 }

@@ -47,75 +47,75 @@ func TestRuleSets(t *testing.T) {
 		name  string
 		set   string
 		want  rules.Wanted
-		after map[home][]string
+		after map[chainID][]string
 		lost  string // what of in, out and lan is dropped in the end
 	}{
-		{"docker 28", docker, firewalltest.Everything, map[home][]string{
-			forwardHome: firewalltest.Lines(docker28Forward, firewalltest.OurForward), userHome: firewalltest.Lines(peersIn, peersOut), rawHome: firewalltest.Lines(peersIn, singledOut), natHome: firewalltest.Lines(firewalltest.OurMasq)}, "lan"},
-		{"docker 28 with --allow-direct-routing", docker28(t, "docker-28-direct-routing.txt"), firewalltest.Everything, map[home][]string{
-			userHome: firewalltest.Lines(peersIn, peersOut), rawHome: firewalltest.Lines(peersIn)}, "lan"},
-		{"docker 28 was restarted: its chains are in front", with(docker, "filter", "-A DOCKER-USER "+peersIn), firewalltest.Everything, map[home][]string{
-			userHome: firewalltest.Lines(peersIn, peersOut)}, "lan"},
-		{"the operator's rules in DOCKER-USER stay in front, and hold", with(docker, "filter", "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -i ens9 -j RETURN"), firewalltest.Everything, map[home][]string{
-			userHome: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", "-i ens9 -j RETURN", peersIn, peersOut)}, "in lan"},
-		{"the operator denies all in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER -i ens9 -j ACCEPT", "-A DOCKER-USER -j DROP"), firewalltest.Everything, map[home][]string{
-			forwardHome: firewalltest.Lines(docker28Forward, firewalltest.OurForward), userHome: firewalltest.Lines("-i ens9 -j ACCEPT", "-j DROP", peersIn, peersOut)}, "in out lan"},
-		{"the operator denies all in DOCKER-USER of docker 20.10", filter(":FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j REJECT"), firewalltest.OnlyForward, map[home][]string{
-			forwardHome: firewalltest.Lines("-j DOCKER-USER", firewalltest.OurForward)}, "in out lan"},
-		{"the operator appends to DOCKER-USER behind ours", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP"), firewalltest.Everything, map[home][]string{
-			userHome: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
-		{"the operator appends to DOCKER-USER between ours and an old dockerd's RETURN", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -j RETURN"), firewalltest.Everything, map[home][]string{
-			userHome: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut, "-j RETURN")}, "in lan"},
-		{"the operator inserts between ours in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER "+peersOut), firewalltest.Everything, map[home][]string{
-			userHome: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
-		{"an old dockerd's RETURN stays behind", with(docker, "filter", "-A DOCKER-USER -i ens9 -j DROP", "-A DOCKER-USER -j RETURN"), firewalltest.Everything, map[home][]string{
-			userHome: firewalltest.Lines("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
-		{"docker 28 and no forward rules wanted", docker, firewalltest.OnlyMasq, map[home][]string{
-			forwardHome: firewalltest.Lines(docker28Forward), userHome: nil, rawHome: firewalltest.Lines(singledOut)}, "in lan"},
-		{"docker 28, and tables of nftables for ours", docker, rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true, NFTables: true}, map[home][]string{
-			forwardHome: firewalltest.Lines(docker28Forward), userHome: firewalltest.Lines(peersIn, peersOut), rawHome: firewalltest.Lines(peersIn, singledOut), natHome: {}}, "lan"},
-		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"), rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true}, map[home][]string{
-			forwardHome: nil}, ""},
-		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"), rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true}, map[home][]string{
-			forwardHome: firewalltest.Lines(firewalltest.OurForward)}, ""},
-		{"docker 28's rule in raw alone", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING "+singledOut), firewalltest.OnlyForward, map[home][]string{
-			rawHome: firewalltest.Lines(peersIn, singledOut)}, "lan"},
-		{"a rule in raw that is not docker's", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -d 172.7.21.2/32 -i flannel.1 -j DROP"), firewalltest.OnlyForward, map[home][]string{
-			rawHome: firewalltest.Lines("-d 172.7.21.2/32 -i flannel.1 -j DROP")}, "in"},
-		{"another container's rule in raw", with(docker, "raw", "-A PREROUTING -d 172.7.21.3/32 ! -i docker0 -j DROP"), firewalltest.Everything, map[home][]string{
-			rawHome: firewalltest.Lines(peersIn, singledOut, `-d 172.7.21.3/32 ! -i docker0 -j DROP`)}, "lan"},
-		{"the administrator's rule in raw", with(docker, "raw", "-A PREROUTING -s 172.7.22.9/32 -j DROP"), firewalltest.Everything, map[home][]string{
-			rawHome: firewalltest.Lines(peersIn, singledOut, `-s 172.7.22.9/32 -j DROP`)}, "lan"},
-		{"ufw rejects behind a jump", filter(ufw, "-A FORWARD -j ufw-before-forward", "-A FORWARD -j ufw-reject-forward", "-A ufw-before-forward -p icmp -j ACCEPT", "-A ufw-reject-forward -j REJECT"), firewalltest.OnlyForward, map[home][]string{
-			forwardHome: firewalltest.Lines("-j ufw-before-forward", firewalltest.OurForward, "-j ufw-reject-forward")}, ""},
-		{"a chain of the administrator's drops a case", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -j OFFICE", "-A OFFICE -s 172.7.22.0/24 -j DROP"), firewalltest.OnlyForward, map[home][]string{
-			forwardHome: firewalltest.Lines("-j OFFICE", firewalltest.OurForward)}, "in"},
-		{"a chain of the administrator's lets all pass first", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -g OFFICE", "-A FORWARD -j DROP", "-A OFFICE -j ACCEPT"), firewalltest.OnlyForward, map[home][]string{
-			forwardHome: firewalltest.Lines("-g OFFICE", "-j DROP", firewalltest.OurForward)}, ""},
-		{"CNI masquerades one container behind a jump", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":CNI-1 - [0:0]", "-A POSTROUTING -s 172.7.21.2/32 -j CNI-1", "-A CNI-1 -d 172.7.21.0/24 -j ACCEPT", "-A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE"), firewalltest.Everything, map[home][]string{
-			natHome: firewalltest.Lines(firewalltest.OurMasq, "-s 172.7.21.2/32 -j CNI-1")}, ""},
-		{"a chain that lets special cases go decides for itself", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":KUBE-POSTROUTING - [0:0]", "-A POSTROUTING -j KUBE-POSTROUTING", "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN", "-A KUBE-POSTROUTING -j MASQUERADE"), firewalltest.Everything, map[home][]string{
-			natHome: firewalltest.Lines("-j KUBE-POSTROUTING", firewalltest.OurMasq)}, ""},
-		{"jumps in a circle", filter(":FORWARD ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]", "-A FORWARD -j A", "-A A -j B", "-A B -j A"), firewalltest.OnlyForward, map[home][]string{
-			forwardHome: firewalltest.Lines("-j A", firewalltest.OurForward)}, ""},
-		{"flannel 0.28's chains", flannel28, firewalltest.Everything, map[home][]string{natHome: firewalltest.Lines(firewalltest.OurMasq), forwardHome: firewalltest.Lines(firewalltest.OurForward),
+		{"docker 28", docker, firewalltest.Everything, map[chainID][]string{
+			forwardChain: firewalltest.Lines(docker28Forward, firewalltest.OurForward), userChain: firewalltest.Lines(peersIn, peersOut), rawChain: firewalltest.Lines(peersIn, singledOut), natChain: firewalltest.Lines(firewalltest.OurMasq)}, "lan"},
+		{"docker 28 with --allow-direct-routing", docker28(t, "docker-28-direct-routing.txt"), firewalltest.Everything, map[chainID][]string{
+			userChain: firewalltest.Lines(peersIn, peersOut), rawChain: firewalltest.Lines(peersIn)}, "lan"},
+		{"docker 28 was restarted: its chains are in front", with(docker, "filter", "-A DOCKER-USER "+peersIn), firewalltest.Everything, map[chainID][]string{
+			userChain: firewalltest.Lines(peersIn, peersOut)}, "lan"},
+		{"the operator's rules in DOCKER-USER stay in front, and hold", with(docker, "filter", "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -i ens9 -j RETURN"), firewalltest.Everything, map[chainID][]string{
+			userChain: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", "-i ens9 -j RETURN", peersIn, peersOut)}, "in lan"},
+		{"the operator denies all in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER -i ens9 -j ACCEPT", "-A DOCKER-USER -j DROP"), firewalltest.Everything, map[chainID][]string{
+			forwardChain: firewalltest.Lines(docker28Forward, firewalltest.OurForward), userChain: firewalltest.Lines("-i ens9 -j ACCEPT", "-j DROP", peersIn, peersOut)}, "in out lan"},
+		{"the operator denies all in DOCKER-USER of docker 20.10", filter(":FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j REJECT"), firewalltest.OnlyForward, map[chainID][]string{
+			forwardChain: firewalltest.Lines("-j DOCKER-USER", firewalltest.OurForward)}, "in out lan"},
+		{"the operator appends to DOCKER-USER behind ours", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP"), firewalltest.Everything, map[chainID][]string{
+			userChain: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
+		{"the operator appends to DOCKER-USER between ours and an old dockerd's RETURN", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -j RETURN"), firewalltest.Everything, map[chainID][]string{
+			userChain: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut, "-j RETURN")}, "in lan"},
+		{"the operator inserts between ours in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER "+peersOut), firewalltest.Everything, map[chainID][]string{
+			userChain: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
+		{"an old dockerd's RETURN stays behind", with(docker, "filter", "-A DOCKER-USER -i ens9 -j DROP", "-A DOCKER-USER -j RETURN"), firewalltest.Everything, map[chainID][]string{
+			userChain: firewalltest.Lines("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
+		{"docker 28 and no forward rules wanted", docker, firewalltest.OnlyMasq, map[chainID][]string{
+			forwardChain: firewalltest.Lines(docker28Forward), userChain: nil, rawChain: firewalltest.Lines(singledOut)}, "in lan"},
+		{"docker 28, and tables of nftables for ours", docker, rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true, NFTables: true}, map[chainID][]string{
+			forwardChain: firewalltest.Lines(docker28Forward), userChain: firewalltest.Lines(peersIn, peersOut), rawChain: firewalltest.Lines(peersIn, singledOut), natChain: {}}, "lan"},
+		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"), rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true}, map[chainID][]string{
+			forwardChain: nil}, ""},
+		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"), rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true}, map[chainID][]string{
+			forwardChain: firewalltest.Lines(firewalltest.OurForward)}, ""},
+		{"docker 28's rule in raw alone", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING "+singledOut), firewalltest.OnlyForward, map[chainID][]string{
+			rawChain: firewalltest.Lines(peersIn, singledOut)}, "lan"},
+		{"a rule in raw that is not docker's", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -d 172.7.21.2/32 -i flannel.1 -j DROP"), firewalltest.OnlyForward, map[chainID][]string{
+			rawChain: firewalltest.Lines("-d 172.7.21.2/32 -i flannel.1 -j DROP")}, "in"},
+		{"another container's rule in raw", with(docker, "raw", "-A PREROUTING -d 172.7.21.3/32 ! -i docker0 -j DROP"), firewalltest.Everything, map[chainID][]string{
+			rawChain: firewalltest.Lines(peersIn, singledOut, `-d 172.7.21.3/32 ! -i docker0 -j DROP`)}, "lan"},
+		{"the administrator's rule in raw", with(docker, "raw", "-A PREROUTING -s 172.7.22.9/32 -j DROP"), firewalltest.Everything, map[chainID][]string{
+			rawChain: firewalltest.Lines(peersIn, singledOut, `-s 172.7.22.9/32 -j DROP`)}, "lan"},
+		{"ufw rejects behind a jump", filter(ufw, "-A FORWARD -j ufw-before-forward", "-A FORWARD -j ufw-reject-forward", "-A ufw-before-forward -p icmp -j ACCEPT", "-A ufw-reject-forward -j REJECT"), firewalltest.OnlyForward, map[chainID][]string{
+			forwardChain: firewalltest.Lines("-j ufw-before-forward", firewalltest.OurForward, "-j ufw-reject-forward")}, ""},
+		{"a chain of the administrator's drops a case", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -j OFFICE", "-A OFFICE -s 172.7.22.0/24 -j DROP"), firewalltest.OnlyForward, map[chainID][]string{
+			forwardChain: firewalltest.Lines("-j OFFICE", firewalltest.OurForward)}, "in"},
+		{"a chain of the administrator's lets all pass first", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -g OFFICE", "-A FORWARD -j DROP", "-A OFFICE -j ACCEPT"), firewalltest.OnlyForward, map[chainID][]string{
+			forwardChain: firewalltest.Lines("-g OFFICE", "-j DROP", firewalltest.OurForward)}, ""},
+		{"CNI masquerades one container behind a jump", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":CNI-1 - [0:0]", "-A POSTROUTING -s 172.7.21.2/32 -j CNI-1", "-A CNI-1 -d 172.7.21.0/24 -j ACCEPT", "-A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE"), firewalltest.Everything, map[chainID][]string{
+			natChain: firewalltest.Lines(firewalltest.OurMasq, "-s 172.7.21.2/32 -j CNI-1")}, ""},
+		{"a chain that lets special cases go decides for itself", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":KUBE-POSTROUTING - [0:0]", "-A POSTROUTING -j KUBE-POSTROUTING", "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN", "-A KUBE-POSTROUTING -j MASQUERADE"), firewalltest.Everything, map[chainID][]string{
+			natChain: firewalltest.Lines("-j KUBE-POSTROUTING", firewalltest.OurMasq)}, ""},
+		{"jumps in a circle", filter(":FORWARD ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]", "-A FORWARD -j A", "-A A -j B", "-A B -j A"), firewalltest.OnlyForward, map[chainID][]string{
+			forwardChain: firewalltest.Lines("-j A", firewalltest.OurForward)}, ""},
+		{"flannel 0.28's chains", flannel28, firewalltest.Everything, map[chainID][]string{natChain: firewalltest.Lines(firewalltest.OurMasq), forwardChain: firewalltest.Lines(firewalltest.OurForward),
 			{"nat", "FLANNEL-POSTRTG"}: nil, {"filter", "FLANNEL-FWD"}: nil}, ""},
-		{"flannel 0.28's chains, and nothing wanted", flannel28, firewalltest.Nothing, map[home][]string{natHome: {}, forwardHome: {}}, ""},
-		{"flannel 0.28's chains for another network", strings.NewReplacer("172.7.0.0", "10.5.0.0", "172.7.21.0", "10.5.3.0").Replace(flannel28), firewalltest.OnlyForward, map[home][]string{
-			natHome: firewalltest.Lines(`-m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`), forwardHome: firewalltest.Lines(`-m comment --comment "flanneld forward" -j FLANNEL-FWD`, firewalltest.OurForward)}, ""},
+		{"flannel 0.28's chains, and nothing wanted", flannel28, firewalltest.Nothing, map[chainID][]string{natChain: {}, forwardChain: {}}, ""},
+		{"flannel 0.28's chains for another network", strings.NewReplacer("172.7.0.0", "10.5.0.0", "172.7.21.0", "10.5.3.0").Replace(flannel28), firewalltest.OnlyForward, map[chainID][]string{
+			natChain: firewalltest.Lines(`-m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`), forwardChain: firewalltest.Lines(`-m comment --comment "flanneld forward" -j FLANNEL-FWD`, firewalltest.OurForward)}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
 			f.load(tt.set)
-			w := &Writer{kernel: f, randomFully: true}
-			wrong(t, w, tt.want)
+			w := &Writer{program: f, randomFully: true}
+			drift(t, w, tt.want)
 			for h, want := range tt.after {
 				if diff := cmp.Diff(firewalltest.Lines(want...), firewalltest.Lines(f.rules(h)...)); diff != "" {
 					t.Errorf("%v -want +got:\n%s", h, diff)
 				}
 			}
-			for h, again := range wrong(t, w, tt.want) {
+			for h, again := range drift(t, w, tt.want) {
 				if again != "" {
 					t.Errorf("a second pass finds wrong, in %v: %s", h, again)
 				}
@@ -162,7 +162,7 @@ func lost(set rules.Ruleset) string {
 		{"lan", rules.Packet{In: "ens33", Out: "docker0", Src: neighbour, Dst: here}},
 	} {
 		p.packet.Protocol, p.packet.State = "tcp", "NEW"
-		if set.Pass(p.packet, rules.Forwarded).Dropped {
+		if set.Evaluate(p.packet, rules.Forwarded).Dropped {
 			out = append(out, p.name)
 		}
 	}
@@ -172,7 +172,7 @@ func lost(set rules.Ruleset) string {
 func TestKept(t *testing.T) {
 	f := newFake()
 	f.load(docker28(t, "docker-28-plain.txt"))
-	kept := (&Writer{kernel: f, randomFully: true}).Put(context.Background(), firewalltest.OnlyForward, false).Kept
+	kept := (&Writer{program: f, randomFully: true}).Apply(context.Background(), firewalltest.OnlyForward, false).Rules
 	want := []string{
 		"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
 		"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
@@ -191,13 +191,13 @@ func TestMarkedPackets(t *testing.T) {
 	f.load(docker28(t, "docker-28-plain.txt"))
 	want := firewalltest.OnlyForward
 	want.Marked = true
-	w := &Writer{kernel: f, randomFully: true}
+	w := &Writer{program: f, randomFully: true}
 	for range 2 {
-		if result := w.Put(context.Background(), want, false); !result.Marks {
+		if result := w.Apply(context.Background(), want, false); !result.Marks {
 			t.Error("nobody is told to mark packets")
 		}
 		const marked = `-d 172.7.21.0/24 -m mark --mark 0x1000/0x1000 -m comment --comment flanneld -j ACCEPT`
-		for h, rules := range map[home][]string{rawHome: firewalltest.Lines(marked, singledOut), userHome: firewalltest.Lines(marked, peersOut)} {
+		for h, rules := range map[chainID][]string{rawChain: firewalltest.Lines(marked, singledOut), userChain: firewalltest.Lines(marked, peersOut)} {
 			if diff := cmp.Diff(rules, f.rules(h)); diff != "" {
 				t.Errorf("%v -want +got:\n%s", h, diff)
 			}
@@ -206,12 +206,12 @@ func TestMarkedPackets(t *testing.T) {
 	set := Parse("iptables", f.text())
 	for mark, dropped := range map[uint32]bool{0: true, rules.PeerMark: false, rules.PeerMark | 1: false, 0x2000: true} {
 		p := rules.Packet{In: "ens33", Out: "docker0", Src: netip.MustParseAddr("172.7.22.2"), Dst: netip.MustParseAddr("172.7.21.2"), State: "NEW", Mark: mark}
-		if v := set.Pass(p, rules.Forwarded); v.Dropped != dropped {
+		if v := set.Evaluate(p, rules.Forwarded); v.Dropped != dropped {
 			t.Errorf("with mark %#x: %+v", mark, v)
 		}
 	}
-	f.do(func(f *fake) { clear(f.chains); f.builtin(rawHome); f.builtin(forwardHome); f.builtin(natHome) })
-	if w.Put(context.Background(), want, false).Marks {
+	f.do(func(f *fake) { clear(f.chains); f.builtin(rawChain); f.builtin(forwardChain); f.builtin(natChain) })
+	if w.Apply(context.Background(), want, false).Marks {
 		t.Error("marks are asked for where nobody drops anything")
 	}
 }
@@ -221,7 +221,7 @@ func TestNothingIsReadWhereNothingHasChanged(t *testing.T) {
 	f := newFake()
 	generation := uint32(7)
 	var failing error
-	w := &Writer{kernel: f, randomFully: true, Generation: func() (uint32, error) { return generation, failing }}
+	w := &Writer{program: f, randomFully: true, Generation: func() (uint32, error) { return generation, failing }}
 	for _, step := range []struct {
 		name   string
 		change func()
@@ -231,7 +231,7 @@ func TestNothingIsReadWhereNothingHasChanged(t *testing.T) {
 		{"at first", func() {}, firewalltest.Everything, 1},
 		{"our own change", func() { generation++ }, firewalltest.Everything, 1},
 		{"idle", func() {}, firewalltest.Everything, 0},
-		{"somebody's change", func() { generation++; f.builtin(natHome) }, firewalltest.Everything, 1},
+		{"somebody's change", func() { generation++; f.builtin(natChain) }, firewalltest.Everything, 1},
 		{"ours again", func() { generation++ }, firewalltest.Everything, 1},
 		{"idle again", func() {}, firewalltest.Everything, 0},
 		{"something else is wanted", func() {}, firewalltest.OnlyForward, 1},
@@ -241,11 +241,11 @@ func TestNothingIsReadWhereNothingHasChanged(t *testing.T) {
 	} {
 		f.do(func(*fake) { step.change() })
 		before := f.saves
-		result := w.Put(context.Background(), step.want, false)
+		result := w.Apply(context.Background(), step.want, false)
 		if f.saves-before != step.reads {
 			t.Errorf("%s: read %d times", step.name, f.saves-before)
 		}
-		if len(result.Kept) == 0 || len(result.Outcomes) == 0 {
+		if len(result.Rules) == 0 || len(result.Outcomes) == 0 {
 			t.Errorf("%s: %+v", step.name, result)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // ours is the comment that makes a rule ours.
-const ours = "flanneld"
+const ourComment = "flanneld"
 
 // spec is a rule of ours in the order and notation of iptables-save, without its
 // comment. randomFully spreads source ports, which avoids a race between
@@ -34,15 +34,15 @@ func spec(r rules.Spec, randomFully bool) string {
 	if r.Marked {
 		out = append(out, "-m", "mark", "--mark", fmt.Sprintf("%#x/%#x", rules.PeerMark, rules.PeerMark))
 	}
-	out = append(out, "-j", targets[r.Do])
-	if r.Do == rules.Masquerade && randomFully {
+	out = append(out, "-j", targets[r.Target])
+	if r.Target == rules.TargetMasquerade && randomFully {
 		out = append(out, "--random-fully")
 	}
 	return strings.Join(out, " ")
 }
 
 // targets: RETURN in a builtin chain ends the translation.
-var targets = map[rules.Verb]string{rules.Pass: "ACCEPT", rules.Keep: "RETURN", rules.Masquerade: "MASQUERADE"}
+var targets = map[rules.Target]string{rules.TargetAccept: "ACCEPT", rules.TargetNoNAT: "RETURN", rules.TargetMasquerade: "MASQUERADE"}
 
 func specs(all []rules.Spec, randomFully bool) (out []string) {
 	for _, r := range all {
@@ -52,10 +52,10 @@ func specs(all []rules.Spec, randomFully bool) (out []string) {
 }
 
 // marked is a spec with the comment, as iptables prints and reads it.
-func marked(spec string) string {
+func commented(spec string) string {
 	conditions, target, _ := strings.Cut(spec, "-j ")
-	return conditions + "-m comment --comment " + ours + " -j " + target
+	return conditions + "-m comment --comment " + ourComment + " -j " + target
 }
 
 // plainly is a spec without what later releases of iptables add to it.
-func plainly(spec string) string { return strings.TrimSuffix(spec, " --random-fully") }
+func withoutRandomFully(spec string) string { return strings.TrimSuffix(spec, " --random-fully") }

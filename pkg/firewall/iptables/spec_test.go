@@ -57,7 +57,7 @@ func TestSpecs(t *testing.T) {
 			}
 		})
 	}
-	if got := marked("-j DROP"); got != "-m comment --comment flanneld -j DROP" {
+	if got := commented("-j DROP"); got != "-m comment --comment flanneld -j DROP" {
 		t.Errorf("a rule without conditions is marked as %q", got)
 	}
 }
@@ -95,12 +95,12 @@ func FuzzParse(f *testing.F) {
 		set := Parse("iptables", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING "+text+"\n*filter\n:FORWARD DROP\n:DOCKER -\n-A FORWARD "+text+"\n-A DOCKER "+text)
 		p := planner{set, firewalltest.Everything, true}
 		p.plan()
-		for _, h := range flannelsChains {
-			p.former(h)
+		for _, h := range legacyChains {
+			p.legacyScript(h)
 		}
-		set.Pass(rules.Packet{In: "ens33", Src: firewalltest.Network.Addr().Next(), Dst: firewalltest.Subnet.Addr().Next()}, rules.Forwarded)
+		set.Evaluate(rules.Packet{In: "ens33", Src: firewalltest.Network.Addr().Next(), Dst: firewalltest.Subnet.Addr().Next()}, rules.Forwarded)
 		b := parseRule(text)
-		if q := p.masquerade(); q.isOurs(b) && b.comment != ours && len(b.conditions) > 2 {
+		if q := p.masquerade(); q.isOurs(b) && b.comment != ourComment && len(b.conditions) > 2 {
 			t.Errorf("%q is taken for a former flannel's", text)
 		}
 	})

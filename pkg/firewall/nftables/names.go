@@ -8,13 +8,13 @@ import (
 
 // longestText bounds names and comments. The kernel bounds names at 255 bytes, and
 // everything else that is said of a rule at 256.
-const longestText = 256
+const maxText = 256
 
 // textOf is what somebody has named or said, fit to be printed: up to its first
 // zero byte, on one line.
 func textOf(text []byte) string {
 	text, _, _ = bytes.Cut(text, []byte{0})
-	return printable.Bounded(string(text), longestText)
+	return printable.Bounded(string(text), maxText)
 }
 
 // commentOf finds the comment in what user space has attached to a rule, a row of

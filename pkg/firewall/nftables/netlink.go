@@ -51,7 +51,7 @@ func Supported() (bool, error) {
 
 // exists asks for a table by its name.
 func (c conn) exists(family nftables.TableFamily, name string) (bool, error) {
-	_, err := c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, zeroEnded(unix.NFTA_TABLE_NAME, name))
+	_, err := c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, nulTerminated(unix.NFTA_TABLE_NAME, name))
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
@@ -116,7 +116,7 @@ func (c conn) ask(kind uint16, family byte, flags netlink.HeaderFlags, about ...
 }
 
 // zeroEnded is a name as the kernel expects it.
-func zeroEnded(kind uint16, name string) netlink.Attribute {
+func nulTerminated(kind uint16, name string) netlink.Attribute {
 	return attribute(kind, append([]byte(name), 0))
 }
 

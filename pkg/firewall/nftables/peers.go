@@ -21,13 +21,13 @@ type addresses struct {
 
 // addresses reads the sets of a table, in order.
 func (c conn) addresses(family nftables.TableFamily, table string) (out []addresses, err error) {
-	sets, err := c.dump(unix.NFT_MSG_GETSET, byte(family), zeroEnded(unix.NFTA_SET_TABLE, table))
+	sets, err := c.dump(unix.NFT_MSG_GETSET, byte(family), nulTerminated(unix.NFTA_SET_TABLE, table))
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range sets {
 		s := addresses{name: a.name(unix.NFTA_SET_NAME)}
-		elements, err := c.dump(unix.NFT_MSG_GETSETELEM, byte(family), zeroEnded(unix.NFTA_SET_ELEM_LIST_TABLE, table), zeroEnded(unix.NFTA_SET_ELEM_LIST_SET, s.name))
+		elements, err := c.dump(unix.NFT_MSG_GETSETELEM, byte(family), nulTerminated(unix.NFTA_SET_ELEM_LIST_TABLE, table), nulTerminated(unix.NFTA_SET_ELEM_LIST_SET, s.name))
 		if err != nil {
 			return nil, err
 		}
@@ -77,7 +77,7 @@ func (t *table) addMarks(w rules.Wanted) {
 			from = append(from, &expr.Lookup{SourceRegister: 1, SetName: set.name})
 			to := rules.Spec{In: dev, Dst: rules.Side{Prefix: w.Subnet}}
 			marks.rules = append(marks.rules, slices.Concat(t.conditions(to), from, setMark))
-			marks.words = append(marks.words, fmt.Sprintf("iifname %q ip daddr %v ip saddr%s @%s meta mark set meta mark | %#x", dev, w.Subnet.Masked(), masked, set.name, rules.PeerMark))
+			marks.texts = append(marks.texts, fmt.Sprintf("iifname %q ip daddr %v ip saddr%s @%s meta mark set meta mark | %#x", dev, w.Subnet.Masked(), masked, set.name, rules.PeerMark))
 		}
 	}
 	t.add(marks)
@@ -118,7 +118,7 @@ func (a addresses) put(elements []netip.Addr, do func([]nftables.SetElement) err
 }
 
 // minus are the elements of a, which is in order, that b has not got.
-func minus(a, b []netip.Addr) (out []netip.Addr) {
+func difference(a, b []netip.Addr) (out []netip.Addr) {
 	for _, e := range a {
 		if _, has := slices.BinarySearchFunc(b, e, netip.Addr.Compare); !has {
 			out = append(out, e)

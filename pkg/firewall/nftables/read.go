@@ -13,8 +13,8 @@ import (
 
 // What is read at most. A host with more is none that we know how to judge.
 const (
-	mostRules    = 100_000
-	mostElements = 100_000 // of one set
+	maxRules    = 100_000
+	maxElements = 100_000 // of one set
 )
 
 // attempts bounds how often tables are read that change meanwhile.
@@ -29,7 +29,7 @@ func Read() (rules.Ruleset, error) {
 	}
 	defer c.Close()
 	var out rules.Ruleset
-	err = c.steadily(func() (err error) {
+	err = c.consistently(func() (err error) {
 		out, err = c.ruleset()
 		return err
 	})
@@ -41,7 +41,7 @@ func Read() (rules.Ruleset, error) {
 
 // steadily reads until nobody has changed anything meanwhile. A list of the kernel's
 // that changes while it is sent leaves entries out, or has them twice.
-func (c conn) steadily(read func() error) error {
+func (c conn) consistently(read func() error) error {
 	for range attempts {
 		before, err := c.generation()
 		if err != nil {
@@ -103,8 +103,8 @@ func (c conn) ruleset() (rules.Ruleset, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(list) > mostRules {
-			return nil, fmt.Errorf("there are more than %d", mostRules)
+		if len(list) > maxRules {
+			return nil, fmt.Errorf("there are more than %d", maxRules)
 		}
 		for _, a := range list {
 			if families[a.family] == "" {
@@ -175,12 +175,12 @@ func (r *reading) rule(a answer) error {
 		return nil
 	}
 	c := t.Chains[a.name(unix.NFTA_RULE_CHAIN)]
-	exprs, said := expressions(a.family, a.attributes[unix.NFTA_RULE_EXPRESSIONS])
-	if said == "" {
-		said = commentOf(a.attributes[unix.NFTA_RULE_USERDATA])
+	exprs, comment := expressions(a.family, a.attributes[unix.NFTA_RULE_EXPRESSIONS])
+	if comment == "" {
+		comment = commentOf(a.attributes[unix.NFTA_RULE_USERDATA])
 	}
 	b := body{host: r.host, sets: r.sets[name], exprs: exprs}
 	handle := a.uint64(unix.NFTA_RULE_HANDLE)
-	c.Rules = append(c.Rules, rules.Rule{Table: t, Chain: c.Name, Text: b.text(handle), Comment: said, Handle: handle, Body: b})
+	c.Rules = append(c.Rules, rules.Rule{Table: t, Chain: c.Name, Text: b.text(handle), Comment: comment, Handle: handle, Body: b})
 	return nil
 }

@@ -11,14 +11,14 @@ import (
 type field struct{ value, known []byte }
 
 // whole is a field that is known altogether.
-func whole(value []byte) field {
+func fullyKnown(value []byte) field {
 	return field{value, bytes.Repeat([]byte{0xff}, len(value))}
 }
 
 // nothing is a field of which nothing is known.
-func nothing(size int) field { return field{make([]byte, size), make([]byte, size)} }
+func fullyUnknown(size int) field { return field{make([]byte, size), make([]byte, size)} }
 
-func (f field) isWhole() bool {
+func (f field) isFullyKnown() bool {
 	return bytes.Count(f.known, []byte{0xff}) == len(f.known)
 }
 
@@ -41,7 +41,7 @@ func (f field) within(from, to []byte) rules.Truth {
 	if bytes.Equal(from, to) {
 		return f.is(from)
 	}
-	return rules.Known(f.isWhole(), bytes.Compare(from, f.value) <= 0 && bytes.Compare(f.value, to) <= 0)
+	return rules.Known(f.isFullyKnown(), bytes.Compare(from, f.value) <= 0 && bytes.Compare(f.value, to) <= 0)
 }
 
 // registers are what a rule computes with: sixteen of four bytes each, which the
@@ -50,7 +50,7 @@ type registers struct{ field }
 
 const registerBytes = 16 * 4
 
-func newRegisters() registers { return registers{nothing(registerBytes)} }
+func newRegisters() registers { return registers{fullyUnknown(registerBytes)} }
 
 // at is where a register begins, by its number in the kernel.
 func at(register uint32) int {
@@ -67,7 +67,7 @@ func at(register uint32) int {
 func (r registers) get(register uint32, size int) field {
 	start := at(register)
 	if size < 0 || start+size > registerBytes {
-		return nothing(max(size, 0))
+		return fullyUnknown(max(size, 0))
 	}
 	return field{r.value[start : start+size], r.known[start : start+size]}
 }

@@ -17,15 +17,15 @@ type set struct {
 	interval bool
 	elements []element
 	partial  bool     // there are more elements than were read
-	rest     *element // what all other keys have, if anything
+	catchAll *element // what all other keys have, if anything
 }
 
 // element has the keys from to to, part by part.
 type element struct {
-	from, to []byte
-	verdict  *expr.Verdict
-	data     []byte
-	last     bool // the key at which an interval has ended
+	from, to    []byte
+	verdict     *expr.Verdict
+	data        []byte
+	intervalEnd bool // the key at which an interval has ended
 }
 
 // Of the kernel's API, what the unix package has not got.
@@ -75,11 +75,11 @@ func (s *set) add(list []byte) {
 			s.partial = true
 			return
 		}
-		e.last = flags&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		e.intervalEnd = flags&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		switch {
 		case flags&elementIsCatchAll != 0:
-			s.rest = &e
-		case len(s.elements) < mostElements:
+			s.catchAll = &e
+		case len(s.elements) < maxElements:
 			s.elements = append(s.elements, e)
 		default:
 			s.partial = true
@@ -91,10 +91,10 @@ func (s *set) add(list []byte) {
 // beginning and end as two elements, into one each.
 func (s *set) complete() {
 	slices.SortStableFunc(s.elements, func(a, b element) int {
-		if c := bytes.Compare(a.from, b.from); c != 0 || a.last == b.last {
+		if c := bytes.Compare(a.from, b.from); c != 0 || a.intervalEnd == b.intervalEnd {
 			return c
 		}
-		if a.last { // one interval may end where the next begins
+		if a.intervalEnd { // one interval may end where the next begins
 			return -1
 		}
 		return 1
@@ -102,7 +102,7 @@ func (s *set) complete() {
 	if s.interval && len(s.fields) == 1 {
 		var out []element
 		for i, e := range s.elements {
-			if e.last {
+			if e.intervalEnd {
 				continue
 			}
 			if e.to == nil && i+1 < len(s.elements) {
@@ -152,25 +152,25 @@ func (s *set) find(key field) (rules.Truth, *element) {
 		out = rules.Maybe
 	}
 	first, end := 0, len(s.elements)
-	if len(s.fields) == 1 && key.isWhole() { // elements are in order, and none overlaps another
+	if len(s.fields) == 1 && key.isFullyKnown() { // elements are in order, and none overlaps another
 		first, _ = slices.BinarySearchFunc(s.elements, key.value, func(e element, value []byte) int { return bytes.Compare(e.to, value) })
 		end = min(first+1, end)
 	}
 	for i := first; i < end; i++ {
-		switch e := &s.elements[i]; s.has(e, key) {
+		switch e := &s.elements[i]; s.contains(e, key) {
 		case rules.Yes:
 			return rules.Yes, e
 		case rules.Maybe:
 			out = rules.Maybe
 		}
 	}
-	if out == rules.No && s.rest != nil {
-		return rules.Yes, s.rest
+	if out == rules.No && s.catchAll != nil {
+		return rules.Yes, s.catchAll
 	}
 	return out, nil
 }
 
-func (s *set) has(e *element, key field) rules.Truth {
+func (s *set) contains(e *element, key field) rules.Truth {
 	out, start := rules.Yes, 0
 	for _, size := range s.fields {
 		end := start + size

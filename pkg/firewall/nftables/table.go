@@ -12,7 +12,7 @@ import (
 const tableName = "flanneld"
 
 // comment is what each of our rules says.
-const comment = "flanneld"
+const ourComment = "flanneld"
 
 // table is what our table holds. Without chains there is no table.
 type table struct {
@@ -28,7 +28,7 @@ type chain struct {
 	hook     nftables.ChainHook
 	priority nftables.ChainPriority
 	rules    [][]expr.Any
-	words    []string // the same for operators to read
+	texts    []string // the same for operators to read
 }
 
 // Of the kernel's priorities. Docker 29 drops at raw, and translates at srcnat.
@@ -58,7 +58,7 @@ func tableFor(w rules.Wanted, marks bool) table {
 		if keep := t.all(specs, true); len(keep) > 0 {
 			t.add(chain{"keep", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource - 1, append([][]expr.Any{translated()}, keep...), nil})
 		}
-		t.add(chain{"masquerade", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource + 1, t.all(specs, false), inWords(specs)})
+		t.add(chain{"masquerade", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource + 1, t.all(specs, false), ruleTexts(specs)})
 	}
 	return t
 }
@@ -74,20 +74,20 @@ func (t *table) add(c chain) {
 // alone, so that nobody translates them later.
 func (t *table) all(specs []rules.Spec, settle bool) (out [][]expr.Any) {
 	for _, s := range specs {
-		if settle && s.Do != rules.Keep {
+		if settle && s.Target != rules.TargetNoNAT {
 			continue
 		}
 		e := append(t.conditions(s), &expr.Counter{})
-		switch s.Do {
-		case rules.Keep:
+		switch s.Target {
+		case rules.TargetNoNAT:
 			if settle {
 				e = append(e, t.address(source), &expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(t.family), RegAddrMin: 1, RegAddrMax: 1})
 			} else {
 				e = append(e, &expr.Verdict{Kind: expr.VerdictReturn})
 			}
-		case rules.Masquerade:
+		case rules.TargetMasquerade:
 			e = append(e, &expr.Masq{FullyRandom: true}) // ports at random avoid a race of connections that are opened at once
-		case rules.Pass:
+		case rules.TargetAccept:
 			e = append(e, &expr.Verdict{Kind: expr.VerdictAccept})
 		}
 		out = append(out, e)

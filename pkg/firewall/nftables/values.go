@@ -123,7 +123,7 @@ func bits(value []byte, names []bit) string {
 
 func allZero(b []byte) bool { return bytes.Count(b, []byte{0}) == len(b) }
 
-func opposite(a, b []byte) bool {
+func isComplement(a, b []byte) bool {
 	for i := range a {
 		if i >= len(b) || a[i] != ^b[i] {
 			return false

@@ -21,9 +21,9 @@ func (r *run) verdict(v *expr.Verdict) (rules.Effect, bool) {
 	case expr.VerdictContinue: // with the rule
 		return rules.Effect{}, false
 	case expr.VerdictBreak:
-		r.must(rules.No)
+		r.require(rules.No)
 	default: // a queue, whose reader decides
-		r.must(rules.Maybe)
+		r.require(rules.Maybe)
 	}
 	return rules.Effect{}, true
 }
@@ -40,7 +40,7 @@ func (r *run) translate(e *expr.NAT) rules.Action {
 			return rules.Translate
 		}
 	}
-	return rules.Settle
+	return rules.AcceptNoNAT
 }
 
 // xt are iptables' matches and targets. Their settings are iptables' own.
@@ -49,7 +49,7 @@ func (r *run) xt(e xt) (rules.Effect, bool) {
 	case !e.target && e.name == "comment":
 		return rules.Effect{}, false
 	case !e.target:
-		r.must(rules.Maybe)
+		r.require(rules.Maybe)
 		return rules.Effect{}, false
 	}
 	switch e.name {
@@ -62,6 +62,6 @@ func (r *run) xt(e xt) (rules.Effect, bool) {
 	case "LOG", "NFLOG", "TRACE", "CHECKSUM", "TCPMSS", "NOTRACK", "CT", "CONNMARK", "CLASSIFY", "DSCP", "TOS":
 		return rules.Effect{}, false
 	}
-	r.must(rules.Maybe)
+	r.require(rules.Maybe)
 	return rules.Effect{}, false
 }

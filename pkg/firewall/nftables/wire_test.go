@@ -41,7 +41,7 @@ func shell(t testing.TB, script string) string {
 
 func newWire(t testing.TB) *wire {
 	t.Helper()
-	fresh(t)
+	emptyRuleset(t)
 	shell(t, `ip netns add senders; ip netns add receivers
 		ip link add left address 02:00:00:00:00:01 type veth peer name peer netns senders; ip link add right type veth peer name peer address 02:00:00:00:00:02 netns receivers
 		ip addr add 10.1.0.1/24 dev left; ip addr add 10.2.0.1/24 dev right; ip link set left up; ip link set right up; ip link set lo up

@@ -16,10 +16,10 @@ import (
 type Writer struct {
 	conn *conn // nil: to be opened at the next use
 	// The generation in which everything was right, for what, and the result.
-	right  uint32
-	wanted rules.Wanted
-	marks  bool
-	result rules.Result
+	unchangedSince uint32
+	wanted         rules.Wanted
+	marks          bool
+	result         rules.Result
 }
 
 // dockersTable is the one that docker 29 drops packets in, where it uses nftables.
@@ -28,7 +28,7 @@ const dockersTable = "docker-bridges"
 // Put makes the table that is wanted, or that others ask for by marks: rules in
 // iptables, or docker's own table. It deletes it where none is. Where nobody has
 // changed nf_tables since it was right, that is all it asks.
-func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
+func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
 	if ctx.Err() != nil {
 		return out
 	}
@@ -36,36 +36,36 @@ func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules
 	if errors.Is(err, ErrUnsupported) && !w.NFTables {
 		return out
 	}
-	if err == nil && before != 0 && before == k.right && marks == k.marks && w.Equal(k.wanted) {
+	if err == nil && before != 0 && before == k.unchangedSince && marks == k.marks && w.Equal(k.wanted) {
 		return k.result
 	}
-	k.right = 0
+	k.unchangedSince = 0
 	o := rules.Outcome{Subject: "nftables", Err: err}
 	if err == nil {
-		out, o.Wrong, o.Err = k.conn.putOurs(w, marks)
+		out, o.Drift, o.Err = k.conn.applyOurs(w, marks)
 	}
 	out.Outcomes = append(out.Outcomes, o)
 	if o.Err != nil {
 		k.close()
 		return out
 	}
-	former := rules.Outcome{Subject: "nftables, an earlier flannel's"}
-	removed, err := k.conn.deleteFormer(w)
-	if former.Err = err; err != nil {
+	legacy := rules.Outcome{Subject: "nftables, an earlier flannel's"}
+	removed, err := k.conn.deleteLegacy(w)
+	if legacy.Err = err; err != nil {
 		k.close()
 	}
 	if len(removed) > 0 {
-		former.Wrong = "deleted the tables " + strings.Join(removed, ", ")
+		legacy.Drift = "deleted the tables " + strings.Join(removed, ", ")
 	}
-	out.Outcomes = append(out.Outcomes, former)
-	if o.Wrong == "" && former.Wrong == "" && former.Err == nil {
-		k.right, k.wanted, k.marks, k.result = before, w, marks, out
+	out.Outcomes = append(out.Outcomes, legacy)
+	if o.Drift == "" && legacy.Drift == "" && legacy.Err == nil {
+		k.unchangedSince, k.wanted, k.marks, k.result = before, w, marks, out
 	}
 	return out
 }
 
 // putOurs is Put for our own table.
-func (c conn) putOurs(w rules.Wanted, marks bool) (out rules.Result, wrong string, err error) {
+func (c conn) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift string, err error) {
 	docker, err := c.exists(nftables.TableFamilyIPv4, dockersTable)
 	if err != nil {
 		return out, "", fmt.Errorf("look for the nftables table %s: %w", dockersTable, err)
@@ -73,14 +73,14 @@ func (c conn) putOurs(w rules.Wanted, marks bool) (out rules.Result, wrong strin
 	want := tableFor(w, marks || docker)
 	out.Marks = marks || docker || w.NFTables
 	for _, c := range want.chains {
-		for _, s := range c.words {
-			out.Kept = append(out.Kept, fmt.Sprintf("nft ip %s %s: %s", tableName, c.name, s))
+		for _, s := range c.texts {
+			out.Rules = append(out.Rules, fmt.Sprintf("nft ip %s %s: %s", tableName, c.name, s))
 		}
 	}
-	if wrong, err = c.put(want); err != nil {
+	if drift, err = c.apply(want); err != nil {
 		return out, "", err
 	}
-	return out, wrong, nil
+	return out, drift, nil
 }
 
 // Generation is the number of changes of nf_tables in this network namespace, of
@@ -108,15 +108,15 @@ func (k *Writer) close() {
 	}
 }
 
-func inWords(specs []rules.Spec) (out []string) {
+func ruleTexts(specs []rules.Spec) (out []string) {
 	for _, s := range specs {
-		out = append(out, words(s))
+		out = append(out, ruleText(s))
 	}
 	return out
 }
 
 // words is a rule as nft would print it, without its counter.
-func words(s rules.Spec) string {
+func ruleText(s rules.Spec) string {
 	var out []string
 	add := func(what, value string, not bool) {
 		if not {
@@ -136,6 +136,6 @@ func words(s rules.Spec) string {
 	if s.Dst.Prefix.IsValid() {
 		add("ip daddr", s.Dst.Prefix.Masked().String(), s.Dst.Not)
 	}
-	does := map[rules.Verb]string{rules.Pass: "accept", rules.Keep: "return", rules.Masquerade: "masquerade fully-random"}
-	return strings.Join(append(out, does[s.Do]), " ")
+	does := map[rules.Target]string{rules.TargetAccept: "accept", rules.TargetNoNAT: "return", rules.TargetMasquerade: "masquerade fully-random"}
+	return strings.Join(append(out, does[s.Target]), " ")
 }

@@ -42,7 +42,7 @@ type Rule struct {
 // Body is what a rule does.
 type Body interface {
 	// Apply tries a rule on a packet, whose mark it may set.
-	Apply(*Packet) Effect
+	Evaluate(*Packet) Effect
 }
 
 // Effect is what a rule does with one packet.
@@ -65,27 +65,27 @@ const (
 	Jump
 	Goto
 	Translate
-	Settle
+	AcceptNoNAT
 )
 
 // base are the base chains of a hook in the kernel's order: of those with one
 // priority, it asks the one that was made last first.
-func (s Ruleset) base(h Hook) (out []placed) {
+func (s Ruleset) baseChains(h Hook) (out []baseChain) {
 	for i, t := range s {
 		for _, c := range t.Chains {
 			if c.Hook == h {
-				out = append(out, placed{i, t, c})
+				out = append(out, baseChain{i, t, c})
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.chain.Priority, b.chain.Priority), cmp.Compare(b.place, a.place), cmp.Compare(a.chain.Name, b.chain.Name))
+	slices.SortFunc(out, func(a, b baseChain) int {
+		return cmp.Or(cmp.Compare(a.chain.Priority, b.chain.Priority), cmp.Compare(b.order, a.order), cmp.Compare(a.chain.Name, b.chain.Name))
 	})
 	return out
 }
 
-type placed struct {
-	place int // of its table
+type baseChain struct {
+	order int // of its table
 	table *Table
 	chain *Chain
 }

@@ -32,17 +32,17 @@ type Peer struct {
 
 // Equal reports whether the same is wanted.
 func (w Wanted) Equal(v Wanted) bool {
-	return slices.Equal(w.Peers, v.Peers) && w.equalButPeers(v)
+	return slices.Equal(w.Peers, v.Peers) && w.equalExceptPeers(v)
 }
 
 // SameDevices reports whether the same is wanted but for peers that are reached
 // by the same devices as the others. Rules depend on peers only where those are
 // told by a mark.
 func (w Wanted) SameDevices(v Wanted) bool {
-	return w.equalButPeers(v) && slices.Equal(w.Devices(), v.Devices())
+	return w.equalExceptPeers(v) && slices.Equal(w.Devices(), v.Devices())
 }
 
-func (w Wanted) equalButPeers(v Wanted) bool {
+func (w Wanted) equalExceptPeers(v Wanted) bool {
 	w.Peers, v.Peers = nil, nil
 	return reflect.DeepEqual(w, v)
 }
@@ -69,17 +69,17 @@ type Spec struct {
 	Src, Dst Side
 	In, Out  string // interfaces; empty: any
 	Marked   bool   // has PeerMark
-	Do       Verb
+	Target   Target
 }
 
 // Verb is what a rule of ours does.
-type Verb int
+type Target int
 
 // What rules of ours do.
 const (
-	Pass       Verb = iota // let the packet through
-	Keep                   // let no other rule translate its addresses
-	Masquerade             // give it this host's address
+	TargetAccept     Target = iota // let the packet through
+	TargetNoNAT                    // let no other rule translate its addresses
+	TargetMasquerade               // give it this host's address
 )
 
 // PeerMark is the bit of a packet's mark that says: it comes from a peer, by the
@@ -99,10 +99,10 @@ func (w Wanted) MasqueradeSpecs() []Spec {
 	network, own := Side{Prefix: w.Network}, Side{Prefix: w.Subnet}
 	elsewhere := Side{Prefix: w.Network, Not: true}
 	return []Spec{
-		{Src: network, Dst: network, Do: Keep},
-		{Src: network, Dst: Side{Prefix: multicast, Not: true}, Do: Masquerade},
-		{Src: elsewhere, Dst: own, Do: Keep}, // containers see who calls from outside
-		{Src: elsewhere, Dst: network, Do: Masquerade},
+		{Src: network, Dst: network, Target: TargetNoNAT},
+		{Src: network, Dst: Side{Prefix: multicast, Not: true}, Target: TargetMasquerade},
+		{Src: elsewhere, Dst: own, Target: TargetNoNAT}, // containers see who calls from outside
+		{Src: elsewhere, Dst: network, Target: TargetMasquerade},
 	}
 }
 
@@ -112,7 +112,7 @@ func (w Wanted) ForwardSpecs() []Spec {
 		return nil
 	}
 	network := Side{Prefix: w.Network}
-	return []Spec{{Src: network, Do: Pass}, {Dst: network, Do: Pass}}
+	return []Spec{{Src: network, Target: TargetAccept}, {Dst: network, Target: TargetAccept}}
 }
 
 // FromPeers let pass what comes from peers by the way that we route to them, to
@@ -123,10 +123,10 @@ func (w Wanted) FromPeers() (out []Spec) {
 	case !w.Forward || len(w.Peers) == 0:
 		return nil
 	case w.Marked:
-		return []Spec{{Dst: Side{Prefix: w.Subnet}, Marked: true, Do: Pass}}
+		return []Spec{{Dst: Side{Prefix: w.Subnet}, Marked: true, Target: TargetAccept}}
 	}
 	for _, d := range w.Devices() {
-		out = append(out, Spec{Src: Side{Prefix: w.Network}, Dst: Side{Prefix: w.Subnet}, In: d, Do: Pass})
+		out = append(out, Spec{Src: Side{Prefix: w.Network}, Dst: Side{Prefix: w.Subnet}, In: d, Target: TargetAccept})
 	}
 	return out
 }
@@ -137,7 +137,7 @@ func (w Wanted) ToPeers() (out []Spec) {
 		return nil
 	}
 	for _, d := range w.Devices() {
-		out = append(out, Spec{Src: Side{Prefix: w.Subnet}, Dst: Side{Prefix: w.Network}, Out: d, Do: Pass})
+		out = append(out, Spec{Src: Side{Prefix: w.Subnet}, Dst: Side{Prefix: w.Network}, Out: d, Target: TargetAccept})
 	}
 	return out
 }

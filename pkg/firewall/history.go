@@ -12,19 +12,19 @@ import (
 )
 
 // rounds remembers the passes: what to say of them, and when to make the next.
-type rounds struct {
+type history struct {
 	options  Options
 	placed   map[string]bool // the wanted rules have been in place
 	failures map[string]int
-	repairs  map[string]row
+	streaks  map[string]repairStreak
 	problems map[string]string
 	reported map[string]string
-	kept     []string
+	rules    []string
 	retries  *backoff.ExponentialBackOff
 }
 
 // row is repairs of one chain that followed each other.
-type row struct {
+type repairStreak struct {
 	count int
 	last  time.Time
 }
@@ -36,65 +36,65 @@ const (
 
 	// rest is how long no change is looked at after a pass: those that dockerd
 	// makes at its start, by the hundred, are worth few passes.
-	rest = 20 * time.Millisecond
+	quietTime = 20 * time.Millisecond
 	// atOnce is how long repairs count as one: dockerd's start may need several.
-	atOnce = time.Second
+	burstTime = time.Second
 )
 
 const contention = "another program undoes flanneld's rules again and again: find it (docker, firewalld, a configuration manager?) and let it leave them alone"
 
-func newRounds(o Options) *rounds {
-	r := &rounds{
-		options: o, placed: map[string]bool{}, failures: map[string]int{}, repairs: map[string]row{}, problems: map[string]string{},
+func newHistory(o Options) *history {
+	h := &history{
+		options: o, placed: map[string]bool{}, failures: map[string]int{}, streaks: map[string]repairStreak{}, problems: map[string]string{},
 		retries: backoff.NewExponentialBackOff(),
 	}
-	r.retries.InitialInterval = min(retryFirst, o.Resync)
-	r.retries.Multiplier = 2
-	r.retries.MaxInterval = o.Resync
-	return r
+	h.retries.InitialInterval = min(retryFirst, o.Resync)
+	h.retries.Multiplier = 2
+	h.retries.MaxInterval = o.Resync
+	return h
 }
 
 // fresh is called when other rules are wanted.
-func (r *rounds) fresh() {
+func (r *history) reset() {
 	clear(r.placed)
-	clear(r.repairs)
+	clear(r.streaks)
 	clear(r.problems)
 }
 
 // note logs and reports what came of a pass. It returns when the next is due at
 // the latest, and how long changes may wait for it.
-func (r *rounds) note(p rules.Result, now time.Time) (next, wait time.Duration) {
-	wait = rest
+func (r *history) record(p rules.Result, now time.Time) (next, quiet time.Duration) {
+	quiet = quietTime
 	for _, o := range p.Outcomes {
-		r.noteOne(o, now)
-		if r.repairs[o.Subject].count >= repairsToReport {
-			wait = r.options.Resync
+		r.recordOne(o, now)
+		if r.streaks[o.Subject].count >= repairsToReport {
+			quiet = r.options.Resync
 		}
 	}
-	r.forget(p.Outcomes)
+	r.dropGone(p.Outcomes)
 	if !maps.Equal(r.problems, r.reported) && r.options.Report != nil {
 		r.options.Report(maps.Clone(r.problems))
 	}
 	r.reported = maps.Clone(r.problems)
-	if !slices.Equal(p.Kept, r.kept) && r.options.Kept != nil {
-		r.options.Kept(p.Kept)
+	if !slices.Equal(p.Rules, r.rules) && r.options.Rules != nil {
+		r.options.Rules(p.Rules)
 	}
-	r.kept = p.Kept
+	r.rules = p.Rules
 	if slices.ContainsFunc(p.Outcomes, func(o rules.Outcome) bool { return o.Err != nil }) {
-		return min(r.retries.NextBackOff(), r.options.Resync), wait
+		return min(r.retries.NextBackOff(), r.options.Resync), quiet
 	}
 	r.retries.Reset()
-	return r.options.Resync, wait
+	return r.options.Resync, quiet
 }
 
 // forget drops the problems of chains that no pass speaks of any more.
-func (r *rounds) forget(outcomes []rules.Outcome) {
+func (r *history) dropGone(outcomes []rules.Outcome) {
 	maps.DeleteFunc(r.problems, func(subject, _ string) bool {
 		return !slices.ContainsFunc(outcomes, func(o rules.Outcome) bool { return o.Subject == subject })
 	})
 }
 
-func (r *rounds) noteOne(o rules.Outcome, now time.Time) {
+func (r *history) recordOne(o rules.Outcome, now time.Time) {
 	if o.Err != nil {
 		if r.failures[o.Subject]++; r.failures[o.Subject] >= failuresToReport {
 			r.problems[o.Subject] = o.Err.Error()
@@ -102,32 +102,32 @@ func (r *rounds) noteOne(o rules.Outcome, now time.Time) {
 		return
 	}
 	r.failures[o.Subject] = 0
-	if o.Wrong != "" && r.placed[o.Subject] && r.options.Repaired != nil {
+	if o.Drift != "" && r.placed[o.Subject] && r.options.Repaired != nil {
 		r.options.Repaired()
 	}
 	r.placed[o.Subject] = true
-	count, news := r.repaired(o, now)
+	count, isNew := r.countRepair(o, now)
 	if count >= repairsToReport {
 		r.problems[o.Subject] = contention
 		return
 	}
 	delete(r.problems, o.Subject)
-	if news {
-		klog.Infof("%s: put right: %s", o.Subject, o.Wrong)
+	if isNew {
+		klog.Infof("%s: put right: %s", o.Subject, o.Drift)
 	}
 }
 
 // repaired counts the repairs in a row up to now, and tells whether this is one
 // more.
-func (r *rounds) repaired(o rules.Outcome, now time.Time) (count int, news bool) {
-	row := r.repairs[o.Subject]
-	switch since := now.Sub(row.last); {
-	case o.Wrong == "" && since < 2*r.options.Resync: // it stands, for a while
-	case o.Wrong == "":
-		row.count = 0
-	case since >= atOnce:
-		row.count, row.last, news = row.count+1, now, true
+func (r *history) countRepair(o rules.Outcome, now time.Time) (count int, isNew bool) {
+	streak := r.streaks[o.Subject]
+	switch since := now.Sub(streak.last); {
+	case o.Drift == "" && since < 2*r.options.Resync: // it stands, for a while
+	case o.Drift == "":
+		streak.count = 0
+	case since >= burstTime:
+		streak.count, streak.last, isNew = streak.count+1, now, true
 	}
-	r.repairs[o.Subject] = row
-	return row.count, news
+	r.streaks[o.Subject] = streak
+	return streak.count, isNew
 }

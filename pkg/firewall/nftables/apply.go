@@ -15,27 +15,27 @@ var errForeign = errors.New("there is a table ip " + tableName + " that flanneld
 
 // put makes our table what it should be, all at once, and writes nothing where it
 // is so already. It returns what was wrong.
-func (c conn) put(want table) (wrong string, err error) {
+func (c conn) apply(want table) (drift string, err error) {
 	have, exists, err := c.table(want.family, tableName)
 	if err != nil {
 		return "", fmt.Errorf("read the nftables table ip %s: %w", tableName, err)
 	}
-	if exists && !have.ours() {
+	if exists && !have.isOurs() {
 		return "", errForeign
 	}
-	if wrong = have.differs(exists, want); wrong != "" {
+	if drift = have.drift(exists, want); drift != "" {
 		err = write(want)
-	} else if wrong = have.peersDiffer(want); wrong != "" {
+	} else if drift = have.peersDrift(want); drift != "" {
 		err = have.update(want)
 	}
 	if err != nil {
-		return wrong, fmt.Errorf("write the nftables table ip %s: %w", tableName, err)
+		return drift, fmt.Errorf("write the nftables table ip %s: %w", tableName, err)
 	}
-	return wrong, nil
+	return drift, nil
 }
 
 // update brings the elements of all sets into order, in one transaction.
-func (t found) update(want table) error {
+func (t installedTable) update(want table) error {
 	c, err := transaction()
 	if err != nil {
 		return err
@@ -44,8 +44,8 @@ func (t found) update(want table) error {
 	for i, w := range want.sets {
 		s := &nftables.Set{Table: ours, Name: w.name, KeyType: want.keyType()}
 		err := errors.Join(
-			w.put(minus(t.sets[i].elements, w.elements), func(e []nftables.SetElement) error { return c.SetDeleteElements(s, e) }),
-			w.put(minus(w.elements, t.sets[i].elements), func(e []nftables.SetElement) error { return c.SetAddElements(s, e) }))
+			w.put(difference(t.sets[i].elements, w.elements), func(e []nftables.SetElement) error { return c.SetDeleteElements(s, e) }),
+			w.put(difference(w.elements, t.sets[i].elements), func(e []nftables.SetElement) error { return c.SetAddElements(s, e) }))
 		if err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func write(want table) error {
 	for _, w := range want.chains {
 		in := c.AddChain(&nftables.Chain{Name: w.name, Table: ours, Type: w.kind, Hooknum: &w.hook, Priority: &w.priority, Policy: &accept})
 		for _, r := range w.rules {
-			c.AddRule(&nftables.Rule{Table: ours, Chain: in, Exprs: r, UserData: userdata.AppendString(nil, userdata.TypeComment, comment)})
+			c.AddRule(&nftables.Rule{Table: ours, Chain: in, Exprs: r, UserData: userdata.AppendString(nil, userdata.TypeComment, ourComment)})
 		}
 	}
 	return c.Flush()

@@ -12,16 +12,16 @@ import (
 
 // former are the tables of flannel 0.28, which has one for each address family. It
 // is the first that tells by which network they are.
-var former = [2]nftables.Table{
+var legacyTables = [2]nftables.Table{
 	{Family: nftables.TableFamilyIPv4, Name: "flannel-ipv4"},
 	{Family: nftables.TableFamilyIPv6, Name: "flannel-ipv6"},
 }
 
 // deleteFormer deletes the tables that flannel 0.28 has left, if they are for our
 // network; another flannel's stay. It returns which were there.
-func (c conn) deleteFormer(w rules.Wanted) (removed []string, err error) {
-	gone := &nftables.Conn{}
-	for i, t := range former {
+func (c conn) deleteLegacy(w rules.Wanted) (removed []string, err error) {
+	deletion := &nftables.Conn{}
+	for i, t := range legacyTables {
 		have, exists, err := c.table(t.Family, t.Name)
 		if err != nil {
 			return nil, fmt.Errorf("look for the nftables table %s of an earlier flannel: %w", t.Name, err)
@@ -30,18 +30,18 @@ func (c conn) deleteFormer(w rules.Wanted) (removed []string, err error) {
 			return nil, nil
 		}
 		if exists {
-			gone.DelTable(&t)
+			deletion.DelTable(&t)
 			removed = append(removed, t.Name)
 		}
 	}
-	if err := gone.Flush(); err != nil {
+	if err := deletion.Flush(); err != nil {
 		return nil, fmt.Errorf("delete the nftables tables %v of an earlier flannel: %w", removed, err)
 	}
 	return removed, nil
 }
 
 // mentions reports whether a rule compares an address with a network.
-func (t found) mentions(network netip.Prefix) bool {
+func (t installedTable) mentions(network netip.Prefix) bool {
 	for _, c := range t.chains {
 		for _, r := range c.rules {
 			for _, p := range prefixes(r.exprs) {

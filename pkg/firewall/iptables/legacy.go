@@ -9,34 +9,34 @@ import (
 )
 
 // flannelsChains are those in which flannel 0.28 keeps its rules.
-var flannelsChains = []home{{"nat", "FLANNEL-POSTRTG"}, {"filter", "FLANNEL-FWD"}}
+var legacyChains = []chainID{{"nat", "FLANNEL-POSTRTG"}, {"filter", "FLANNEL-FWD"}}
 
 // former is the script that takes what flannel 0.28 wrote for our network out of
 // a chain of its own, and the chain with it unless it also serves another
 // network; "" where there is nothing.
-func (p planner) former(h home) string {
+func (p planner) legacyScript(h chainID) string {
 	t, c := p.chain(h)
-	var gone []string
+	var lines []string
 	others := false
 	for _, r := range c.Rules {
-		switch ours, foreign := p.names(r.Body.(*body)); {
+		switch ours, foreign := p.refersTo(r.Body.(*body)); {
 		case ours:
-			gone = append(gone, fmt.Sprintf("-D %s %s\n", h.chain, r.Text))
+			lines = append(lines, fmt.Sprintf("-D %s %s\n", h.chain, r.Text))
 		case foreign:
 			others = true
 		}
 	}
-	if len(gone) == 0 {
+	if len(lines) == 0 {
 		return ""
 	}
 	if !others {
-		gone = append(jumps(t, h.chain), "-F "+h.chain+"\n", "-X "+h.chain+"\n")
+		lines = append(jumpsTo(t, h.chain), "-F "+h.chain+"\n", "-X "+h.chain+"\n")
 	}
-	return "*" + h.table + "\n" + strings.Join(gone, "") + "COMMIT\n"
+	return "*" + h.table + "\n" + strings.Join(lines, "") + "COMMIT\n"
 }
 
 // names reports whether a rule is about addresses of our network, or of another.
-func (p planner) names(b *body) (ours, foreign bool) {
+func (p planner) refersTo(b *body) (ours, foreign bool) {
 	for _, c := range b.conditions {
 		if c.option != "-s" && c.option != "-d" {
 			continue
@@ -54,7 +54,7 @@ func (p planner) names(b *body) (ours, foreign bool) {
 }
 
 // jumps are the lines that delete what leads to a chain.
-func jumps(t *rules.Table, to string) (out []string) {
+func jumpsTo(t *rules.Table, to string) (out []string) {
 	for _, c := range t.Chains {
 		for _, r := range c.Rules {
 			if r.Body.(*body).target == to {

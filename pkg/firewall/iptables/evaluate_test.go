@@ -18,7 +18,7 @@ func parsed(table string, lines ...string) rules.Ruleset {
 	return Parse("iptables", firewalltest.Save(table, lines...))
 }
 
-func TestVerdict(t *testing.T) {
+func TestEvaluate(t *testing.T) {
 	out := rules.Packet{In: "docker0", Out: "flannel.1", Src: netip.MustParseAddr("172.7.21.2"), Dst: netip.MustParseAddr("172.7.22.2"), Protocol: "tcp", State: "NEW"}
 	back := rules.Packet{In: "flannel.1", Out: "docker0", Src: netip.MustParseAddr("172.7.22.2"), Dst: netip.MustParseAddr("172.7.21.2"), Protocol: "tcp", State: "NEW"}
 	tunnel := rules.Packet{In: "ens33", Src: peer, Dst: here, Protocol: "udp", DstPort: 8472, State: "NEW", Local: true}
@@ -70,7 +70,7 @@ func TestVerdict(t *testing.T) {
 		{"an SNAT in a chain", parsed("nat", ":A - [0:0]", "POSTROUTING -j A", "A -s 172.7.21.0/24 -j SNAT --to-source 10.4.7.21"), out, rules.Forwarded, "", "-t nat -A A -s 172.7.21.0/24 -j SNAT --to-source 10.4.7.21"},
 		{"on the way out", parsed("filter", "OUTPUT -d 10.4.7.0/24 -p udp -j DROP"), rules.Packet{Out: "ens33", Dst: peer, Protocol: "udp"}, rules.Sent, "-A OUTPUT -d 10.4.7.0/24 -p udp -j DROP", ""},
 	} {
-		v := tt.wall.Pass(tt.packet, tt.through)
+		v := tt.wall.Evaluate(tt.packet, tt.through)
 		got := ""
 		switch {
 		case v.Rule != nil && v.Dropped:
@@ -79,8 +79,8 @@ func TestVerdict(t *testing.T) {
 			got = "policy " + v.Table.Name + " " + v.Chain
 		}
 		hidden := ""
-		if v.Hidden != nil {
-			hidden = Show(*v.Hidden)
+		if v.SNAT != nil {
+			hidden = Show(*v.SNAT)
 		}
 		if got != tt.want || hidden != tt.hidden {
 			t.Errorf("%s: dropped by %q, want %q; hidden by %q, want %q", tt.name, got, tt.want, hidden, tt.hidden)

@@ -9,51 +9,51 @@ import (
 )
 
 // home is a chain that holds rules of ours.
-type home struct{ table, chain string }
+type chainID struct{ table, chain string }
 
-func (h home) String() string { return h.table + " " + h.chain }
+func (h chainID) String() string { return h.table + " " + h.chain }
 
 // part is what one chain shall hold of ours.
-type part struct {
-	home
+type chainPlan struct {
+	chainID
 	want []string // specs
 	// former are unmarked specs that an earlier flannel wrote.
-	former []string
+	legacy []string
 	// obstacle is the rule that must stand behind ours, and slot how many of the
 	// others stand in front of it; "": there is none, ours are appended.
-	obstacle string
-	slot     int
+	before   string
+	position int
 	// yields: ours stand behind all rules of others, up to the obstacle.
-	yields bool
+	afterOthers bool
 }
 
-func isOurs(b *body) bool { return b.comment == ours }
+func isOurs(b *body) bool { return b.comment == ourComment }
 
 // isOurs tells our own rules, and those of a flannel before us that ours replace.
-func (q part) isOurs(b *body) bool {
+func (q chainPlan) isOurs(b *body) bool {
 	if isOurs(b) {
 		return true
 	}
-	if b.comment != "" && !strings.HasPrefix(b.comment, ours+" ") {
+	if b.comment != "" && !strings.HasPrefix(b.comment, ourComment+" ") {
 		return false
 	}
-	plain := plainly(b.spec)
-	return slices.ContainsFunc(q.former, func(s string) bool { return plainly(s) == plain })
+	plain := withoutRandomFully(b.spec)
+	return slices.ContainsFunc(q.legacy, func(s string) bool { return withoutRandomFully(s) == plain })
 }
 
 // wrong says what has to be put right in the chain; "" if nothing.
-func (q part) wrong(c *rules.Chain) string {
+func (q chainPlan) drift(c *rules.Chain) string {
 	var have []*body
-	blocked, seen, overruled := false, false, ""
+	behind, seen, overruled := false, false, ""
 	for _, r := range c.Rules {
 		b := r.Body.(*body)
 		switch {
 		case q.isOurs(b):
 			have = append(have, b)
-			blocked = blocked || seen
-		case r.Text == q.obstacle:
+			behind = behind || seen
+		case r.Text == q.before:
 			seen = true
-		case q.yields && len(have) > 0 && !seen && overruled == "":
+		case q.afterOthers && len(have) > 0 && !seen && overruled == "":
 			overruled = r.Text
 		}
 	}
@@ -67,8 +67,8 @@ func (q part) wrong(c *rules.Chain) string {
 	switch {
 	case missing > 0:
 		return fmt.Sprintf("%d of %d rules missing", missing, len(q.want))
-	case blocked && len(q.want) > 0:
-		return fmt.Sprintf("rules stood behind %q", q.obstacle)
+	case behind && len(q.want) > 0:
+		return fmt.Sprintf("rules stood behind %q", q.before)
 	case overruled != "" && len(q.want) > 0:
 		return fmt.Sprintf("rules stood in front of %q", overruled)
 	case len(have) > len(q.want):
@@ -81,7 +81,7 @@ func (q part) wrong(c *rules.Chain) string {
 
 // script is what iptables-restore --noflush reads to put the wanted rules in
 // place: all of ours away, then the wanted ones in front of the obstacle.
-func (q part) script(c *rules.Chain) string {
+func (q chainPlan) script(c *rules.Chain) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "*%s\n", q.table)
 	for _, r := range c.Rules { // by text, not number: whatever moved meanwhile, no other rule is hit
@@ -90,10 +90,10 @@ func (q part) script(c *rules.Chain) string {
 		}
 	}
 	for i, w := range q.want {
-		if q.obstacle == "" {
-			fmt.Fprintf(&s, "-A %s %s\n", q.chain, marked(w))
+		if q.before == "" {
+			fmt.Fprintf(&s, "-A %s %s\n", q.chain, commented(w))
 		} else {
-			fmt.Fprintf(&s, "-I %s %d %s\n", q.chain, q.slot+i+1, marked(w))
+			fmt.Fprintf(&s, "-I %s %d %s\n", q.chain, q.position+i+1, commented(w))
 		}
 	}
 	s.WriteString("COMMIT\n")

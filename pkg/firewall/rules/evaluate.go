@@ -6,27 +6,27 @@ type Verdict struct {
 	Rule    *Rule  // by which; nil: by a chain's policy
 	Table   *Table // in which
 	Chain   string // the base chain
-	Hidden  *Rule  // that gives the packet another source address
+	SNAT    *Rule  // that gives the packet another source address
 	Mark    uint32 // of the packet in the end
 }
 
 // Pass sends a packet along a path. A rule whose conditions are not all known is
 // passed over.
-func (s Ruleset) Pass(p Packet, path Path) Verdict {
+func (s Ruleset) Evaluate(p Packet, path Path) Verdict {
 	var v Verdict
 	for _, h := range path {
-		settled := false // which address the connection has: the first chain that translates is the last
-		for _, b := range s.base(h) {
-			if b.chain.NAT && settled {
+		natDone := false // which address the connection has: the first chain that translates is the last
+		for _, b := range s.baseChains(h) {
+			if b.chain.NAT && natDone {
 				continue
 			}
 			here := p.at(h)
 			w := walk{table: b.table, packet: &here}
 			end := w.chain(b.chain)
 			p.Mark = here.Mark
-			settled = settled || end == Translate || end == Settle
-			if end == Translate && v.Hidden == nil && h == Postrouting {
-				v.Hidden = w.by
+			natDone = natDone || end == Translate || end == AcceptNoNAT
+			if end == Translate && v.SNAT == nil && h == Postrouting {
+				v.SNAT = w.by
 			}
 			if end == Drop || end == Continue && b.chain.Drops {
 				v.Dropped, v.Rule, v.Table, v.Chain = true, w.by, b.table, b.chain.Name
@@ -91,12 +91,12 @@ func (w *walk) jump(c *Chain) Action {
 func (w *walk) chain(c *Chain) Action {
 	for i := range c.Rules {
 		w.tried++
-		e := c.Rules[i].Body.Apply(w.packet)
+		e := c.Rules[i].Body.Evaluate(w.packet)
 		if e.Match != Yes {
 			continue
 		}
 		switch e.Action {
-		case Accept, Drop, Translate, Settle:
+		case Accept, Drop, Translate, AcceptNoNAT:
 			w.by = &c.Rules[i]
 			return e.Action
 		case Return:
