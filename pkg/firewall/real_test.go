@@ -50,7 +50,7 @@ func useFlavour(t testing.TB, flavour string) string {
 	return dir
 }
 
-// home is a chain.
+// chainID names a chain.
 type chainID struct{ table, chain string }
 
 var (
@@ -97,7 +97,7 @@ func eventually(t testing.TB, h chainID, want ...string) {
 	t.Fatalf("%v -want +got:\n%s", h, diff)
 }
 
-// status collects what a Keeper reports.
+// status collects what a Reconciler reports.
 type status struct {
 	mu   sync.Mutex
 	seen []map[string]string
@@ -128,7 +128,7 @@ func (s *status) wait(t testing.TB, n int) map[string]string {
 	return nil
 }
 
-// keep runs a Reconciler over the real iptables until the test ends, or until
+// reconcile runs a Reconciler over the real iptables until the test ends, or until
 // stop is called.
 func reconcile(t testing.TB, s *status) (r *Reconciler, stop func()) {
 	t.Helper()

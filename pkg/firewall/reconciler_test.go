@@ -70,7 +70,7 @@ func (f *fake) counts() (looks, writes int) {
 	return f.looks, f.writes
 }
 
-// bench is a Reconciler that runs over a fake inside a synctest bubble.
+// fixture is a Reconciler that runs over a fake inside a synctest bubble.
 type fixture struct {
 	*Reconciler
 	t       *testing.T

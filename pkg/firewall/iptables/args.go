@@ -2,7 +2,7 @@ package iptables
 
 import "strings"
 
-// words splits a line the way iptables-restore does: at blanks, with double
+// splitArgs splits a line the way iptables-restore does: at blanks, with double
 // quotes and backslashes.
 func splitArgs(line string) []string {
 	var out []string

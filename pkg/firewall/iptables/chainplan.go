@@ -8,28 +8,29 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// home is a chain that holds rules of ours.
+// chainID names a chain that has rules of ours.
 type chainID struct{ table, chain string }
 
 func (h chainID) String() string { return h.table + " " + h.chain }
 
-// part is what one chain shall hold of ours.
+// chainPlan is the rules that one chain should have of ours, and their place.
 type chainPlan struct {
 	chainID
 	want []string // specs
-	// former are unmarked specs that an earlier flannel wrote.
+	// legacy are specs that an earlier flannel wrote, without our comment.
 	legacy []string
-	// obstacle is the rule that must stand behind ours, and slot how many of the
-	// others stand in front of it; "": there is none, ours are appended.
+	// before is the rule that ours must precede, and position the number of other
+	// programs' rules in front of it; "": there is none, ours are appended.
 	before   string
 	position int
-	// yields: ours stand behind all rules of others, up to the obstacle.
+	// afterOthers: ours follow all rules of other programs, up to before.
 	afterOthers bool
 }
 
 func isOurs(b *body) bool { return b.comment == ourComment }
 
-// isOurs tells our own rules, and those of a flannel before us that ours replace.
+// isOurs reports whether a rule is our own, or one of an earlier flannel that ours
+// replace.
 func (q chainPlan) isOurs(b *body) bool {
 	if isOurs(b) {
 		return true
@@ -41,7 +42,7 @@ func (q chainPlan) isOurs(b *body) bool {
 	return slices.ContainsFunc(q.legacy, func(s string) bool { return withoutRandomFully(s) == plain })
 }
 
-// wrong says what has to be put right in the chain; "" if nothing.
+// drift is how the chain differs from the plan; "" if it does not.
 func (q chainPlan) drift(c *rules.Chain) string {
 	var have []*body
 	behind, seen, overruled := false, false, ""
@@ -79,12 +80,12 @@ func (q chainPlan) drift(c *rules.Chain) string {
 	return ""
 }
 
-// script is what iptables-restore --noflush reads to put the wanted rules in
-// place: all of ours away, then the wanted ones in front of the obstacle.
+// script is the input of iptables-restore --noflush that puts the wanted rules in
+// place: it deletes all of ours, and then adds the wanted ones.
 func (q chainPlan) script(c *rules.Chain) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "*%s\n", q.table)
-	for _, r := range c.Rules { // by text, not number: whatever moved meanwhile, no other rule is hit
+	for _, r := range c.Rules { // by text, not number: rules may have moved meanwhile
 		if q.isOurs(r.Body.(*body)) {
 			fmt.Fprintf(&s, "-D %s %s\n", q.chain, r.Text)
 		}

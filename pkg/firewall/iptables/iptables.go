@@ -14,18 +14,19 @@ type Writer struct {
 	program     program
 	randomFully bool
 
-	// Generation tells how often the kernel's rules have changed; nil: nobody
-	// tells. It is for iptables-nft, whose rules are in nf_tables.
+	// Generation returns how often the kernel's rules have changed. Nil: that is
+	// not known. It is for iptables-nft, whose rules are in nf_tables.
 	Generation func() (uint32, error)
-	// The generation in which everything was right, for what, and the result.
+	// The generation since which the rules are as wanted, what was wanted, and the
+	// result.
 	unchangedSince uint32
 	wanted         rules.Wanted
 	result         rules.Result
-	// The rules that were read last do without marks.
+	// The rules that were read last match no marks.
 	unmarked bool
 }
 
-// kernel is what a Writer asks of iptables.
+// program is what a Writer needs of iptables.
 type program interface {
 	save(context.Context) (string, error)
 	restore(ctx context.Context, script string) error
@@ -47,20 +48,21 @@ func (w *Writer) InNFTables() bool {
 	return isCommand && c.inNFTables
 }
 
-// Put compares and, where anything differs, writes, one chain after the other.
-// The rules that there shall be it returns as arguments of iptables. Where nobody
-// has changed anything since all was right it does not look.
+// Apply compares and, where anything differs, writes, one chain after the other.
+// Result.Rules are arguments of iptables. If nobody has changed the rules since they
+// were as wanted, it reads nothing.
 func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out rules.Result) {
 	var before uint32
 	if w.Generation != nil {
-		before, _ = w.Generation() // 0 where it is not known: then look
+		before, _ = w.Generation() // on an error 0: then read the rules
 	}
 	if before != 0 && before == w.unchangedSince && wanted.SameDevices(w.wanted) {
 		return w.result
 	}
 	out = w.apply(ctx, wanted)
 	w.unchangedSince = 0
-	if !slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil || o.Drift != "" }) && ctx.Err() == nil {
+	changed := slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil || o.Drift != "" })
+	if !changed && ctx.Err() == nil {
 		w.unchangedSince, w.wanted, w.result = before, wanted, out
 	}
 	return out
@@ -73,8 +75,8 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	}
 	if err != nil {
 		return rules.Result{
-			Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}},
-			Marks:    wanted.Marked && !w.unmarked, // rules that stand there may let nothing pass without
+			Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("cannot read iptables rules: %w", err)}},
+			Marks:    wanted.Marked && !w.unmarked, // rules that are there may accept marked packets only
 		}
 	}
 	p := planner{Parse("iptables", text), wanted, w.randomFully}
@@ -91,14 +93,14 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 			out.Rules = append(out.Rules, fmt.Sprintf("-t %s -A %s %s", q.table, q.chain, s))
 		}
 		if errors.Is(o.Err, errLocked) {
-			return out // the other chains would only wait as long again
+			return out // for the other chains iptables would wait just as long
 		}
 	}
-	for _, h := range legacyChains { // after ours are there, so that nothing is missing between
-		if script := p.legacyScript(h); script != "" && !slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil }) {
-			o := rules.Outcome{Subject: "iptables " + h.String(), Drift: "an earlier flannel's rules stood there"}
-			o = w.write(ctx, o, script)
-			out.Outcomes = append(out.Outcomes, o)
+	failed := func(o rules.Outcome) bool { return o.Err != nil }
+	for _, h := range legacyChains { // once ours are in place, so that traffic has rules all the time
+		if script := p.legacyScript(h); script != "" && !slices.ContainsFunc(out.Outcomes, failed) {
+			o := rules.Outcome{Subject: "iptables " + h.String(), Drift: "rules of an earlier flannel were there"}
+			out.Outcomes = append(out.Outcomes, w.write(ctx, o, script))
 		}
 	}
 	return out
@@ -109,7 +111,7 @@ func (w *Writer) write(ctx context.Context, o rules.Outcome, script string) rule
 		return rules.Outcome{Subject: o.Subject}
 	}
 	if err := w.program.restore(ctx, script); err != nil {
-		return rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("write the rules: %w", err)}
+		return rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot write iptables rules: %w", err)}
 	}
 	return o
 }

@@ -28,7 +28,7 @@ func manyJumps(last ...string) rules.Ruleset {
 	return parsed("filter", append(lines, last...)...)
 }
 
-// within fails the test where do takes long.
+// withinTime fails the test if do takes long.
 func withinTime(t *testing.T, do func()) {
 	t.Helper()
 	done := make(chan struct{})

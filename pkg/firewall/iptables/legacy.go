@@ -8,12 +8,12 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// flannelsChains are those in which flannel 0.28 keeps its rules.
+// legacyChains are the chains of flannel 0.28.
 var legacyChains = []chainID{{"nat", "FLANNEL-POSTRTG"}, {"filter", "FLANNEL-FWD"}}
 
-// former is the script that takes what flannel 0.28 wrote for our network out of
-// a chain of its own, and the chain with it unless it also serves another
-// network; "" where there is nothing.
+// legacyScript is the script that deletes the rules of flannel 0.28 for our network
+// from one of its chains, and also the chain, unless it has rules for another
+// network; "" if there are no such rules.
 func (p planner) legacyScript(h chainID) string {
 	t, c := p.chain(h)
 	var lines []string
@@ -35,7 +35,7 @@ func (p planner) legacyScript(h chainID) string {
 	return "*" + h.table + "\n" + strings.Join(lines, "") + "COMMIT\n"
 }
 
-// names reports whether a rule is about addresses of our network, or of another.
+// refersTo reports whether a rule is about addresses of our network, or of another.
 func (p planner) refersTo(b *body) (ours, foreign bool) {
 	for _, c := range b.conditions {
 		if c.option != "-s" && c.option != "-d" {
@@ -53,7 +53,7 @@ func (p planner) refersTo(b *body) (ours, foreign bool) {
 	return ours, foreign
 }
 
-// jumps are the lines that delete what leads to a chain.
+// jumpsTo are the lines that delete the jumps to a chain.
 func jumpsTo(t *rules.Table, to string) (out []string) {
 	for _, c := range t.Chains {
 		for _, r := range c.Rules {

@@ -15,8 +15,8 @@ type planner struct {
 	randomFully bool
 }
 
-// plan is the chains that hold rules of ours, or shall; and whether some of them
-// tell packets from peers by their mark. It is pure.
+// plan is a plan for each chain that has rules of ours, or should have them. marks:
+// some of the rules match packets from peers by their mark. It is a pure function.
 func (p planner) plan() (parts []chainPlan, marks bool) {
 	parts = []chainPlan{p.masquerade(), p.forward()}
 	raw := p.raw()
@@ -40,8 +40,8 @@ func (p planner) plan() (parts []chainPlan, marks bool) {
 	return parts, marks
 }
 
-// chain is one of the rule set's, empty where it is not there: the tables of
-// iptables-legacy exist once somebody uses them.
+// chain is a chain of the rule set; an empty one if it does not exist: tables of
+// iptables-legacy exist only once somebody uses them.
 func (p planner) chain(h chainID) (*rules.Table, *rules.Chain) {
 	for _, t := range p.set {
 		if t.Name == h.table && t.Chains[h.chain] != nil {
@@ -51,8 +51,8 @@ func (p planner) chain(h chainID) (*rules.Table, *rules.Chain) {
 	return &rules.Table{Name: h.table}, &rules.Chain{Name: h.chain}
 }
 
-// masquerade must stand in front of what translates traffic between containers,
-// such as docker's "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE".
+// masquerade plans rules in front of those that translate traffic between
+// containers, such as docker's "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE".
 func (p planner) masquerade() chainPlan {
 	q := chainPlan{chainID: chainID{"nat", "POSTROUTING"}}
 	all := p.wanted
@@ -64,19 +64,21 @@ func (p planner) masquerade() chainPlan {
 	q.want = specs(p.wanted.MasqueradeSpecs(), p.randomFully)
 	q.legacy = append(q.legacy, q.want...)
 	translates := func(b *body, _ string, _ bool) bool { return b.action() == rules.Translate }
-	p.findPosition(&q, search{unwanted: translates, allowExceptions: true}, class{src: p.wanted.Network, dst: p.wanted.Network})
+	between := class{src: p.wanted.Network, dst: p.wanted.Network}
+	p.findPosition(&q, search{unwanted: translates, allowExceptions: true}, between)
 	return q
 }
 
-// forward must stand in front of a REJECT or DROP to which everything comes that
-// no rule knows, in the chain or behind jumps, as CentOS and ufw have it.
+// forward plans rules in front of a final REJECT or DROP of everything else, in the
+// chain or behind jumps, as CentOS and ufw have it.
 func (p planner) forward() chainPlan {
 	q := chainPlan{chainID: chainID{"filter", "FORWARD"}}
 	q.want = specs(p.wanted.ForwardSpecs(), p.randomFully)
 	q.legacy = q.want
-	p.findPosition(&q, search{unwanted: dropsAll, skip: isDockerUser}, class{src: p.wanted.Network, dst: anywhere}, class{src: anywhere, dst: p.wanted.Network})
+	p.findPosition(&q, search{unwanted: dropsAll, skip: isDockerUser},
+		class{src: p.wanted.Network, dst: anywhere}, class{src: anywhere, dst: p.wanted.Network})
 	if _, c := p.chain(q.chainID); p.wanted.NFTables && q.before == "" && !c.Drops {
-		return chainPlan{chainID: q.chainID} // a table of nftables cannot overrule iptables; here is nothing to overrule
+		return chainPlan{chainID: q.chainID} // iptables drops nothing, so the rules in nftables suffice
 	}
 	return q
 }
@@ -87,14 +89,16 @@ func dropsAll(b *body, _ string, unconditional bool) bool { return unconditional
 
 func drops(b *body) bool { return b.action() == rules.Drop }
 
-// dockerUserChain is the operator's: dockerd calls it first and never changes it.
+// dockerUserChain is for the operator: dockerd jumps to it first and never changes
+// it.
 const dockerUserChain = "DOCKER-USER"
 
-// operators tells that chain, whose verdicts we do not overrule.
+// isDockerUser reports whether a chain is that one, whose verdicts we do not
+// override.
 func isDockerUser(chain string) bool { return chain == dockerUserChain }
 
-// dockerDrops reports whether a chain of docker's drops what peers send to
-// containers, as docker 28 and later do.
+// dockerDrops reports whether a chain of docker drops packets from peers to
+// containers, as with docker 28 and later.
 func (p planner) dockerDrops() bool {
 	t, c := p.chain(chainID{"filter", "FORWARD"})
 	docker := search{
@@ -108,11 +112,11 @@ func (p planner) dockerDrops() bool {
 	})
 }
 
-// dockerUser lets pass in docker's own chain for that what peers and containers
-// send each other. There it also works while dockerd restarts, which puts its
-// chains in front of everything in FORWARD. What the operator wrote stands in
-// front of ours, also where it is appended later, but for the RETURN at the end
-// that older dockerds write.
+// dockerUser accepts packets between peers and containers in the chain that docker has
+// for the operator. There the rules also work while dockerd restarts, which puts its
+// chains in front of everything in FORWARD. The operator's rules stay in front of
+// ours, also if they are appended later, except for the RETURN at the end that older
+// dockerds write.
 func (p planner) dockerUser() chainPlan {
 	q := chainPlan{chainID: chainID{"filter", dockerUserChain}, afterOthers: true}
 	t, c := p.chain(q.chainID)
@@ -135,9 +139,9 @@ func (p planner) dockerUser() chainPlan {
 	return q
 }
 
-// raw lets pass what docker 28 drops there, before anything else is asked: each
-// packet to a container's own address that does not come from its bridge. Ours
-// pass only where they come from a peer by the way that we route.
+// raw accepts packets that docker 28 drops in the raw table, in front of all other
+// chains: each packet to a container's own address that does not come from its
+// bridge. Ours accept only packets from a peer by the device that leads to it.
 func (p planner) raw() chainPlan {
 	q := chainPlan{chainID: chainID{"raw", "PREROUTING"}, want: specs(p.wanted.FromPeers(), p.randomFully)}
 	direct := func(b *body, chain string, _ bool) bool {
@@ -147,8 +151,8 @@ func (p planner) raw() chainPlan {
 	return q
 }
 
-// singlesOut tells docker's rule for one container: its address, and any
-// interface but its bridge.
+// isContainerDrop reports whether a rule has the conditions of docker's rule for one
+// container: its address, and any interface except its bridge.
 func (b *body) isContainerDrop(w rules.Wanted) bool {
 	if len(b.conditions) != 2 {
 		return false
@@ -158,8 +162,8 @@ func (b *body) isContainerDrop(w rules.Wanted) bool {
 	return dst.option == "-d" && !dst.not && narrowed.dst.IsSingleIP() && in.option == "-i" && in.not
 }
 
-// place finds what must stand behind the rules of a part: the first obstacle of
-// some packets.
+// findPosition finds the rule that a chain plan's rules must precede: the first one
+// that is unwanted for any of the classes.
 func (p planner) findPosition(q *chainPlan, s search, packets ...class) {
 	t, c := p.chain(q.chainID)
 	s.table = t
@@ -170,8 +174,8 @@ func (p planner) findPosition(q *chainPlan, s search, packets ...class) {
 	}
 }
 
-// flannels are the four rules by which v0.11 masquerades, for whatever subnet the
-// host had then; none where one of them is missing.
+// legacyMasquerade is the four rules by which v0.11 masquerades, for whatever subnet
+// the host had then; none if one of them is missing.
 func (p planner) legacyMasquerade(h chainID, four []string) (out []string) {
 	_, c := p.chain(h)
 	own := "-d " + p.wanted.Subnet.Masked().String() + " "

@@ -51,8 +51,8 @@ func TestPlan(t *testing.T) {
 		{"one deleted", natChain, masq, firewalltest.Lines(rest), firewalltest.Lines(firewalltest.OurMasq), "1 of 4 rules missing"},
 		{"doubled", natChain, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
 		{"reordered", natChain, masq, firewalltest.Lines(rest, first), firewalltest.Lines(firewalltest.OurMasq), "rules out of order"},
-		{"a former network's rules go", natChain, masq, firewalltest.Lines(oldMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
-		{"a former subnet's rules go", natChain, masq, firewalltest.Lines(oldSubnet, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), "1 of 4 rules missing"},
+		{"another network's rules go", natChain, masq, firewalltest.Lines(oldMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
+		{"another subnet's rules go", natChain, masq, firewalltest.Lines(oldSubnet, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), "1 of 4 rules missing"},
 		{"nothing wanted", natChain, firewalltest.Nothing, firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.DockerMasq), "4 rules too many"},
 		{"docker's masquerading comes behind", natChain, masq, firewalltest.Lines(firewalltest.DockerMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq),
 			`rules stood behind "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"`},
@@ -101,7 +101,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// wrong is what a pass has put right, by chain.
+// drift is what a pass has repaired, by chain.
 func drift(t testing.TB, w *Writer, want rules.Wanted) map[chainID]string {
 	t.Helper()
 	out := map[chainID]string{}

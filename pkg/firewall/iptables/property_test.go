@@ -18,7 +18,7 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// foreign are rules of other people, per chain; some of them in our way.
+// foreign are rules of other people, per chain; some of which ours must precede.
 var foreign = map[chainID][]string{
 	natChain: {
 		firewalltest.DockerMasq, firewalltest.ByHand, hairpin, ownSNAT,
@@ -32,7 +32,7 @@ var foreign = map[chainID][]string{
 	},
 }
 
-// former are rules of ours and of earlier flannels, wanted or not.
+// legacyRules are rules of ours and of earlier flannels, wanted or not.
 func legacyRules(h chainID) []string {
 	now := map[chainID]string{natChain: firewalltest.OurMasq, forwardChain: firewalltest.OurForward}[h]
 	return firewalltest.Lines(now, firewalltest.Uncommented(now), strings.ReplaceAll(now, " --random-fully", ""), strings.ReplaceAll(firewalltest.Uncommented(now), " --random-fully", ""),
@@ -78,12 +78,12 @@ func checkOnePass(t *rapid.T, w *Writer, load func(h chainID, specs []string), l
 			lastOwn--
 		}
 		if firstForeign >= 0 && firstForeign < lastOwn {
-			t.Fatalf("rule %d is in the way of rule %d:\n%s", firstForeign+1, lastOwn+1, strings.Join(after, "\n"))
+			t.Fatalf("rule %d precedes rule %d:\n%s", firstForeign+1, lastOwn+1, strings.Join(after, "\n"))
 		}
 	}
 	set := Parse("iptables", saved(t, w))
 	if v := set.Evaluate(rules.Packet{In: "docker0", Out: "flannel.1", Src: firewalltest.Subnet.Addr().Next(), Dst: firewalltest.Network.Addr().Next(), State: "NEW"}, rules.Forwarded); want.Masquerade && v.SNAT != nil && !v.Dropped {
-		t.Fatalf("a container is hidden from a peer by %s", v.SNAT.Text)
+		t.Fatalf("the address of a container is translated by %s", v.SNAT.Text)
 	}
 	if again, err := anyDrift(t, w, want); again != "" || err != nil {
 		t.Fatalf("the second pass found %q, %v", again, err)

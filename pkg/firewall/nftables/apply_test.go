@@ -34,7 +34,7 @@ func nft(t testing.TB, script string) string {
 	return string(out)
 }
 
-// fresh empties nf_tables now and when the test ends.
+// emptyRuleset empties nf_tables now and when the test ends.
 func emptyRuleset(t testing.TB) {
 	t.Helper()
 	nft(t, "flush ruleset")

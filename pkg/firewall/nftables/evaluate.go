@@ -11,20 +11,20 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// host is what rules look at beside packets.
+// host is what rules compare packets with.
 type host struct {
 	indexes map[string]int // of interfaces, by name
 }
 
-// body evaluates a rule as the kernel does.
+// body is a rule as the kernel runs it.
 type body struct {
 	host  *host
 	sets  map[string]*set // of its table
 	exprs []any
 }
 
-// Apply tries the rule on a packet. A condition on something that is not known
-// makes the rule one that may match; then it changes nothing.
+// Evaluate applies the rule to a packet. With a condition on something that is not
+// known the rule may match; then it changes nothing.
 func (b body) Evaluate(p *rules.Packet) rules.Effect {
 	r := run{body: b, packet: p, registers: newRegisters(), truth: rules.Yes}
 	for _, e := range b.exprs {
@@ -50,8 +50,7 @@ type run struct {
 
 func (r *run) require(t rules.Truth) { r.truth = min(r.truth, t) }
 
-// step is one expression. It says what becomes of the packet where that ends the
-// rule.
+// step evaluates one expression. If that ends the rule, it returns the effect.
 func (r *run) step(e any) (effect rules.Effect, ended bool) {
 	switch e := e.(type) {
 	case inert:
@@ -80,7 +79,7 @@ func (r *run) step(e any) (effect rules.Effect, ended bool) {
 	case *expr.Lookup:
 		return r.lookup(e)
 	case *expr.Limit:
-		r.require(rules.Known(true, !e.Over)) // it is the first packet that is asked about
+		r.require(rules.Known(true, !e.Over)) // for the first packet of a connection
 	case *expr.Verdict:
 		return r.verdict(e)
 	case *expr.Reject:
@@ -116,8 +115,7 @@ func (r *run) meta(e *expr.Meta) {
 	}
 }
 
-// bitwise keeps the bits of a mask and then turns those of another. What is kept
-// by neither is known.
+// bitwise computes "& mask ^ xor". Bits that the mask clears are known.
 func (r *run) bitwise(e *expr.Bitwise) {
 	in, size := r.registers.get(e.SourceRegister, int(e.Len)), int(e.Len)
 	out := fullyUnknown(size)
@@ -130,7 +128,7 @@ func (r *run) bitwise(e *expr.Bitwise) {
 	r.registers.set(e.DestRegister, out)
 }
 
-// turn changes between the network's order of bytes and this machine's.
+// swapBytes converts between network byte order and this machine's.
 func (r *run) swapBytes(e byteOrder) {
 	in := r.registers.get(e.from, int(e.length))
 	out := field{bytes.Clone(in.value), bytes.Clone(in.known)}

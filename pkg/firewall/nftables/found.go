@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// found is a table as the kernel has it.
+// installedTable is a table as the kernel has it.
 type installedTable struct {
 	chains []installedChain
 	sets   []addresses
@@ -19,7 +19,7 @@ type installedTable struct {
 type installedChain struct {
 	name     string
 	kind     string
-	hook     uint32 // with kind alone
+	hook     uint32 // only meaningful together with kind
 	priority int32
 	policy   uint32
 	rules    []installedRule
@@ -55,7 +55,7 @@ func (c conn) tableNow(family nftables.TableFamily, name string) (t installedTab
 		return t, false, err
 	}
 	for _, a := range chains {
-		// While another program prepares a change, the kernel may list one twice.
+		// While another program prepares a change, the kernel may list a chain twice.
 		if a.name(unix.NFTA_CHAIN_TABLE) == name && t.chain(a.name(unix.NFTA_CHAIN_NAME)) == nil {
 			t.chains = append(t.chains, chainFrom(a))
 		}
@@ -79,12 +79,14 @@ func (c conn) tableNow(family nftables.TableFamily, name string) (t installedTab
 
 func chainFrom(a answer) installedChain {
 	hook := a.nested(unix.NFTA_CHAIN_HOOK)
-	return installedChain{name: a.name(unix.NFTA_CHAIN_NAME), kind: a.name(unix.NFTA_CHAIN_TYPE), policy: a.uint32(unix.NFTA_CHAIN_POLICY),
-		hook: hook.uint32(unix.NFTA_HOOK_HOOKNUM), priority: int32(hook.uint32(unix.NFTA_HOOK_PRIORITY))}
+	return installedChain{
+		name: a.name(unix.NFTA_CHAIN_NAME), kind: a.name(unix.NFTA_CHAIN_TYPE), policy: a.uint32(unix.NFTA_CHAIN_POLICY),
+		hook: hook.uint32(unix.NFTA_HOOK_HOOKNUM), priority: int32(hook.uint32(unix.NFTA_HOOK_PRIORITY)),
+	}
 }
 
-// ours reports whether a table of our name can be ours: it is empty, or a rule in
-// it says so.
+// isOurs reports whether a table of our name can be ours: it is empty, or has a rule
+// with our comment.
 func (t installedTable) isOurs() bool {
 	empty := true
 	for _, c := range t.chains {
@@ -98,7 +100,7 @@ func (t installedTable) isOurs() bool {
 	return empty
 }
 
-// differs names the first thing in which a table is not what it should be.
+// drift is the first difference between a table and the wanted one; "" if none.
 func (t installedTable) drift(exists bool, want table) string {
 	switch {
 	case !exists && len(want.chains) == 0:
@@ -150,7 +152,7 @@ func (c *installedChain) drift(want chain) string {
 	return ""
 }
 
-// is compares what the kernel tells of a rule with what we write.
+// equals compares a rule as the kernel has it with one as we write it.
 func (r installedRule) equals(want []expr.Any) bool {
 	if r.comment != ourComment || len(r.exprs) != len(want) {
 		return false
@@ -167,11 +169,13 @@ func (r installedRule) equals(want []expr.Any) bool {
 	return true
 }
 
-// peersDiffer says in which set there are other elements than there should be.
+// peersDrift is the first difference between the elements of a set and the wanted
+// ones; "" if none.
 func (t installedTable) peersDrift(want table) string {
 	for i, w := range want.sets {
-		if !slices.Equal(t.sets[i].elements, w.elements) {
-			return fmt.Sprintf("%d peers missing, %d too many in set %s", len(difference(w.elements, t.sets[i].elements)), len(difference(t.sets[i].elements, w.elements)), w.name)
+		if have := t.sets[i].elements; !slices.Equal(have, w.elements) {
+			return fmt.Sprintf("%d peers missing, %d too many in set %s",
+				len(difference(w.elements, have)), len(difference(have, w.elements)), w.name)
 		}
 	}
 	return ""

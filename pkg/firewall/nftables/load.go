@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -13,14 +14,14 @@ import (
 const (
 	statusSNAT = 0x10
 	statusDNAT = 0x20
-	// statusLow are those that a new connection has not got; from 0x40 on they say
-	// how far the kernel is with it.
+	// statusLow are the bits that are 0 in a new connection. Those from 0x40 on
+	// change while the kernel processes it.
 	statusLow = 0x3f
 )
 
 var protocols = map[string]byte{"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
 
-// isIPv6 tells the packet's family by its addresses.
+// isIPv6 reports whether the packet has an IPv6 address.
 func isIPv6(p *rules.Packet) bool { return p.Src.Is6() || p.Dst.Is6() }
 
 // payload is bytes of the packet's headers.
@@ -52,8 +53,8 @@ func payload(p *rules.Packet, e *expr.Payload) field {
 	return field{header.value[e.Offset:], header.known[e.Offset:]}
 }
 
-// meta is what the kernel knows of a packet beside its contents. An interface that
-// a packet has not got has no name, and the number 0.
+// meta is what the kernel knows about a packet beside its contents. An interface that
+// a packet does not have has an empty name and the index 0.
 func (h *host) meta(p *rules.Packet, key expr.MetaKey) field {
 	protocol, hasProtocol := protocols[p.Protocol]
 	switch key {
@@ -85,7 +86,7 @@ func (h *host) meta(p *rules.Packet, key expr.MetaKey) field {
 	return fullyUnknown(16)
 }
 
-// index is an interface's number.
+// index is the index of an interface.
 func (h *host) index(name string) field {
 	if name == "" {
 		return fullyKnown(native(0))
@@ -96,15 +97,16 @@ func (h *host) index(name string) field {
 	return fullyUnknown(4)
 }
 
-// connection is what the kernel knows of the packet's connection. A new one has
-// had no packet yet that went the other way, nor a translation.
+// connection is what the kernel knows about the packet's connection. A new one has had
+// no reply yet, and no translation.
 func connection(p *rules.Packet, key expr.CtKey) field {
 	isNew := p.State == "NEW"
 	switch key {
 	case expr.CtKeySTATE:
-		bits := map[string]uint32{"NEW": expr.CtStateBitNEW, "ESTABLISHED": expr.CtStateBitESTABLISHED, "RELATED": expr.CtStateBitRELATED, "INVALID": expr.CtStateBitINVALID, "UNTRACKED": expr.CtStateBitUNTRACKED}
-		if bit, isState := bits[p.State]; isState {
-			return fullyKnown(native(bit))
+		for _, s := range connectionStates {
+			if strings.EqualFold(s.name, p.State) {
+				return fullyKnown(native(s.value))
+			}
 		}
 	case expr.CtKeySTATUS:
 		if isNew {
@@ -118,7 +120,7 @@ func connection(p *rules.Packet, key expr.CtKey) field {
 	return fullyUnknown(16)
 }
 
-// route is what the routing table says of an address: what kind it is.
+// route is the type of an address in the routing table.
 func route(p *rules.Packet, e *expr.Fib) field {
 	address, local := p.Dst, p.Local
 	if e.FlagSADDR {

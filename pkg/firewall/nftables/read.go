@@ -11,17 +11,17 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// What is read at most. A host with more is none that we know how to judge.
+// What is read at most.
 const (
 	maxRules    = 100_000
 	maxElements = 100_000 // of one set
 )
 
-// attempts bounds how often tables are read that change meanwhile.
+// attempts bounds how often tables are read again that changed meanwhile.
 const attempts = 5
 
-// Read reads all tables of the families ip and inet, also those that iptables-nft
-// has made. Its error wraps ErrUnsupported where the kernel has no nf_tables.
+// Read reads all tables of the families ip and inet, also those of iptables-nft. Its
+// error wraps ErrUnsupported if the kernel has no nf_tables.
 func Read() (rules.Ruleset, error) {
 	c, err := open()
 	if err != nil {
@@ -34,13 +34,13 @@ func Read() (rules.Ruleset, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the tables of nftables: %w", err)
+		return nil, fmt.Errorf("cannot read the tables of nftables: %w", err)
 	}
 	return out, nil
 }
 
-// steadily reads until nobody has changed anything meanwhile. A list of the kernel's
-// that changes while it is sent leaves entries out, or has them twice.
+// consistently calls read until nobody has changed anything meanwhile. If a list changes
+// while the kernel sends it, entries may be missing or occur twice.
 func (c conn) consistently(read func() error) error {
 	for range attempts {
 		before, err := c.generation()
@@ -52,14 +52,14 @@ func (c conn) consistently(read func() error) error {
 		switch {
 		case errAfter != nil:
 			return errAfter
-		case before == after: // otherwise an error may be what is gone meanwhile
+		case before == after: // otherwise the error may be due to the change
 			return err
 		}
 	}
 	return errors.New("nf_tables changes faster than it can be read; try again")
 }
 
-// families are those that are read: the packets of IPv4 meet both.
+// families are those that are read: packets of IPv4 pass through both.
 var families = map[byte]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_INET: "inet"}
 
 var hooks = map[uint32]rules.Hook{
@@ -143,7 +143,8 @@ func (r *reading) chain(a answer) error {
 		c.Hook = hooks[hook.uint32(unix.NFTA_HOOK_HOOKNUM)]
 		c.Priority = int(int32(hook.uint32(unix.NFTA_HOOK_PRIORITY)))
 		c.NAT = a.name(unix.NFTA_CHAIN_TYPE) == "nat"
-		c.Drops = a.attributes[unix.NFTA_CHAIN_POLICY] != nil && a.uint32(unix.NFTA_CHAIN_POLICY) == uint32(nftables.ChainPolicyDrop)
+		c.Drops = a.attributes[unix.NFTA_CHAIN_POLICY] != nil &&
+			a.uint32(unix.NFTA_CHAIN_POLICY) == uint32(nftables.ChainPolicyDrop)
 	}
 	t.Chains[c.Name] = c
 	return nil
@@ -156,8 +157,10 @@ func (r *reading) set(c conn, a answer) error {
 	}
 	s := setFrom(a)
 	sets[a.name(unix.NFTA_SET_NAME)] = s
-	// Asked for by the bytes of its name, not by how we print it.
-	list, err := c.dump(unix.NFT_MSG_GETSETELEM, a.family, attribute(unix.NFTA_SET_ELEM_LIST_TABLE, a.attributes[unix.NFTA_SET_TABLE]), attribute(unix.NFTA_SET_ELEM_LIST_SET, a.attributes[unix.NFTA_SET_NAME]))
+	// By the bytes of its name, which may differ from how we print it.
+	list, err := c.dump(unix.NFT_MSG_GETSETELEM, a.family,
+		attribute(unix.NFTA_SET_ELEM_LIST_TABLE, a.attributes[unix.NFTA_SET_TABLE]),
+		attribute(unix.NFTA_SET_ELEM_LIST_SET, a.attributes[unix.NFTA_SET_NAME]))
 	if err != nil {
 		return fmt.Errorf("list the elements of %s: %w", a.name(unix.NFTA_SET_NAME), err)
 	}
@@ -181,6 +184,8 @@ func (r *reading) rule(a answer) error {
 	}
 	b := body{host: r.host, sets: r.sets[name], exprs: exprs}
 	handle := a.uint64(unix.NFTA_RULE_HANDLE)
-	c.Rules = append(c.Rules, rules.Rule{Table: t, Chain: c.Name, Text: b.text(handle), Comment: comment, Handle: handle, Body: b})
+	c.Rules = append(c.Rules, rules.Rule{
+		Table: t, Chain: c.Name, Text: b.text(handle), Comment: comment, Handle: handle, Body: b,
+	})
 	return nil
 }

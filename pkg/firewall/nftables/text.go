@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// text describes a rule much as nft prints it. Where that would take more than is
-// known here, it names the rule by its handle.
+// text is a rule much as nft prints it. If it has an expression that this package
+// cannot print, text is its handle.
 func (b body) text(handle uint64) string {
 	w := printer{body: b, operands: map[uint32]operand{}}
 	for _, e := range b.exprs {
@@ -21,16 +21,16 @@ func (b body) text(handle uint64) string {
 	return strings.Join(w.words, " ")
 }
 
-// writer follows what is in the registers.
+// printer prints a rule, and keeps track of what is in the registers.
 type printer struct {
 	body
 	operands map[uint32]operand
 	words    []string
-	protocol string // that the rule has asked for
+	protocol string // that the rule has compared with
 }
 
-// holding is what a register holds: a name of it, how to print values of it, and
-// which bits of it were kept.
+// operand is what a register holds: its name, how to print its values, and which of
+// its bits were kept.
 type operand struct {
 	name  string
 	print func([]byte) string
@@ -43,7 +43,7 @@ func (w *printer) print(words ...string) bool {
 	return true
 }
 
-// step reports whether it can describe an expression.
+// step prints an expression, and reports whether it can.
 func (w *printer) step(e any) bool {
 	switch e := e.(type) {
 	case inert:
@@ -69,7 +69,7 @@ func (w *printer) step(e any) bool {
 		h, known := w.operands[e.SourceRegister]
 		if known && h.print != nil && allZero(e.Xor) {
 			h.mask = e.Mask
-		} else if known && h.print != nil && isComplement(e.Mask, e.Xor) { // "or", as the kernel has it
+		} else if known && h.print != nil && isComplement(e.Mask, e.Xor) { // the kernel's form of "or"
 			h = operand{name: h.name + " | " + h.print(e.Xor), size: h.size}
 		} else {
 			return false
@@ -105,7 +105,8 @@ func (w *printer) step(e any) bool {
 }
 
 var perTime = map[expr.LimitTime]string{
-	expr.LimitTimeSecond: "/second", expr.LimitTimeMinute: "/minute", expr.LimitTimeHour: "/hour", expr.LimitTimeDay: "/day", expr.LimitTimeWeek: "/week",
+	expr.LimitTimeSecond: "/second", expr.LimitTimeMinute: "/minute", expr.LimitTimeHour: "/hour",
+	expr.LimitTimeDay: "/day", expr.LimitTimeWeek: "/week",
 }
 
 func verdictText(v *expr.Verdict) string {
@@ -136,7 +137,8 @@ func (w *printer) header(e *expr.Payload) (operand, bool) {
 		h.name, h.print = "ip daddr", address(e.Len)
 	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 9 && e.Len == 1:
 		h.name, h.print = "ip protocol", protocolName
-	case e.Base == expr.PayloadBaseTransportHeader && e.Offset <= 2 && e.Len == 2 && (w.protocol == "tcp" || w.protocol == "udp"):
+	case e.Base == expr.PayloadBaseTransportHeader && e.Offset <= 2 && e.Len == 2 &&
+		(w.protocol == "tcp" || w.protocol == "udp"):
 		h.name = w.protocol + map[uint32]string{0: " sport", 2: " dport"}[e.Offset]
 		w.retract("meta l4proto")
 	default:
@@ -148,17 +150,20 @@ func (w *printer) header(e *expr.Payload) (operand, bool) {
 	return h, true
 }
 
-// unsay takes back what was asked last, where the next question implies it.
-func (w *printer) retract(question string) {
-	if n := len(w.words); n > 1 && w.words[n-2] == question {
+// retract removes the last comparison, if it is the given one: the next one implies it.
+func (w *printer) retract(name string) {
+	if n := len(w.words); n > 1 && w.words[n-2] == name {
 		w.words = w.words[:n-2]
 	}
 }
 
 var metas = map[expr.MetaKey]operand{
-	expr.MetaKeyIIFNAME: {name: "iifname", print: quoted, size: unix.IFNAMSIZ}, expr.MetaKeyOIFNAME: {name: "oifname", print: quoted, size: unix.IFNAMSIZ},
-	expr.MetaKeyMARK: {name: "meta mark", print: number}, expr.MetaKeyL4PROTO: {name: "meta l4proto", print: protocolName, size: 1},
-	expr.MetaKeyIIF: {name: "iif", print: nil}, expr.MetaKeyOIF: {name: "oif", print: nil},
+	expr.MetaKeyIIFNAME: {name: "iifname", print: quoted, size: unix.IFNAMSIZ},
+	expr.MetaKeyOIFNAME: {name: "oifname", print: quoted, size: unix.IFNAMSIZ},
+	expr.MetaKeyMARK:    {name: "meta mark", print: number},
+	expr.MetaKeyL4PROTO: {name: "meta l4proto", print: protocolName, size: 1},
+	expr.MetaKeyIIF:     {name: "iif"},
+	expr.MetaKeyOIF:     {name: "oif"},
 	expr.MetaKeyNFPROTO: {name: "meta nfproto", print: familyName, size: 1},
 }
 
@@ -176,5 +181,7 @@ func (w *printer) meta(e *expr.Meta) bool {
 }
 
 var connections = map[expr.CtKey]operand{
-	expr.CtKeySTATE: {name: "ct state", print: states}, expr.CtKeySTATUS: {name: "ct status", print: statuses}, expr.CtKeyMARK: {name: "ct mark", print: number},
+	expr.CtKeySTATE:  {name: "ct state", print: states},
+	expr.CtKeySTATUS: {name: "ct status", print: statuses},
+	expr.CtKeyMARK:   {name: "ct mark", print: number},
 }

@@ -10,9 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+var operators = map[expr.CmpOp]string{
+	expr.CmpOpEq: "", expr.CmpOpNeq: "!=", expr.CmpOpLt: "<", expr.CmpOpLte: "<=", expr.CmpOpGt: ">", expr.CmpOpGte: ">=",
+}
+
 func (w *printer) compare(e *expr.Cmp) bool {
 	h, known := w.operands[e.Register]
-	sign, simple := map[expr.CmpOp]string{expr.CmpOpEq: "", expr.CmpOpNeq: "!=", expr.CmpOpLt: "<", expr.CmpOpLte: "<=", expr.CmpOpGt: ">", expr.CmpOpGte: ">="}[e.Op]
+	sign, simple := operators[e.Op]
 	if !known || !simple || h.print == nil {
 		return false
 	}
@@ -40,7 +44,7 @@ func (w *printer) compare(e *expr.Cmp) bool {
 	return w.print(value)
 }
 
-// most elements of a set without a name that are worth to be printed.
+// maxPrinted is how many elements of an anonymous set are printed.
 const maxPrinted = 8
 
 func (w *printer) lookup(e *expr.Lookup) bool {

@@ -11,23 +11,23 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// Writer keeps our table as it should be, and takes away what flannel 0.28 has
-// left.
+// Writer keeps our table as it should be, and deletes the tables of flannel 0.28.
 type Writer struct {
 	conn *conn // nil: to be opened at the next use
-	// The generation in which everything was right, for what, and the result.
+	// The generation since which the tables are as wanted, what was wanted, and the
+	// result.
 	unchangedSince uint32
 	wanted         rules.Wanted
 	marks          bool
 	result         rules.Result
 }
 
-// dockersTable is the one that docker 29 drops packets in, where it uses nftables.
+// dockersTable is the table in which docker 29 drops packets, if it uses nftables.
 const dockersTable = "docker-bridges"
 
-// Put makes the table that is wanted, or that others ask for by marks: rules in
-// iptables, or docker's own table. It deletes it where none is. Where nobody has
-// changed nf_tables since it was right, that is all it asks.
+// Apply writes the table that is wanted, or that sets marks for rules in iptables or
+// for docker's own table. It deletes the table if none is needed. If nobody has
+// changed nf_tables since it was as wanted, it only reads the generation.
 func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
 	if ctx.Err() != nil {
 		return out
@@ -49,7 +49,7 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 		k.close()
 		return out
 	}
-	legacy := rules.Outcome{Subject: "nftables, an earlier flannel's"}
+	legacy := rules.Outcome{Subject: "nftables of an earlier flannel"}
 	removed, err := k.conn.deleteLegacy(w)
 	if legacy.Err = err; err != nil {
 		k.close()
@@ -64,11 +64,11 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 	return out
 }
 
-// putOurs is Put for our own table.
+// applyOurs is Apply for our own table.
 func (c conn) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift string, err error) {
 	docker, err := c.exists(nftables.TableFamilyIPv4, dockersTable)
 	if err != nil {
-		return out, "", fmt.Errorf("look for the nftables table %s: %w", dockersTable, err)
+		return out, "", fmt.Errorf("cannot look for the nftables table %s: %w", dockersTable, err)
 	}
 	want := tableFor(w, marks || docker)
 	out.Marks = marks || docker || w.NFTables
@@ -83,8 +83,8 @@ func (c conn) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift str
 	return out, drift, nil
 }
 
-// Generation is the number of changes of nf_tables in this network namespace, of
-// which iptables-nft's are some. It is not 0.
+// Generation is the number of changes of nf_tables in this network namespace,
+// including those of iptables-nft. It is never 0, except with an error.
 func (k *Writer) Generation() (uint32, error) {
 	if k.conn == nil {
 		c, err := open()
@@ -100,7 +100,7 @@ func (k *Writer) Generation() (uint32, error) {
 	return uint32(g), err
 }
 
-// close ends a connection that failed: answers may still be on their way to it.
+// close closes a connection that failed: answers to it may still be pending.
 func (k *Writer) close() {
 	if k.conn != nil {
 		_ = k.conn.Close()
@@ -115,7 +115,11 @@ func ruleTexts(specs []rules.Spec) (out []string) {
 	return out
 }
 
-// words is a rule as nft would print it, without its counter.
+var targets = map[rules.Target]string{
+	rules.TargetAccept: "accept", rules.TargetNoNAT: "return", rules.TargetMasquerade: "masquerade fully-random",
+}
+
+// ruleText is a rule as nft would print it, without its counter.
 func ruleText(s rules.Spec) string {
 	var out []string
 	add := func(what, value string, not bool) {
@@ -136,6 +140,5 @@ func ruleText(s rules.Spec) string {
 	if s.Dst.Prefix.IsValid() {
 		add("ip daddr", s.Dst.Prefix.Masked().String(), s.Dst.Not)
 	}
-	does := map[rules.Target]string{rules.TargetAccept: "accept", rules.TargetNoNAT: "return", rules.TargetMasquerade: "masquerade fully-random"}
-	return strings.Join(append(out, does[s.Target]), " ")
+	return strings.Join(append(out, targets[s.Target]), " ")
 }

@@ -1,21 +1,21 @@
 package rules
 
-// Verdict is what becomes of a packet.
+// Verdict is what a rule set does to a packet.
 type Verdict struct {
 	Dropped bool
-	Rule    *Rule  // by which; nil: by a chain's policy
-	Table   *Table // in which
-	Chain   string // the base chain
-	SNAT    *Rule  // that gives the packet another source address
-	Mark    uint32 // of the packet in the end
+	Rule    *Rule  // that dropped it; nil: a chain's policy did
+	Table   *Table // in which it was dropped
+	Chain   string // the base chain in which it was dropped
+	SNAT    *Rule  // that translates the source address
+	Mark    uint32 // of the packet at the end of the path
 }
 
-// Pass sends a packet along a path. A rule whose conditions are not all known is
-// passed over.
+// Evaluate sends a packet along a path. A rule that may match or not, as not all of
+// its conditions are known, is skipped.
 func (s Ruleset) Evaluate(p Packet, path Path) Verdict {
 	var v Verdict
 	for _, h := range path {
-		natDone := false // which address the connection has: the first chain that translates is the last
+		natDone := false // only the first chain that translates a connection counts
 		for _, b := range s.baseChains(h) {
 			if b.chain.NAT && natDone {
 				continue
@@ -42,13 +42,13 @@ func (s Ruleset) Evaluate(p Packet, path Path) Verdict {
 type walk struct {
 	table  *Table
 	packet *Packet
-	by     *Rule // that ended it
-	tried  int   // rules
+	by     *Rule // the rule that ended it
+	tried  int   // number of rules
 	visits map[visit]result
 }
 
-// visit is all that decides what a chain does with the packet: the packet is the
-// same at each visit but for its mark.
+// visit is everything that the result of a chain depends on. At each visit the packet
+// is the same except for its mark.
 type visit struct {
 	chain *Chain
 	mark  uint32
@@ -60,14 +60,15 @@ type result struct {
 	mark uint32
 }
 
-// MaxTries is how many rules are tried in one table; after that no jump is followed
-// any more. It bounds rule sets that count in the packet's mark, which may need as
-// many visits as there are marks.
+// MaxTries bounds the number of rules that are evaluated for one packet in one table.
+// After that no jumps are followed: where such a chain would lead is unknown. Only
+// rule sets that use the mark as a counter need that many.
 const MaxTries = 1 << 20
 
-// jump is what chain returns for a chain that others jump to. Each visit is made
-// once: chains that jump to one chain many times would otherwise multiply. A chain
-// that jumps to itself, which the kernel refuses, does nothing there.
+// jump is the result of a chain that other chains jump to. Each visit is evaluated
+// once: otherwise the time would grow exponentially with chains that jump to the next
+// one many times. A jump within a chain to itself, which the kernel refuses, does
+// nothing.
 func (w *walk) jump(c *Chain) Action {
 	at := visit{c, w.packet.Mark}
 	r, known := w.visits[at]
@@ -86,7 +87,7 @@ func (w *walk) jump(c *Chain) Action {
 	return r.end
 }
 
-// chain returns Accept, Drop, Translate or Settle where a rule has ended the packet's
+// chain returns Accept, Drop, Translate or AcceptNoNAT if a rule ended the packet's
 // way through the table, and otherwise Continue.
 func (w *walk) chain(c *Chain) Action {
 	for i := range c.Rules {
