@@ -30,8 +30,8 @@ func (h *Host) CardWithoutTunnels() {
 
 	inner, outer := h.lab.frames(p.name), h.lab.frames(name)
 	var working sync.WaitGroup
-	working.Go(func() { passOn(inner, outer, true) })
-	working.Go(func() { passOn(outer, inner, false) })
+	working.Go(func() { forward(inner, outer, true) })
+	working.Go(func() { forward(outer, inner, false) })
 	h.lab.onClose(func() {
 		inner.Close()
 		outer.Close()
@@ -74,7 +74,7 @@ const (
 
 // passOn is the card at work in one direction, until one of its ends is closed.
 // What comes from outside has been computed there.
-func passOn(from, to *os.File, sends bool) {
+func forward(from, to *os.File, sends bool) {
 	frame := make([]byte, headerLength+1<<16)
 	for {
 		n, err := from.Read(frame)

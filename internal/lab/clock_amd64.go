@@ -30,7 +30,7 @@ func (d *Daemon) StepClock(by time.Duration) {
 	if frozen, err := d.frozen(); err != nil || !frozen {
 		defer d.Thaw()
 	}
-	Eventually(d.lab.t, patience, fmt.Sprintf("a moment to step the clock of the daemon on %s", d.Host), func() error {
+	Eventually(d.lab.t, waitTimeout, fmt.Sprintf("a moment to step the clock of the daemon on %s", d.Host), func() error {
 		d.Freeze()
 		err := d.stepClock(by)
 		if errors.Is(err, errAsking) {
@@ -46,7 +46,7 @@ var errAsking = errors.New("a thread asks for the time just now")
 
 // shiftedClock is clock_gettime(2) by a system call, with seconds added to
 // CLOCK_REALTIME. Both registers that it changes are the caller's to save.
-var shiftedClock = []byte{
+var clockCode = []byte{
 	0xb8, 228, 0, 0, 0, // mov eax, 228: clock_gettime
 	0x0f, 0x05, //         syscall
 	0x85, 0xff, //         test edi, edi: which clock?
@@ -78,10 +78,10 @@ func (d *Daemon) stepClock(by time.Duration) error {
 	if err != nil {
 		return err
 	}
-	code, shift := slices.Clone(shiftedClock), int64(by/time.Second)
-	if found := image[offset:]; bytes.HasPrefix(found, shiftedClock[:shiftAt]) {
+	code, shift := slices.Clone(clockCode), int64(by/time.Second)
+	if found := image[offset:]; bytes.HasPrefix(found, clockCode[:shiftAt]) {
 		shift += int64(binary.LittleEndian.Uint64(found[shiftAt:]))
-	} else if err := d.outside(vdso); err != nil { // the code that we replace
+	} else if err := d.noThreadIn(vdso); err != nil { // the code that we replace
 		return err
 	}
 	binary.LittleEndian.PutUint64(code[shiftAt:], uint64(shift))
@@ -124,7 +124,7 @@ func clockGettime(image []byte) (offset uint64, err error) {
 		if s.Name != name {
 			continue
 		}
-		if n := uint64(len(shiftedClock)); s.Size < n || s.Value+n > uint64(len(image)) {
+		if n := uint64(len(clockCode)); s.Size < n || s.Value+n > uint64(len(image)) {
 			return 0, fmt.Errorf("%s of %d bytes at %#x has no room for other code", name, s.Size, s.Value)
 		}
 		return s.Value, nil
@@ -134,7 +134,7 @@ func clockGettime(image []byte) (offset uint64, err error) {
 
 // outside says that no thread stands in s: proc_pid_syscall(5) ends with the
 // program counter.
-func (d *Daemon) outside(s span) error {
+func (d *Daemon) noThreadIn(s span) error {
 	where, err := d.perThread("syscall")
 	if err != nil {
 		return err

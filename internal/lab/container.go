@@ -9,7 +9,7 @@ import (
 )
 
 // patience is how long the lab waits for what should take milliseconds.
-const patience = 10 * time.Second
+const waitTimeout = 10 * time.Second
 
 // bridge is a host's docker0.
 type bridge struct {
@@ -54,7 +54,7 @@ func (h *Host) startDocker() *bridge {
 	}
 	var own netip.Prefix
 	var mtu int
-	Eventually(h.lab.t, patience, h.SubnetFile(), func() (err error) {
+	Eventually(h.lab.t, waitTimeout, h.SubnetFile(), func() (err error) {
 		own, mtu, err = readSubnetEnv(h.SubnetFile())
 		return err
 	})

@@ -23,7 +23,7 @@ func (d *Daemon) wholeLog() string {
 // WaitLog waits until the log since the last start contains text.
 func (d *Daemon) WaitLog(text string) {
 	d.lab.t.Helper()
-	Eventually(d.lab.t, patience, fmt.Sprintf("%q in the log on %s", text, d.Host), func() error {
+	Eventually(d.lab.t, waitTimeout, fmt.Sprintf("%q in the log on %s", text, d.Host), func() error {
 		if log := d.Log(); !strings.Contains(log, text) {
 			return errors.New("it says:\n" + log)
 		}

@@ -89,13 +89,13 @@ func (d *Daemon) listen() *net.UnixConn {
 	ready := d.ready
 	go func() {
 		message := make([]byte, 4096)
-		for said := false; ; {
+		for isReady := false; ; {
 			n, err := socket.Read(message)
 			if err != nil {
 				return
 			}
-			if !said && bytes.Contains(message[:n], []byte("READY=1")) {
-				said = true
+			if !isReady && bytes.Contains(message[:n], []byte("READY=1")) {
+				isReady = true
 				d.readyAt = time.Now()
 				close(ready)
 			}

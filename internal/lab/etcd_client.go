@@ -108,7 +108,7 @@ func (e *Etcd) Set(key, value string) {
 // SetTTL writes a key for ttl, in whole seconds; 0: for ever.
 func (e *Etcd) SetTTL(key, value string, ttl time.Duration) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	e.must("set "+key, e.store.set(ctx, key, value, ttl))
 }
@@ -117,7 +117,7 @@ func (e *Etcd) SetTTL(key, value string, ttl time.Duration) {
 // failure.
 func (e *Etcd) Delete(key string) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	e.must("delete "+key, e.store.delete(ctx, key))
 }
@@ -132,7 +132,7 @@ func (e *Etcd) Get(key string) *client.Node {
 }
 
 func (e *Etcd) read(key string) (*client.Node, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	return e.store.get(ctx, key)
 }

@@ -115,7 +115,7 @@ func (m *Member) start() {
 
 func (m *Member) waitReady() {
 	m.etcd.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*waitTimeout)
 	defer cancel()
 	for {
 		err := m.healthy(ctx)

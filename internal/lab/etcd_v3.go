@@ -133,7 +133,7 @@ func (s storeV3) askMember(ctx context.Context, m *Member, what string, request 
 // Compact lets the v3 store forget what was before a revision.
 func (e *Etcd) Compact(revision uint64) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	e.must("compact", storeV3{e}.ask(ctx, "kv/compaction", map[string]any{"revision": revision, "physical": true}, nil))
 }
@@ -141,7 +141,7 @@ func (e *Etcd) Compact(revision uint64) {
 // Grants are the IDs of the v3 store's leases.
 func (e *Etcd) Grants() (ids []string) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	var reply struct{ Leases []struct{ ID string } }
 	e.must("list the leases", storeV3{e}.ask(ctx, "lease/leases", map[string]any{}, &reply))

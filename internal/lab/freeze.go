@@ -15,7 +15,7 @@ import (
 func (d *Daemon) Freeze() {
 	d.lab.t.Helper()
 	d.Signal(syscall.SIGSTOP)
-	Eventually(d.lab.t, patience, fmt.Sprintf("the daemon on %s to stop", d.Host), func() error {
+	Eventually(d.lab.t, waitTimeout, fmt.Sprintf("the daemon on %s to stop", d.Host), func() error {
 		if frozen, err := d.frozen(); err != nil || !frozen {
 			return errors.Join(errors.New("it runs"), err)
 		}

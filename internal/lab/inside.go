@@ -19,11 +19,11 @@ func runInit() (code int, err error) {
 	if err != nil {
 		return 1, fmt.Errorf("lab: learn the own process ID: %w", err)
 	}
-	if err := furnish(); err != nil {
+	if err := setUpNamespaces(); err != nil {
 		return 1, err
 	}
 	signals := catchSignals()
-	cmd := again(outside, nil)
+	cmd := reexec(outside, nil)
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("lab: start the program: %w", err)
 	}
@@ -49,7 +49,7 @@ func reap(program *exec.Cmd) (code int, err error) {
 }
 
 // furnish lays out the fresh namespaces.
-func furnish() error {
+func setUpNamespaces() error {
 	steps := []struct {
 		what string
 		do   func() error
@@ -69,7 +69,7 @@ func furnish() error {
 	}
 	for _, s := range steps {
 		if err := s.do(); err != nil {
-			return fmt.Errorf("lab: %s: %w", s.what, advise(err))
+			return fmt.Errorf("lab: %s: %w", s.what, withAdvice(err))
 		}
 	}
 	return nil

@@ -68,14 +68,14 @@ func (l *Lab) onClose(f func()) {
 
 // part is the lab's t for parts that clean up after themselves: they do it in
 // the lab's order, after its report.
-type part struct {
+type subTB struct {
 	TB
 	lab *Lab
 }
 
-func (p part) Cleanup(f func()) { p.lab.onClose(f) }
+func (p subTB) Cleanup(f func()) { p.lab.onClose(f) }
 
-func (p part) TempDir() string {
+func (p subTB) TempDir() string {
 	return p.lab.dir(fmt.Sprintf("%s-part%d", p.lab.wire.name, p.lab.counter.Add(1)))
 }
 

@@ -66,9 +66,9 @@ func enterNamespaces() (code int, err error) {
 	defer runtime.UnlockOSThread()
 
 	signals := catchSignals()
-	cmd := again("init", attr)
+	cmd := reexec("init", attr)
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start in new namespaces: %w", advise(err))
+		return 0, fmt.Errorf("start in new namespaces: %w", withAdvice(err))
 	}
 	go passSignals(signals, cmd.Process)
 	err = cmd.Wait()
@@ -83,7 +83,7 @@ func enterNamespaces() (code int, err error) {
 }
 
 // again is this program with the same arguments, at another stage.
-func again(stage string, attr *syscall.SysProcAttr) *exec.Cmd {
+func reexec(stage string, attr *syscall.SysProcAttr) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = os.Args
 	cmd.Env = append(os.Environ(), stageEnv+"="+stage)
@@ -93,7 +93,7 @@ func again(stage string, attr *syscall.SysProcAttr) *exec.Cmd {
 }
 
 // advise adds what to do to the error of a system that forbids namespaces.
-func advise(err error) error {
+func withAdvice(err error) error {
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}

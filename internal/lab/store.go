@@ -27,7 +27,7 @@ func (l *Lab) EtcdOn(o EtcdOptions, hosts ...*Host) *Etcd {
 	for _, h := range hosts {
 		o.Members = append(o.Members, EtcdMember{Netns: h.Netns(), IP: h.IP.String()})
 	}
-	l.etcd = StartEtcd(part{l.t, l}, o)
+	l.etcd = StartEtcd(subTB{l.t, l}, o)
 	return l.etcd
 }
 

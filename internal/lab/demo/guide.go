@@ -80,7 +80,7 @@ func (g *guide) show(node fmt.Stringer, command, output string) {
 }
 
 // check ends the tour where something is not as it should be.
-func (g *guide) check(what, got, want string) {
+func (g *guide) expect(what, got, want string) {
 	if got != want {
 		g.Fatalf("%s:\n%s\nwant:\n%s", what, got, want)
 	}
