@@ -43,7 +43,8 @@ func (d *Daemon) WaitReady() time.Duration {
 	case <-d.ready:
 		return d.readyAt.Sub(d.Started)
 	case <-d.exited:
-		d.lab.t.Fatalf("%s on %s ended before it was ready, with exit code %d:\n%s", d.options.Binary, d.Host, d.exitCode(), d.Log())
+		d.lab.t.Fatalf("%s on %s ended before it was ready, with exit code %d:\n%s",
+			d.options.Binary, d.Host, d.exitCode(), d.Log())
 	case <-time.After(waitTimeout):
 		d.lab.t.Fatalf("%s on %s was not ready after %v:\n%s", d.options.Binary, d.Host, waitTimeout, d.Log())
 	}
@@ -116,8 +117,8 @@ func (d *Daemon) Restart() {
 	d.start()
 }
 
-// finish ends what still runs, and fails the test where the daemon broke down
-// without anybody looking.
+// finish kills the process if it still runs, and fails the test if the log shows a
+// crash or a data race.
 func (d *Daemon) finish() {
 	if d.PID == 0 {
 		return

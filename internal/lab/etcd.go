@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/etcd/client/v2"
 )
 
-// EtcdOptions says what a cluster is like.
+// EtcdOptions describe a cluster.
 type EtcdOptions struct {
 	Members []EtcdMember // none: one member on the loopback interface
 	TLS     *CA          // https, with client certificates required; nil: http
@@ -19,7 +19,7 @@ type EtcdOptions struct {
 	Args    []string     // further flags of etcd
 }
 
-// EtcdMember says where a member runs.
+// EtcdMember is the place of a member.
 type EtcdMember struct {
 	Netns string // name of its network namespace; empty: the program's own
 	IP    string // a loopback address: free ports there; any other: 2379 and 2380

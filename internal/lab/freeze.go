@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// Freeze stops the process where it stands, and returns when every thread of it
-// has stopped. Its sockets stay open and the kernel answers for it, as for a
-// program that a busy machine lets wait. Thaw lets it go on.
+// Freeze stops the process, and returns when all its threads have stopped. Its sockets
+// stay open and the kernel answers for it, as for a process that gets no CPU time on a
+// busy machine. Thaw resumes it.
 func (d *Daemon) Freeze() {
 	d.lab.t.Helper()
 	d.Signal(syscall.SIGSTOP)

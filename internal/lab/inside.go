@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runInit is process 1 of the lab: it lays out the namespaces, starts the
+// runInit is process 1 of the lab: it sets up the namespaces, starts the
 // program, and reaps what the program's children leave behind, so that an ended
 // process is gone in there as it would be on a host.
 func runInit() (code int, err error) {
-	// The old /proc, still mounted, tells our ID outside.
+	// The old /proc, still mounted, has our ID outside.
 	outside, err := os.Readlink("/proc/self")
 	if err != nil {
 		return 1, fmt.Errorf("lab: learn the own process ID: %w", err)
@@ -48,7 +48,7 @@ func reap(program *exec.Cmd) (code int, err error) {
 	}
 }
 
-// furnish lays out the fresh namespaces.
+// setUpNamespaces prepares the new namespaces.
 func setUpNamespaces() error {
 	steps := []struct {
 		what string

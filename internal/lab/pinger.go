@@ -92,7 +92,7 @@ func (p *Pinger) receive() {
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
 			return
-		case err != nil: // about an earlier ping: the network's state is what is measured
+		case err != nil: // an ICMP error for an earlier ping, which counts as lost anyway
 		case from.(*net.UDPAddr).AddrPort().Addr().Unmap() == p.to.Address():
 			p.record(packet[:n])
 		}
@@ -125,7 +125,7 @@ var past = time.Unix(1, 0)
 
 func (p *Pinger) waitUntil(deadline time.Time) { _ = p.conn.SetReadDeadline(deadline) }
 
-// awaitRest sets the deadline for the answers that may still come.
+// awaitOutstanding sets the deadline for the answers that may still come.
 func (p *Pinger) awaitOutstanding() {
 	deadline := past
 	for _, g := range p.pings {
@@ -150,7 +150,7 @@ func (p *Pinger) Stop() Stats {
 	return p.stats(end)
 }
 
-// close ends a Pinger whose result nobody awaits.
+// close ends a Pinger whose result is not needed.
 func (p *Pinger) close() {
 	p.conn.Close()
 	p.mu.Lock()

@@ -26,9 +26,10 @@ func showCheck(g *guide, etcd *lab.Etcd, h21, h22 *station) {
 	g.show(h21, "flanneld status", out)
 	lab.Eventually(g, soon, "a check that finds nothing", func() error { return clean(g, h21) })
 
-	g.step("A REJECT rule comes in front of flanneld's; flanneld check names it, and what mends it", "a REJECT rule")
+	g.step("A REJECT rule comes in front of flanneld's; flanneld check names it and its fix", "a REJECT rule")
 	g.run(h21, "iptables -I FORWARD -s 172.7.0.0/16 -j REJECT")
-	fix := found(g, h21, "what containers send to 172.7.22.0/24 is dropped, by: iptables -A FORWARD -s 172.7.0.0/16 -j REJECT")
+	fix := found(g, h21,
+		"what containers send to 172.7.22.0/24 is dropped, by: iptables -A FORWARD -s 172.7.0.0/16 -j REJECT")
 	g.run(h21, fix)
 	h21.container.Reach(h22.container, soon)
 
@@ -37,12 +38,13 @@ func showCheck(g *guide, etcd *lab.Etcd, h21, h22 *station) {
 	web := fmt.Sprintf("http://%v/", h22.container.IP)
 	g.show(h21.container, "curl "+web, h21.container.Get(web))
 	found(g, h21, "containers on 10.4.7.22 see this host's address in place of the container's")
-	g.run(h21, "iptables -t nat -D POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE; iptables -t nat -I POSTROUTING -s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE")
+	g.run(h21, "iptables -t nat -D POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE; "+
+		"iptables -t nat -I POSTROUTING -s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE")
 	hello := h21.container.Get(web)
 	g.show(h21.container, "curl "+web, hello)
 	g.expect("the client that the web server sees", strings.TrimSpace(hello), fmt.Sprintf("hello, %v", h21.container.IP))
 
-	g.step("A firewall on the other host takes in no UDP", "a blocked port, each found with its cure")
+	g.step("A firewall on the other host drops UDP", "a blocked port, each found with its fix")
 	g.run(h22, "iptables -A INPUT -p udp --dport 8472 -j DROP")
 	fix = found(g, h21, "UDP port 8472 seems to be blocked")
 	g.run(h22, fix)
@@ -51,13 +53,13 @@ func showCheck(g *guide, etcd *lab.Etcd, h21, h22 *station) {
 	g.print(fmt.Sprintf("%s# flanneld check > /dev/null && echo all is well\nall is well", h21))
 }
 
-// typed does what one types.
+// run prints a command and runs it.
 func (g *guide) run(h *station, line string) {
 	g.print(fmt.Sprintf("%s# %s", h, line))
 	h.Shell(line)
 }
 
-// flanneld runs a verb on a host.
+// flanneld runs a subcommand on a host.
 func flanneld(g *guide, h *station, args ...string) (string, error) {
 	cmd := h.Command(lab.Binary(g), args...)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
@@ -73,7 +75,7 @@ func clean(g *guide, h *station) error {
 }
 
 // found shows the one fault that flanneld finds, and returns the first command
-// that mends it.
+// that fixes it.
 func found(g *guide, h *station, want string) (fix string) {
 	var fault string
 	lab.Eventually(g, soon, "the fault to be found", func() error {

@@ -26,7 +26,8 @@ type station struct {
 	subnet    string
 }
 
-// tour shows the tutorial's cluster from nothing to containers that talk.
+// tour shows the tutorial's cluster, from an empty etcd to containers that reach each
+// other.
 func tour(g *guide) {
 	fmt.Println("flanneld on three hosts. They are network namespaces of this process, so that this machine's own")
 	fmt.Println("network stays as it is. A line with # is what one would type on the host (etcdctl, ping and curl")
