@@ -155,7 +155,7 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 		b.after(resync)
 		b.inPlace(chains[0], firewalltest.Everything)
 		if n := b.repairs.Load(); n != 1 {
-			t.Errorf("%d repairs were told, of 1", n)
+			t.Errorf("%d repairs were reported, of 1", n)
 		}
 
 		looks, writes := b.kernel.counts()
@@ -175,10 +175,10 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 		synctest.Wait()
 		b.inPlace(chains[0], firewalltest.OnlyForward)
 		if n := b.repairs.Load(); n != 1 {
-			t.Errorf("what was not repaired was told: %d", n)
+			t.Errorf("reported %d repairs that were none", n)
 		}
 		if len(b.kept) != 1 {
-			t.Errorf("the same rules were told %d times", len(b.kept))
+			t.Errorf("the same rules were reported %d times", len(b.kept))
 		}
 	})
 }
@@ -202,14 +202,14 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 		}
 		synctest.Wait()
 		if !done(placed) || !done(b.Set(firewalltest.Everything)) {
-			t.Error("nobody says that it is done")
+			t.Error("the channel is not closed after success")
 		}
 		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
 		b.Set(firewalltest.OnlyMasq)
 		second := b.Set(firewalltest.OnlyForward)
 		b.after(quietTime)
 		if !done(second) {
-			t.Error("nobody says that it has failed")
+			t.Error("the channel is not closed after a failure")
 		}
 		b.Set(firewalltest.OnlyMasq)
 		if done(b.Set(firewalltest.Everything)) {
@@ -220,7 +220,7 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 }
 
 // Peers that come and go by the devices that there are cost nothing, unless
-// packets are told by them.
+// packets are matched by them.
 func TestPeersMatterWhereTheyAreMarked(t *testing.T) {
 	for _, marks := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -252,7 +252,7 @@ func TestPeersMatterWhereTheyAreMarked(t *testing.T) {
 	}
 }
 
-// What the kernel tells of is put right within milliseconds, and a burst of it
+// What the kernel signals is repaired within milliseconds, and a burst of it
 // takes few looks.
 func TestChangesAreLookedAtAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -318,7 +318,7 @@ func TestALastingFailureIsReportedOnce(t *testing.T) {
 // TestContentionIsReportedOnce has another program undo a chain, of which the
 // kernel tells and of which it does not.
 func TestContentionIsReportedOnce(t *testing.T) {
-	for name, told := range map[string]bool{"told of": true, "not told of": false} {
+	for name, signalled := range map[string]bool{"signalled": true, "not signalled": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newFixture(t)
@@ -327,7 +327,7 @@ func TestContentionIsReportedOnce(t *testing.T) {
 				synctest.Wait()
 				_, before := b.kernel.counts()
 				for range 20 {
-					if told {
+					if signalled {
 						b.undo(chains[1])
 					} else {
 						b.kernel.do(func(f *fake) { f.flush(chains[1]) })
@@ -347,7 +347,7 @@ func TestContentionIsReportedOnce(t *testing.T) {
 	}
 }
 
-// A program that undoes ours at each moment does not keep us busy.
+// A program that removes our rules all the time does not keep us busy.
 func TestContentionIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newFixture(t)

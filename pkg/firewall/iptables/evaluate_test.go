@@ -24,7 +24,7 @@ func TestEvaluate(t *testing.T) {
 	tunnel := rules.Packet{In: "ens33", Src: peer, Dst: here, Protocol: "udp", DstPort: 8472, State: "NEW", Local: true}
 	for _, tt := range []struct {
 		name    string
-		wall    rules.Ruleset
+		set     rules.Ruleset
 		packet  rules.Packet
 		through rules.Path
 		want    string // the rule or policy that drops it; "": none
@@ -70,7 +70,7 @@ func TestEvaluate(t *testing.T) {
 		{"an SNAT in a chain", parsed("nat", ":A - [0:0]", "POSTROUTING -j A", "A -s 172.7.21.0/24 -j SNAT --to-source 10.4.7.21"), out, rules.Forwarded, "", "-t nat -A A -s 172.7.21.0/24 -j SNAT --to-source 10.4.7.21"},
 		{"on the way out", parsed("filter", "OUTPUT -d 10.4.7.0/24 -p udp -j DROP"), rules.Packet{Out: "ens33", Dst: peer, Protocol: "udp"}, rules.Sent, "-A OUTPUT -d 10.4.7.0/24 -p udp -j DROP", ""},
 	} {
-		v := tt.wall.Evaluate(tt.packet, tt.through)
+		v := tt.set.Evaluate(tt.packet, tt.through)
 		got := ""
 		switch {
 		case v.Rule != nil && v.Dropped:
@@ -89,8 +89,8 @@ func TestEvaluate(t *testing.T) {
 }
 
 func TestRemove(t *testing.T) {
-	wall := Parse("iptables-legacy", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -m comment --comment \"a b\" -j MASQUERADE\n")
-	if got, want := Remove(wall[0].Chains["POSTROUTING"].Rules[0]), `iptables-legacy -t nat -D POSTROUTING -m comment --comment "a b" -j MASQUERADE`; got != want {
+	set := Parse("iptables-legacy", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -m comment --comment \"a b\" -j MASQUERADE\n")
+	if got, want := Remove(set[0].Chains["POSTROUTING"].Rules[0]), `iptables-legacy -t nat -D POSTROUTING -m comment --comment "a b" -j MASQUERADE`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -16,7 +16,7 @@ type fake struct {
 	mu       sync.Mutex
 	chains   map[chainID][]string
 	policies map[chainID]string
-	fail     error             // what save says
+	fail     error             // what save returns
 	failPut  map[chainID]error // what a script for a chain meets
 	saves    int
 	writes   int

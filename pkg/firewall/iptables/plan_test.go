@@ -147,7 +147,7 @@ func TestRulesThatCannotBeListed(t *testing.T) {
 	}
 }
 
-// saving lists what it is told to.
+// saving is a fake with another iptables-save.
 type saving struct {
 	*fake
 	list func() (string, error)

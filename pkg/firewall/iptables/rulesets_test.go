@@ -184,7 +184,7 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// Where the kernel has nf_tables, what comes from peers is told by its mark, and
+// Where the kernel has nf_tables, packets from peers are matched by their mark, and
 // nothing else passes docker: not what forges an address of the network.
 func TestMarkedPackets(t *testing.T) {
 	f := newFake()
@@ -194,7 +194,7 @@ func TestMarkedPackets(t *testing.T) {
 	w := &Writer{program: f, randomFully: true}
 	for range 2 {
 		if result := w.Apply(context.Background(), want, false); !result.Marks {
-			t.Error("nobody is told to mark packets")
+			t.Error("the result does not ask for marks")
 		}
 		const marked = `-d 172.7.21.0/24 -m mark --mark 0x1000/0x1000 -m comment --comment flanneld -j ACCEPT`
 		for h, rules := range map[chainID][]string{rawChain: firewalltest.Lines(marked, singledOut), userChain: firewalltest.Lines(marked, peersOut)} {

@@ -101,7 +101,7 @@ func FuzzParse(f *testing.F) {
 		set.Evaluate(rules.Packet{In: "ens33", Src: firewalltest.Network.Addr().Next(), Dst: firewalltest.Subnet.Addr().Next()}, rules.Forwarded)
 		b := parseRule(text)
 		if q := p.masquerade(); q.isOurs(b) && b.comment != ourComment && len(b.conditions) > 2 {
-			t.Errorf("%q is taken for a former flannel's", text)
+			t.Errorf("%q is taken for an earlier flannel's", text)
 		}
 	})
 }

@@ -159,7 +159,7 @@ func TestTexts(t *testing.T) {
 		"ct status dnat accept", "meta mark 0x00000001 accept", "meta mark & 0x0000ff00 == 0x00000100 accept", "meta mark set 0x00001000", "fib daddr type local accept", "limit rate 10/second accept", "limit rate over 5/minute drop",
 		`iif "lo" accept`, "meta nfproto ipv4 accept", "ct mark 0x00000002 accept", "tcp dport >= 1024 accept", "reject", "meta mark set ct mark", "meta mark set meta mark | 0x00001000",
 	}
-	// Beyond what is told; the handle is enough.
+	// Not printed; the handle is enough.
 	other := []string{"tcp flags syn drop", "ip saddr . tcp dport { 10.0.0.1 . 22 } accept", "meta skuid 0 accept", "tcp option maxseg size set rt mtu", "ip ttl 1 drop"}
 	nft(t, fmt.Sprintf(script, strings.Join(append(append([]string{}, same...), other...), "\n\t")))
 	got := read(t)[0].Chains["f"].Rules
@@ -172,7 +172,7 @@ func TestTexts(t *testing.T) {
 			want = same[i]
 		}
 		if r.Text != want {
-			t.Errorf("it says %q, want %q", r.Text, want)
+			t.Errorf("the text is %q, want %q", r.Text, want)
 		}
 	}
 }

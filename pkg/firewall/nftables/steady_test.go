@@ -9,7 +9,7 @@ import (
 )
 
 // TestNothingWrongWhileOthersChange has another program add and delete chains, which
-// the kernel lists together with ours. That leaves nothing to put right.
+// the kernel lists together with ours. That must not look like drift.
 func TestNothingWrongWhileOthersChange(t *testing.T) {
 	emptyRuleset(t)
 	nft(t, "add table ip other") // so that its chains are listed in front of ours

@@ -24,7 +24,7 @@ type wire struct {
 	port     int // of the next sender
 }
 
-// receiverPorts are those that rules and packets are about. All arrive at one
+// receiverPort is the port that rules and packets use. All packets arrive at one
 // receiver.
 const receiverPort = 50
 
@@ -98,7 +98,7 @@ func inside(t testing.TB, ns netns.NsHandle, f func()) {
 	}
 }
 
-// send sends one packet of a new connection, which says its number.
+// send sends one packet of a new connection, with its number as payload.
 func (w *wire) send(t testing.TB, from, to netip.Addr, port int) (number int) {
 	t.Helper()
 	w.port = 10_000 + (w.port-10_000+1)%50_000
