@@ -116,7 +116,7 @@ func (h *history) recordOne(o rules.Outcome, now time.Time) {
 	}
 	delete(h.problems, o.Subject)
 	if isNew {
-		klog.InfoS("Firewall rules written", "chain", o.Subject, "reason", o.Drift)
+		klog.InfoS("Wrote firewall rules", "chain", o.Subject, "reason", o.Drift)
 	}
 }
 

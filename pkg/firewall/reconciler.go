@@ -174,5 +174,5 @@ func logPass(cause string, took time.Duration, p rules.Result) {
 			writes++
 		}
 	}
-	v.InfoS("Firewall rules checked", "cause", cause, "took", took, "writes", writes, "failures", failures)
+	v.InfoS("Checked firewall rules", "cause", cause, "took", took, "writes", writes, "failures", failures)
 }

@@ -118,7 +118,7 @@ func run(ctx context.Context, timeout time.Duration, prepared *exec.Cmd) (string
 	start := time.Now()
 	err := cmd.Run()
 	if v := klog.V(3); v.Enabled() {
-		v.InfoS("Program run", "path", cmd.Path, "args", cmd.Args[1:], "took", time.Since(start), "result", cmd.ProcessState)
+		v.InfoS("Ran program", "path", cmd.Path, "args", cmd.Args[1:], "took", time.Since(start), "result", cmd.ProcessState)
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):

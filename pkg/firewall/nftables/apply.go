@@ -72,7 +72,7 @@ func commit(c *nftables.Conn, operation string) error {
 		if err != nil {
 			result = err.Error()
 		}
-		v.InfoS("nftables transaction", "operation", operation, "took", time.Since(start), "result", result)
+		v.InfoS("Ran nftables transaction", "operation", operation, "took", time.Since(start), "result", result)
 	}
 	return err
 }
