@@ -9,9 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -48,38 +46,6 @@ func (e *Etcd) newMember(binary, name string, where EtcdMember) *Member {
 		Endpoint: scheme + at(ports[0]), peerURL: "http://" + at(ports[1]),
 		etcd: e, name: name, where: where, binary: binary,
 		data: filepath.Join(e.dir, name), log: filepath.Join(e.dir, name+".log"),
-	}
-}
-
-// configure composes the flags. A single member elects itself at once; a larger
-// cluster keeps etcd's default timing, which also works on a busy machine.
-func (e *Etcd) configure(o EtcdOptions) {
-	var cluster, ips []string
-	for _, m := range e.Members {
-		cluster = append(cluster, m.name+"="+m.peerURL)
-		ips = append(ips, m.where.IP)
-	}
-	common := []string{
-		"--initial-cluster=" + strings.Join(cluster, ","),
-		"--unsafe-no-fsync", "--log-level=warn", "--socket-reuse-port",
-	}
-	if !o.NoV2 {
-		common = append(common, "--enable-v2")
-	}
-	if len(e.Members) == 1 {
-		common = append(common, "--heartbeat-interval=10", "--election-timeout=100")
-	}
-	if e.tls != nil {
-		server := e.tls.Server("etcd", 24*time.Hour, ips...)
-		common = append(common, "--client-cert-auth", "--trusted-ca-file="+e.tls.File,
-			"--cert-file="+server.CertFile, "--key-file="+server.KeyFile)
-	}
-	for _, m := range e.Members {
-		m.args = slices.Concat([]string{
-			"--name=" + m.name, "--data-dir=" + m.data,
-			"--listen-client-urls=" + m.Endpoint, "--advertise-client-urls=" + m.Endpoint,
-			"--listen-peer-urls=" + m.peerURL, "--initial-advertise-peer-urls=" + m.peerURL,
-		}, common, o.Args)
 	}
 }
 

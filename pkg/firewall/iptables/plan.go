@@ -173,29 +173,3 @@ func (p planner) findPosition(q *chainPlan, s search, packets ...class) {
 		}
 	}
 }
-
-// legacyMasquerade is the four rules by which v0.11 masquerades, for whatever subnet
-// the host had then; none if one of them is missing.
-func (p planner) legacyMasquerade(h chainID, four []string) (out []string) {
-	_, c := p.chain(h)
-	own := "-d " + p.wanted.Subnet.Masked().String() + " "
-	for _, s := range four {
-		before, after, varies := strings.Cut(s, own)
-		i := slices.IndexFunc(c.Rules, func(r rules.Rule) bool {
-			b := r.Body.(*body)
-			return b.comment == "" && (withoutRandomFully(b.spec) == s ||
-				varies && strings.HasPrefix(b.spec, before+"-d ") && strings.HasSuffix(b.spec, after) && p.inNetwork(b))
-		})
-		if i < 0 {
-			return nil
-		}
-		out = append(out, c.Rules[i].Body.(*body).spec)
-	}
-	return out
-}
-
-// inNetwork reports whether a rule's destination lies in the network.
-func (p planner) inNetwork(b *body) bool {
-	_, narrowed, special := class{src: p.wanted.Network, dst: p.wanted.Network}.match(b)
-	return !special && narrowed.dst.Bits() > p.wanted.Network.Bits()
-}
