@@ -8,6 +8,21 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"flanneld/pkg/firewall/firewalltest"
+)
+
+// Short names for what most tests here are about.
+const (
+	ourMasq    = firewalltest.OurMasq
+	ourForward = firewalltest.OurForward
+)
+
+var (
+	everything  = firewalltest.Everything
+	onlyForward = firewalltest.OnlyForward
+
+	lines = firewalltest.Lines
 )
 
 // fake is an iptables in memory that fails on demand. A chain is a list of what

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -41,7 +40,10 @@ func withinTime(t *testing.T, do func()) {
 }
 
 func TestManyJumps(t *testing.T) {
-	packet := rules.Packet{In: "docker0", Out: "flannel.1", Src: netip.MustParseAddr("172.7.21.2"), Dst: netip.MustParseAddr("172.7.22.2"), Protocol: "tcp"}
+	packet := rules.Packet{
+		In: "docker0", Out: "flannel.1", Protocol: "tcp",
+		Src: netip.MustParseAddr("172.7.21.2"), Dst: netip.MustParseAddr("172.7.22.2"),
+	}
 	// A counter in the mark: no two visits to the chain find the same mark.
 	var counter []string
 	for bit := range 31 {
@@ -55,8 +57,11 @@ func TestManyJumps(t *testing.T) {
 		reason string // the rule that drops the packet
 	}{
 		{"nothing at the end", manyJumps(), "FORWARD -j REJECT"},
-		{"another network's rules at the end", manyJumps("C12 -s 10.0.0.0/8 -j DROP", "C12 -d 10.0.0.0/8 -j ACCEPT"), "FORWARD -j REJECT"},
-		{"narrower at each chain", manyJumps("C6 -s 172.7.21.0/24 -j C7", "C9 -d 172.7.22.0/24 -j C10", "C12 -s 10.0.0.0/8 -j DROP"), "FORWARD -j REJECT"},
+		{"another network's rules at the end", manyJumps("C12 -s 10.0.0.0/8 -j DROP", "C12 -d 10.0.0.0/8 -j ACCEPT"),
+			"FORWARD -j REJECT"},
+		{"narrower at each chain",
+			manyJumps("C6 -s 172.7.21.0/24 -j C7", "C9 -d 172.7.22.0/24 -j C10", "C12 -s 10.0.0.0/8 -j DROP"),
+			"FORWARD -j REJECT"},
 		{"a DROP at the end", manyJumps("C12 -j DROP"), "C12 -j DROP"},
 		{"a DROP for some at the end", manyJumps("C12 -s 172.7.21.0/24 -j DROP"), "C12 -s 172.7.21.0/24 -j DROP"},
 		{"a counter at the end", manyJumps(counter...), "FORWARD -j REJECT"},
@@ -69,7 +74,7 @@ func TestManyJumps(t *testing.T) {
 				}
 			})
 			withinTime(t, func() {
-				parts, _ := planner{tt.set, firewalltest.Everything, true}.plan()
+				parts, _ := planner{tt.set, everything, true}.plan()
 				i := slices.IndexFunc(parts, func(p chainPlan) bool { return p.chainID == forwardChain })
 				want := "-j REJECT"
 				if tt.reason == "C12 -j DROP" {
@@ -87,7 +92,8 @@ func TestManyJumps(t *testing.T) {
 // next time, to a packet with another mark.
 func TestMarksBetweenJumps(t *testing.T) {
 	set := parsed("filter", ":A - [0:0]", "FORWARD -j A", "FORWARD -j A", "FORWARD -j A", "FORWARD -j ACCEPT",
-		"A -m mark --mark 0x3/0x3 -j DROP", "A -m mark --mark 0x1/0x1 -j MARK --set-xmark 0x2/0x2", "A -j MARK --set-xmark 0x1/0x1")
+		"A -m mark --mark 0x3/0x3 -j DROP", "A -m mark --mark 0x1/0x1 -j MARK --set-xmark 0x2/0x2",
+		"A -j MARK --set-xmark 0x1/0x1")
 	v := set.Evaluate(rules.Packet{In: "docker0", Out: "flannel.1"}, rules.Forwarded)
 	if !v.Dropped || Show(*v.Rule) != "-A A -m mark --mark 0x3/0x3 -j DROP" {
 		t.Errorf("%+v", v)

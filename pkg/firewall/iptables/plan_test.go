@@ -18,10 +18,10 @@ const (
 )
 
 func TestPlan(t *testing.T) {
-	masq, forward := firewalltest.OnlyMasq, firewalltest.OnlyForward
-	oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(firewalltest.OurMasq)
-	oldSubnet := strings.ReplaceAll(firewalltest.OurMasq, "172.7.21.0", "172.7.99.0")
-	first, rest, _ := strings.Cut(strings.TrimSpace(firewalltest.OurMasq), "\n")
+	masq, forward := firewalltest.OnlyMasq, onlyForward
+	oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(ourMasq)
+	oldSubnet := strings.ReplaceAll(ourMasq, "172.7.21.0", "172.7.99.0")
+	first, rest, _ := strings.Cut(strings.TrimSpace(ourMasq), "\n")
 	dockersForward := `
 -j DOCKER-USER
 -j DOCKER-ISOLATION-STAGE-1
@@ -38,46 +38,66 @@ func TestPlan(t *testing.T) {
 		after   []string // nil: as before
 		because string
 	}{
-		{"an empty chain", natChain, masq, nil, firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
-		{"all in place", natChain, masq, firewalltest.Lines(firewalltest.OurMasq), nil, ""},
-		{"quoted by an older iptables", natChain, masq, firewalltest.Lines(strings.ReplaceAll(firewalltest.OurMasq, "flanneld", `"flanneld"`)), nil, ""},
-		{"v0.11's rules are replaced", natChain, masq, firewalltest.Lines(firewalltest.Uncommented(firewalltest.OurMasq)), firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
-		{"v0.11's rules, before --random-fully", natChain, masq, firewalltest.Lines(firewalltest.Uncommented(strings.ReplaceAll(firewalltest.OurMasq, " --random-fully", ""))),
-			firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
-		{"a later flannel's rules are replaced", natChain, masq, firewalltest.Lines(strings.ReplaceAll(firewalltest.OurMasq, "comment flanneld", `comment "flanneld masq"`)),
-			firewalltest.Lines(firewalltest.OurMasq), "4 of 4 rules missing"},
-		{"somebody's own rule of the same text stays", natChain, masq, firewalltest.Lines(firewalltest.OurMasq, strings.ReplaceAll(first, "flanneld", `"ours, ask ops"`)), nil, ""},
-		{"v0.11's beside ours", natChain, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.Uncommented(firewalltest.OurMasq)), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
-		{"one deleted", natChain, masq, firewalltest.Lines(rest), firewalltest.Lines(firewalltest.OurMasq), "1 of 4 rules missing"},
-		{"doubled", natChain, masq, firewalltest.Lines(firewalltest.OurMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
-		{"reordered", natChain, masq, firewalltest.Lines(rest, first), firewalltest.Lines(firewalltest.OurMasq), "rules out of order"},
-		{"another network's rules go", natChain, masq, firewalltest.Lines(oldMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq), "4 rules too many"},
-		{"another subnet's rules go", natChain, masq, firewalltest.Lines(oldSubnet, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), "1 of 4 rules missing"},
-		{"nothing wanted", natChain, firewalltest.Nothing, firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), firewalltest.Lines(firewalltest.DockerMasq), "4 rules too many"},
-		{"docker's masquerading comes behind", natChain, masq, firewalltest.Lines(firewalltest.DockerMasq, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq),
+		{"an empty chain", natChain, masq, nil, lines(ourMasq), "4 of 4 rules missing"},
+		{"all in place", natChain, masq, lines(ourMasq), nil, ""},
+		{"quoted by an older iptables", natChain, masq, lines(strings.ReplaceAll(ourMasq, "flanneld", `"flanneld"`)), nil,
+			""},
+		{"v0.11's rules are replaced", natChain, masq, lines(firewalltest.Uncommented(ourMasq)), lines(ourMasq),
+			"4 of 4 rules missing"},
+		{"v0.11's rules, before --random-fully", natChain, masq,
+			lines(firewalltest.Uncommented(strings.ReplaceAll(ourMasq, " --random-fully", ""))),
+			lines(ourMasq), "4 of 4 rules missing"},
+		{"a later flannel's rules are replaced", natChain, masq,
+			lines(strings.ReplaceAll(ourMasq, "comment flanneld", `comment "flanneld masq"`)),
+			lines(ourMasq), "4 of 4 rules missing"},
+		{"somebody's own rule of the same text stays", natChain, masq,
+			lines(ourMasq, strings.ReplaceAll(first, "flanneld", `"ours, ask ops"`)), nil, ""},
+		{"v0.11's beside ours", natChain, masq, lines(ourMasq, firewalltest.Uncommented(ourMasq)), lines(ourMasq),
+			"4 rules too many"},
+		{"one deleted", natChain, masq, lines(rest), lines(ourMasq), "1 of 4 rules missing"},
+		{"doubled", natChain, masq, lines(ourMasq, ourMasq), lines(ourMasq), "4 rules too many"},
+		{"reordered", natChain, masq, lines(rest, first), lines(ourMasq), "rules out of order"},
+		{"another network's rules go", natChain, masq, lines(oldMasq, ourMasq), lines(ourMasq), "4 rules too many"},
+		{"another subnet's rules go", natChain, masq, lines(oldSubnet, firewalltest.DockerMasq),
+			lines(ourMasq, firewalltest.DockerMasq), "1 of 4 rules missing"},
+		{"nothing wanted", natChain, firewalltest.Nothing, lines(ourMasq, firewalltest.DockerMasq),
+			lines(firewalltest.DockerMasq), "4 rules too many"},
+		{"docker's masquerading comes behind", natChain, masq, lines(firewalltest.DockerMasq, ourMasq),
+			lines(ourMasq, firewalltest.DockerMasq),
 			`rules stood behind "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"`},
-		{"docker's masquerading from the beginning", natChain, masq, firewalltest.Lines(firewalltest.ByHand, firewalltest.DockerMasq, hairpin), firewalltest.Lines(firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq, hairpin), "4 of 4 rules missing"},
-		{"special translations may stand in front", natChain, masq, firewalltest.Lines(firewalltest.ByHand, hairpin, ownSNAT, firewalltest.OurMasq), nil, ""},
-		{"and between", natChain, masq, firewalltest.Lines(first, firewalltest.ByHand, rest), nil, ""},
-		{"jumps may stand in front", natChain, masq, firewalltest.Lines("-j POSTROUTING_direct", firewalltest.OurMasq), nil, ""},
-		{"a sweeping translation comes behind", natChain, masq, firewalltest.Lines(`-o ens33 -j MASQUERADE`, firewalltest.OurMasq), firewalltest.Lines(firewalltest.OurMasq, `-o ens33 -j MASQUERADE`),
+		{"docker's masquerading from the beginning", natChain, masq,
+			lines(firewalltest.ByHand, firewalltest.DockerMasq, hairpin),
+			lines(firewalltest.ByHand, ourMasq, firewalltest.DockerMasq, hairpin), "4 of 4 rules missing"},
+		{"special translations may stand in front", natChain, masq, lines(firewalltest.ByHand, hairpin, ownSNAT, ourMasq),
+			nil, ""},
+		{"and between", natChain, masq, lines(first, firewalltest.ByHand, rest), nil, ""},
+		{"jumps may stand in front", natChain, masq, lines("-j POSTROUTING_direct", ourMasq), nil, ""},
+		{"a sweeping translation comes behind", natChain, masq, lines(`-o ens33 -j MASQUERADE`, ourMasq),
+			lines(ourMasq, `-o ens33 -j MASQUERADE`),
 			`rules stood behind "-o ens33 -j MASQUERADE"`},
 
-		{"CentOS's REJECT", forwardChain, forward, firewalltest.Lines(firewalltest.RejectAll), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), "2 of 2 rules missing"},
-		{"a DROP with a comment", forwardChain, forward, firewalltest.Lines(`-i lo -j ACCEPT`, `-m comment --comment "default deny" -j DROP`),
-			firewalltest.Lines(`-i lo -j ACCEPT`, firewalltest.OurForward, `-m comment --comment "default deny" -j DROP`), "2 of 2 rules missing"},
-		{"a REJECT whose comment looks like an option", forwardChain, forward, firewalltest.Lines(`-m comment --comment "--- the rest ---" -j REJECT`),
-			firewalltest.Lines(firewalltest.OurForward, `-m comment --comment "--- the rest ---" -j REJECT`), "2 of 2 rules missing"},
-		{"v0.11's rules behind REJECT", forwardChain, forward, firewalltest.Lines(firewalltest.RejectAll, firewalltest.Uncommented(firewalltest.OurForward)), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), "2 of 2 rules missing"},
-		{"a REJECT came in front", forwardChain, forward, firewalltest.Lines(firewalltest.RejectAll, firewalltest.OurForward), firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll),
+		{"CentOS's REJECT", forwardChain, forward, lines(firewalltest.RejectAll), lines(ourForward, firewalltest.RejectAll),
+			"2 of 2 rules missing"},
+		{"a DROP with a comment", forwardChain, forward,
+			lines(`-i lo -j ACCEPT`, `-m comment --comment "default deny" -j DROP`),
+			lines(`-i lo -j ACCEPT`, ourForward, `-m comment --comment "default deny" -j DROP`), "2 of 2 rules missing"},
+		{"a REJECT whose comment looks like an option", forwardChain, forward,
+			lines(`-m comment --comment "--- the rest ---" -j REJECT`),
+			lines(ourForward, `-m comment --comment "--- the rest ---" -j REJECT`), "2 of 2 rules missing"},
+		{"v0.11's rules behind REJECT", forwardChain, forward,
+			lines(firewalltest.RejectAll, firewalltest.Uncommented(ourForward)), lines(ourForward, firewalltest.RejectAll),
+			"2 of 2 rules missing"},
+		{"a REJECT came in front", forwardChain, forward, lines(firewalltest.RejectAll, ourForward),
+			lines(ourForward, firewalltest.RejectAll),
 			`rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},
-		{"a REJECT came between", forwardChain, forward, firewalltest.Lines(strings.TrimSpace(strings.SplitN(firewalltest.OurForward, "\n", 3)[1]), firewalltest.RejectAll, strings.SplitN(firewalltest.OurForward, "\n", 3)[2]),
-			firewalltest.Lines(firewalltest.OurForward, firewalltest.RejectAll), `rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},
+		{"a REJECT came between", forwardChain, forward,
+			lines(strings.TrimSpace(strings.SplitN(ourForward, "\n", 3)[1]), firewalltest.RejectAll, strings.SplitN(ourForward, "\n", 3)[2]),
+			lines(ourForward, firewalltest.RejectAll), `rules stood behind "-j REJECT --reject-with icmp-host-prohibited"`},
 		{"docker's rules and the administrator's stay in front", forwardChain, forward,
-			firewalltest.Lines(dockersForward, `-s 172.7.22.9/32 -j DROP`, firewalltest.RejectAll, `-j LOG`),
-			firewalltest.Lines(dockersForward, `-s 172.7.22.9/32 -j DROP`, firewalltest.OurForward, firewalltest.RejectAll, `-j LOG`), "2 of 2 rules missing"},
-		{"docker put its rules in front", forwardChain, forward, firewalltest.Lines(dockersForward, firewalltest.OurForward), nil, ""},
-		{"the tutorial's rule in front", forwardChain, forward, firewalltest.Lines(`-d 172.7.21.0/24 -j ACCEPT`, firewalltest.OurForward), nil, ""},
+			lines(dockersForward, `-s 172.7.22.9/32 -j DROP`, firewalltest.RejectAll, `-j LOG`),
+			lines(dockersForward, `-s 172.7.22.9/32 -j DROP`, ourForward, firewalltest.RejectAll, `-j LOG`), "2 of 2 rules missing"},
+		{"docker put its rules in front", forwardChain, forward, lines(dockersForward, ourForward), nil, ""},
+		{"the tutorial's rule in front", forwardChain, forward, lines(`-d 172.7.21.0/24 -j ACCEPT`, ourForward), nil, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -127,7 +147,7 @@ func TestRulesThatCannotBeListed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()
-			want := firewalltest.Everything
+			want := everything
 			want.Marked = true
 			w := &Writer{program: saving{f, save}}
 			got := w.Apply(context.Background(), want, false)

@@ -34,8 +34,8 @@ var foreign = map[chainID][]string{
 
 // legacyRules are rules of ours and of earlier flannels, wanted or not.
 func legacyRules(h chainID) []string {
-	now := map[chainID]string{natChain: firewalltest.OurMasq, forwardChain: firewalltest.OurForward}[h]
-	return firewalltest.Lines(now, firewalltest.Uncommented(now), strings.ReplaceAll(now, " --random-fully", ""), strings.ReplaceAll(firewalltest.Uncommented(now), " --random-fully", ""),
+	now := map[chainID]string{natChain: ourMasq, forwardChain: ourForward}[h]
+	return lines(now, firewalltest.Uncommented(now), strings.ReplaceAll(now, " --random-fully", ""), strings.ReplaceAll(firewalltest.Uncommented(now), " --random-fully", ""),
 		strings.ReplaceAll(now, "172.7.0.0", "172.8.0.0"), strings.ReplaceAll(now, "172.7.21.0", "172.7.99.0"),
 		strings.ReplaceAll(now, "comment flanneld", `comment "flanneld forward"`))
 }
@@ -169,7 +169,7 @@ func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
 					if err := c.restore(context.Background(), script+"COMMIT\n"); err != nil {
 						t.Fatal(err)
 					}
-					if diff := cmp.Diff(firewalltest.Lines(specs...), firewalltest.Lines(list(h)...)); diff != "" {
+					if diff := cmp.Diff(lines(specs...), lines(list(h)...)); diff != "" {
 						t.Fatalf("iptables prints it differently -written +read:\n%s", diff)
 					}
 				}, list)
@@ -183,9 +183,9 @@ func BenchmarkPass(b *testing.B) {
 	for _, flavour := range lab.IPTablesFlavours {
 		b.Run(flavour, func(b *testing.B) {
 			w := &Writer{program: useFlavour(b, flavour), randomFully: true}
-			w.Apply(context.Background(), firewalltest.Everything, false)
+			w.Apply(context.Background(), everything, false)
 			for b.Loop() {
-				for _, o := range w.Apply(context.Background(), firewalltest.Everything, false).Outcomes {
+				for _, o := range w.Apply(context.Background(), everything, false).Outcomes {
 					if o.Err != nil || o.Drift != "" {
 						b.Fatal(o)
 					}

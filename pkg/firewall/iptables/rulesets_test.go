@@ -50,59 +50,106 @@ func TestRuleSets(t *testing.T) {
 		after map[chainID][]string
 		lost  string // what of in, out and lan is dropped in the end
 	}{
-		{"docker 28", docker, firewalltest.Everything, map[chainID][]string{
-			forwardChain: firewalltest.Lines(docker28Forward, firewalltest.OurForward), userChain: firewalltest.Lines(peersIn, peersOut), rawChain: firewalltest.Lines(peersIn, singledOut), natChain: firewalltest.Lines(firewalltest.OurMasq)}, "lan"},
-		{"docker 28 with --allow-direct-routing", docker28(t, "docker-28-direct-routing.txt"), firewalltest.Everything, map[chainID][]string{
-			userChain: firewalltest.Lines(peersIn, peersOut), rawChain: firewalltest.Lines(peersIn)}, "lan"},
-		{"docker 28 was restarted: its chains are in front", with(docker, "filter", "-A DOCKER-USER "+peersIn), firewalltest.Everything, map[chainID][]string{
-			userChain: firewalltest.Lines(peersIn, peersOut)}, "lan"},
-		{"the operator's rules in DOCKER-USER stay in front, and hold", with(docker, "filter", "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -i ens9 -j RETURN"), firewalltest.Everything, map[chainID][]string{
-			userChain: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", "-i ens9 -j RETURN", peersIn, peersOut)}, "in lan"},
-		{"the operator denies all in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER -i ens9 -j ACCEPT", "-A DOCKER-USER -j DROP"), firewalltest.Everything, map[chainID][]string{
-			forwardChain: firewalltest.Lines(docker28Forward, firewalltest.OurForward), userChain: firewalltest.Lines("-i ens9 -j ACCEPT", "-j DROP", peersIn, peersOut)}, "in out lan"},
-		{"the operator denies all in DOCKER-USER of docker 20.10", filter(":FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j REJECT"), firewalltest.OnlyForward, map[chainID][]string{
-			forwardChain: firewalltest.Lines("-j DOCKER-USER", firewalltest.OurForward)}, "in out lan"},
-		{"the operator appends to DOCKER-USER behind ours", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP"), firewalltest.Everything, map[chainID][]string{
-			userChain: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
-		{"the operator appends to DOCKER-USER between ours and an old dockerd's RETURN", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -j RETURN"), firewalltest.Everything, map[chainID][]string{
-			userChain: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut, "-j RETURN")}, "in lan"},
-		{"the operator inserts between ours in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER "+peersOut), firewalltest.Everything, map[chainID][]string{
-			userChain: firewalltest.Lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
-		{"an old dockerd's RETURN stays behind", with(docker, "filter", "-A DOCKER-USER -i ens9 -j DROP", "-A DOCKER-USER -j RETURN"), firewalltest.Everything, map[chainID][]string{
-			userChain: firewalltest.Lines("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
+		{"docker 28", docker, everything, map[chainID][]string{
+			forwardChain: lines(docker28Forward, ourForward), userChain: lines(peersIn, peersOut),
+			rawChain: lines(peersIn, singledOut), natChain: lines(ourMasq)}, "lan"},
+		{"docker 28 with --allow-direct-routing", docker28(t, "docker-28-direct-routing.txt"), everything,
+			map[chainID][]string{
+				userChain: lines(peersIn, peersOut), rawChain: lines(peersIn)}, "lan"},
+		{"docker 28 was restarted: its chains are in front", with(docker, "filter", "-A DOCKER-USER "+peersIn), everything,
+			map[chainID][]string{
+				userChain: lines(peersIn, peersOut)}, "lan"},
+		{"the operator's rules in DOCKER-USER stay in front, and hold",
+			with(docker, "filter", "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -i ens9 -j RETURN"), everything,
+			map[chainID][]string{
+				userChain: lines("-s 172.7.22.0/24 -j DROP", "-i ens9 -j RETURN", peersIn, peersOut)}, "in lan"},
+		{"the operator denies all in DOCKER-USER",
+			with(docker, "filter", "-A DOCKER-USER -i ens9 -j ACCEPT", "-A DOCKER-USER -j DROP"), everything,
+			map[chainID][]string{
+				forwardChain: lines(docker28Forward, ourForward),
+				userChain:    lines("-i ens9 -j ACCEPT", "-j DROP", peersIn, peersOut)}, "in out lan"},
+		{"the operator denies all in DOCKER-USER of docker 20.10",
+			filter(":FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j REJECT"),
+			onlyForward, map[chainID][]string{
+				forwardChain: lines("-j DOCKER-USER", ourForward)}, "in out lan"},
+		{"the operator appends to DOCKER-USER behind ours",
+			with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP"),
+			everything, map[chainID][]string{
+				userChain: lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
+		{"the operator appends to DOCKER-USER between ours and an old dockerd's RETURN",
+			with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -j RETURN"),
+			everything, map[chainID][]string{
+				userChain: lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut, "-j RETURN")}, "in lan"},
+		{"the operator inserts between ours in DOCKER-USER",
+			with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER "+peersOut),
+			everything, map[chainID][]string{
+				userChain: lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
+		{"an old dockerd's RETURN stays behind",
+			with(docker, "filter", "-A DOCKER-USER -i ens9 -j DROP", "-A DOCKER-USER -j RETURN"), everything,
+			map[chainID][]string{
+				userChain: lines("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
 		{"docker 28 and no forward rules wanted", docker, firewalltest.OnlyMasq, map[chainID][]string{
-			forwardChain: firewalltest.Lines(docker28Forward), userChain: nil, rawChain: firewalltest.Lines(singledOut)}, "in lan"},
-		{"docker 28, and tables of nftables for ours", docker, rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true, NFTables: true}, map[chainID][]string{
-			forwardChain: firewalltest.Lines(docker28Forward), userChain: firewalltest.Lines(peersIn, peersOut), rawChain: firewalltest.Lines(peersIn, singledOut), natChain: {}}, "lan"},
-		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"), rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true}, map[chainID][]string{
-			forwardChain: nil}, ""},
-		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"), rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true}, map[chainID][]string{
-			forwardChain: firewalltest.Lines(firewalltest.OurForward)}, ""},
-		{"docker 28's rule in raw alone", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING "+singledOut), firewalltest.OnlyForward, map[chainID][]string{
-			rawChain: firewalltest.Lines(peersIn, singledOut)}, "lan"},
-		{"a rule in raw that is not docker's", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -d 172.7.21.2/32 -i flannel.1 -j DROP"), firewalltest.OnlyForward, map[chainID][]string{
-			rawChain: firewalltest.Lines("-d 172.7.21.2/32 -i flannel.1 -j DROP")}, "in"},
-		{"another container's rule in raw", with(docker, "raw", "-A PREROUTING -d 172.7.21.3/32 ! -i docker0 -j DROP"), firewalltest.Everything, map[chainID][]string{
-			rawChain: firewalltest.Lines(peersIn, singledOut, `-d 172.7.21.3/32 ! -i docker0 -j DROP`)}, "lan"},
-		{"the administrator's rule in raw", with(docker, "raw", "-A PREROUTING -s 172.7.22.9/32 -j DROP"), firewalltest.Everything, map[chainID][]string{
-			rawChain: firewalltest.Lines(peersIn, singledOut, `-s 172.7.22.9/32 -j DROP`)}, "lan"},
-		{"ufw rejects behind a jump", filter(ufw, "-A FORWARD -j ufw-before-forward", "-A FORWARD -j ufw-reject-forward", "-A ufw-before-forward -p icmp -j ACCEPT", "-A ufw-reject-forward -j REJECT"), firewalltest.OnlyForward, map[chainID][]string{
-			forwardChain: firewalltest.Lines("-j ufw-before-forward", firewalltest.OurForward, "-j ufw-reject-forward")}, ""},
-		{"a chain of the administrator's drops a case", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -j OFFICE", "-A OFFICE -s 172.7.22.0/24 -j DROP"), firewalltest.OnlyForward, map[chainID][]string{
-			forwardChain: firewalltest.Lines("-j OFFICE", firewalltest.OurForward)}, "in"},
-		{"a chain of the administrator's lets all pass first", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -g OFFICE", "-A FORWARD -j DROP", "-A OFFICE -j ACCEPT"), firewalltest.OnlyForward, map[chainID][]string{
-			forwardChain: firewalltest.Lines("-g OFFICE", "-j DROP", firewalltest.OurForward)}, ""},
-		{"CNI masquerades one container behind a jump", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":CNI-1 - [0:0]", "-A POSTROUTING -s 172.7.21.2/32 -j CNI-1", "-A CNI-1 -d 172.7.21.0/24 -j ACCEPT", "-A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE"), firewalltest.Everything, map[chainID][]string{
-			natChain: firewalltest.Lines(firewalltest.OurMasq, "-s 172.7.21.2/32 -j CNI-1")}, ""},
-		{"a chain that lets special cases go decides for itself", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":KUBE-POSTROUTING - [0:0]", "-A POSTROUTING -j KUBE-POSTROUTING", "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN", "-A KUBE-POSTROUTING -j MASQUERADE"), firewalltest.Everything, map[chainID][]string{
-			natChain: firewalltest.Lines("-j KUBE-POSTROUTING", firewalltest.OurMasq)}, ""},
-		{"jumps in a circle", filter(":FORWARD ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]", "-A FORWARD -j A", "-A A -j B", "-A B -j A"), firewalltest.OnlyForward, map[chainID][]string{
-			forwardChain: firewalltest.Lines("-j A", firewalltest.OurForward)}, ""},
-		{"flannel 0.28's chains", flannel28, firewalltest.Everything, map[chainID][]string{natChain: firewalltest.Lines(firewalltest.OurMasq), forwardChain: firewalltest.Lines(firewalltest.OurForward),
-			{"nat", "FLANNEL-POSTRTG"}: nil, {"filter", "FLANNEL-FWD"}: nil}, ""},
-		{"flannel 0.28's chains, and nothing wanted", flannel28, firewalltest.Nothing, map[chainID][]string{natChain: {}, forwardChain: {}}, ""},
-		{"flannel 0.28's chains for another network", strings.NewReplacer("172.7.0.0", "10.5.0.0", "172.7.21.0", "10.5.3.0").Replace(flannel28), firewalltest.OnlyForward, map[chainID][]string{
-			natChain: firewalltest.Lines(`-m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`), forwardChain: firewalltest.Lines(`-m comment --comment "flanneld forward" -j FLANNEL-FWD`, firewalltest.OurForward)}, ""},
+			forwardChain: lines(docker28Forward), userChain: nil, rawChain: lines(singledOut)}, "in lan"},
+		{"docker 28, and tables of nftables for ours", docker,
+			rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true, NFTables: true},
+			map[chainID][]string{
+				forwardChain: lines(docker28Forward), userChain: lines(peersIn, peersOut), rawChain: lines(peersIn, singledOut),
+				natChain: {}}, "lan"},
+		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"),
+			rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true},
+			map[chainID][]string{
+				forwardChain: nil}, ""},
+		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"),
+			rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true},
+			map[chainID][]string{
+				forwardChain: lines(ourForward)}, ""},
+		{"docker 28's rule in raw alone", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING "+singledOut),
+			onlyForward, map[chainID][]string{
+				rawChain: lines(peersIn, singledOut)}, "lan"},
+		{"a rule in raw that is not docker's",
+			with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -d 172.7.21.2/32 -i flannel.1 -j DROP"), onlyForward,
+			map[chainID][]string{
+				rawChain: lines("-d 172.7.21.2/32 -i flannel.1 -j DROP")}, "in"},
+		{"another container's rule in raw", with(docker, "raw", "-A PREROUTING -d 172.7.21.3/32 ! -i docker0 -j DROP"),
+			everything, map[chainID][]string{
+				rawChain: lines(peersIn, singledOut, `-d 172.7.21.3/32 ! -i docker0 -j DROP`)}, "lan"},
+		{"the administrator's rule in raw", with(docker, "raw", "-A PREROUTING -s 172.7.22.9/32 -j DROP"), everything,
+			map[chainID][]string{
+				rawChain: lines(peersIn, singledOut, `-s 172.7.22.9/32 -j DROP`)}, "lan"},
+		{"ufw rejects behind a jump",
+			filter(ufw, "-A FORWARD -j ufw-before-forward", "-A FORWARD -j ufw-reject-forward", "-A ufw-before-forward -p icmp -j ACCEPT", "-A ufw-reject-forward -j REJECT"),
+			onlyForward, map[chainID][]string{
+				forwardChain: lines("-j ufw-before-forward", ourForward, "-j ufw-reject-forward")}, ""},
+		{"a chain of the administrator's drops a case",
+			filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -j OFFICE", "-A OFFICE -s 172.7.22.0/24 -j DROP"),
+			onlyForward, map[chainID][]string{
+				forwardChain: lines("-j OFFICE", ourForward)}, "in"},
+		{"a chain of the administrator's lets all pass first",
+			filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -g OFFICE", "-A FORWARD -j DROP", "-A OFFICE -j ACCEPT"),
+			onlyForward, map[chainID][]string{
+				forwardChain: lines("-g OFFICE", "-j DROP", ourForward)}, ""},
+		{"CNI masquerades one container behind a jump",
+			with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":CNI-1 - [0:0]", "-A POSTROUTING -s 172.7.21.2/32 -j CNI-1", "-A CNI-1 -d 172.7.21.0/24 -j ACCEPT", "-A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE"),
+			everything, map[chainID][]string{
+				natChain: lines(ourMasq, "-s 172.7.21.2/32 -j CNI-1")}, ""},
+		{"a chain that lets special cases go decides for itself",
+			with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":KUBE-POSTROUTING - [0:0]", "-A POSTROUTING -j KUBE-POSTROUTING", "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN", "-A KUBE-POSTROUTING -j MASQUERADE"),
+			everything, map[chainID][]string{
+				natChain: lines("-j KUBE-POSTROUTING", ourMasq)}, ""},
+		{"jumps in a circle",
+			filter(":FORWARD ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]", "-A FORWARD -j A", "-A A -j B", "-A B -j A"), onlyForward,
+			map[chainID][]string{
+				forwardChain: lines("-j A", ourForward)}, ""},
+		{"flannel 0.28's chains", flannel28, everything,
+			map[chainID][]string{natChain: lines(ourMasq), forwardChain: lines(ourForward),
+				{"nat", "FLANNEL-POSTRTG"}: nil, {"filter", "FLANNEL-FWD"}: nil}, ""},
+		{"flannel 0.28's chains, and nothing wanted", flannel28, firewalltest.Nothing,
+			map[chainID][]string{natChain: {}, forwardChain: {}}, ""},
+		{"flannel 0.28's chains for another network",
+			strings.NewReplacer("172.7.0.0", "10.5.0.0", "172.7.21.0", "10.5.3.0").Replace(flannel28), onlyForward,
+			map[chainID][]string{
+				natChain:     lines(`-m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`),
+				forwardChain: lines(`-m comment --comment "flanneld forward" -j FLANNEL-FWD`, ourForward)}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -111,7 +158,7 @@ func TestRuleSets(t *testing.T) {
 			w := &Writer{program: f, randomFully: true}
 			drift(t, w, tt.want)
 			for h, want := range tt.after {
-				if diff := cmp.Diff(firewalltest.Lines(want...), firewalltest.Lines(f.rules(h)...)); diff != "" {
+				if diff := cmp.Diff(lines(want...), lines(f.rules(h)...)); diff != "" {
 					t.Errorf("%v -want +got:\n%s", h, diff)
 				}
 			}
@@ -172,7 +219,7 @@ func lost(set rules.Ruleset) string {
 func TestKept(t *testing.T) {
 	f := newFake()
 	f.load(docker28(t, "docker-28-plain.txt"))
-	kept := (&Writer{program: f, randomFully: true}).Apply(context.Background(), firewalltest.OnlyForward, false).Rules
+	kept := (&Writer{program: f, randomFully: true}).Apply(context.Background(), onlyForward, false).Rules
 	want := []string{
 		"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
 		"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
@@ -189,7 +236,7 @@ func TestKept(t *testing.T) {
 func TestMarkedPackets(t *testing.T) {
 	f := newFake()
 	f.load(docker28(t, "docker-28-plain.txt"))
-	want := firewalltest.OnlyForward
+	want := onlyForward
 	want.Marked = true
 	w := &Writer{program: f, randomFully: true}
 	for range 2 {
@@ -197,7 +244,7 @@ func TestMarkedPackets(t *testing.T) {
 			t.Error("the result does not ask for marks")
 		}
 		const marked = `-d 172.7.21.0/24 -m mark --mark 0x1000/0x1000 -m comment --comment flanneld -j ACCEPT`
-		for h, rules := range map[chainID][]string{rawChain: firewalltest.Lines(marked, singledOut), userChain: firewalltest.Lines(marked, peersOut)} {
+		for h, rules := range map[chainID][]string{rawChain: lines(marked, singledOut), userChain: lines(marked, peersOut)} {
 			if diff := cmp.Diff(rules, f.rules(h)); diff != "" {
 				t.Errorf("%v -want +got:\n%s", h, diff)
 			}
@@ -228,16 +275,16 @@ func TestNothingIsReadWhereNothingHasChanged(t *testing.T) {
 		want   rules.Wanted
 		reads  int
 	}{
-		{"at first", func() {}, firewalltest.Everything, 1},
-		{"our own change", func() { generation++ }, firewalltest.Everything, 1},
-		{"idle", func() {}, firewalltest.Everything, 0},
-		{"somebody's change", func() { generation++; f.builtin(natChain) }, firewalltest.Everything, 1},
-		{"ours again", func() { generation++ }, firewalltest.Everything, 1},
-		{"idle again", func() {}, firewalltest.Everything, 0},
-		{"something else is wanted", func() {}, firewalltest.OnlyForward, 1},
-		{"which was written", func() { generation++ }, firewalltest.OnlyForward, 1},
-		{"nobody tells", func() { generation, failing = 0, os.ErrPermission }, firewalltest.OnlyForward, 1},
-		{"still nobody", func() {}, firewalltest.OnlyForward, 1},
+		{"at first", func() {}, everything, 1},
+		{"our own change", func() { generation++ }, everything, 1},
+		{"idle", func() {}, everything, 0},
+		{"somebody's change", func() { generation++; f.builtin(natChain) }, everything, 1},
+		{"ours again", func() { generation++ }, everything, 1},
+		{"idle again", func() {}, everything, 0},
+		{"something else is wanted", func() {}, onlyForward, 1},
+		{"which was written", func() { generation++ }, onlyForward, 1},
+		{"nobody tells", func() { generation, failing = 0, os.ErrPermission }, onlyForward, 1},
+		{"still nobody", func() {}, onlyForward, 1},
 	} {
 		f.do(func(*fake) { step.change() })
 		before := f.saves

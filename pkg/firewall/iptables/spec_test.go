@@ -18,19 +18,19 @@ func TestSpecs(t *testing.T) {
 		specs []string
 		want  string
 	}{
-		{"masquerading", specs(firewalltest.Everything.MasqueradeSpecs(), false), `
+		{"masquerading", specs(everything.MasqueradeSpecs(), false), `
 -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN
 -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE
 ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN
 ! -s 172.7.0.0/16 -d 172.7.0.0/16 -j MASQUERADE
 `},
-		{"masquerading, random ports", specs(firewalltest.Everything.MasqueradeSpecs(), true), `
+		{"masquerading, random ports", specs(everything.MasqueradeSpecs(), true), `
 -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN
 -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
 ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN
 ! -s 172.7.0.0/16 -d 172.7.0.0/16 -j MASQUERADE --random-fully
 `},
-		{"forwarding", specs(firewalltest.Everything.ForwardSpecs(), true), `
+		{"forwarding", specs(everything.ForwardSpecs(), true), `
 -s 172.7.0.0/16 -j ACCEPT
 -d 172.7.0.0/16 -j ACCEPT
 `},
@@ -52,7 +52,7 @@ func TestSpecs(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(firewalltest.Lines(tt.want), firewalltest.Lines(tt.specs...)); diff != "" {
+			if diff := cmp.Diff(lines(tt.want), lines(tt.specs...)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -93,7 +93,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(`-j POSTROUTING`)
 	f.Fuzz(func(t *testing.T, text string) {
 		set := Parse("iptables", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING "+text+"\n*filter\n:FORWARD DROP\n:DOCKER -\n-A FORWARD "+text+"\n-A DOCKER "+text)
-		p := planner{set, firewalltest.Everything, true}
+		p := planner{set, everything, true}
 		p.plan()
 		for _, h := range legacyChains {
 			p.legacyScript(h)
