@@ -57,7 +57,7 @@ alt_names() {
 	done
 }
 
-# exists NAME tells whether the pair is there; half a pair is an error.
+# exists NAME succeeds if the pair is there; half a pair is an error.
 exists() {
 	if [ -e "$dir/$1.pem" ] && [ -e "$dir/$1-key.pem" ]; then
 		echo "$dir/$1.pem: kept"

@@ -8,7 +8,7 @@ endpoints=https://10.4.7.12:2379,https://10.4.7.21:2379,https://10.4.7.22:2379
 cert=./cert/client.pem
 key=./cert/client-key.pem
 ca=./cert/ca.pem
-subnet_file=./subnet.env # written by flanneld; one written by hand before says which subnet to ask for
+subnet_file=./subnet.env # written by flanneld; one written by hand before it starts names the subnet to ask for
 healthz_port=2401        # 0: no health check
 ip_masq=false            # true: also set docker's --ip-masq=false (mk-docker-opts.sh does)
 

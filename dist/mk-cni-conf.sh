@@ -1,6 +1,6 @@
 #!/bin/sh
 # Turns flanneld's subnet.env into a network configuration for CNI: its plugins
-# bridge and host-local, told what flannel's own plugin would tell them.
+# bridge and host-local, with the settings that flannel's own plugin would pass them.
 # The subnet file is data: it is searched, checked and never executed.
 
 LC_ALL=C
@@ -48,8 +48,8 @@ case $bridge in
 '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | ????????????????*) fail "-b $bridge: not a name of an interface" ;;
 esac
 
-# Read once, so that all values are of one age. The bytes that go are what
-# editors on other systems add: carriage returns, a byte order mark.
+# Read once, so that all values belong together. The bytes that are removed come
+# from editors on other systems: carriage returns, a byte order mark.
 if [ ! -e "$flannel_env" ]; then
 	fail "there is no $flannel_env: start flanneld first, or name its file by -f"
 fi
@@ -73,7 +73,7 @@ matches() { printf '%s\n' "$1" | grep -Eqx "$2"; }
 
 byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
 subnet=$(value FLANNEL_SUBNET)
-[ -n "$subnet" ] || fail "$flannel_env says no FLANNEL_SUBNET"
+[ -n "$subnet" ] || fail "$flannel_env has no FLANNEL_SUBNET"
 matches "$subnet" "($byte\.){3}$byte/(30|[12]?[0-9])" ||
 	fail "FLANNEL_SUBNET in $flannel_env is not an IPv4 subnet that holds a container: $subnet"
 
@@ -89,8 +89,8 @@ false | '') masq=true ;;
 *) fail "FLANNEL_IPMASQ in $flannel_env is neither true nor false: $flannel_masq" ;;
 esac
 
-# network ADDRESS/LENGTH prints its first address, with the length: host-local
-# takes no other, and gives the one behind it to the bridge, as the file has it.
+# network ADDRESS/LENGTH prints the network's first address, with the length:
+# host-local accepts no other, and gives the next one to the bridge, as in the file.
 network() (
 	length=${1#*/}
 	IFS=.
@@ -105,8 +105,8 @@ mtu_line=
 [ -z "$mtu" ] || mtu_line="
       \"mtu\": $mtu,"
 
-# forceAddress: where this host ever gets another subnet, the plugin gives that to
-# the bridge, and does not fail.
+# forceAddress: if this host ever gets another subnet, the plugin gives the bridge an
+# address of it, and does not fail.
 text="{
   \"cniVersion\": \"0.4.0\",
   \"name\": \"$name\",
@@ -132,8 +132,8 @@ text="{
 }"
 
 # A link or a device, such as /dev/stdout, is written through. A file is
-# replaced in one step, so that no runtime reads half of it; its name ends in
-# nothing that a runtime looks for.
+# replaced atomically, so that no runtime reads half of it; runtimes ignore the
+# suffix of the temporary file.
 if [ -L "$conf" ] || { [ -e "$conf" ] && [ ! -f "$conf" ]; }; then
 	printf '%s\n' "$text" >"$conf" || fail "cannot write $conf"
 	exit 0

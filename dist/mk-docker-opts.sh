@@ -29,17 +29,17 @@ usage() {
 		           flanneld there is no need to
 		  -h       this text
 
-		A dockerd whose firewall is nftables is also told to let flanneld's peers in:
+		A dockerd whose firewall is nftables also gets options that let flanneld's peers in:
 		--allow-direct-routing=true --bridge-accept-fwmark=0x1000/0x1000. What this
 		dockerd does not know, or its daemon.json has, is left out, as it would not start.
 	END
 	exit 1
 }
 
-say() { printf 'mk-docker-opts.sh: %s\n' "$(printf %.300s "$*" | tr -cd '\040-\176')" >&2; }
+warn() { printf 'mk-docker-opts.sh: %s\n' "$(printf %.300s "$*" | tr -cd '\040-\176')" >&2; }
 
 fail() {
-	say "$*"
+	warn "$*"
 	exit 1
 }
 
@@ -64,8 +64,8 @@ if [ $individual = $combined ]; then
 	combined=true
 fi
 
-# Read once, so that all values are of one age. The bytes that go are what
-# editors on other systems add: carriage returns, a byte order mark.
+# Read once, so that all values belong together. The bytes that are removed come
+# from editors on other systems: carriage returns, a byte order mark.
 if [ ! -e "$flannel_env" ]; then
 	fail "there is no $flannel_env: start flanneld first, or name its file by -f"
 fi
@@ -89,7 +89,7 @@ matches() { printf '%s\n' "$1" | grep -Eqx "$2"; }
 
 byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
 bip=$(value FLANNEL_SUBNET)
-[ -n "$bip" ] || fail "$flannel_env says no FLANNEL_SUBNET"
+[ -n "$bip" ] || fail "$flannel_env has no FLANNEL_SUBNET"
 matches "$bip" "($byte\.){3}$byte/(3[0-2]|[12]?[0-9])" ||
 	fail "FLANNEL_SUBNET in $flannel_env is not an IPv4 subnet: $bip"
 
@@ -109,8 +109,8 @@ if [ $masq = true ]; then
 	esac
 fi
 
-# How dockerd is set up elsewhere: options in files that start it or are read by
-# those, and what the variable holds already. Whichever of them counts.
+# Options that dockerd gets from elsewhere: from files that start it, files that those
+# read, and the present value of the variable.
 elsewhere() {
 	awk 'BEGIN { print ENVIRON[ARGV[1]] }' "$key"
 	for file in /etc/default/docker /etc/sysconfig/docker /etc/sysconfig/docker-network /etc/conf.d/docker; do
@@ -148,21 +148,21 @@ configured() {
 	printf '%s\n' "$config" | sed -n "s/.*\"$1\" *: *\"\{0,1\}\([^\" ,}]*\).*/\1/p"
 }
 
-# ask_dockerd has dockerd list its options, once and for five seconds at most:
-# it is "listed" then, "silent" where that fails, "absent" where there is none.
+# ask_dockerd has dockerd list its options, once and for five seconds at most. The
+# result is "listed", "silent" if that fails, or "absent" if there is no dockerd.
 dockerd=
 ask_dockerd() {
 	PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 	dockerd=silent
 	command -v dockerd >/dev/null || dockerd=absent
-	# A file, as whatever a killed dockerd leaves behind would keep a pipe open.
+	# A file, as children of a killed dockerd would keep a pipe open.
 	if [ $dockerd = silent ] && help_file=$(mktemp); then
 		{ timeout -s KILL 5 dockerd --help </dev/null >"$help_file"; } 2>/dev/null
 		help=$(cat "$help_file")
 		rm -f "$help_file"
 		case $help in
 		*--config-file*) dockerd=listed ;;
-		*) say "\`dockerd --help\` does not list its options" ;;
+		*) warn "\`dockerd --help\` does not list its options" ;;
 		esac
 	fi
 }
@@ -176,47 +176,47 @@ add() {
 	options="$options $2"
 }
 
-# add_if_free NAME OPTION adds one that every dockerd knows. Where its config
-# file has it too, dockerd would not start.
+# add_if_free NAME OPTION adds an option that every dockerd knows. If its config
+# file had it too, dockerd would not start.
 add_if_free() {
 	setting=${2#--} setting=${setting%%=*}
 	if present=$(configured "$setting"); then
 		if [ "$setting" = bip ] && [ "$present" != "$bip" ]; then
 			# A dockerd on another host's subnet would be worse than none.
-			say "dockerd will not start: remove \"bip\" from $config_file, as it is not $bip"
+			warn "dockerd will not start: remove \"bip\" from $config_file, as it is not $bip"
 		else
-			say "$2 is left out, as $config_file has \"$setting\": remove it there"
+			warn "$2 is left out, as $config_file has \"$setting\": remove it there"
 			return
 		fi
 	fi
 	add "$1" "$2"
 }
 
-# add_if_known NAME OPTION UNASKED adds one of the newer options. UNASKED is
-# whether to do so also where dockerd does not tell.
+# add_if_known NAME OPTION UNASKED adds one of the newer options. UNASKED is whether
+# to add it also if dockerd does not list its options.
 add_if_known() {
 	setting=${2#--} setting=${setting%%=*}
 	wanted=${2#*=}
 	if present=$(configured "$setting"); then
-		say "$2 is left out, as $config_file has \"$setting\"$([ "$present" = "$wanted" ] || echo ": let it be $wanted there")"
+		warn "$2 is left out, as $config_file has \"$setting\"$([ "$present" = "$wanted" ] || echo ": set it to $wanted there")"
 		return
 	fi
 	present=$(given "$setting")
 	if [ -n "$present" ]; then
-		[ "$present" = "$wanted" ] || say "$2 is left out, as dockerd is given another --$setting: let it be $wanted there"
+		[ "$present" = "$wanted" ] || warn "$2 is left out, as dockerd is given another --$setting: set it to $wanted there"
 		return
 	fi
 	[ -n "$dockerd" ] || ask_dockerd
 	case $dockerd in
 	listed)
 		printf '%s\n' "$help" | grep -Eq "^ *--$setting( |\$)" || {
-			say "$2 is left out, as this dockerd does not know it"
+			warn "$2 is left out, as this dockerd does not know it"
 			return
 		}
 		;;
 	silent)
 		[ "$3" = true ] || {
-			say "$2 is left out, as this dockerd may not know it"
+			warn "$2 is left out, as this dockerd may not know it"
 			return
 		}
 		;;
@@ -247,7 +247,7 @@ if [ $combined = true ]; then
 fi
 
 # A link or a device, such as /dev/stdout, is written through. A file is
-# replaced in one step, so that dockerd never starts with half of it.
+# replaced atomically, so that dockerd never starts with half of it.
 if [ -L "$docker_env" ] || { [ -e "$docker_env" ] && [ ! -f "$docker_env" ]; }; then
 	printf '%s' "$lines" >"$docker_env" || fail "cannot write $docker_env"
 	exit 0

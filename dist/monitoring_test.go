@@ -44,14 +44,14 @@ func scraped(t *testing.T) map[string]string {
 
 var metricName = regexp.MustCompile(`flanneld_\w+`)
 
-// What the dashboard and the alerts ask for is what flanneld tells.
+// The dashboard and the alerts only query metrics that flanneld has.
 func TestMonitoringKnowsTheMetrics(t *testing.T) {
 	known := scraped(t)
 	asked := map[string]bool{}
 	for _, file := range []string{"grafana-flanneld.json", "prometheus-flanneld.rules.yml"} {
 		for _, name := range metricName.FindAllString(read(t, file), -1) {
 			if _, ok := known[name]; !ok {
-				t.Errorf("%s asks for %s, which flanneld does not tell", file, name)
+				t.Errorf("%s asks for %s, which flanneld does not have", file, name)
 			}
 			asked[name] = true
 		}

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Finds the programs that `make demo`, `make test`, `make lint` or `make bench`
-# need on this machine. Where one is missing, root gets Debian's package
-# installed, and anybody else is told what to type. Where none is missing it
-# does nothing, in a moment.
+# need on this machine. If one is missing, the script installs Debian's package when
+# run by root, and otherwise prints the command. If none is missing it does nothing,
+# quickly.
 #
 # usage: scripts/deps.sh demo|test|lint|bench|all
 set -eu
@@ -75,13 +75,12 @@ exists() {
 }
 
 # install adds Debian packages, whose services must neither start nor touch the
-# machine's network. So their scripts run in namespaces: without a network,
-# without sight of systemd, in runlevel 1, and what they start all the same
-# ends with them.
+# machine's network. So their scripts run in namespaces: without a network, without
+# access to systemd, in runlevel 1, and processes that they start end with them.
 install() {
 	export DEBIAN_FRONTEND=noninteractive
-	fresh=''
-	for s in $services; do exists "$s" || fresh="$fresh $s"; done
+	added=''
+	for s in $services; do exists "$s" || added="$added $s"; done
 
 	apt-get -qq update || echo "deps.sh: trying with the package lists of earlier" >&2
 	apt-get -qq -y install --no-install-recommends --download-only "$@"
@@ -95,13 +94,13 @@ install() {
 		RUNLEVEL=1 apt-get -qq -y install --no-install-recommends --no-download "$@"
 	' sh "$@"
 
-	for s in $fresh; do
+	for s in $added; do
 		if exists "$s"; then keep_off "$s"; fi
 	done
 	if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 }
 
-# keep_off has a service not started at the next boot either.
+# keep_off keeps a service from being started at the next boot either.
 keep_off() {
 	if command -v systemctl >/dev/null; then systemctl --quiet disable "$1"; fi
 	if [ -e "/etc/init.d/${1%.service}" ]; then update-rc.d "${1%.service}" disable; fi

@@ -43,7 +43,7 @@ func newFirewall(ctx context.Context, o options, inside *insider) (*walls, error
 	w := &walls{options: o}
 	say, lasting := reportRules(), map[string]string{}
 	settings := firewall.Options{
-		Resync: o.IPTablesResync, Repaired: inside.counts.RulesRepaired, Kept: inside.keep,
+		Resync: o.IPTablesResync, Repaired: inside.counts.RulesRepaired, Rules: inside.keep,
 		Report: func(problems map[string]string) {
 			maps.Copy(problems, lasting)
 			say(problems)

@@ -21,7 +21,7 @@ import (
 
 // BenchmarkCrowd: many daemons' lease managers, in one process, against one
 // etcd: what their common start costs, what a lease more costs once all is
-// quiet, and what it costs when etcd goes away and comes back.
+// idle, and what it costs when etcd goes away and comes back.
 func BenchmarkCrowd(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 	header("Many daemons against one etcd (lease managers in one process)", "API", "daemons", "what happens", "all know it after, s", "leased twice",
@@ -114,18 +114,18 @@ func (c *crowd) cost(what string, n int, do func()) {
 	took := time.Since(began)
 	c.quiet()
 	each := func(total float64) string { return fmt.Sprintf("%.3g", total/float64(len(c.managers))) }
-	row("v"+fmt.Sprint(c.api), len(c.managers), what, fmt.Sprintf("%.2f", took.Seconds()), c.doubles(),
+	row("v"+fmt.Sprint(c.api), len(c.managers), what, fmt.Sprintf("%.2f", took.Seconds()), c.duplicates(),
 		each(float64(c.etcd.Requests()-asked)), each(1000*(c.etcd.CPUTime()-served).Seconds()),
 		each(1000*(cpuTime(c.B)-managed).Seconds()), each((loopback(c.B)-carried)/1000), c.etcd.Memory()>>20)
 }
 
-// complete says that a daemon has a lease, knows n, and hears of every change.
+// complete reports whether a daemon has a lease, knows n, and watches for changes.
 func complete(v subnet.View, n int) bool {
 	return v.Own.Subnet.IsValid() && len(v.Leases) >= n && v.Current
 }
 
-// doubles are the leases that more than one has.
-func (c *crowd) doubles() int {
+// duplicates are the subnets that more than one lease manager has.
+func (c *crowd) duplicates() int {
 	owners := map[netip.Prefix]bool{}
 	for _, m := range c.managers {
 		owners[m.View().Own.Subnet] = true
@@ -133,7 +133,7 @@ func (c *crowd) doubles() int {
 	return len(c.managers) - len(owners)
 }
 
-// quiet waits until what is still under way is over.
+// quiet waits until requests have ceased.
 func (c *crowd) quiet() {
 	for before := c.etcd.CPUTime(); ; {
 		time.Sleep(time.Second)

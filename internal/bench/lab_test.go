@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 const (
 	configKey = "/coreos.com/network/config"
 	leases    = "/coreos.com/network/subnets/"
-	rounds    = 5
+	runs      = 5
 	soon      = 30 * time.Second
 )
 
@@ -83,18 +83,18 @@ func cluster(b *testing.B, m mode, peers int) (*lab.Lab, *lab.Etcd) {
 // flags leave iptables out of a figure.
 var flags = []string{"--iptables-forward-rules=false"}
 
-// spread is what became of some rounds.
-type spread []float64
+// samples are the results of several runs.
+type samples []float64
 
-func (s spread) String() string {
+func (s samples) String() string {
 	sorted := slices.Sorted(slices.Values(s))
 	return fmt.Sprintf("%.3g / %.3g / %.3g", sorted[0], sorted[len(sorted)/2], sorted[len(sorted)-1])
 }
 
-func (s *spread) add(x float64)                { *s = append(*s, x) }
-func (s *spread) milliseconds(d time.Duration) { s.add(float64(d.Microseconds()) / 1000) }
+func (s *samples) add(x float64)                { *s = append(*s, x) }
+func (s *samples) milliseconds(d time.Duration) { s.add(float64(d.Microseconds()) / 1000) }
 
-func (s spread) quantile(q float64) float64 {
+func (s samples) quantile(q float64) float64 {
 	sorted := slices.Sorted(slices.Values(s))
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }

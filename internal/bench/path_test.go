@@ -10,7 +10,7 @@ import (
 )
 
 // BenchmarkPath: between containers, over the daemon's routes and over the same
-// path set up by hand. The two take turns, so that a machine's moods hit both.
+// path set up by hand. The two take turns, so that a change of the machine's load affects both.
 func BenchmarkPath(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 	header("Between containers: the daemon's path beside the same set up by hand (minimum / median / maximum)", "mode", "iperf3 TCP by hand, Gbit/s", "by flanneld, Gbit/s", "ratio of medians",
@@ -18,8 +18,8 @@ func BenchmarkPath(b *testing.B) {
 	for _, m := range modes[:2] {
 		l := lab.New(b)
 		byDaemon, byHand := pairByDaemon(l, m), pairByHand(l, m)
-		var hand, daemon, handPing, daemonPing spread
-		for range rounds {
+		var hand, daemon, handPing, daemonPing samples
+		for range runs {
 			hand.add(byHand.throughput(b))
 			daemon.add(byDaemon.throughput(b))
 			handPing.add(byHand.latency())
@@ -84,7 +84,7 @@ func (p pair) throughput(b *testing.B) float64 {
 		} `json:"end"`
 	}
 	if err := json.Unmarshal([]byte(out), &report); err != nil || report.End.Received.Rate == 0 {
-		b.Fatalf("iperf3 said %s (%v)", out, err)
+		b.Fatalf("iperf3 printed %s (%v)", out, err)
 	}
 	return report.End.Received.Rate / 1e9
 }

@@ -41,7 +41,7 @@ func batches(b *testing.B, m mode, n int) (ip, bridge string) {
 // BenchmarkStart: from the process's start to READY=1, which follows the last
 // route and subnet.env; and again over a kernel that has it all.
 func BenchmarkStart(b *testing.B) {
-	header("Start (minimum / median / maximum of "+fmt.Sprint(rounds)+" rounds)", "mode", "leases", "`ip -batch`, ms", "cold start, ms", "× batch (medians)", "within 1.2 × + 60 ms",
+	header("Start (minimum / median / maximum of "+fmt.Sprint(runs)+" rounds)", "mode", "leases", "`ip -batch`, ms", "cold start, ms", "× batch (medians)", "within 1.2 × + 60 ms",
 		"CPU of it, ms", "peak memory, MiB", "of it the program's file", "warm start, ms", "netlink writes of a warm start")
 	for _, m := range modes {
 		for _, n := range []int{250, 1000, 4000} {
@@ -56,9 +56,9 @@ func BenchmarkStart(b *testing.B) {
 func start(b *testing.B, m mode, n int) {
 	l, _ := cluster(b, m, n)
 	ipFile, bridgeFile := batches(b, m, n)
-	var floors, colds, cpus, peaks, files, warms spread
+	var floors, colds, cpus, peaks, files, warms samples
 	writes := 0
-	for range rounds {
+	for range runs {
 		floor := l.Host("floor", "172.16.0.9/16")
 		began := time.Now()
 		floor.Run("ip", "-batch", ipFile)
@@ -101,7 +101,7 @@ func BenchmarkNewcomer(b *testing.B) {
 	for _, h := range all {
 		await(b, h, hosts-1)
 	}
-	var took spread
+	var took samples
 	for n := range newcomers {
 		p := nthPeer(n)
 		seen := make(chan time.Time, hosts)

@@ -150,7 +150,7 @@ func TestCheckNAT(t *testing.T) {
 func TestCheckIPTables(t *testing.T) {
 	c := start(t, hostGW, "hdss7-21")
 	for i, tt := range []struct{ name, script, mode, text string }{
-		{"it fails", `case "$*" in *-V*|*--version*) echo "iptables v1.8.9 (nf_tables)";; *) exit 7;; esac`, "755", "iptables: list the rules: "},
+		{"it fails", `case "$*" in *-V*|*--version*) echo "iptables v1.8.9 (nf_tables)";; *) exit 7;; esac`, "755", "iptables: cannot read iptables rules: "},
 		{"it is not installed", "", "644", "no rules let containers' traffic pass: iptables is not installed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,8 +30,8 @@ func (h *Host) CardWithoutTunnels() {
 
 	inner, outer := h.lab.frames(p.name), h.lab.frames(name)
 	var working sync.WaitGroup
-	working.Go(func() { passOn(inner, outer, true) })
-	working.Go(func() { passOn(outer, inner, false) })
+	working.Go(func() { forward(inner, outer, true) })
+	working.Go(func() { forward(outer, inner, false) })
 	h.lab.onClose(func() {
 		inner.Close()
 		outer.Close()
@@ -39,8 +39,8 @@ func (h *Host) CardWithoutTunnels() {
 	})
 }
 
-// frames opens an interface of the wire for reading and writing frames, each
-// with a struct virtio_net_hdr in front that says what is left to the card
+// frames opens an interface of the wire for reading and writing frames. Each has a
+// struct virtio_net_hdr in front, with the checksum that is left to the card
 // (packet(7), PACKET_VNET_HDR).
 func (l *Lab) frames(link string) *os.File {
 	l.t.Helper()
@@ -67,14 +67,14 @@ func (l *Lab) frames(link string) *os.File {
 
 const (
 	needsChecksum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM, in the first byte
-	checksumStart = 6 // where the header says which part of the frame it covers
+	checksumStart = 6 // offset in the header of the first byte that the checksum covers
 	headerLength  = 10
 	plainStart    = 14 + 20 // of TCP or UDP in a plain frame
 )
 
-// passOn is the card at work in one direction, until one of its ends is closed.
+// forward is the card at work in one direction, until one of its ends is closed.
 // What comes from outside has been computed there.
-func passOn(from, to *os.File, sends bool) {
+func forward(from, to *os.File, sends bool) {
 	frame := make([]byte, headerLength+1<<16)
 	for {
 		n, err := from.Read(frame)

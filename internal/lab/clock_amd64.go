@@ -16,10 +16,9 @@ import (
 // StepsClocks reports whether StepClock works on this architecture.
 const StepsClocks = true
 
-// StepClock sets the clock on the wall forward by whole seconds, or back where
-// by is negative, for this one process until it ends. Its monotonic clock goes
-// on undisturbed. To a frozen daemon that is a sleep of the machine: it wakes
-// with Thaw.
+// StepClock sets the wall clock forward by whole seconds, or back if by is negative,
+// for this one process until it ends. Its monotonic clock is not changed. For a frozen
+// daemon that looks like a suspend of the machine, which Thaw ends.
 //
 // Go asks for the time without entering the kernel, by a function in the vDSO
 // (vdso(7)), a piece of code that the kernel maps into every process. The lab
@@ -30,7 +29,7 @@ func (d *Daemon) StepClock(by time.Duration) {
 	if frozen, err := d.frozen(); err != nil || !frozen {
 		defer d.Thaw()
 	}
-	Eventually(d.lab.t, patience, fmt.Sprintf("a moment to step the clock of the daemon on %s", d.Host), func() error {
+	Eventually(d.lab.t, waitTimeout, fmt.Sprintf("a moment to step the clock of the daemon on %s", d.Host), func() error {
 		d.Freeze()
 		err := d.stepClock(by)
 		if errors.Is(err, errAsking) {
@@ -44,9 +43,9 @@ func (d *Daemon) StepClock(by time.Duration) {
 
 var errAsking = errors.New("a thread asks for the time just now")
 
-// shiftedClock is clock_gettime(2) by a system call, with seconds added to
+// clockCode is clock_gettime(2) by a system call, with seconds added to
 // CLOCK_REALTIME. Both registers that it changes are the caller's to save.
-var shiftedClock = []byte{
+var clockCode = []byte{
 	0xb8, 228, 0, 0, 0, // mov eax, 228: clock_gettime
 	0x0f, 0x05, //         syscall
 	0x85, 0xff, //         test edi, edi: which clock?
@@ -57,7 +56,7 @@ var shiftedClock = []byte{
 	0xc3, //               ret
 }
 
-const shiftAt = 13 // the seconds' place in shiftedClock
+const shiftAt = 13 // the offset of the seconds in clockCode
 
 // stepClock patches a frozen process.
 func (d *Daemon) stepClock(by time.Duration) error {
@@ -78,10 +77,10 @@ func (d *Daemon) stepClock(by time.Duration) error {
 	if err != nil {
 		return err
 	}
-	code, shift := slices.Clone(shiftedClock), int64(by/time.Second)
-	if found := image[offset:]; bytes.HasPrefix(found, shiftedClock[:shiftAt]) {
+	code, shift := slices.Clone(clockCode), int64(by/time.Second)
+	if found := image[offset:]; bytes.HasPrefix(found, clockCode[:shiftAt]) {
 		shift += int64(binary.LittleEndian.Uint64(found[shiftAt:]))
-	} else if err := d.outside(vdso); err != nil { // the code that we replace
+	} else if err := d.noThreadIn(vdso); err != nil { // the code that we replace
 		return err
 	}
 	binary.LittleEndian.PutUint64(code[shiftAt:], uint64(shift))
@@ -124,7 +123,7 @@ func clockGettime(image []byte) (offset uint64, err error) {
 		if s.Name != name {
 			continue
 		}
-		if n := uint64(len(shiftedClock)); s.Size < n || s.Value+n > uint64(len(image)) {
+		if n := uint64(len(clockCode)); s.Size < n || s.Value+n > uint64(len(image)) {
 			return 0, fmt.Errorf("%s of %d bytes at %#x has no room for other code", name, s.Size, s.Value)
 		}
 		return s.Value, nil
@@ -132,9 +131,9 @@ func clockGettime(image []byte) (offset uint64, err error) {
 	return 0, fmt.Errorf("the vDSO has no %s", name)
 }
 
-// outside says that no thread stands in s: proc_pid_syscall(5) ends with the
+// noThreadIn returns an error if a thread is in s: proc_pid_syscall(5) ends with the
 // program counter.
-func (d *Daemon) outside(s span) error {
+func (d *Daemon) noThreadIn(s span) error {
 	where, err := d.perThread("syscall")
 	if err != nil {
 		return err
@@ -142,7 +141,7 @@ func (d *Daemon) outside(s span) error {
 	for _, line := range where {
 		fields := strings.Fields(line)
 		pc, err := strconv.ParseUint(fields[len(fields)-1], 0, 64)
-		if err != nil { // "running": it has not come to rest yet
+		if err != nil { // "running": it has not stopped yet
 			return errAsking
 		}
 		if s.start <= pc && pc < s.end {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestStepClock(t *testing.T) {
-	d := timeTeller(t)
+	d := timePrinter(t)
 	const day = 24 * time.Hour
 	for _, step := range []struct {
 		by   time.Duration

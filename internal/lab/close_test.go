@@ -92,8 +92,8 @@ func TestLabLeavesNothingBehind(t *testing.T) {
 			t.Errorf("left in %s: %v, %v", dir, left, err)
 		}
 	}
-	Eventually(t, patience, "processes to end", noProcess("sleep 600"))
-	Eventually(t, patience, "goroutines and files to end", func() error {
+	Eventually(t, waitTimeout, "processes to end", noProcess("sleep 600"))
+	Eventually(t, waitTimeout, "goroutines and files to end", func() error {
 		if f, g := files(), runtime.NumGoroutine(); f > before || g > goroutines {
 			return fmt.Errorf("%d files and %d goroutines, before: %d and %d", f, g, before, goroutines)
 		}
@@ -104,7 +104,7 @@ func TestLabLeavesNothingBehind(t *testing.T) {
 func TestABrokenDaemonFailsTheTest(t *testing.T) {
 	f := &fakeTest{t: t}
 	f.run(func() {
-		script(New(f).Host("a", "10.4.7.21/24"), "echo 'panic: no route'").Wait(patience)
+		script(New(f).Host("a", "10.4.7.21/24"), "echo 'panic: no route'").Wait(waitTimeout)
 	})
 	if !f.failed || !strings.Contains(f.log.String(), "panic: no route") {
 		t.Errorf("failed %v, log:\n%s", f.failed, f.log.String())

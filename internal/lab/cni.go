@@ -22,7 +22,7 @@ func CNIPlugins(t TB) string {
 	return dir
 }
 
-// cniPlugins builds them into build/cni, once: flannel's is in another release
+// cniPlugins builds the plugins into build/cni, once. flannel's is in another release
 // than the others, and so in another module.
 var cniPlugins = sync.OnceValues(func() (string, error) {
 	root, err := moduleRoot()
@@ -41,7 +41,9 @@ var cniPlugins = sync.OnceValues(func() (string, error) {
 		}
 		build := exec.Command("make", "-C", root, "build/cni/"+of.last)
 		if out, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build CNI's plugins: %w; where this process has no network, run `make build/cni/%s` before\n%s", err, of.last, out)
+			return "", fmt.Errorf(
+				"build CNI's plugins: %w; where this process has no network, run `make build/cni/%s` before\n%s",
+				err, of.last, out)
 		}
 	}
 	return dir, nil

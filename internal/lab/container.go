@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// patience is how long the lab waits for what should take milliseconds.
-const patience = 10 * time.Second
+// waitTimeout is how long the lab waits for what should take milliseconds.
+const waitTimeout = 10 * time.Second
 
 // bridge is a host's docker0.
 type bridge struct {
@@ -54,7 +54,7 @@ func (h *Host) startDocker() *bridge {
 	}
 	var own netip.Prefix
 	var mtu int
-	Eventually(h.lab.t, patience, h.SubnetFile(), func() (err error) {
+	Eventually(h.lab.t, waitTimeout, h.SubnetFile(), func() (err error) {
 		own, mtu, err = readSubnetEnv(h.SubnetFile())
 		return err
 	})
@@ -64,8 +64,8 @@ func (h *Host) startDocker() *bridge {
 	return &bridge{index: index, mtu: mtu, next: netip.PrefixFrom(own.Addr().Next(), own.Bits())}
 }
 
-// readSubnetEnv takes from the file what dockerd is told. The lab has a reader
-// of its own, so that it judges the daemon's file by the format alone.
+// readSubnetEnv reads the address and MTU for dockerd from the file. The lab has a
+// parser of its own, so that it tests the file's format.
 func readSubnetEnv(path string) (own netip.Prefix, mtu int, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {

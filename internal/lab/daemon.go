@@ -43,9 +43,10 @@ func (d *Daemon) WaitReady() time.Duration {
 	case <-d.ready:
 		return d.readyAt.Sub(d.Started)
 	case <-d.exited:
-		d.lab.t.Fatalf("%s on %s ended before it was ready, with exit code %d:\n%s", d.options.Binary, d.Host, d.exitCode(), d.Log())
-	case <-time.After(patience):
-		d.lab.t.Fatalf("%s on %s was not ready after %v:\n%s", d.options.Binary, d.Host, patience, d.Log())
+		d.lab.t.Fatalf("%s on %s ended before it was ready, with exit code %d:\n%s",
+			d.options.Binary, d.Host, d.exitCode(), d.Log())
+	case <-time.After(waitTimeout):
+		d.lab.t.Fatalf("%s on %s was not ready after %v:\n%s", d.options.Binary, d.Host, waitTimeout, d.Log())
 	}
 	return 0
 }
@@ -84,7 +85,7 @@ func (d *Daemon) exitCode() int {
 func (d *Daemon) Stop() {
 	d.lab.t.Helper()
 	d.Signal(syscall.SIGTERM)
-	if code := d.Wait(patience); code != 0 {
+	if code := d.Wait(waitTimeout); code != 0 {
 		d.lab.t.Fatalf("%s on %s ended with exit code %d:\n%s", d.options.Binary, d.Host, code, d.Log())
 	}
 }
@@ -93,7 +94,7 @@ func (d *Daemon) Stop() {
 func (d *Daemon) Kill() {
 	d.lab.t.Helper()
 	d.lab.must("kill the daemon on "+d.Host.Name, d.kill())
-	d.Wait(patience)
+	d.Wait(waitTimeout)
 }
 
 func (d *Daemon) kill() error {
@@ -116,8 +117,8 @@ func (d *Daemon) Restart() {
 	d.start()
 }
 
-// finish ends what still runs, and fails the test where the daemon broke down
-// without anybody looking.
+// finish kills the process if it still runs, and fails the test if the log shows a
+// crash or a data race.
 func (d *Daemon) finish() {
 	if d.PID == 0 {
 		return

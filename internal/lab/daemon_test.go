@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 		notifyingDaemon()
 		return
 	case "time":
-		tellTime()
+		printTime()
 		return
 	}
 	NeedEtcd()
@@ -58,7 +58,7 @@ func TestDaemonIsWatchedOver(t *testing.T) {
 		t.Errorf("after Stop: running %v, log:\n%s", d.Running(), d.Log())
 	}
 	for lines, want := range map[string]int{"exit 7": 7, "kill -QUIT $$": 128 + 3} {
-		if code := script(h, lines).Wait(patience); code != want {
+		if code := script(h, lines).Wait(waitTimeout); code != want {
 			t.Errorf("%q: exit code %d, want %d", lines, code, want)
 		}
 	}
@@ -68,7 +68,7 @@ func TestDaemonIsWatchedOver(t *testing.T) {
 	if code := endless.Wait(0); code != 128+9 {
 		t.Errorf("killed: exit code %d", code)
 	}
-	Eventually(t, patience, "Kill to end the children", noProcess("sleep 600"))
+	Eventually(t, waitTimeout, "Kill to end the children", noProcess("sleep 600"))
 }
 
 // notifyingDaemon is what this test binary is in flanneld's place.
@@ -93,7 +93,7 @@ func TestContainerWaitsForTheDaemon(t *testing.T) {
 	if c := h.Container("c1"); c.IP != netip.MustParseAddr("172.7.21.2") {
 		t.Errorf("address %v", c.IP)
 	}
-	if took := d.WaitReady(); took < 50*time.Millisecond || took > patience {
+	if took := d.WaitReady(); took < 50*time.Millisecond || took > waitTimeout {
 		t.Errorf("ready after %v", took)
 	}
 }

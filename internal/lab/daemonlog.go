@@ -23,9 +23,9 @@ func (d *Daemon) wholeLog() string {
 // WaitLog waits until the log since the last start contains text.
 func (d *Daemon) WaitLog(text string) {
 	d.lab.t.Helper()
-	Eventually(d.lab.t, patience, fmt.Sprintf("%q in the log on %s", text, d.Host), func() error {
+	Eventually(d.lab.t, waitTimeout, fmt.Sprintf("%q in the log on %s", text, d.Host), func() error {
 		if log := d.Log(); !strings.Contains(log, text) {
-			return errors.New("it says:\n" + log)
+			return errors.New("the log is:\n" + log)
 		}
 		return nil
 	})
@@ -71,7 +71,7 @@ func (d *Daemon) memory(name string) int {
 	_, rest, found := strings.Cut(string(status), name)
 	var kB int
 	if _, err := fmt.Sscanf(rest, "%d kB", &kB); err != nil || !found {
-		d.lab.t.Fatalf("lab: /proc/%d/status of %s tells no %s", d.PID, d.Host, name)
+		d.lab.t.Fatalf("lab: /proc/%d/status of %s has no %s", d.PID, d.Host, name)
 	}
 	return kB * 1024
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Start starts any program in flanneld's place, with these options alone.
+// Start starts any program in place of flanneld, with these options only.
 func (h *Host) Start(o FlanneldOptions) *Daemon {
 	h.lab.t.Helper()
 	name := "flanneld"
@@ -59,16 +59,15 @@ func (d *Daemon) start() {
 	d.PID = cmd.Process.Pid
 	exited := d.exited
 	go func() {
-		_ = cmd.Wait() // the state says it better
+		_ = cmd.Wait() // d.state has the result
 		d.state = cmd.ProcessState
 		close(exited)
 		socket.Close()
 	}()
 }
 
-// hostEnv is the environment of a host's daemons: none of the settings by which
-// a developer steers the lab or the flanneld on the desk, and no second's wait
-// for late reports of races at their end.
+// hostEnv is the environment of a host's daemons: without the developer's settings for
+// the lab or for flanneld, and without the race detector's wait of a second at exit.
 func hostEnv() []string {
 	env := []string{"GORACE=atexit_sleep_ms=0"}
 	for _, e := range os.Environ() {
@@ -89,13 +88,13 @@ func (d *Daemon) listen() *net.UnixConn {
 	ready := d.ready
 	go func() {
 		message := make([]byte, 4096)
-		for said := false; ; {
+		for isReady := false; ; {
 			n, err := socket.Read(message)
 			if err != nil {
 				return
 			}
-			if !said && bytes.Contains(message[:n], []byte("READY=1")) {
-				said = true
+			if !isReady && bytes.Contains(message[:n], []byte("READY=1")) {
+				isReady = true
 				d.readyAt = time.Now()
 				close(ready)
 			}

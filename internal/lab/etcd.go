@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/client/v2"
 )
 
-// EtcdOptions says what a cluster is like.
+// EtcdOptions describe a cluster.
 type EtcdOptions struct {
 	Members []EtcdMember // none: one member on the loopback interface
 	TLS     *CA          // https, with client certificates required; nil: http
@@ -19,7 +21,7 @@ type EtcdOptions struct {
 	Args    []string     // further flags of etcd
 }
 
-// EtcdMember says where a member runs.
+// EtcdMember is the place of a member.
 type EtcdMember struct {
 	Netns string // name of its network namespace; empty: the program's own
 	IP    string // a loopback address: free ports there; any other: 2379 and 2380
@@ -67,6 +69,38 @@ func StartEtcd(t TB, o EtcdOptions) *Etcd {
 	e.store = e.stores(o)
 	e.Start()
 	return e
+}
+
+// configure composes the flags. A single member elects itself at once; a larger
+// cluster keeps etcd's default timing, which also works on a busy machine.
+func (e *Etcd) configure(o EtcdOptions) {
+	var cluster, ips []string
+	for _, m := range e.Members {
+		cluster = append(cluster, m.name+"="+m.peerURL)
+		ips = append(ips, m.where.IP)
+	}
+	common := []string{
+		"--initial-cluster=" + strings.Join(cluster, ","),
+		"--unsafe-no-fsync", "--log-level=warn", "--socket-reuse-port",
+	}
+	if !o.NoV2 {
+		common = append(common, "--enable-v2")
+	}
+	if len(e.Members) == 1 {
+		common = append(common, "--heartbeat-interval=10", "--election-timeout=100")
+	}
+	if e.tls != nil {
+		server := e.tls.Server("etcd", 24*time.Hour, ips...)
+		common = append(common, "--client-cert-auth", "--trusted-ca-file="+e.tls.File,
+			"--cert-file="+server.CertFile, "--key-file="+server.KeyFile)
+	}
+	for _, m := range e.Members {
+		m.args = slices.Concat([]string{
+			"--name=" + m.name, "--data-dir=" + m.data,
+			"--listen-client-urls=" + m.Endpoint, "--advertise-client-urls=" + m.Endpoint,
+			"--listen-peer-urls=" + m.peerURL, "--initial-advertise-peer-urls=" + m.peerURL,
+		}, common, o.Args)
+	}
 }
 
 // stores chooses the API.

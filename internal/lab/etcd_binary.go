@@ -55,10 +55,11 @@ func buildEtcd(env, name, module string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	fresh := path + ".new" // so that an interrupted build leaves nothing that looks complete
-	build := exec.Command("go", "build", "-C", filepath.Join(root, module), "-o", fresh, "go.etcd.io/etcd/server/v3")
+	temporary := path + ".new" // so that an interrupted build leaves nothing that looks complete
+	build := exec.Command("go", "build", "-C", filepath.Join(root, module), "-o", temporary, "go.etcd.io/etcd/server/v3")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build etcd: %w; where this process has no network, run `make build/%s` before\n%s", err, name, out)
+		return "", fmt.Errorf("build etcd: %w; where this process has no network, run `make build/%s` before\n%s",
+			err, name, out)
 	}
-	return path, os.Rename(fresh, path)
+	return path, os.Rename(temporary, path)
 }

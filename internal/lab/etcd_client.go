@@ -30,7 +30,9 @@ func (e *Etcd) connect() {
 		transport.TLSClientConfig = config
 	}
 	e.transport = transport
-	c, err := client.New(client.Config{Endpoints: e.Endpoints(), Transport: transport, HeaderTimeoutPerRequest: 2 * time.Second})
+	c, err := client.New(client.Config{
+		Endpoints: e.Endpoints(), Transport: transport, HeaderTimeoutPerRequest: 2 * time.Second,
+	})
 	if err != nil {
 		e.t.Fatalf("lab: %v", err)
 	}
@@ -99,31 +101,31 @@ func (e *Etcd) must(what string, err error) {
 	}
 }
 
-// Set writes a key for ever, as `etcdctl set` and `etcdctl put` do.
+// Set writes a key without a TTL, as `etcdctl set` and `etcdctl put` do.
 func (e *Etcd) Set(key, value string) {
 	e.t.Helper()
 	e.SetTTL(key, value, 0)
 }
 
-// SetTTL writes a key for ttl, in whole seconds; 0: for ever.
+// SetTTL writes a key with a TTL of whole seconds; 0: without one.
 func (e *Etcd) SetTTL(key, value string, ttl time.Duration) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	e.must("set "+key, e.store.set(ctx, key, value, ttl))
 }
 
-// Delete removes a key, and everything below it. That there is no such key is no
-// failure.
+// Delete deletes a key, and everything below it. It is no failure if there is no such
+// key.
 func (e *Etcd) Delete(key string) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	e.must("delete "+key, e.store.delete(ctx, key))
 }
 
-// Get returns what is known of a key, nil where there is no such key. A
-// directory has its Nodes.
+// Get returns a key with its metadata; nil if there is no such key. A directory has its
+// Nodes.
 func (e *Etcd) Get(key string) *client.Node {
 	e.t.Helper()
 	node, err := e.read(key)
@@ -132,7 +134,7 @@ func (e *Etcd) Get(key string) *client.Node {
 }
 
 func (e *Etcd) read(key string) (*client.Node, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	return e.store.get(ctx, key)
 }
@@ -158,7 +160,7 @@ func collect(n *client.Node, into map[string]string) {
 }
 
 // Dump is every key below prefix in a line of its own, sorted. It is for
-// reports: where etcd does not answer, it says so instead.
+// reports: if etcd does not answer, it is the error.
 func (e *Etcd) Dump(prefix string) string {
 	node, err := e.read(prefix)
 	if err != nil {

@@ -9,9 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -51,34 +49,6 @@ func (e *Etcd) newMember(binary, name string, where EtcdMember) *Member {
 	}
 }
 
-// configure composes the flags. A cluster of one elects itself at once; more of
-// them keep etcd's own timing, which a busy machine does not upset.
-func (e *Etcd) configure(o EtcdOptions) {
-	var cluster, ips []string
-	for _, m := range e.Members {
-		cluster = append(cluster, m.name+"="+m.peerURL)
-		ips = append(ips, m.where.IP)
-	}
-	common := []string{"--initial-cluster=" + strings.Join(cluster, ","), "--unsafe-no-fsync", "--log-level=warn", "--socket-reuse-port"}
-	if !o.NoV2 {
-		common = append(common, "--enable-v2")
-	}
-	if len(e.Members) == 1 {
-		common = append(common, "--heartbeat-interval=10", "--election-timeout=100")
-	}
-	if e.tls != nil {
-		server := e.tls.Server("etcd", 24*time.Hour, ips...)
-		common = append(common, "--client-cert-auth", "--trusted-ca-file="+e.tls.File, "--cert-file="+server.CertFile, "--key-file="+server.KeyFile)
-	}
-	for _, m := range e.Members {
-		m.args = slices.Concat([]string{
-			"--name=" + m.name, "--data-dir=" + m.data,
-			"--listen-client-urls=" + m.Endpoint, "--advertise-client-urls=" + m.Endpoint,
-			"--listen-peer-urls=" + m.peerURL, "--initial-advertise-peer-urls=" + m.peerURL,
-		}, common, o.Args)
-	}
-}
-
 // Start starts the member if it does not run, and waits until it is ready, for
 // which a majority of the cluster must run.
 func (m *Member) Start() {
@@ -87,8 +57,8 @@ func (m *Member) Start() {
 	m.waitReady()
 }
 
-// start needs no signal that follows the parent's death: in the lab, the death
-// of process 1 ends everything.
+// start does not set a parent death signal: in the lab, the end of process 1 ends
+// everything.
 func (m *Member) start() {
 	m.etcd.t.Helper()
 	if m.process != nil {
@@ -115,7 +85,7 @@ func (m *Member) start() {
 
 func (m *Member) waitReady() {
 	m.etcd.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*waitTimeout)
 	defer cancel()
 	for {
 		err := m.healthy(ctx)
@@ -151,7 +121,7 @@ func (m *Member) healthy(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the member. It knows what was written when it starts again.
+// Stop ends the member. Its data is there when it starts again.
 func (m *Member) Stop() {
 	m.etcd.t.Helper()
 	m.interrupt()
@@ -160,7 +130,7 @@ func (m *Member) Stop() {
 
 func (m *Member) interrupt() { m.Signal(syscall.SIGTERM) }
 
-// waitEnd gives the member a second: it would wait five for open watches.
+// waitEnd kills the member after a second: it would wait five for open watches.
 func (m *Member) waitEnd() {
 	if m.process == nil {
 		return

@@ -6,10 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// port is a free one at where's address, for a member that is to share it
-// (--socket-reuse-port). A socket that is bound, but does not listen, holds it
-// until the cluster closes: no other member is given it, and no client's
-// connection, also while its own member is down.
+// port is a free port at where's address, for a member with --socket-reuse-port. A
+// socket that is bound, but does not listen, reserves it until the cluster closes: the
+// kernel gives it to no other member or client, also while its own member is down.
 func (e *Etcd) port(where EtcdMember) (port int) {
 	e.t.Helper()
 	err := inNetns(where.Netns, func() error {

@@ -22,7 +22,7 @@ func TestEtcd(t *testing.T) {
 	e.Set("/coreos.com/network/config", "{}")
 	e.SetTTL("/coreos.com/network/subnets/a", "A", time.Hour)
 	e.SetTTL("/b", "B", time.Second)
-	Eventually(t, patience, "the end of /b", func() error {
+	Eventually(t, waitTimeout, "the end of /b", func() error {
 		if e.Get("/b") != nil {
 			return errors.New("it is still there")
 		}

@@ -14,8 +14,8 @@ import (
 	"go.etcd.io/etcd/client/v2"
 )
 
-// storeV3 speaks the v3 API by etcd's JSON gateway, so that the lab has nothing
-// in common with the client under test.
+// storeV3 uses the v3 API through etcd's JSON gateway, so that the lab shares no code
+// with the client under test.
 type storeV3 struct{ e *Etcd }
 
 // kv is a key, with numbers as the gateway writes them.
@@ -53,7 +53,7 @@ func below(key string) map[string]any {
 	return map[string]any{"key": []byte(dir + "/"), "range_end": []byte(dir + "0")}
 }
 
-// get makes a directory of a key that others lie below.
+// get returns a directory for a key that is a prefix of others.
 func (s storeV3) get(ctx context.Context, key string) (*client.Node, error) {
 	var own, children struct{ KVs []kv }
 	if err := s.ask(ctx, "kv/range", map[string]any{"key": []byte(key)}, &own); err != nil {
@@ -77,7 +77,9 @@ func (s storeV3) get(ctx context.Context, key string) (*client.Node, error) {
 }
 
 func (s storeV3) node(ctx context.Context, k kv) (*client.Node, error) {
-	n := &client.Node{Key: string(k.Key), Value: string(k.Value), CreatedIndex: number(k.Create), ModifiedIndex: number(k.Mod)}
+	n := &client.Node{
+		Key: string(k.Key), Value: string(k.Value), CreatedIndex: number(k.Create), ModifiedIndex: number(k.Mod),
+	}
 	if k.Lease == "" {
 		return n, nil
 	}
@@ -130,10 +132,10 @@ func (s storeV3) askMember(ctx context.Context, m *Member, what string, request 
 	return json.Unmarshal(content, reply)
 }
 
-// Compact lets the v3 store forget what was before a revision.
+// Compact deletes the v3 store's history before a revision.
 func (e *Etcd) Compact(revision uint64) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	e.must("compact", storeV3{e}.ask(ctx, "kv/compaction", map[string]any{"revision": revision, "physical": true}, nil))
 }
@@ -141,7 +143,7 @@ func (e *Etcd) Compact(revision uint64) {
 // Grants are the IDs of the v3 store's leases.
 func (e *Etcd) Grants() (ids []string) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	var reply struct{ Leases []struct{ ID string } }
 	e.must("list the leases", storeV3{e}.ask(ctx, "lease/leases", map[string]any{}, &reply))

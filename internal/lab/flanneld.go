@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FlanneldOptions says how a daemon is started.
+// FlanneldOptions are the options of a daemon.
 type FlanneldOptions struct {
 	Binary string   // path
 	Args   []string // flags
@@ -26,7 +26,7 @@ func (h *Host) Flanneld(flags ...string) *Daemon {
 	return h.FlanneldAs(func(o *FlanneldOptions) { o.Args = append(o.Args, flags...) })
 }
 
-// FlanneldAs starts flanneld with options that change the tutorial's at will.
+// FlanneldAs starts flanneld with the tutorial's options, after change has changed them.
 func (h *Host) FlanneldAs(change func(*FlanneldOptions)) *Daemon {
 	h.lab.t.Helper()
 	o := FlanneldOptions{Dir: h.dir, Args: slices.Concat(
@@ -91,7 +91,7 @@ var buildFlanneld = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// lockFile keeps other processes that lock the same file waiting.
+// lockFile locks a file against other processes that call it.
 func lockFile(path string) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ func TestFlanneldGetsTheTutorialsFlags(t *testing.T) {
 	l.Host("hdss7-12", "10.4.7.12/24")
 	h21 := l.Host("hdss7-21", "10.4.7.21/24")
 	d := h21.FlanneldAs(echo(t))
-	d.Wait(patience)
+	d.Wait(waitTimeout)
 	want := strings.Join([]string{
 		"--public-ip=10.4.7.21",
 		"--etcd-endpoints=http://10.4.7.12:2379",
@@ -53,7 +53,7 @@ func TestFlanneldGetsTheCertificatesOfACluster(t *testing.T) {
 		t.Error("Etcd is another one than EtcdOn")
 	}
 	d := h21.FlanneldAs(echo(t))
-	d.Wait(patience)
+	d.Wait(waitTimeout)
 	for _, want := range []string{
 		"--etcd-endpoints=https://10.4.7.12:2379,https://10.4.7.21:2379,https://10.4.7.22:2379\n",
 		"--etcd-keyfile=/", "--etcd-certfile=/", "--etcd-cafile=/",
@@ -65,7 +65,7 @@ func TestFlanneldGetsTheCertificatesOfACluster(t *testing.T) {
 }
 
 // complaint runs a test that must fail, and returns what it says.
-func complaint(t *testing.T, test func(l *Lab)) string {
+func failureOf(t *testing.T, test func(l *Lab)) string {
 	t.Helper()
 	f := &fakeTest{t: t}
 	f.run(func() { test(New(f)) })
@@ -87,21 +87,21 @@ func TestWhatCannotBeDoneEndsTheTest(t *testing.T) {
 		"start /no/such/program on a":                         func(l *Lab) { l.Host("a", "10.4.7.21/24").Start(FlanneldOptions{Binary: "/no/such/program"}) },
 		"ended with exit code 143":                            func(l *Lab) { script(l.Host("a", "10.4.7.21/24"), "sleep 600").Stop() },
 	} {
-		if got := complaint(t, test); !strings.Contains(got, want) {
+		if got := failureOf(t, test); !strings.Contains(got, want) {
 			t.Errorf("want %q in:\n%s", want, got)
 		}
 	}
 }
 
 func TestEventuallySaysWhatItWaitedFor(t *testing.T) {
-	got := complaint(t, func(l *Lab) {
+	got := failureOf(t, func(l *Lab) {
 		Eventually(l.t, 20*time.Millisecond, "a miracle", func() error { return os.ErrNotExist })
 	})
 	if !strings.Contains(got, "waited 20ms for a miracle: file does not exist") {
 		t.Errorf("it says:\n%s", got)
 	}
 	tries := 0
-	Eventually(t, patience, "the third try", func() error {
+	Eventually(t, waitTimeout, "the third try", func() error {
 		if tries++; tries < 3 {
 			return os.ErrNotExist
 		}

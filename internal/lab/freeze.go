@@ -9,13 +9,13 @@ import (
 	"syscall"
 )
 
-// Freeze stops the process where it stands, and returns when every thread of it
-// has stopped. Its sockets stay open and the kernel answers for it, as for a
-// program that a busy machine lets wait. Thaw lets it go on.
+// Freeze stops the process, and returns when all its threads have stopped. Its sockets
+// stay open and the kernel answers for it, as for a process that gets no CPU time on a
+// busy machine. Thaw resumes it.
 func (d *Daemon) Freeze() {
 	d.lab.t.Helper()
 	d.Signal(syscall.SIGSTOP)
-	Eventually(d.lab.t, patience, fmt.Sprintf("the daemon on %s to stop", d.Host), func() error {
+	Eventually(d.lab.t, waitTimeout, fmt.Sprintf("the daemon on %s to stop", d.Host), func() error {
 		if frozen, err := d.frozen(); err != nil || !frozen {
 			return errors.Join(errors.New("it runs"), err)
 		}

@@ -9,7 +9,7 @@ import (
 
 // tellTime is what this test binary is in flanneld's place: it asks for the time
 // without end, and tells when the clock on the wall leaves the monotonic one.
-func tellTime() {
+func printTime() {
 	for range runtime.NumCPU() {
 		go func() {
 			for {
@@ -30,7 +30,7 @@ func tellTime() {
 }
 
 // timeTeller starts it.
-func timeTeller(t *testing.T) *Daemon {
+func timePrinter(t *testing.T) *Daemon {
 	h := New(t).Host("hdss7-21", "10.4.7.21/24")
 	d := h.Start(FlanneldOptions{Binary: "/proc/self/exe", Env: []string{"LAB_TEST_DAEMON=time"}, Dir: h.Dir()})
 	d.WaitLog("apart by 0s")
@@ -49,12 +49,12 @@ func isFrozen(t *testing.T, d *Daemon) {
 }
 
 func TestFreeze(t *testing.T) {
-	d := timeTeller(t)
+	d := timePrinter(t)
 	d.Freeze()
 	isFrozen(t, d)
 	before := d.CPUTime()
 	d.Thaw()
-	Eventually(t, patience, "CPU time", func() error {
+	Eventually(t, waitTimeout, "CPU time", func() error {
 		if now := d.CPUTime(); now == before {
 			return fmt.Errorf("still %v", now)
 		}

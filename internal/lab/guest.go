@@ -6,8 +6,8 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// Guest is a network stack that another program has made, such as a container of
-// a real dockerd: by the path of its network namespace, "/proc/123/ns/net".
+// Guest is a network stack that another program has created, such as a container of
+// a real dockerd, by the path of its network namespace, "/proc/123/ns/net".
 func (l *Lab) Guest(name, path string, ip netip.Addr) *Node {
 	l.t.Helper()
 	fd, err := netns.GetFromPath(path)

@@ -87,7 +87,8 @@ func (h *Host) SubnetFile() string { return filepath.Join(h.dir, "subnet.env") }
 // flanneld's first start, for a subnet such as "172.7.21.1/24".
 func (h *Host) SubnetEnv(subnet string) *Host {
 	h.lab.t.Helper()
-	content := fmt.Sprintf("FLANNEL_NETWORK=172.7.0.0/16\nFLANNEL_SUBNET=%s\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=false\n", subnet)
+	const format = "FLANNEL_NETWORK=172.7.0.0/16\nFLANNEL_SUBNET=%s\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=false\n"
+	content := fmt.Sprintf(format, subnet)
 	h.lab.must("write subnet.env", os.WriteFile(h.SubnetFile(), []byte(content), 0o644))
 	return h
 }
@@ -122,8 +123,8 @@ func (h *Host) Plug() {
 	h.lab.must("plug a cable in", h.lab.wire.awaitCarrier(h.nics[0].port.name))
 }
 
-// Cut severs the host from its segments. It keeps its carrier and learns of
-// nothing.
+// Cut drops all packets between the host and its segments. It keeps its carrier, so
+// it gets no event.
 func (h *Host) Cut() {
 	h.lab.t.Helper()
 	for _, n := range h.nics {

@@ -102,7 +102,7 @@ func (n *Node) HTTPServer() *HTTPServer {
 	return s
 }
 
-// ServeHTTP logs whom the request comes from, and tells the client.
+// ServeHTTP logs the client's address, and replies with it.
 func (s *HTTPServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client, _, _ := net.SplitHostPort(r.RemoteAddr)
 	s.mu.Lock()

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runInit is process 1 of the lab: it lays out the namespaces, starts the
+// runInit is process 1 of the lab: it sets up the namespaces, starts the
 // program, and reaps what the program's children leave behind, so that an ended
 // process is gone in there as it would be on a host.
 func runInit() (code int, err error) {
-	// The old /proc, still mounted, tells our ID outside.
+	// The old /proc, still mounted, has our ID outside.
 	outside, err := os.Readlink("/proc/self")
 	if err != nil {
 		return 1, fmt.Errorf("lab: learn the own process ID: %w", err)
 	}
-	if err := furnish(); err != nil {
+	if err := setUpNamespaces(); err != nil {
 		return 1, err
 	}
 	signals := catchSignals()
-	cmd := again(outside, nil)
+	cmd := reexec(outside, nil)
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("lab: start the program: %w", err)
 	}
@@ -48,8 +48,8 @@ func reap(program *exec.Cmd) (code int, err error) {
 	}
 }
 
-// furnish lays out the fresh namespaces.
-func furnish() error {
+// setUpNamespaces prepares the new namespaces.
+func setUpNamespaces() error {
 	steps := []struct {
 		what string
 		do   func() error
@@ -69,7 +69,7 @@ func furnish() error {
 	}
 	for _, s := range steps {
 		if err := s.do(); err != nil {
-			return fmt.Errorf("lab: %s: %w", s.what, advise(err))
+			return fmt.Errorf("lab: %s: %w", s.what, withAdvice(err))
 		}
 	}
 	return nil

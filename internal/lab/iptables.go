@@ -17,7 +17,7 @@ func IPTablesAs(flavour, dir string) error {
 	for _, end := range []string{"", "-save", "-restore"} {
 		path, err := exec.LookPath(flavour + end)
 		if err == nil {
-			// What it is the program tells by its name, and not by the link's.
+			// xtables-nft-multi or the like, which runs as the command of its link's name.
 			path, err = filepath.EvalSymlinks(path)
 		}
 		if err == nil {

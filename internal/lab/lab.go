@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Lab is one network. Labs of tests that run in parallel are strangers to each
-// other, even where their hosts have the same names. One goroutine builds a lab.
+// Lab is one network. Labs of tests that run in parallel are isolated from each
+// other, even if their hosts have the same names. A lab is built by one goroutine.
 type Lab struct {
 	t        TB
 	wire     *namespace // holds the segments' bridges
@@ -43,8 +43,8 @@ func New(t TB) *Lab {
 	return l
 }
 
-// close reports on a failure while everything still stands, and then takes the
-// lab down, the youngest part first.
+// close prints the report of a failed test, and then removes the lab, the last part
+// first.
 func (l *Lab) close() {
 	l.mu.Lock()
 	l.cancel()
@@ -66,20 +66,20 @@ func (l *Lab) onClose(f func()) {
 	l.closers = append(l.closers, f)
 }
 
-// part is the lab's t for parts that clean up after themselves: they do it in
-// the lab's order, after its report.
-type part struct {
+// subTB is the lab's t for parts with a cleanup of their own: it runs in the lab's
+// order, after its report.
+type subTB struct {
 	TB
 	lab *Lab
 }
 
-func (p part) Cleanup(f func()) { p.lab.onClose(f) }
+func (p subTB) Cleanup(f func()) { p.lab.onClose(f) }
 
-func (p part) TempDir() string {
+func (p subTB) TempDir() string {
 	return p.lab.dir(fmt.Sprintf("%s-part%d", p.lab.wire.name, p.lab.counter.Add(1)))
 }
 
-// must ends the test where something of the lab itself went wrong.
+// must ends the test if the lab itself failed.
 func (l *Lab) must(what string, err error) {
 	l.t.Helper()
 	if err != nil {
@@ -95,8 +95,8 @@ func (l *Lab) dir(name string) string {
 	return dir
 }
 
-// Eventually waits until check has no complaint, and ends the test with the last
-// one after timeout. what completes "waited for …".
+// Eventually waits until check returns nil, and ends the test with its last error
+// after timeout. what completes "waited for …".
 func Eventually(t TB, timeout time.Duration, what string, check func() error) {
 	t.Helper()
 	const slowest = 50 * time.Millisecond

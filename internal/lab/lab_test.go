@@ -61,7 +61,7 @@ func TestRouterJoinsSegments(t *testing.T) {
 		t.Fatal("segments are connected without a router")
 	}
 	l.Router("gw", "10.4.7.254/24", "10.4.8.254/24")
-	a.Reach(b, patience) // the neighbour entry of the gateway may be a failed one
+	a.Reach(b, waitTimeout) // the neighbour entry of the gateway may be a failed one
 	b.Ping(a)
 	a.Ping(Address("10.4.8.254"))
 }
@@ -207,24 +207,24 @@ func TestFaultsOfALink(t *testing.T) {
 		t.Errorf("cut: %s", carrier())
 	}
 	a.Heal()
-	a.Reach(b, patience)
+	a.Reach(b, waitTimeout)
 
 	l.Segment("10.4.7.0/24").Cut()
 	if !strings.Contains(carrier(), "LOWER_UP") || a.answered(b, 50*time.Millisecond, 50*time.Millisecond) {
 		t.Errorf("segment cut: %s", carrier())
 	}
 	l.Segment("10.4.7.0/24").Heal()
-	a.Reach(b, patience)
+	a.Reach(b, waitTimeout)
 
 	a.Unplug()
-	Eventually(t, patience, "the carrier to go", func() error {
+	Eventually(t, waitTimeout, "the carrier to go", func() error {
 		if c := carrier(); !strings.Contains(c, "NO-CARRIER") {
 			return errors.New(c)
 		}
 		return nil
 	})
 	a.Plug()
-	a.Reach(b, patience)
+	a.Reach(b, waitTimeout)
 
 	a.LinkDown()
 	if a.Run("ip", "route") != "" || !strings.Contains(a.Run("ip", "addr", "show", "ens33"), "10.4.7.21/24") {
@@ -234,5 +234,5 @@ func TestFaultsOfALink(t *testing.T) {
 	if routes() != 2 {
 		t.Errorf("up again: %s", a.Run("ip", "route"))
 	}
-	a.Reach(b, patience)
+	a.Reach(b, waitTimeout)
 }

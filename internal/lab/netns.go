@@ -128,13 +128,13 @@ func (n *namespace) plug(port string, bridge, mtu int, to *namespace, nic string
 // it does a little later: until then the bridge drops what comes, and a lost ARP
 // request costs its sender a second.
 func (n *namespace) awaitCarrier(port string) error {
-	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Microsecond) {
+	for end := time.Now().Add(waitTimeout); ; time.Sleep(200 * time.Microsecond) {
 		link, err := n.nl.LinkByName(port)
 		if err != nil || link.Attrs().OperState == netlink.OperUp {
 			return err
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("the link is %v after %v", link.Attrs().OperState, patience)
+			return fmt.Errorf("the link is %v after %v", link.Attrs().OperState, waitTimeout)
 		}
 	}
 }

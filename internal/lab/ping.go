@@ -9,7 +9,7 @@ import (
 // lostAfter is the time without an answer after which a ping counts as lost.
 const lostAfter = 2 * time.Second
 
-// Stats says what became of a Pinger's pings.
+// Stats are the results of a Pinger.
 type Stats struct {
 	Sent, Lost int
 	// Gap is the longest time without connection: from the first ping of a
@@ -45,7 +45,7 @@ func (n *Node) Reach(to Target, within time.Duration) time.Duration {
 	return time.Since(start)
 }
 
-// TryReach is Reach for what may fail.
+// TryReach is Reach, but may fail.
 func (n *Node) TryReach(to Target, within time.Duration) bool {
 	n.lab.t.Helper()
 	return n.answered(to, 20*time.Millisecond, within)

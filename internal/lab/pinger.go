@@ -92,14 +92,14 @@ func (p *Pinger) receive() {
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
 			return
-		case err != nil: // about an earlier ping: the network's state is what is measured
+		case err != nil: // an ICMP error for an earlier ping, which counts as lost anyway
 		case from.(*net.UDPAddr).AddrPort().Addr().Unmap() == p.to.Address():
-			p.note(packet[:n])
+			p.record(packet[:n])
 		}
 	}
 }
 
-func (p *Pinger) note(packet []byte) {
+func (p *Pinger) record(packet []byte) {
 	message, err := icmp.ParseMessage(1, packet)
 	if err != nil || message.Type != ipv4.ICMPTypeEchoReply {
 		return
@@ -125,8 +125,8 @@ var past = time.Unix(1, 0)
 
 func (p *Pinger) waitUntil(deadline time.Time) { _ = p.conn.SetReadDeadline(deadline) }
 
-// awaitRest sets the deadline for the answers that may still come.
-func (p *Pinger) awaitRest() {
+// awaitOutstanding sets the deadline for the answers that may still come.
+func (p *Pinger) awaitOutstanding() {
 	deadline := past
 	for _, g := range p.pings {
 		if !g.answered && !g.refused {
@@ -143,14 +143,14 @@ func (p *Pinger) Stop() Stats {
 	p.sending.Wait()
 	end := time.Now()
 	p.mu.Lock()
-	p.onAnswer = p.awaitRest
-	p.awaitRest()
+	p.onAnswer = p.awaitOutstanding
+	p.awaitOutstanding()
 	p.mu.Unlock()
 	p.receiving.Wait()
 	return p.stats(end)
 }
 
-// close ends a Pinger whose result nobody awaits.
+// close ends a Pinger whose result is not needed.
 func (p *Pinger) close() {
 	p.conn.Close()
 	p.mu.Lock()

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stageEnv tells a process how far it is on its way into the lab: unset outside,
+// stageEnv is the stage of a process on its way into the lab: unset outside,
 // "init" in the process that lays out the new namespaces, and then that
 // process's ID as it is seen from outside.
 const stageEnv = "FLANNELD_LAB"
@@ -66,9 +66,9 @@ func enterNamespaces() (code int, err error) {
 	defer runtime.UnlockOSThread()
 
 	signals := catchSignals()
-	cmd := again("init", attr)
+	cmd := reexec("init", attr)
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start in new namespaces: %w", advise(err))
+		return 0, fmt.Errorf("start in new namespaces: %w", withAdvice(err))
 	}
 	go passSignals(signals, cmd.Process)
 	err = cmd.Wait()
@@ -82,8 +82,8 @@ func enterNamespaces() (code int, err error) {
 	return 1, fmt.Errorf("the lab's first process ended: %w", err)
 }
 
-// again is this program with the same arguments, at another stage.
-func again(stage string, attr *syscall.SysProcAttr) *exec.Cmd {
+// reexec is this program with the same arguments, at another stage.
+func reexec(stage string, attr *syscall.SysProcAttr) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = os.Args
 	cmd.Env = append(os.Environ(), stageEnv+"="+stage)
@@ -92,13 +92,15 @@ func again(stage string, attr *syscall.SysProcAttr) *exec.Cmd {
 	return cmd
 }
 
-// advise adds what to do to the error of a system that forbids namespaces.
-func advise(err error) error {
+// withAdvice adds what to do to the error of a system that forbids namespaces.
+func withAdvice(err error) error {
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
-	return fmt.Errorf("%w: this system forbids user %d to create namespaces; run the same command with sudo (in a container: one started with --privileged), "+
-		"or allow them, by whichever of these sysctls exists: user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, "+
+	return fmt.Errorf("%w: this system forbids user %d to create namespaces; "+
+		"run the same command with sudo (in a container: one started with --privileged), "+
+		"or allow them, by whichever of these sysctls exists: "+
+		"user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, "+
 		"kernel.apparmor_restrict_unprivileged_userns=0", err, os.Getuid())
 }
 
@@ -109,8 +111,8 @@ func catchSignals() <-chan os.Signal {
 	return signals
 }
 
-// passSignals hands signals on for ever, but for a Ctrl-C that the terminal has
-// sent to the child as well.
+// passSignals forwards signals without end, except for a Ctrl-C, which the terminal
+// has also sent to the child.
 func passSignals(signals <-chan os.Signal, to *os.Process) {
 	for s := range signals {
 		if s != syscall.SIGINT || !sharesTerminal() {

@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/etcd/client/v2"
 )
 
-// report prints, after a failure, what one would look at on the machines.
+// report prints, after a failure, the state of each host.
 func (l *Lab) report() {
 	l.t.Helper()
 	for _, h := range l.hosts {
@@ -50,7 +50,7 @@ func indent(text string) string {
 }
 
 // summary is every key with its value and TTL, or why they cannot be read: a
-// failure may well have left etcd dead.
+// failure may have ended etcd.
 func (e *Etcd) summary() string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

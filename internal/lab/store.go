@@ -16,8 +16,8 @@ func (l *Lab) Etcd() *Etcd {
 	return l.etcd
 }
 
-// EtcdOn starts the lab's store with a member on each of the hosts, and options
-// but for their places. Etcd returns it from then on.
+// EtcdOn starts the lab's store with a member on each of the hosts; they replace
+// o.Members. Etcd returns it from then on.
 func (l *Lab) EtcdOn(o EtcdOptions, hosts ...*Host) *Etcd {
 	l.t.Helper()
 	if l.etcd != nil {
@@ -27,15 +27,16 @@ func (l *Lab) EtcdOn(o EtcdOptions, hosts ...*Host) *Etcd {
 	for _, h := range hosts {
 		o.Members = append(o.Members, EtcdMember{Netns: h.Netns(), IP: h.IP.String()})
 	}
-	l.etcd = StartEtcd(part{l.t, l}, o)
+	l.etcd = StartEtcd(subTB{l.t, l}, o)
 	return l.etcd
 }
 
-// clientFlags are flanneld's flags by which it finds the store and gets in.
+// clientFlags are flanneld's flags for its connection to the store.
 func (e *Etcd) clientFlags() []string {
 	flags := []string{"--etcd-endpoints=" + strings.Join(e.Endpoints(), ",")}
 	if e.tls != nil {
-		flags = append(flags, "--etcd-keyfile="+e.cert.KeyFile, "--etcd-certfile="+e.cert.CertFile, "--etcd-cafile="+e.tls.File)
+		flags = append(flags,
+			"--etcd-keyfile="+e.cert.KeyFile, "--etcd-certfile="+e.cert.CertFile, "--etcd-cafile="+e.tls.File)
 	}
 	return flags
 }

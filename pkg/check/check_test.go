@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
@@ -49,7 +50,7 @@ func healthy() Facts {
 		},
 		Paths:    map[netip.Addr]Path{gateway(far): {Via: vtep22, Dev: "flannel.1"}, peer: {Dev: "ens33"}},
 		Sysctl:   map[string]string{"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.ens33.rp_filter": "1", "net.bridge.bridge-nf-call-iptables": "1"},
-		Firewall: iptables.Parse("iptables", strings.Replace(centos, "-A INPUT -p icmp", "-A INPUT -p udp -m udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT\n-A INPUT -p icmp", 1)),
+		Firewall: iptables.Parse("iptables", strings.Replace(firewalltest.CentOS, "-A INPUT -p icmp", "-A INPUT -p udp -m udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT\n-A INPUT -p icmp", 1)),
 		Env:      subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: own, MTU: 1450}, EnvTime: now.Add(-time.Hour),
 		Docker:       &Process{PID: 900, Name: "dockerd", Started: now.Add(-time.Minute)},
 		Certificates: []Certificate{{File: "/cert/client.pem", NotBefore: now.Add(-time.Hour), NotAfter: now.Add(1000 * time.Hour)}},

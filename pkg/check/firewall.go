@@ -89,7 +89,7 @@ func (f Facts) tunnel(p status.Peer) []crossing {
 // though it may not come so far.
 func (f Facts) drops(c crossing) (out []rules.Verdict) {
 	for left := f.Firewall; ; {
-		v := left.Pass(c.packet, c.path)
+		v := left.Evaluate(c.packet, c.path)
 		if !v.Dropped {
 			return out
 		}
@@ -209,16 +209,16 @@ func findHiding(f Facts, p status.Peer) []Finding {
 	if f.Status.Lease == nil || p.Dev == "" {
 		return skipped("there is no way to look along")
 	}
-	v := f.Firewall.Pass(f.out(p), rules.Path{rules.Postrouting})
-	if v.Hidden == nil {
+	v := f.Firewall.Evaluate(f.out(p), rules.Path{rules.Postrouting})
+	if v.SNAT == nil {
 		return nil
 	}
-	cure, program := []string{f.masquerade()}, v.Hidden.Table.Program
-	if byIPTables(v.Hidden.Table) {
+	cure, program := []string{f.masquerade()}, v.SNAT.Table.Program
+	if byIPTables(v.SNAT.Table) {
 		cure = append(cure, fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand",
-			iptables.Remove(*v.Hidden), program, f.Status.Lease.Subnet, f.network(), f.inner()))
+			iptables.Remove(*v.SNAT), program, f.Status.Lease.Subnet, f.network(), f.inner()))
 	} else {
-		program += " " + chainOf(v.Hidden.Table, v.Hidden.Chain) + ":"
+		program += " " + chainOf(v.SNAT.Table, v.SNAT.Chain) + ":"
 	}
-	return []Finding{fault(cure, "containers on %v see this host's address in place of the container's, by: %s %s", p.PublicIP, program, ruleOf(v.Hidden))}
+	return []Finding{fault(cure, "containers on %v see this host's address in place of the container's, by: %s %s", p.PublicIP, program, ruleOf(v.SNAT))}
 }

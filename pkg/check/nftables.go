@@ -70,7 +70,7 @@ func (f Facts) foreignForward(v rules.Verdict, c crossing) Finding {
 func (f Facts) dockerForward(v rules.Verdict, c crossing) Finding {
 	marked := c.packet
 	marked.Mark |= rules.PeerMark
-	if !(rules.Ruleset{v.Table}).Pass(marked, c.path).Dropped {
+	if !(rules.Ruleset{v.Table}).Evaluate(marked, c.path).Dropped {
 		return fault([]string{restartCure, "start flanneld without --iptables-forward-rules=false, where it is set"},
 			"docker drops %s, in its nftables table %q, %s; it passes what has the mark %#x/%#x, and flanneld, which sets that, has not", c.what, tableOf(v.Table), place(v), rules.PeerMark, rules.PeerMark)
 	}

@@ -102,7 +102,7 @@ func TestRead(t *testing.T) {
 			t.Errorf("%s: %s", tt.what, diff)
 		}
 	}
-	if !f.Firewall.Pass(rules.Packet{Src: container(own)}, rules.Forwarded).Dropped {
+	if !f.Firewall.Evaluate(rules.Packet{Src: container(own)}, rules.Forwarded).Dropped {
 		t.Errorf("%+v", f.Firewall)
 	}
 }

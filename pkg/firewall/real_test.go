@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/iptables"
-	"flanneld/pkg/firewall/rules"
 )
 
 func eachFlavour(t *testing.T, test func(t *testing.T, flavour string)) {
@@ -51,53 +50,13 @@ func useFlavour(t testing.TB, flavour string) string {
 	return dir
 }
 
-// home is a chain.
-type home struct{ table, chain string }
+// chainID names a chain.
+type chainID struct{ table, chain string }
 
 var (
-	natHome     = home{"nat", "POSTROUTING"}
-	forwardHome = home{"filter", "FORWARD"}
-
-	network = netip.MustParsePrefix("172.7.0.0/16")
-	own     = netip.MustParsePrefix("172.7.21.0/24")
-	peers   = []rules.Peer{{Subnet: netip.MustParsePrefix("172.7.22.0/24"), Device: "flannel.1"}}
-
-	everything = rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true}
-	onlyMasq   = rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true}
-	onlyPass   = rules.Wanted{Network: network, Subnet: own, Peers: peers, Forward: true}
+	natChain     = chainID{"nat", "POSTROUTING"}
+	forwardChain = chainID{"filter", "FORWARD"}
 )
-
-const (
-	ourMasq = `
--s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment flanneld -j RETURN
--s 172.7.0.0/16 ! -d 224.0.0.0/4 -m comment --comment flanneld -j MASQUERADE --random-fully
-! -s 172.7.0.0/16 -d 172.7.21.0/24 -m comment --comment flanneld -j RETURN
-! -s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment flanneld -j MASQUERADE --random-fully
-`
-	ourForward = `
--s 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT
--d 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT
-`
-	dockers   = `-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE`
-	byHand    = `-s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE`
-	rejectAll = `-j REJECT --reject-with icmp-host-prohibited`
-)
-
-func block(parts ...string) []string {
-	var out []string
-	for _, p := range parts {
-		for line := range strings.Lines(p) {
-			if line = strings.TrimSpace(line); line != "" {
-				out = append(out, line)
-			}
-		}
-	}
-	return out
-}
-
-func unmarkedText(s string) string {
-	return strings.ReplaceAll(s, " -m comment --comment flanneld", "")
-}
 
 func run(t testing.TB, program string, args ...string) string {
 	t.Helper()
@@ -114,7 +73,7 @@ func runIPTables(t testing.TB, args ...string) string {
 }
 
 // rulesNow are a chain's rules as iptables prints them.
-func rulesNow(t testing.TB, h home) []string {
+func rulesNow(t testing.TB, h chainID) []string {
 	t.Helper()
 	var out []string
 	for line := range strings.Lines(runIPTables(t, "-t", h.table, "-S", h.chain)) {
@@ -126,11 +85,11 @@ func rulesNow(t testing.TB, h home) []string {
 }
 
 // eventually waits for a chain to hold exactly these rules.
-func eventually(t testing.TB, h home, want ...string) {
+func eventually(t testing.TB, h chainID, want ...string) {
 	t.Helper()
 	var diff string
 	for range 300 {
-		if diff = cmp.Diff(block(want...), rulesNow(t, h)); diff == "" {
+		if diff = cmp.Diff(firewalltest.Lines(want...), rulesNow(t, h)); diff == "" {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -138,7 +97,7 @@ func eventually(t testing.TB, h home, want ...string) {
 	t.Fatalf("%v -want +got:\n%s", h, diff)
 }
 
-// status collects what a Keeper reports.
+// status collects what a Reconciler reports.
 type status struct {
 	mu   sync.Mutex
 	seen []map[string]string
@@ -169,9 +128,9 @@ func (s *status) wait(t testing.TB, n int) map[string]string {
 	return nil
 }
 
-// keep runs a Reconciler over the real iptables until the test ends, or until
+// reconcile runs a Reconciler over the real iptables until the test ends, or until
 // stop is called.
-func keep(t testing.TB, s *status) (r *Reconciler, stop func()) {
+func reconcile(t testing.TB, s *status) (r *Reconciler, stop func()) {
 	t.Helper()
 	w, err := iptables.New(context.Background())
 	if err != nil {
@@ -199,14 +158,14 @@ func runs(t testing.TB, r *Reconciler) (stop func()) {
 	return stop
 }
 
-func TestRulesAreKept(t *testing.T) {
+func TestRulesStayInPlace(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
 		var s status
 		runIPTables(t, "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
-		k, stop := keep(t, &s)
-		k.Set(everything)
-		eventually(t, natHome, ourMasq)
-		eventually(t, forwardHome, ourForward, rejectAll)
+		k, stop := reconcile(t, &s)
+		k.Set(firewalltest.Everything)
+		eventually(t, natChain, firewalltest.OurMasq)
+		eventually(t, forwardChain, firewalltest.OurForward, firewalltest.RejectAll)
 
 		for _, fault := range []struct{ name, commands string }{
 			{"flushed", "-t nat -F"},
@@ -221,21 +180,21 @@ func TestRulesAreKept(t *testing.T) {
 				for command := range strings.Lines(fault.commands) {
 					runIPTables(t, strings.Fields(command)...)
 				}
-				eventually(t, natHome, ourMasq)
-				eventually(t, forwardHome, ourForward, rejectAll)
+				eventually(t, natChain, firewalltest.OurMasq)
+				eventually(t, forwardChain, firewalltest.OurForward, firewalltest.RejectAll)
 			})
 		}
 
 		runIPTables(t, "-t", "nat", "-I", "POSTROUTING", "-s", "172.7.21.0/24", "!", "-o", "docker0", "-j", "MASQUERADE") // docker restarted
-		eventually(t, natHome, ourMasq, dockers)
-		k.Set(onlyMasq)
-		eventually(t, natHome, ourMasq, dockers)
-		eventually(t, forwardHome, rejectAll)
-		k.Set(everything)
-		eventually(t, natHome, ourMasq, dockers)
+		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
+		k.Set(firewalltest.OnlyMasq)
+		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
+		eventually(t, forwardChain, firewalltest.RejectAll)
+		k.Set(firewalltest.Everything)
+		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
 
 		stop()
-		if diff := cmp.Diff(block(ourMasq, dockers), rulesNow(t, natHome)); diff != "" {
+		if diff := cmp.Diff(firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), rulesNow(t, natChain)); diff != "" {
 			t.Errorf("after the end -want +got:\n%s", diff)
 		}
 	})
@@ -243,7 +202,7 @@ func TestRulesAreKept(t *testing.T) {
 
 // TestFormerRules starts where v0.11, an earlier run for another network and
 // the tutorial's reader have left their rules.
-func TestFormerRules(t *testing.T) {
+func TestLegacyRules(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
 		load := func(table, chain string, specs []string) {
 			script := "*" + table + "\n"
@@ -256,15 +215,15 @@ func TestFormerRules(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 		}
-		oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(ourMasq)
+		oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(firewalltest.OurMasq)
 		other := `-s 172.7.0.0/16 -m comment --comment "who \"knows\" this?" -j ACCEPT`
-		load("nat", "POSTROUTING", block(byHand, oldMasq, dockers, unmarkedText(ourMasq)))
-		load("filter", "FORWARD", block(`-d 172.7.21.0/24 -j ACCEPT`, other, rejectAll, unmarkedText(ourForward)))
+		load("nat", "POSTROUTING", firewalltest.Lines(firewalltest.ByHand, oldMasq, firewalltest.DockerMasq, firewalltest.Uncommented(firewalltest.OurMasq)))
+		load("filter", "FORWARD", firewalltest.Lines(`-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.RejectAll, firewalltest.Uncommented(firewalltest.OurForward)))
 		var s status
-		k, _ := keep(t, &s)
-		k.Set(everything)
-		eventually(t, natHome, byHand, ourMasq, dockers)
-		eventually(t, forwardHome, `-d 172.7.21.0/24 -j ACCEPT`, other, ourForward, rejectAll)
+		k, _ := reconcile(t, &s)
+		k.Set(firewalltest.Everything)
+		eventually(t, natChain, firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq)
+		eventually(t, forwardChain, `-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.OurForward, firewalltest.RejectAll)
 		if reports := s.all(); len(reports) != 0 {
 			t.Errorf("reported %v", reports)
 		}
@@ -273,7 +232,7 @@ func TestFormerRules(t *testing.T) {
 
 // TestFormerChains starts where flannel 0.28 has left its chains (observed), one
 // of them also for another network.
-func TestFormerChains(t *testing.T) {
+func TestLegacyChains(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, _ string) {
 		restore := exec.Command("iptables-restore", "--noflush")
 		restore.Stdin = strings.NewReader(`*nat
@@ -294,11 +253,11 @@ COMMIT
 			t.Fatalf("%v: %s", err, out)
 		}
 		var s status
-		k, _ := keep(t, &s)
-		k.Set(onlyPass)
-		eventually(t, natHome)
-		eventually(t, home{"filter", "FLANNEL-FWD"}, `-s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`)
-		eventually(t, forwardHome, `-m comment --comment "flanneld forward" -j FLANNEL-FWD`, ourForward)
+		k, _ := reconcile(t, &s)
+		k.Set(firewalltest.OnlyForward)
+		eventually(t, natChain)
+		eventually(t, chainID{"filter", "FLANNEL-FWD"}, `-s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`)
+		eventually(t, forwardChain, `-m comment --comment "flanneld forward" -j FLANNEL-FWD`, firewalltest.OurForward)
 		if out, err := exec.Command("iptables", "-t", "nat", "-S", "FLANNEL-POSTRTG").CombinedOutput(); err == nil {
 			t.Errorf("it is still there:\n%s", out)
 		}
@@ -333,8 +292,8 @@ func TestNothingIsWrittenWhereNothingDiffers(t *testing.T) {
 			wrap(t, dir, "iptables-save", "echo >>"+reads)
 			wrap(t, dir, "iptables-restore", "echo >>"+writes)
 			var s status
-			k, stop := keep(t, &s)
-			k.Set(everything)
+			k, stop := reconcile(t, &s)
+			k.Set(firewalltest.Everything)
 			for lines(t, reads) < 20 {
 				time.Sleep(20 * time.Millisecond)
 			}
@@ -372,8 +331,8 @@ func TestFailingIPTables(t *testing.T) {
 		if err := os.WriteFile(fault.file, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		k, stop := keep(t, &s)
-		k.Set(everything)
+		k, stop := reconcile(t, &s)
+		k.Set(firewalltest.Everything)
 		problems := s.wait(t, 1)
 		for _, subject := range fault.subjects {
 			if got := problems[subject]; !strings.Contains(got, fault.says) || strings.Contains(got, "\n") {
@@ -385,8 +344,8 @@ func TestFailingIPTables(t *testing.T) {
 		}
 		for n := 2; len(s.wait(t, n)) > 0; n++ { // one table may be well before the other
 		}
-		eventually(t, natHome, ourMasq)
-		eventually(t, forwardHome, ourForward)
+		eventually(t, natChain, firewalltest.OurMasq)
+		eventually(t, forwardChain, firewalltest.OurForward)
 		stop()
 		runIPTables(t, "-F")
 		runIPTables(t, "-t", "nat", "-F")
@@ -407,9 +366,9 @@ func TestHeldLock(t *testing.T) {
 		return f
 	}
 	var s status
-	k, stop := keep(t, &s)
+	k, stop := reconcile(t, &s)
 	held := lock()
-	k.Set(everything)
+	k.Set(firewalltest.Everything)
 	problems := s.wait(t, 1)
 	const locked = "another program has held the iptables lock for more than 5 seconds; find it with: fuser -v /run/xtables.lock"
 	if len(problems) != 1 || !strings.Contains(problems["iptables nat POSTROUTING"], locked) {
@@ -419,12 +378,12 @@ func TestHeldLock(t *testing.T) {
 	if problems := s.wait(t, 2); len(problems) != 0 {
 		t.Errorf("after the end of it: %v", problems)
 	}
-	eventually(t, natHome, ourMasq)
-	eventually(t, forwardHome, ourForward)
+	eventually(t, natChain, firewalltest.OurMasq)
+	eventually(t, forwardChain, firewalltest.OurForward)
 
 	held = lock()
 	defer held.Close()
-	k.Set(onlyPass)
+	k.Set(firewalltest.OnlyForward)
 	time.Sleep(300 * time.Millisecond) // so that iptables waits for the lock by now; true or not, the end must come
 	ended := make(chan struct{})
 	go func() { stop(); close(ended) }()

@@ -6,36 +6,39 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"flanneld/pkg/firewall/rules"
 )
 
 // Options are what a Reconciler needs.
 type Options struct {
-	// Writers write what there shall be, each in its own notation, and remove
-	// what there shall not be: iptables', and behind it nftables', which marks
-	// packets for it.
+	// Writers write the wanted rules, each in its own notation, and remove the
+	// ones that are no longer wanted. The one of iptables comes first: the one of
+	// nftables marks packets for its rules.
 	Writers []Writer
-	// Changed tells that another program may have changed rules. Nil: nobody
-	// does.
+	// Changed signals that another program may have changed rules. Nil: there is
+	// no such signal.
 	Changed <-chan struct{}
-	// Resync is how often the rules are looked at all the same: iptables-legacy
-	// tells of no change.
+	// Resync is how often the rules are read without such a signal: iptables-legacy
+	// sends none.
 	Resync time.Duration
-	// Report is told what does not work, one text per chain, whenever that
-	// changes; an empty map means that all is well. It is called from Run.
+	// Report is called from Run whenever the problems change. The map has one text
+	// per chain; an empty map means that there are no problems.
 	Report func(problems map[string]string)
-	// Kept is told which rules there shall be, for operators to read, whenever
-	// that changes. It is called from Run.
-	Kept func(rules []string)
-	// Repaired is told whenever rules that were in place had to be put right.
-	// It is called from Run.
+	// Rules is called from Run whenever the list of wanted rules changes, as text
+	// for operators to read.
+	Rules func(rules []string)
+	// Repaired is called from Run whenever rules that had been in place had to be
+	// written again.
 	Repaired func()
 }
 
-// Writer brings rules into the kernel. Put compares and, where anything differs,
-// writes. marks says that a writer in front needs packets from peers to be marked.
+// Writer brings rules into the kernel. Apply compares and, where anything differs,
+// writes. marks means that rules of an earlier Writer need packets from peers to be
+// marked.
 type Writer interface {
-	Put(ctx context.Context, w rules.Wanted, marks bool) rules.Result
+	Apply(ctx context.Context, w rules.Wanted, marks bool) rules.Result
 }
 
 // Reconciler keeps the wanted rules in place. Rules stay when it ends, so that
@@ -47,7 +50,7 @@ type Reconciler struct {
 	mu     sync.Mutex
 	wanted *rules.Wanted // nil: Set was not called yet
 	placed chan struct{} // closed once a pass has been made for it
-	marks  bool          // it matters which peers there are
+	marks  bool          // rules depend on which peers there are
 }
 
 // New returns a Reconciler; Run starts it.
@@ -60,10 +63,10 @@ func New(o Options) (*Reconciler, error) {
 
 func (r *Reconciler) String() string { return "firewall" }
 
-// Set says what there shall be: all of it, each time. Until the first call
-// nothing is written. It may be called at any time from any goroutine. What it
-// returns is closed once a pass has been made for this, well or badly; never where
-// another Set comes before.
+// Set replaces everything that is wanted. Until the first call nothing is written.
+// It may be called at any time from any goroutine. The channel is closed once a
+// pass has been made for w, whether it succeeded or failed; it is never closed where
+// another Set comes before that.
 func (r *Reconciler) Set(w rules.Wanted) (placed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,11 +88,11 @@ func (r *Reconciler) latest() (w *rules.Wanted, placed chan struct{}) {
 	return r.wanted, r.placed
 }
 
-// learn notes what a pass for w has found out.
-func (r *Reconciler) learn(w rules.Wanted, marks bool) {
+// setMarks records whether the rules of a pass for w depend on marks.
+func (r *Reconciler) setMarks(w rules.Wanted, marks bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.marks = marks; marks && !r.wanted.Equal(w) { // peers have come meanwhile
+	if r.marks = marks; marks && !r.wanted.Equal(w) { // peers were added meanwhile
 		select {
 		case r.changed <- struct{}{}:
 		default:
@@ -97,56 +100,79 @@ func (r *Reconciler) learn(w rules.Wanted, marks bool) {
 	}
 }
 
-// Run looks after the rules until ctx ends, which is its only end.
+// Run keeps the rules in place until ctx ends, and then returns nil.
 func (r *Reconciler) Run(ctx context.Context) error {
-	rounds := newRounds(r.options)
-	timer, rested := time.NewTimer(r.options.Resync), time.NewTimer(0)
+	history, cause := newHistory(r.options), ""
+	timer, quietOver := time.NewTimer(r.options.Resync), time.NewTimer(0)
 	defer timer.Stop()
-	defer rested.Stop()
-	var changes <-chan struct{} // nil while it rests
-	var told chan struct{}      // the last that was closed
+	defer quietOver.Stop()
+	var changes <-chan struct{} // nil during the quiet time after a pass
+	var closed chan struct{}    // the one that was closed last
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.changed:
-			rounds.fresh()
-		case <-rested.C:
+			history.reset()
+			cause = "wanted"
+		case <-quietOver.C:
 			changes = r.options.Changed
 			continue
 		case <-changes:
+			cause = "changed"
 		case <-timer.C:
+			cause = "timer"
 		}
 		wanted, placed := r.latest()
 		if wanted == nil {
 			timer.Reset(r.options.Resync)
 			continue
 		}
-		// iptables may wait for its lock longer than we may take to end.
+		// In the background: iptables may wait for its lock longer than we may
+		// take to stop.
 		done, start := make(chan rules.Result, 1), time.Now()
 		go func() { done <- r.pass(ctx, *wanted) }()
 		select {
 		case <-ctx.Done():
 			return nil
 		case p := <-done:
-			r.learn(*wanted, p.Marks)
-			next, rest := rounds.note(p, time.Now())
+			logPass(cause, time.Since(start), p)
+			r.setMarks(*wanted, p.Marks)
+			next, quiet := history.record(p, time.Now())
 			timer.Reset(next)
 			changes = nil
-			if placed != told {
+			if placed != closed {
 				close(placed)
-				told = placed
+				closed = placed
 			}
-			rested.Reset(max(rest, 4*time.Since(start)))
+			quietOver.Reset(max(quiet, 4*time.Since(start)))
 		}
 	}
 }
 
 func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) (all rules.Result) {
 	for _, writer := range r.options.Writers {
-		one := writer.Put(ctx, w, all.Marks)
-		all.Outcomes, all.Kept = append(all.Outcomes, one.Outcomes...), append(all.Kept, one.Kept...)
+		one := writer.Apply(ctx, w, all.Marks)
+		all.Outcomes = append(all.Outcomes, one.Outcomes...)
+		all.Rules = append(all.Rules, one.Rules...)
 		all.Marks = all.Marks || one.Marks
 	}
 	return all
+}
+
+// logPass logs a pass at level 1.
+func logPass(cause string, took time.Duration, p rules.Result) {
+	v := klog.V(1)
+	if !v.Enabled() {
+		return
+	}
+	writes, failures := 0, 0
+	for _, o := range p.Outcomes {
+		if o.Err != nil {
+			failures++
+		} else if o.Drift != "" {
+			writes++
+		}
+	}
+	v.InfoS("Checked firewall rules", "cause", cause, "took", took, "writes", writes, "failures", failures)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -31,7 +32,7 @@ type fake struct {
 
 var chains = []string{"nat POSTROUTING", "filter FORWARD"}
 
-func (f *fake) Put(ctx context.Context, w rules.Wanted, _ bool) (out rules.Result) {
+func (f *fake) Apply(ctx context.Context, w rules.Wanted, _ bool) (out rules.Result) {
 	f.mu.Lock()
 	f.looks++
 	lock := f.lock
@@ -46,11 +47,11 @@ func (f *fake) Put(ctx context.Context, w rules.Wanted, _ bool) (out rules.Resul
 		if !f.have[c].Equal(w) && o.Err == nil && ctx.Err() == nil {
 			f.have[c] = w
 			f.writes++
-			o.Wrong = "2 of 2 rules missing"
+			o.Drift = "2 of 2 rules missing"
 		}
 		out.Outcomes = append(out.Outcomes, o)
 	}
-	out.Kept, out.Marks = w.Devices(), f.marks
+	out.Rules, out.Marks = w.Devices(), f.marks
 	return out
 }
 
@@ -69,8 +70,8 @@ func (f *fake) counts() (looks, writes int) {
 	return f.looks, f.writes
 }
 
-// bench is a Reconciler that runs over a fake inside a synctest bubble.
-type bench struct {
+// fixture is a Reconciler that runs over a fake inside a synctest bubble.
+type fixture struct {
 	*Reconciler
 	t       *testing.T
 	kernel  *fake
@@ -82,11 +83,11 @@ type bench struct {
 	stop    func()
 }
 
-func startBench(t *testing.T) *bench {
-	b := &bench{t: t, kernel: &fake{have: map[string]rules.Wanted{}, fail: map[string]error{}}, changed: make(chan struct{}, 1)}
+func newFixture(t *testing.T) *fixture {
+	b := &fixture{t: t, kernel: &fake{have: map[string]rules.Wanted{}, fail: map[string]error{}}, changed: make(chan struct{}, 1)}
 	r, err := New(Options{
 		Writers: []Writer{b.kernel}, Changed: b.changed, Resync: resync,
-		Report: b.report, Repaired: func() { b.repairs.Add(1) }, Kept: func(k []string) { b.kept = append(b.kept, k) },
+		Report: b.report, Repaired: func() { b.repairs.Add(1) }, Rules: func(k []string) { b.kept = append(b.kept, k) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -96,14 +97,14 @@ func startBench(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) report(problems map[string]string) {
+func (b *fixture) report(problems map[string]string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reports = append(b.reports, problems)
 }
 
 // expectReports compares all that was reported so far.
-func (b *bench) expectReports(want ...map[string]string) {
+func (b *fixture) expectReports(want ...map[string]string) {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,13 +114,13 @@ func (b *bench) expectReports(want ...map[string]string) {
 }
 
 // after lets time pass until everything is idle again.
-func (b *bench) after(d time.Duration) {
+func (b *fixture) after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
 // inPlace holds that a chain has what is wanted.
-func (b *bench) inPlace(chain string, want rules.Wanted) {
+func (b *fixture) inPlace(chain string, want rules.Wanted) {
 	b.t.Helper()
 	b.kernel.mu.Lock()
 	defer b.kernel.mu.Unlock()
@@ -129,7 +130,7 @@ func (b *bench) inPlace(chain string, want rules.Wanted) {
 }
 
 // undo flushes a chain as another program would, which the kernel tells of.
-func (b *bench) undo(chain string) {
+func (b *fixture) undo(chain string) {
 	b.kernel.do(func(f *fake) { f.flush(chain) })
 	select {
 	case b.changed <- struct{}{}:
@@ -139,26 +140,26 @@ func (b *bench) undo(chain string) {
 
 func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		b.after(time.Minute)
 		if looks, _ := b.kernel.counts(); looks != 0 {
 			t.Errorf("%d looks before the first Set", looks)
 		}
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		synctest.Wait()
-		b.inPlace(chains[0], everything)
-		b.inPlace(chains[1], everything)
+		b.inPlace(chains[0], firewalltest.Everything)
+		b.inPlace(chains[1], firewalltest.Everything)
 
 		b.kernel.do(func(f *fake) { f.flush(chains[0]) }) // as with iptables-legacy, of which nobody tells
 		b.after(resync)
-		b.inPlace(chains[0], everything)
+		b.inPlace(chains[0], firewalltest.Everything)
 		if n := b.repairs.Load(); n != 1 {
-			t.Errorf("%d repairs were told, of 1", n)
+			t.Errorf("%d repairs were reported, of 1", n)
 		}
 
 		looks, writes := b.kernel.counts()
-		same := everything
+		same := firewalltest.Everything
 		same.Peers = slices.Clone(same.Peers)
 		b.Set(same)
 		b.after(time.Hour)
@@ -170,14 +171,14 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 			t.Errorf("an idle hour took %d writes", moreWrites-writes)
 		}
 		b.expectReports()
-		b.Set(onlyPass)
+		b.Set(firewalltest.OnlyForward)
 		synctest.Wait()
-		b.inPlace(chains[0], onlyPass)
+		b.inPlace(chains[0], firewalltest.OnlyForward)
 		if n := b.repairs.Load(); n != 1 {
-			t.Errorf("what was not repaired was told: %d", n)
+			t.Errorf("reported %d repairs that were none", n)
 		}
 		if len(b.kept) != 1 {
-			t.Errorf("the same rules were told %d times", len(b.kept))
+			t.Errorf("the same rules were reported %d times", len(b.kept))
 		}
 	})
 }
@@ -185,7 +186,7 @@ func TestSetAppliesAtOnceAndTicksRepair(t *testing.T) {
 // Who sets something can wait until there was a pass for it, be it a bad one.
 func TestSetTellsWhenItIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		done := func(placed <-chan struct{}) bool {
 			select {
@@ -195,23 +196,23 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 				return false
 			}
 		}
-		placed := b.Set(everything)
+		placed := b.Set(firewalltest.Everything)
 		if done(placed) {
 			t.Error("it is done before it begins")
 		}
 		synctest.Wait()
-		if !done(placed) || !done(b.Set(everything)) {
-			t.Error("nobody says that it is done")
+		if !done(placed) || !done(b.Set(firewalltest.Everything)) {
+			t.Error("the channel is not closed after success")
 		}
 		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
-		b.Set(onlyMasq)
-		second := b.Set(onlyPass)
-		b.after(rest)
+		b.Set(firewalltest.OnlyMasq)
+		second := b.Set(firewalltest.OnlyForward)
+		b.after(quietTime)
 		if !done(second) {
-			t.Error("nobody says that it has failed")
+			t.Error("the channel is not closed after a failure")
 		}
-		b.Set(onlyMasq)
-		if done(b.Set(everything)) {
+		b.Set(firewalltest.OnlyMasq)
+		if done(b.Set(firewalltest.Everything)) {
 			t.Error("it is done before it begins again")
 		}
 		b.after(resync)
@@ -219,31 +220,31 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 }
 
 // Peers that come and go by the devices that there are cost nothing, unless
-// packets are told by them.
+// packets are matched by them.
 func TestPeersMatterWhereTheyAreMarked(t *testing.T) {
 	for _, marks := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			b := startBench(t)
+			b := newFixture(t)
 			defer b.stop()
 			b.kernel.marks = marks
-			b.Set(everything)
+			b.Set(firewalltest.Everything)
 			b.after(time.Second)
 			before, _ := b.kernel.counts()
-			more := everything
-			more.Peers = append(slices.Clone(peers), rules.Peer{Subnet: network, Device: peers[0].Device})
+			more := firewalltest.Everything
+			more.Peers = append(slices.Clone(firewalltest.Peers), rules.Peer{Subnet: firewalltest.Network, Device: firewalltest.Peers[0].Device})
 			placed := b.Set(more)
 			b.after(100 * time.Millisecond)
 			if looks, _ := b.kernel.counts(); looks-before > 0 != marks {
 				t.Errorf("%d looks at a new peer, where marks are %v", looks-before, marks)
 			}
 			<-placed
-			more.Peers = append(slices.Clone(peers), rules.Peer{Subnet: network, Device: "ens33"})
+			more.Peers = append(slices.Clone(firewalltest.Peers), rules.Peer{Subnet: firewalltest.Network, Device: "ens33"})
 			b.Set(more)
 			b.after(100 * time.Millisecond)
 			b.inPlace(chains[0], more) // the device is a new one
 			b.after(2 * resync)
 			b.kernel.do(func(f *fake) { f.marks = true }) // docker has come
-			last := everything
+			last := firewalltest.Everything
 			b.Set(last)
 			b.after(resync)
 			b.inPlace(chains[1], last)
@@ -251,25 +252,25 @@ func TestPeersMatterWhereTheyAreMarked(t *testing.T) {
 	}
 }
 
-// What the kernel tells of is put right within milliseconds, and a burst of it
+// What the kernel signals is repaired within milliseconds, and a burst of it
 // takes few looks.
 func TestChangesAreLookedAtAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		b.after(time.Second)
 		b.undo(chains[1])
 		synctest.Wait()
-		b.inPlace(chains[1], everything)
+		b.inPlace(chains[1], firewalltest.Everything)
 		looks, _ := b.kernel.counts()
 		for range 100 {
 			b.undo(chains[1])
 			b.after(time.Millisecond)
 		}
-		b.after(rest)
-		b.inPlace(chains[1], everything)
-		if more, _ := b.kernel.counts(); more-looks > int(100*time.Millisecond/rest)+2 {
+		b.after(quietTime)
+		b.inPlace(chains[1], firewalltest.Everything)
+		if more, _ := b.kernel.counts(); more-looks > int(100*time.Millisecond/quietTime)+2 {
 			t.Errorf("%d looks at a burst of 100 ms", more-looks)
 		}
 		b.expectReports()
@@ -278,26 +279,26 @@ func TestChangesAreLookedAtAtOnce(t *testing.T) {
 
 func TestOneFailureIsNoNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		synctest.Wait()
 		b.kernel.do(func(f *fake) { clear(f.fail) })
 		b.after(time.Second)
-		b.inPlace(chains[0], everything)
+		b.inPlace(chains[0], firewalltest.Everything)
 		b.expectReports()
 	})
 }
 
 func TestALastingFailureIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
 		b.kernel.do(func(f *fake) { f.fail[chains[1]] = errors.New("exit status 3: out of order") })
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		b.after(time.Second)
-		b.inPlace(chains[0], everything) // one chain's failure is not the other's
+		b.inPlace(chains[0], firewalltest.Everything) // one chain's failure is not the other's
 		problem := map[string]string{chains[1]: "exit status 3: out of order"}
 		b.expectReports(problem)
 		before, _ := b.kernel.counts()
@@ -309,7 +310,7 @@ func TestALastingFailureIsReportedOnce(t *testing.T) {
 
 		b.kernel.do(func(f *fake) { clear(f.fail) })
 		b.after(resync)
-		b.inPlace(chains[1], everything)
+		b.inPlace(chains[1], firewalltest.Everything)
 		b.expectReports(problem, map[string]string{})
 	})
 }
@@ -317,22 +318,22 @@ func TestALastingFailureIsReportedOnce(t *testing.T) {
 // TestContentionIsReportedOnce has another program undo a chain, of which the
 // kernel tells and of which it does not.
 func TestContentionIsReportedOnce(t *testing.T) {
-	for name, told := range map[string]bool{"told of": true, "not told of": false} {
+	for name, signalled := range map[string]bool{"signalled": true, "not signalled": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := startBench(t)
+				b := newFixture(t)
 				defer b.stop()
-				b.Set(everything)
+				b.Set(firewalltest.Everything)
 				synctest.Wait()
 				_, before := b.kernel.counts()
 				for range 20 {
-					if told {
+					if signalled {
 						b.undo(chains[1])
 					} else {
 						b.kernel.do(func(f *fake) { f.flush(chains[1]) })
 					}
 					b.after(resync)
-					b.inPlace(chains[1], everything) // we go on
+					b.inPlace(chains[1], firewalltest.Everything) // we go on
 				}
 				if _, writes := b.kernel.counts(); writes-before != 20 {
 					t.Errorf("%d writes of 20", writes-before)
@@ -346,17 +347,17 @@ func TestContentionIsReportedOnce(t *testing.T) {
 	}
 }
 
-// A program that undoes ours at each moment does not keep us busy.
+// A program that removes our rules all the time does not keep us busy.
 func TestContentionIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		defer b.stop()
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		for range 60 * 100 {
 			b.undo(chains[1])
 			b.after(10 * time.Millisecond)
 		}
-		if _, writes := b.kernel.counts(); writes > 4*int(time.Second/rest)+12 {
+		if _, writes := b.kernel.counts(); writes > 4*int(time.Second/quietTime)+12 {
 			t.Errorf("%d writes in a minute", writes)
 		}
 		b.expectReports(map[string]string{chains[1]: contention})
@@ -366,10 +367,10 @@ func TestContentionIsPaced(t *testing.T) {
 // TestEndsAtOnce ends a Reconciler whose iptables waits for the lock.
 func TestEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t)
+		b := newFixture(t)
 		lock := make(chan struct{})
 		b.kernel.do(func(f *fake) { f.lock = lock })
-		b.Set(everything)
+		b.Set(firewalltest.Everything)
 		synctest.Wait()
 		begin := time.Now()
 		b.stop()

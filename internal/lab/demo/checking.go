@@ -26,38 +26,40 @@ func showCheck(g *guide, etcd *lab.Etcd, h21, h22 *station) {
 	g.show(h21, "flanneld status", out)
 	lab.Eventually(g, soon, "a check that finds nothing", func() error { return clean(g, h21) })
 
-	g.step("A REJECT rule comes in front of flanneld's; flanneld check names it, and what mends it", "a REJECT rule")
-	g.typed(h21, "iptables -I FORWARD -s 172.7.0.0/16 -j REJECT")
-	cure := found(g, h21, "what containers send to 172.7.22.0/24 is dropped, by: iptables -A FORWARD -s 172.7.0.0/16 -j REJECT")
-	g.typed(h21, cure)
+	g.step("A REJECT rule comes in front of flanneld's; flanneld check names it and its fix", "a REJECT rule")
+	g.run(h21, "iptables -I FORWARD -s 172.7.0.0/16 -j REJECT")
+	fix := found(g, h21,
+		"what containers send to 172.7.22.0/24 is dropped, by: iptables -A FORWARD -s 172.7.0.0/16 -j REJECT")
+	g.run(h21, fix)
 	h21.container.Reach(h22.container, soon)
 
 	g.step("Docker hides its containers behind the host's address", "docker's MASQUERADE")
-	g.typed(h21, "iptables -t nat -A POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE")
+	g.run(h21, "iptables -t nat -A POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE")
 	web := fmt.Sprintf("http://%v/", h22.container.IP)
 	g.show(h21.container, "curl "+web, h21.container.Get(web))
 	found(g, h21, "containers on 10.4.7.22 see this host's address in place of the container's")
-	g.typed(h21, "iptables -t nat -D POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE; iptables -t nat -I POSTROUTING -s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE")
+	g.run(h21, "iptables -t nat -D POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE; "+
+		"iptables -t nat -I POSTROUTING -s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE")
 	hello := h21.container.Get(web)
 	g.show(h21.container, "curl "+web, hello)
-	g.check("the client that the web server sees", strings.TrimSpace(hello), fmt.Sprintf("hello, %v", h21.container.IP))
+	g.expect("the client that the web server sees", strings.TrimSpace(hello), fmt.Sprintf("hello, %v", h21.container.IP))
 
-	g.step("A firewall on the other host takes in no UDP", "a blocked port, each found with its cure")
-	g.typed(h22, "iptables -A INPUT -p udp --dport 8472 -j DROP")
-	cure = found(g, h21, "UDP port 8472 seems to be blocked")
-	g.typed(h22, cure)
+	g.step("A firewall on the other host drops UDP", "a blocked port, each found with its fix")
+	g.run(h22, "iptables -A INPUT -p udp --dport 8472 -j DROP")
+	fix = found(g, h21, "UDP port 8472 seems to be blocked")
+	g.run(h22, fix)
 	h21.container.Reach(h22.container, soon)
 	lab.Eventually(g, soon, "a check that finds nothing", func() error { return clean(g, h21) })
 	g.print(fmt.Sprintf("%s# flanneld check > /dev/null && echo all is well\nall is well", h21))
 }
 
-// typed does what one types.
-func (g *guide) typed(h *station, line string) {
+// run prints a command and runs it.
+func (g *guide) run(h *station, line string) {
 	g.print(fmt.Sprintf("%s# %s", h, line))
 	h.Shell(line)
 }
 
-// flanneld runs a verb on a host.
+// flanneld runs a subcommand on a host.
 func flanneld(g *guide, h *station, args ...string) (string, error) {
 	cmd := h.Command(lab.Binary(g), args...)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
@@ -73,8 +75,8 @@ func clean(g *guide, h *station) error {
 }
 
 // found shows the one fault that flanneld finds, and returns the first command
-// that mends it.
-func found(g *guide, h *station, want string) (cure string) {
+// that fixes it.
+func found(g *guide, h *station, want string) (fix string) {
 	var fault string
 	lab.Eventually(g, soon, "the fault to be found", func() error {
 		out, _ := flanneld(g, h, "check", "172.7.22.0/24")
@@ -84,9 +86,9 @@ func found(g *guide, h *station, want string) (cure string) {
 		return nil
 	})
 	g.show(h, "flanneld check 172.7.22.0/24", "...\n"+fault+"...")
-	_, cure, _ = strings.Cut(fault, "mend:")
-	cure, _, _ = strings.Cut(strings.TrimSpace(cure), "\n")
-	return cure
+	_, fix, _ = strings.Cut(fault, "mend:")
+	fix, _, _ = strings.Cut(strings.TrimSpace(fix), "\n")
+	return fix
 }
 
 // faultIn is the first fault, up to the next finding.

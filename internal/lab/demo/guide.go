@@ -10,7 +10,7 @@ import (
 	"flanneld/internal/lab"
 )
 
-// guide talks, and stands in for the test that a lab expects.
+// guide prints the tour, and is the lab.TB of its lab.
 type guide struct {
 	failed   atomic.Bool
 	cleanups []func()
@@ -74,13 +74,13 @@ func (g *guide) print(text string) {
 	fmt.Println("   " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n   "))
 }
 
-// show prints a command as it is typed at a node, and its output.
+// show prints a command on a node, and its output.
 func (g *guide) show(node fmt.Stringer, command, output string) {
 	g.print(fmt.Sprintf("%s# %s\n%s", node, command, output))
 }
 
-// check ends the tour where something is not as it should be.
-func (g *guide) check(what, got, want string) {
+// expect ends the tour if got is not want.
+func (g *guide) expect(what, got, want string) {
 	if got != want {
 		g.Fatalf("%s:\n%s\nwant:\n%s", what, got, want)
 	}

@@ -30,7 +30,7 @@ func main() {
 	os.Exit(run(time.Now(), os.Getenv("KEEP") != ""))
 }
 
-// newest tells whether the tour is to be on the newest etcd, by the v3 API.
+// newest reports whether the tour is to be on the newest etcd, by the v3 API.
 func newest() bool { return os.Getenv("ETCD") == "3" }
 
 // run gives the tour and returns the exit code. Ctrl-C ends it at any point: all

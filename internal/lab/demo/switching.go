@@ -16,9 +16,11 @@ const (
 
 // showSwitches changes the mode while the containers ping each other.
 func showSwitches(g *guide, etcd *lab.Etcd, h21, h22 *station) {
-	g.step("The config key changes to vxlan; both daemons follow, under running pings", "a switch to vxlan without a lost ping")
+	g.step("The config key changes to vxlan; both daemons follow, under running pings",
+		"a switch to vxlan without a lost ping")
 	showSwitch(g, etcd, h21, h22, vxlan, "172.7.22.0/24 via 172.7.22.0 dev flannel.1")
-	g.show(h21, "ip -d link show flannel.1 | grep vxlan", grep(h21.Run("ip", "-d", "link", "show", "flannel.1"), "vxlan id"))
+	g.show(h21, "ip -d link show flannel.1 | grep vxlan",
+		grep(h21.Run("ip", "-d", "link", "show", "flannel.1"), "vxlan id"))
 
 	g.step("And to direct routing: plain routes on one segment, the tunnel across routers", "one to direct routing")
 	showSwitch(g, etcd, h21, h22, directRouting, "172.7.22.0/24 via 10.4.7.22 dev ens33")

@@ -26,7 +26,8 @@ type station struct {
 	subnet    string
 }
 
-// tour shows the tutorial's cluster from nothing to containers that talk.
+// tour shows the tutorial's cluster, from an empty etcd to containers that reach each
+// other.
 func tour(g *guide) {
 	fmt.Println("flanneld on three hosts. They are network namespaces of this process, so that this machine's own")
 	fmt.Println("network stays as it is. A line with # is what one would type on the host (etcdctl, ping and curl")
@@ -105,7 +106,7 @@ func showLeases(g *guide, etcd *lab.Etcd, both []*station) {
 			g.Fatalf("etcd has no key %s", h.lease)
 		}
 		g.show(g.hosts[0], "etcdctl get "+h.lease, node.Value)
-		g.check("the lease of "+h.Name, node.Value, fmt.Sprintf(`{"PublicIP":"%v","BackendType":"host-gw"}`, h.IP))
+		g.expect("the lease of "+h.Name, node.Value, fmt.Sprintf(`{"PublicIP":"%v","BackendType":"host-gw"}`, h.IP))
 	}
 }
 
@@ -117,7 +118,7 @@ func showSubnetFiles(g *guide, both []*station) {
 			g.Fatalf("read the subnet file of %s: %v", h, err)
 		}
 		g.show(h, "cat subnet.env", string(content))
-		g.check("subnet.env of "+h.Name, string(content), fmt.Sprintf(
+		g.expect("subnet.env of "+h.Name, string(content), fmt.Sprintf(
 			"FLANNEL_NETWORK=172.7.0.0/16\nFLANNEL_SUBNET=%s\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=false\n",
 			strings.Replace(h.subnet, ".0/", ".1/", 1)))
 	}
@@ -143,7 +144,7 @@ func showHealth(g *guide, both []*station) {
 	for _, h := range both {
 		body := h.Get(health)
 		g.show(h, "curl "+health, body)
-		g.check("healthz of "+h.Name, strings.TrimSpace(body), "flanneld is running")
+		g.expect("healthz of "+h.Name, strings.TrimSpace(body), "flanneld is running")
 	}
 }
 
@@ -179,5 +180,5 @@ func showRequest(g *guide, h21, h22 *station) {
 	g.show(client, "curl "+web.URL, client.Get(web.URL))
 	log := strings.Join(web.Clients(), "\n")
 	g.show(server, "cut -d' ' -f1 access.log", log)
-	g.check("the client in the access log", log, client.IP.String())
+	g.expect("the client in the access log", log, client.IP.String())
 }

@@ -7,15 +7,15 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// class is all packets from one range of addresses to another, by interfaces
-// that are known or, where empty, may be any. Where one packet stands for many
-// by chance, a class does not: a rule for 172.7.21.2 is no rule for 172.7.21.3.
+// class is all packets from one range of addresses to another, by the given
+// interfaces, or by any where empty. A single packet would not do as a sample: a rule
+// for 172.7.21.2 is no rule for 172.7.21.3.
 type class struct {
 	src, dst netip.Prefix
 	in, out  string
 }
 
-// extent is how many of a class's packets meet a condition.
+// extent is how many packets of a class match.
 type extent int
 
 const (
@@ -26,10 +26,10 @@ const (
 
 func (e extent) not() extent { return all - e }
 
-// meet returns how many of the packets meet a rule's conditions, and the class
-// of those that do. special says that it is about more than addresses and
-// interfaces: then somebody had a case in mind.
-func (c class) meet(b *body) (e extent, narrowed class, special bool) {
+// match returns how many of the packets match a rule's conditions, and the class
+// of those that do. special: the rule has conditions on more than addresses and
+// interfaces, so it is for a special case.
+func (c class) match(b *body) (e extent, narrowed class, special bool) {
 	e = all
 	for _, cond := range b.conditions {
 		var one extent
@@ -85,42 +85,51 @@ func throughInterface(value, name string, not bool) extent {
 	return e
 }
 
-// search looks for the first rule of a chain by which packets of a class come
-// to an end that we do not want.
+// search looks for the first rule of a chain that does something unwanted to
+// packets of a class.
 type search struct {
 	table *rules.Table
-	// bad tells such an end. plain: the packets came there by no condition at
-	// all. chain is where the rule stands.
-	bad func(b *body, chain string, plain bool) bool
-	// skip are chains that are not looked into.
+	// unwanted reports whether a rule of chain is of that kind. unconditional: no
+	// rule on the way to it had a condition.
+	unwanted func(b *body, chain string, unconditional bool) bool
+	// skip reports whether a chain is not searched.
 	skip func(chain string) bool
-	// trusts: a chain of another program that lets special cases go decides for
-	// itself.
-	trusts bool
+	// allowExceptions: a chain in which special cases return is left as it is.
+	allowExceptions bool
+
+	tried  int // number of rules, bounded by rules.MaxTries
+	visits map[visit]fate
 }
 
-// fate is what becomes of a class at a rule.
+// visit is everything that the fate of packets in a chain depends on.
+type visit struct {
+	chain         *rules.Chain
+	packets       class
+	unconditional bool
+}
+
+// fate is what a rule does to the packets of a class.
 type fate int
 
 const (
-	goesOn  fate = iota // some packets, or all, to the next rule
-	returns             // all, to the calling chain
-	ends                // all, and not badly
-	isBad               // some come to a bad end
+	continues  fate = iota // some packets, or all, go on to the next rule
+	returns                // all return to the calling chain
+	ends                   // all are accepted, or dropped in a way that is not unwanted
+	isUnwanted             // the rule does something unwanted to some
 )
 
-// first is the index of that rule among those of a base chain that are not
-// ours, and its text; -1: there is none.
+// first is the index of that rule among the rules of a base chain that are not ours,
+// and its text; -1: there is none.
 func (s search) first(c *rules.Chain, packets class, ours func(*body) bool) (index int, text string) {
-	index = -1
+	index, s.visits = -1, map[visit]fate{}
 	for _, r := range c.Rules {
 		b := r.Body.(*body)
 		if ours(b) {
 			continue
 		}
 		index++
-		switch s.rule(b, c.Name, packets, true, 0) {
-		case isBad:
+		switch s.rule(b, c.Name, packets, true, true) {
+		case isUnwanted:
 			return index, r.Text
 		case returns, ends:
 			return -1, ""
@@ -129,41 +138,55 @@ func (s search) first(c *rules.Chain, packets class, ours func(*body) bool) (ind
 	return -1, ""
 }
 
-const deepest = 100
-
-func (s search) rule(b *body, chain string, packets class, plain bool, depth int) fate {
-	e, narrowed, special := packets.meet(b)
-	plain = plain && len(b.conditions) == 0
-	whole := e == all && !special
+// rule evaluates one rule. base: it is in the chain that the search began with.
+func (s *search) rule(b *body, chain string, packets class, unconditional, base bool) fate {
+	s.tried++
+	e, narrowed, special := packets.match(b)
+	unconditional = unconditional && len(b.conditions) == 0
+	matchesAll := e == all && !special
 	switch {
 	case e == none:
-		return goesOn
-	case b.target == "RETURN" && (whole || special && s.trusts && depth > 0):
+		return continues
+	case b.target == "RETURN" && (matchesAll || special && s.allowExceptions && !base):
 		return returns
-	case b.target == "ACCEPT" && whole:
+	case b.target == "ACCEPT" && matchesAll:
 		return ends
 	case b.target == "RETURN", b.target == "ACCEPT", special:
-		return goesOn
+		return continues
 	}
 	next := s.table.Chains[b.target]
 	switch {
-	case next == nil && s.bad(b, chain, plain):
-		return isBad
-	case next == nil && whole && b.action() == rules.Drop:
+	case next == nil && s.unwanted(b, chain, unconditional):
+		return isUnwanted
+	case next == nil && matchesAll && b.action() == rules.Drop:
 		return ends
-	case next == nil || depth == deepest || s.skip != nil && s.skip(next.Name):
-		return goesOn
+	case next == nil || s.skip != nil && s.skip(next.Name):
+		return continues
 	}
-	for _, r := range next.Rules {
-		switch f := s.rule(r.Body.(*body), next.Name, narrowed, plain, depth+1); {
-		case f == isBad, f == ends && whole:
-			return f
-		case f != goesOn:
-			return goesOn // those of the class that came here; others did not
-		}
-	}
-	if whole && !b.jumps {
+	switch f := s.jump(next, narrowed, unconditional); {
+	case f == isUnwanted, f == ends && matchesAll:
+		return f
+	case f == continues && matchesAll && !b.jumps:
 		return returns
 	}
-	return goesOn
+	return continues // packets of the class that did not go there, or returned
+}
+
+// jump is the fate of packets in a chain that other chains jump to. Each visit is
+// evaluated once: otherwise the time would grow exponentially with chains that jump
+// to the next one many times. After MaxTries a chain counts as empty.
+func (s *search) jump(c *rules.Chain, packets class, unconditional bool) fate {
+	at := visit{c, packets, unconditional}
+	f, known := s.visits[at]
+	if known || s.tried >= rules.MaxTries {
+		return f
+	}
+	s.visits[at] = continues // where it jumps to itself, which the kernel refuses
+	for _, r := range c.Rules {
+		if f = s.rule(r.Body.(*body), c.Name, packets, unconditional, false); f != continues {
+			break
+		}
+	}
+	s.visits[at] = f
+	return f
 }

@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"github.com/coreos/go-iptables/iptables"
+	"k8s.io/klog/v2"
 )
 
 // ErrNotInstalled is in New's error on a machine without iptables.
 var ErrNotInstalled = errors.New("iptables is not installed")
 
-// lockSeconds is how long iptables waits for the lock that all of its users
-// share (iptables-legacy: /run/xtables.lock; iptables-nft has none).
+// lockSeconds is how long iptables waits for the lock that all its users share
+// (iptables-legacy: /run/xtables.lock; iptables-nft has none).
 const lockSeconds = 5
 
-// How long iptables may take before it counts as hung: to say what it is, and to
+// How long iptables may run before it counts as hung: to print its version, and to
 // read or write rules, of which a host may have a hundred thousand.
 const (
 	versionTime = 5 * time.Second
@@ -29,29 +30,32 @@ const (
 // command is the iptables of this machine.
 type command struct {
 	*iptables.IPTables
-	saver    string // the path of iptables-save
-	restorer string // and of iptables-restore
+	savePath    string // the path of iptables-save
+	restorePath string // and of iptables-restore
 
 	inNFTables bool // it keeps its rules in nf_tables
-	patience   time.Duration
+	timeout    time.Duration
 }
 
 func newCommand(ctx context.Context, dirs ...string) (command, error) {
 	path, ok := find("iptables", dirs)
 	if !ok {
-		return command{}, fmt.Errorf("%w: it is neither in PATH nor in %s; install it, or start flanneld with --firewall=nftables",
+		return command{}, fmt.Errorf(
+			"%w: it is neither in PATH nor in %s; install it, or start flanneld with --firewall=nftables",
 			ErrNotInstalled, strings.Join(dirs, ", "))
 	}
-	// Those beside it: a machine may have several flavours, with rules of their own.
-	saver, err := companion(path, "-save")
+	// From the same directory: a machine may have several flavours, with rules of
+	// their own.
+	savePath, err := sibling(path, "-save")
 	if err != nil {
 		return command{}, err
 	}
-	restorer, err := companion(path, "-restore")
+	restorePath, err := sibling(path, "-restore")
 	if err != nil {
 		return command{}, err
 	}
-	said, err := run(ctx, versionTime, exec.Command(path, "--version")) // before the library asks, which would wait for ever
+	// Before the library runs it, which would wait forever.
+	version, err := run(ctx, versionTime, exec.Command(path, "--version"))
 	if err != nil {
 		return command{}, err
 	}
@@ -59,19 +63,22 @@ func newCommand(ctx context.Context, dirs ...string) (command, error) {
 	if err != nil {
 		return command{}, fmt.Errorf("run %s: %w", path, err)
 	}
-	return command{IPTables: ipt, inNFTables: strings.Contains(said, "nf_tables"), patience: rulesTime, saver: saver, restorer: restorer}, nil
+	return command{
+		IPTables: ipt, savePath: savePath, restorePath: restorePath, timeout: rulesTime,
+		inNFTables: strings.Contains(version, "nf_tables"),
+	}, nil
 }
 
-// companion is the program of the same flavour as iptables with that ending.
-func companion(path, ending string) (string, error) {
-	program, err := exec.LookPath(path + ending)
+// sibling is the path of iptables-save or the like in the directory of iptables.
+func sibling(path, ending string) (string, error) {
+	found, err := exec.LookPath(path + ending)
 	if err != nil {
 		return "", fmt.Errorf("find iptables%s beside %s: %w; install the whole iptables package", ending, path, err)
 	}
-	return program, nil
+	return found, nil
 }
 
-// systemDirs are where iptables and its like are. An ordinary user's PATH often
+// systemDirs are where iptables and the like are. An ordinary user's PATH often
 // lacks them.
 var systemDirs = []string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
 
@@ -87,53 +94,59 @@ func find(program string, dirs []string) (string, bool) {
 	return "", false
 }
 
-// save is all rules.
+// save reads all rules.
 func (c command) save(ctx context.Context) (string, error) {
-	return run(ctx, c.patience, exec.Command(c.saver))
+	return run(ctx, c.timeout, exec.Command(c.savePath))
 }
 
-// restore applies a script as a whole or not at all.
+// restore applies a script atomically.
 func (c command) restore(ctx context.Context, script string) error {
-	cmd := exec.Command(c.restorer, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
+	cmd := exec.Command(c.restorePath, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
 	cmd.Stdin = strings.NewReader(script)
-	_, err := run(ctx, c.patience, cmd)
+	_, err := run(ctx, c.timeout, cmd)
 	return err
 }
 
-// run is what a program prints. One that hangs is killed.
-func run(ctx context.Context, patience time.Duration, program *exec.Cmd) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// run returns the output of a program. It kills one that runs longer than timeout.
+func run(ctx context.Context, timeout time.Duration, prepared *exec.Cmd) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program.Path, program.Args[1:]...)
-	cmd.WaitDelay = 100 * time.Millisecond // for what a killed script leaves behind
-	var out, said strings.Builder
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = program.Stdin, &out, &said
+	cmd := exec.CommandContext(ctx, prepared.Path, prepared.Args[1:]...)
+	cmd.WaitDelay = 100 * time.Millisecond // for children of a killed script
+	var out, stderr strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = prepared.Stdin, &out, &stderr
+	start := time.Now()
 	err := cmd.Run()
+	if v := klog.V(3); v.Enabled() {
+		v.InfoS("Ran program", "path", cmd.Path, "args", cmd.Args[1:], "took", time.Since(start), "result", cmd.ProcessState)
+	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return "", fmt.Errorf("%s did not end within %v and was killed: find out by hand what it waits for", cmd.Path, patience)
+		return "", fmt.Errorf("%s did not end within %v and was killed: find out by hand what it waits for",
+			cmd.Path, timeout)
 	case err != nil:
-		return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, said.String()))
+		return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, stderr.String()))
 	}
 	return out.String(), nil
 }
 
-// errLocked is in the error when the lock did not become free in time.
-var errLocked = fmt.Errorf("another program has held the iptables lock for more than %d seconds; find it with: fuser -v /run/xtables.lock", lockSeconds)
+// errLocked is the error when the lock did not become free in time.
+var errLocked = fmt.Errorf("another program has held the iptables lock for more than %d seconds; "+
+	"find it with: fuser -v /run/xtables.lock", lockSeconds)
 
-// explain puts what iptables said on one line, with what to do about it.
+// explain puts the error output of iptables on one line, with advice.
 func explain(err error) error {
-	said := err.Error()
+	text := err.Error()
 	switch {
-	case strings.Contains(said, "xtables lock"):
-		return errLocked // iptables' own words count the time: news at each try
-	case strings.Contains(said, "Permission denied"):
-		said += " (CAP_NET_ADMIN is needed; iptables-legacy also needs CAP_NET_RAW and to write /run/xtables.lock)"
+	case strings.Contains(text, "xtables lock"):
+		return errLocked // the text of iptables has the time in it, and would be logged at each try
+	case strings.Contains(text, "Permission denied"):
+		text += " (CAP_NET_ADMIN is needed; iptables-legacy also needs CAP_NET_RAW and to write /run/xtables.lock)"
 	}
-	return &failure{strings.Join(strings.Fields(said), " "), err}
+	return &failure{strings.Join(strings.Fields(text), " "), err}
 }
 
-// failure words an error anew.
+// failure gives an error another text.
 type failure struct {
 	text string
 	err  error

@@ -1,47 +1,47 @@
-// Package iptables reads and writes rules by this host's iptables, of either
+// Package iptables reads and writes rules with this host's iptables, of either
 // flavour.
 //
-// # Whose rule is it
+// # Which rules are ours
 //
-// Every rule of ours carries the comment "flanneld", and otherwise reads as
-// flannel's always did:
+// Every rule of ours has the comment "flanneld", and is otherwise the same as
+// flannel's always was:
 //
 //	-A POSTROUTING -s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment flanneld -j RETURN
 //
-// A chain of our own would mark them as well, but change what they do: RETURN
-// in the builtin chain ends the translation, RETURN in a chain jumped to goes
-// back to the builtin chain, where docker's MASQUERADE waits for the packet.
-// So a rule with that comment is ours, to be removed when it is not wanted any
-// more. What an earlier flannel wrote for our network is replaced: a rule that is
-// wanted and has no comment, or "flanneld masq"; the four rules of v0.11 where all
-// four are there; the chains FLANNEL-POSTRTG and FLANNEL-FWD of 0.28. Any other
-// rule is somebody else's and never touched.
+// A chain of our own would also identify them, but they would do something else:
+// RETURN in the builtin chain ends the translation, RETURN in another chain goes
+// back to the builtin chain, where docker's MASQUERADE follows. So every rule with
+// that comment is ours, and deleted when it is no longer wanted. Rules of an earlier
+// flannel for our network are replaced: a rule that is wanted and has no comment, or
+// "flanneld masq"; the four rules of v0.11 if all four are there; the chains
+// FLANNEL-POSTRTG and FLANNEL-FWD of 0.28. All other rules belong to other programs
+// and are never changed.
 //
-// # Where it stands
+// # Position in the chain
 //
-// Our rules are appended, as flannel did: what an administrator blocks in front
+// Our rules are appended, as flannel's were: what an administrator blocks in front
 // of them stays blocked, and a translation written by hand for a special case
-// goes on working. Only what would take the effect away from ours must stand
-// behind them. That is asked of all packets from container to container at once
-// (class), also behind jumps: a REJECT or DROP to which packets come without any
-// condition, and a translation by nothing but addresses and interfaces, such as
-// docker's "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE". Everything else may be
-// put in front at any time, so that no contention begins with a program that
-// likes to be first.
+// goes on working. Ours only precede rules that would make them ineffective: a REJECT
+// or DROP that packets reach without any condition, and a translation that depends
+// only on addresses and interfaces, such as docker's
+// "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE". These are searched for all packets
+// between containers at once (class), also behind jumps. All other rules may be
+// inserted in front at any time, so that there is no contention with a program that
+// wants its rules to come first.
 //
 // docker 28 and later drop in their chains what does not come from the bridge.
-// Where they do, what peers and containers send each other passes in
-// DOCKER-USER, which dockerd calls first and leaves to the operator; behind what
-// the operator wrote there. In the raw table, where docker singles out one
-// container after the other, ours stand in front of the first such rule. What
-// comes from peers is told by its mark (see package firewall).
+// Then our rules accept packets between peers and containers in DOCKER-USER, which
+// dockerd jumps to first and leaves to the operator; they follow the operator's
+// rules there. In the raw table, where docker has a rule for each container, ours
+// precede the first of them. Packets from peers are recognized by their mark (see
+// package firewall).
 //
-// # How it is written
+// # How rules are written
 //
-// Each pass reads all rules by iptables-save and compares. If anything differs in
-// a chain, one run of iptables-restore --noflush replaces our rules there: the
-// kernel takes such an update as a whole, so no packet meets half of them and no
-// connection is bound to the wrong address. iptables-legacy and iptables-nft
-// behave alike in this (measured with 1.8.9); go-iptables, which knows the
-// version and what it can do, offers no such update.
+// Each pass reads all rules with iptables-save and compares. If anything differs in
+// a chain, one run of iptables-restore --noflush replaces our rules there. The kernel
+// applies such an update atomically, so no packet sees half of them and no connection
+// gets the wrong address. iptables-legacy and iptables-nft behave alike in this
+// (measured with 1.8.9). go-iptables, which knows the version and its features, has
+// no such update.
 package iptables

@@ -8,36 +8,51 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"flanneld/pkg/firewall/firewalltest"
+)
+
+// Short names for what most tests here are about.
+const (
+	ourMasq    = firewalltest.OurMasq
+	ourForward = firewalltest.OurForward
+)
+
+var (
+	everything  = firewalltest.Everything
+	onlyForward = firewalltest.OnlyForward
+
+	lines = firewalltest.Lines
 )
 
 // fake is an iptables in memory that fails on demand. A chain is a list of what
 // follows "-A CHAIN ".
 type fake struct {
 	mu       sync.Mutex
-	chains   map[home][]string
-	policies map[home]string
-	fail     error          // what save says
-	failPut  map[home]error // what a script for a chain meets
+	chains   map[chainID][]string
+	policies map[chainID]string
+	fail     error             // what save returns
+	failPut  map[chainID]error // what a script for a chain meets
 	saves    int
 	writes   int
 }
 
 func newFake() *fake {
-	f := &fake{chains: map[home][]string{}, policies: map[home]string{}, failPut: map[home]error{}}
-	for _, h := range []home{natHome, forwardHome, rawHome} {
+	f := &fake{chains: map[chainID][]string{}, policies: map[chainID]string{}, failPut: map[chainID]error{}}
+	for _, h := range []chainID{natChain, forwardChain, rawChain} {
 		f.builtin(h)
 	}
 	return f
 }
 
 var (
-	natHome     = home{"nat", "POSTROUTING"}
-	forwardHome = home{"filter", "FORWARD"}
-	userHome    = home{"filter", "DOCKER-USER"}
-	rawHome     = home{"raw", "PREROUTING"}
+	natChain     = chainID{"nat", "POSTROUTING"}
+	forwardChain = chainID{"filter", "FORWARD"}
+	userChain    = chainID{"filter", "DOCKER-USER"}
+	rawChain     = chainID{"raw", "PREROUTING"}
 )
 
-func (f *fake) builtin(h home) { f.chains[h], f.policies[h] = nil, "ACCEPT" }
+func (f *fake) builtin(h chainID) { f.chains[h], f.policies[h] = nil, "ACCEPT" }
 
 // load takes what iptables-save prints.
 func (f *fake) load(saved string) {
@@ -49,13 +64,13 @@ func (f *fake) load(saved string) {
 		case strings.HasPrefix(line, "*"):
 			table = strings.TrimSpace(line[1:])
 		case strings.HasPrefix(line, ":"):
-			h := home{table, w[0][1:]}
+			h := chainID{table, w[0][1:]}
 			f.chains[h] = nil
 			if delete(f.policies, h); w[1] != "-" {
 				f.policies[h] = w[1]
 			}
 		case w[0] == "-A":
-			h := home{table, w[1]}
+			h := chainID{table, w[1]}
 			_, spec, _ := strings.Cut(strings.TrimSpace(line[3:]), " ")
 			f.chains[h] = append(f.chains[h], spec)
 		}
@@ -71,7 +86,7 @@ func (f *fake) save(context.Context) (string, error) {
 
 func (f *fake) text() string {
 	var b strings.Builder
-	homes := slices.SortedFunc(maps.Keys(f.chains), func(a, b home) int { return strings.Compare(a.String(), b.String()) })
+	homes := slices.SortedFunc(maps.Keys(f.chains), func(a, b chainID) int { return strings.Compare(a.String(), b.String()) })
 	for _, table := range []string{"raw", "nat", "filter"} {
 		fmt.Fprintf(&b, "*%s\n", table)
 		for _, h := range homes {
@@ -102,7 +117,7 @@ func (f *fake) restore(_ context.Context, script string) error {
 	if len(lines) < 3 || lines[0][0] != '*' || lines[len(lines)-2] != "COMMIT" {
 		return fmt.Errorf("not the script of one table: %q", script)
 	}
-	chains := map[home][]string{}
+	chains := map[chainID][]string{}
 	for h, specs := range f.chains {
 		chains[h] = slices.Clone(specs)
 	}
@@ -116,10 +131,10 @@ func (f *fake) restore(_ context.Context, script string) error {
 	return nil
 }
 
-func apply(chains map[home][]string, fail map[home]error, table, line string) error {
+func apply(chains map[chainID][]string, fail map[chainID]error, table, line string) error {
 	command, rest, _ := strings.Cut(line, " ")
 	chain, spec, _ := strings.Cut(rest, " ")
-	h := home{table, chain}
+	h := chainID{table, chain}
 	specs, exists := chains[h]
 	if !exists {
 		return fmt.Errorf("no such chain")
@@ -168,7 +183,7 @@ func (f *fake) do(change func(f *fake)) {
 	change(f)
 }
 
-func (f *fake) rules(h home) []string {
+func (f *fake) rules(h chainID) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.chains[h])

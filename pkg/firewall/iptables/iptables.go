@@ -11,22 +11,23 @@ import (
 
 // Writer writes the rules of this host's iptables.
 type Writer struct {
-	kernel      kernel
+	program     program
 	randomFully bool
 
-	// Generation tells how often the kernel's rules have changed; nil: nobody
-	// tells. It is for iptables-nft, whose rules are in nf_tables.
+	// Generation returns how often the kernel's rules have changed. Nil: that is
+	// not known. It is for iptables-nft, whose rules are in nf_tables.
 	Generation func() (uint32, error)
-	// The generation in which everything was right, for what, and the result.
-	right  uint32
-	wanted rules.Wanted
-	result rules.Result
-	// The rules that were read last do without marks.
+	// The generation since which the rules are as wanted, what was wanted, and the
+	// result.
+	unchangedSince uint32
+	wanted         rules.Wanted
+	result         rules.Result
+	// The rules that were read last match no marks.
 	unmarked bool
 }
 
-// kernel is what a Writer asks of iptables.
-type kernel interface {
+// program is what a Writer needs of iptables.
+type program interface {
 	save(context.Context) (string, error)
 	restore(ctx context.Context, script string) error
 }
@@ -38,67 +39,68 @@ func New(ctx context.Context) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{kernel: c, randomFully: c.HasRandomFully()}, nil
+	return &Writer{program: c, randomFully: c.HasRandomFully()}, nil
 }
 
 // InNFTables reports whether this iptables keeps its rules in nf_tables.
 func (w *Writer) InNFTables() bool {
-	c, isCommand := w.kernel.(command)
+	c, isCommand := w.program.(command)
 	return isCommand && c.inNFTables
 }
 
-// Put compares and, where anything differs, writes, one chain after the other.
-// The rules that there shall be it returns as arguments of iptables. Where nobody
-// has changed anything since all was right it does not look.
-func (w *Writer) Put(ctx context.Context, wanted rules.Wanted, _ bool) (out rules.Result) {
+// Apply compares and, where anything differs, writes, one chain after the other.
+// Result.Rules are arguments of iptables. If nobody has changed the rules since they
+// were as wanted, it reads nothing.
+func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out rules.Result) {
 	var before uint32
 	if w.Generation != nil {
-		before, _ = w.Generation() // 0 where it is not known: then look
+		before, _ = w.Generation() // on an error 0: then read the rules
 	}
-	if before != 0 && before == w.right && wanted.SameDevices(w.wanted) {
+	if before != 0 && before == w.unchangedSince && wanted.SameDevices(w.wanted) {
 		return w.result
 	}
-	out = w.put(ctx, wanted)
-	w.right = 0
-	if !slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil || o.Wrong != "" }) && ctx.Err() == nil {
-		w.right, w.wanted, w.result = before, wanted, out
+	out = w.apply(ctx, wanted)
+	w.unchangedSince = 0
+	changed := slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil || o.Drift != "" })
+	if !changed && ctx.Err() == nil {
+		w.unchangedSince, w.wanted, w.result = before, wanted, out
 	}
 	return out
 }
 
-func (w *Writer) put(ctx context.Context, wanted rules.Wanted) (out rules.Result) {
-	text, err := w.kernel.save(ctx)
+func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Result) {
+	text, err := w.program.save(ctx)
 	if err == nil {
-		err = complete(text)
+		err = checkComplete(text)
 	}
 	if err != nil {
 		return rules.Result{
-			Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("list the rules: %w", err)}},
-			Marks:    wanted.Marked && !w.unmarked, // rules that stand there may let nothing pass without
+			Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("cannot read iptables rules: %w", err)}},
+			Marks:    wanted.Marked && !w.unmarked, // rules that are there may accept marked packets only
 		}
 	}
 	p := planner{Parse("iptables", text), wanted, w.randomFully}
 	parts, marks := p.plan()
 	out.Marks, w.unmarked = marks, !marks
 	for _, q := range parts {
-		_, c := p.chain(q.home)
-		o := rules.Outcome{Subject: "iptables " + q.String(), Wrong: q.wrong(c)}
-		if o.Wrong != "" {
+		_, c := p.chain(q.chainID)
+		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
+		if o.Drift != "" {
 			o = w.write(ctx, o, q.script(c))
 		}
 		out.Outcomes = append(out.Outcomes, o)
 		for _, s := range q.want {
-			out.Kept = append(out.Kept, fmt.Sprintf("-t %s -A %s %s", q.table, q.chain, s))
+			out.Rules = append(out.Rules, fmt.Sprintf("-t %s -A %s %s", q.table, q.chain, s))
 		}
 		if errors.Is(o.Err, errLocked) {
-			return out // the other chains would only wait as long again
+			return out // for the other chains iptables would wait just as long
 		}
 	}
-	for _, h := range flannelsChains { // after ours are there, so that nothing is missing between
-		if script := p.former(h); script != "" && !slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil }) {
-			o := rules.Outcome{Subject: "iptables " + h.String(), Wrong: "an earlier flannel's rules stood there"}
-			o = w.write(ctx, o, script)
-			out.Outcomes = append(out.Outcomes, o)
+	failed := func(o rules.Outcome) bool { return o.Err != nil }
+	for _, h := range legacyChains { // once ours are in place, so that traffic has rules all the time
+		if script := p.legacyScript(h); script != "" && !slices.ContainsFunc(out.Outcomes, failed) {
+			o := rules.Outcome{Subject: "iptables " + h.String(), Drift: "rules of an earlier flannel were there"}
+			out.Outcomes = append(out.Outcomes, w.write(ctx, o, script))
 		}
 	}
 	return out
@@ -108,8 +110,8 @@ func (w *Writer) write(ctx context.Context, o rules.Outcome, script string) rule
 	if ctx.Err() != nil {
 		return rules.Outcome{Subject: o.Subject}
 	}
-	if err := w.kernel.restore(ctx, script); err != nil {
-		return rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("write the rules: %w", err)}
+	if err := w.program.restore(ctx, script); err != nil {
+		return rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot write iptables rules: %w", err)}
 	}
 	return o
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Apply implements rules.Body.
-func (b *body) Apply(p *rules.Packet) rules.Effect {
+func (b *body) Evaluate(p *rules.Packet) rules.Effect {
 	e := rules.Effect{Match: rules.Yes}
 	for _, c := range b.conditions {
 		t := c.holds(*p)
@@ -42,14 +42,14 @@ func (b *body) action() rules.Action {
 	case "", "MARK": // a rule that only counts, or marks
 		return rules.Continue
 	}
-	// Another chain, or a target such as LOG: there is no chain of its name.
+	// Another chain, or a target such as LOG, which is not in Table.Chains.
 	if b.jumps {
 		return rules.Jump
 	}
 	return rules.Goto
 }
 
-// mark does what "--set-xmark value/mask" says.
+// mark applies "--set-xmark value/mask".
 func (b *body) mark(p *rules.Packet) {
 	if len(b.options) < 2 || b.options[0] != "--set-xmark" {
 		return
@@ -101,7 +101,7 @@ func inPrefix(value string, a netip.Addr) rules.Truth {
 	return rules.Known(err == nil && a.IsValid(), err == nil && p.Contains(a))
 }
 
-// isInterface takes "docker0" and "br-+".
+// isInterface matches a name with a value such as "docker0" or "br-+".
 func isInterface(value, name string) bool {
 	start, any := strings.CutSuffix(value, "+")
 	return name == value || any && name != "" && strings.HasPrefix(name, start)
@@ -111,7 +111,7 @@ func isOneOf(values []string, what string) rules.Truth {
 	return rules.Known(what != "", slices.Contains(values, what))
 }
 
-// inPorts takes "80", "8000:8100" and lists of them.
+// inPorts matches a port with a value such as "80", "8000:8100" or a list of them.
 func inPorts(value string, port int) rules.Truth {
 	if port == 0 {
 		return rules.Maybe
@@ -133,7 +133,7 @@ func inPorts(value string, port int) rules.Truth {
 	return rules.No
 }
 
-// Remove is the command that takes a rule away.
+// Remove is the command that deletes a rule.
 func Remove(r rules.Rule) string {
 	return r.Table.Program + " " + inTable(r) + "-D " + r.Chain + " " + r.Text
 }

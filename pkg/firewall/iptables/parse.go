@@ -11,10 +11,11 @@ import (
 
 // hooks are the kernel's, by the names that iptables gives its chains.
 var hooks = map[string]rules.Hook{
-	"PREROUTING": rules.Prerouting, "INPUT": rules.Input, "FORWARD": rules.Forward, "OUTPUT": rules.Output, "POSTROUTING": rules.Postrouting,
+	"PREROUTING": rules.Prerouting, "INPUT": rules.Input, "FORWARD": rules.Forward,
+	"OUTPUT": rules.Output, "POSTROUTING": rules.Postrouting,
 }
 
-// priority is where a table's base chains stand among those of a hook
+// priority is the place of a table's base chains among those of a hook
 // (linux/netfilter_ipv4.h).
 func priority(table, chain string) int {
 	switch {
@@ -32,8 +33,8 @@ func priority(table, chain string) int {
 	return 0
 }
 
-// Parse reads what iptables-save prints. program is by which the rules are
-// changed, such as "iptables". Lines that it does not know are left out.
+// Parse reads the output of iptables-save. program is the one that changes these
+// rules, such as "iptables". Lines of an unknown kind are ignored.
 func Parse(program, text string) (out rules.Ruleset) {
 	var table *rules.Table
 	for line := range strings.Lines(text) {
@@ -62,9 +63,9 @@ func Parse(program, text string) (out rules.Ruleset) {
 	return out
 }
 
-// complete refuses what is not all that iptables-save prints, or not that: to go
-// by it would be to write the same rules again and again.
-func complete(text string) error {
+// checkComplete returns an error for text that is not the whole output of
+// iptables-save: if rules seemed to be missing, they would be written again and again.
+func checkComplete(text string) error {
 	tables, ended := 0, 0
 	for line := range strings.Lines(text) {
 		switch line = strings.TrimSpace(line); {
@@ -74,11 +75,12 @@ func complete(text string) error {
 		case line == "COMMIT":
 			ended++
 		default:
-			return errors.New("iptables-save prints what are no rules") // the same words each time: logged once
+			// Without the line: a text that stays the same is logged once.
+			return errors.New("iptables-save printed something that is not a rule")
 		}
 	}
 	if tables != ended {
-		return fmt.Errorf("iptables-save prints %d tables and the end of %d", tables, ended)
+		return fmt.Errorf("iptables-save printed %d tables, but the end of %d", tables, ended)
 	}
 	return nil
 }
@@ -93,7 +95,7 @@ type body struct {
 	jumps      bool     // to a chain, with -j rather than -g
 }
 
-// condition is one option that must hold, such as ! -i docker0.
+// condition is one option that must match, such as ! -i docker0.
 type condition struct {
 	option string
 	values []string
@@ -103,8 +105,8 @@ type condition struct {
 func parseRule(text string) *body {
 	b := &body{}
 	var kept []string
-	match := "" // that the next options belong to
-	args := words(text)
+	match := "" // the extension that the next options belong to
+	args := splitArgs(text)
 	for not := false; len(args) > 0; {
 		option := args[0]
 		if option == "!" {
@@ -153,8 +155,8 @@ func valuesOf(args []string) int {
 	return len(args)
 }
 
-// isOption tells an option, or the "!" before it, from a value. A value never
-// begins with a dash and a letter.
+// isOption reports whether a word is an option, or the "!" before it, rather than a
+// value. A value never begins with a dash and a letter.
 func isOption(word string) bool {
 	return word == "!" || len(word) > 1 && word[0] == '-' && (word[1] == '-' || word[1] >= 'A')
 }

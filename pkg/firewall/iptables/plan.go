@@ -15,34 +15,34 @@ type planner struct {
 	randomFully bool
 }
 
-// plan is the chains that hold rules of ours, or shall; and whether some of them
-// tell packets from peers by their mark. It is pure.
-func (p planner) plan() (parts []part, marks bool) {
-	parts = []part{p.masquerade(), p.forward()}
+// plan is a plan for each chain that has rules of ours, or should have them. marks:
+// some of the rules match packets from peers by their mark. It is a pure function.
+func (p planner) plan() (parts []chainPlan, marks bool) {
+	parts = []chainPlan{p.masquerade(), p.forward()}
 	raw := p.raw()
 	if p.dockerDrops() {
 		parts = append(parts, p.dockerUser(), raw)
-	} else if raw.obstacle != "" {
+	} else if raw.before != "" {
 		parts = append(parts, raw)
 	}
 	marks = len(parts) > 2 && p.wanted.Marked
 	for _, t := range p.set {
 		for _, c := range t.Chains {
-			h := home{t.Name, c.Name}
-			known := slices.ContainsFunc(parts, func(q part) bool { return q.home == h })
-			if !known && slices.ContainsFunc(c.Rules, func(r rules.Rule) bool { return r.Comment == ours }) {
-				parts = append(parts, part{home: h})
+			h := chainID{t.Name, c.Name}
+			known := slices.ContainsFunc(parts, func(q chainPlan) bool { return q.chainID == h })
+			if !known && slices.ContainsFunc(c.Rules, func(r rules.Rule) bool { return r.Comment == ourComment }) {
+				parts = append(parts, chainPlan{chainID: h})
 			}
 		}
 	}
-	parts = slices.DeleteFunc(parts, func(q part) bool { return q.chain == "" })
-	slices.SortFunc(parts[2:], func(a, b part) int { return strings.Compare(a.String(), b.String()) })
+	parts = slices.DeleteFunc(parts, func(q chainPlan) bool { return q.chain == "" })
+	slices.SortFunc(parts[2:], func(a, b chainPlan) int { return strings.Compare(a.String(), b.String()) })
 	return parts, marks
 }
 
-// chain is one of the rule set's, empty where it is not there: the tables of
-// iptables-legacy exist once somebody uses them.
-func (p planner) chain(h home) (*rules.Table, *rules.Chain) {
+// chain is a chain of the rule set; an empty one if it does not exist: tables of
+// iptables-legacy exist only once somebody uses them.
+func (p planner) chain(h chainID) (*rules.Table, *rules.Chain) {
 	for _, t := range p.set {
 		if t.Name == h.table && t.Chains[h.chain] != nil {
 			return t, t.Chains[h.chain]
@@ -51,56 +51,60 @@ func (p planner) chain(h home) (*rules.Table, *rules.Chain) {
 	return &rules.Table{Name: h.table}, &rules.Chain{Name: h.chain}
 }
 
-// masquerade must stand in front of what translates traffic between containers,
-// such as docker's "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE".
-func (p planner) masquerade() part {
-	q := part{home: home{"nat", "POSTROUTING"}}
+// masquerade plans rules in front of those that translate traffic between
+// containers, such as docker's "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE".
+func (p planner) masquerade() chainPlan {
+	q := chainPlan{chainID: chainID{"nat", "POSTROUTING"}}
 	all := p.wanted
 	all.Masquerade = true
-	q.former = p.flannels(q.home, specs(all.MasqueradeSpecs(), false))
+	q.legacy = p.legacyMasquerade(q.chainID, specs(all.MasqueradeSpecs(), false))
 	if p.wanted.NFTables || !p.wanted.Masquerade {
 		return q
 	}
 	q.want = specs(p.wanted.MasqueradeSpecs(), p.randomFully)
-	q.former = append(q.former, q.want...)
+	q.legacy = append(q.legacy, q.want...)
 	translates := func(b *body, _ string, _ bool) bool { return b.action() == rules.Translate }
-	p.place(&q, search{bad: translates, trusts: true}, class{src: p.wanted.Network, dst: p.wanted.Network})
+	between := class{src: p.wanted.Network, dst: p.wanted.Network}
+	p.findPosition(&q, search{unwanted: translates, allowExceptions: true}, between)
 	return q
 }
 
-// forward must stand in front of a REJECT or DROP to which everything comes that
-// no rule knows, in the chain or behind jumps, as CentOS and ufw have it.
-func (p planner) forward() part {
-	q := part{home: home{"filter", "FORWARD"}}
+// forward plans rules in front of a final REJECT or DROP of everything else, in the
+// chain or behind jumps, as CentOS and ufw have it.
+func (p planner) forward() chainPlan {
+	q := chainPlan{chainID: chainID{"filter", "FORWARD"}}
 	q.want = specs(p.wanted.ForwardSpecs(), p.randomFully)
-	q.former = q.want
-	p.place(&q, search{bad: sweeping, skip: operators}, class{src: p.wanted.Network, dst: anywhere}, class{src: anywhere, dst: p.wanted.Network})
-	if _, c := p.chain(q.home); p.wanted.NFTables && q.obstacle == "" && !c.Drops {
-		return part{home: q.home} // a table of nftables cannot overrule iptables; here is nothing to overrule
+	q.legacy = q.want
+	p.findPosition(&q, search{unwanted: dropsAll, skip: isDockerUser},
+		class{src: p.wanted.Network, dst: anywhere}, class{src: anywhere, dst: p.wanted.Network})
+	if _, c := p.chain(q.chainID); p.wanted.NFTables && q.before == "" && !c.Drops {
+		return chainPlan{chainID: q.chainID} // iptables drops nothing, so the rules in nftables suffice
 	}
 	return q
 }
 
 var anywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
-func sweeping(b *body, _ string, plain bool) bool { return plain && drops(b) }
+func dropsAll(b *body, _ string, unconditional bool) bool { return unconditional && drops(b) }
 
 func drops(b *body) bool { return b.action() == rules.Drop }
 
-// dockerUserChain is the operator's: dockerd calls it first and never changes it.
+// dockerUserChain is for the operator: dockerd jumps to it first and never changes
+// it.
 const dockerUserChain = "DOCKER-USER"
 
-// operators tells that chain, whose verdicts we do not overrule.
-func operators(chain string) bool { return chain == dockerUserChain }
+// isDockerUser reports whether a chain is that one, whose verdicts we do not
+// override.
+func isDockerUser(chain string) bool { return chain == dockerUserChain }
 
-// dockerDrops reports whether a chain of docker's drops what peers send to
-// containers, as docker 28 and later do.
+// dockerDrops reports whether a chain of docker drops packets from peers to
+// containers, as with docker 28 and later.
 func (p planner) dockerDrops() bool {
-	t, c := p.chain(home{"filter", "FORWARD"})
+	t, c := p.chain(chainID{"filter", "FORWARD"})
 	docker := search{
-		table: t,
-		bad:   func(b *body, chain string, _ bool) bool { return strings.HasPrefix(chain, "DOCKER") && drops(b) },
-		skip:  operators,
+		table:    t,
+		unwanted: func(b *body, chain string, _ bool) bool { return strings.HasPrefix(chain, "DOCKER") && drops(b) },
+		skip:     isDockerUser,
 	}
 	return p.wanted.Forward && slices.ContainsFunc(p.wanted.Devices(), func(d string) bool {
 		i, _ := docker.first(c, class{src: p.wanted.Network, dst: p.wanted.Subnet, in: d}, isOurs)
@@ -108,16 +112,16 @@ func (p planner) dockerDrops() bool {
 	})
 }
 
-// dockerUser lets pass in docker's own chain for that what peers and containers
-// send each other. There it also works while dockerd restarts, which puts its
-// chains in front of everything in FORWARD. What the operator wrote stands in
-// front of ours, also where it is appended later, but for the RETURN at the end
-// that older dockerds write.
-func (p planner) dockerUser() part {
-	q := part{home: home{"filter", dockerUserChain}, yields: true}
-	t, c := p.chain(q.home)
+// dockerUser accepts packets between peers and containers in the chain that docker has
+// for the operator. There the rules also work while dockerd restarts, which puts its
+// chains in front of everything in FORWARD. The operator's rules stay in front of
+// ours, also if they are appended later, except for the RETURN at the end that older
+// dockerds write.
+func (p planner) dockerUser() chainPlan {
+	q := chainPlan{chainID: chainID{"filter", dockerUserChain}, afterOthers: true}
+	t, c := p.chain(q.chainID)
 	if t.Chains == nil {
-		return part{}
+		return chainPlan{}
 	}
 	q.want = specs(append(p.wanted.FromPeers(), p.wanted.ToPeers()...), p.randomFully)
 	others := 0
@@ -127,7 +131,7 @@ func (p planner) dockerUser() part {
 			continue
 		}
 		if b.target == "RETURN" && len(b.conditions) == 0 {
-			q.obstacle, q.slot = r.Text, others
+			q.before, q.position = r.Text, others
 			break
 		}
 		others++
@@ -135,63 +139,37 @@ func (p planner) dockerUser() part {
 	return q
 }
 
-// raw lets pass what docker 28 drops there, before anything else is asked: each
-// packet to a container's own address that does not come from its bridge. Ours
-// pass only where they come from a peer by the way that we route.
-func (p planner) raw() part {
-	q := part{home: home{"raw", "PREROUTING"}, want: specs(p.wanted.FromPeers(), p.randomFully)}
+// raw accepts packets that docker 28 drops in the raw table, in front of all other
+// chains: each packet to a container's own address that does not come from its
+// bridge. Ours accept only packets from a peer by the device that leads to it.
+func (p planner) raw() chainPlan {
+	q := chainPlan{chainID: chainID{"raw", "PREROUTING"}, want: specs(p.wanted.FromPeers(), p.randomFully)}
 	direct := func(b *body, chain string, _ bool) bool {
-		return chain == q.chain && b.target == "DROP" && b.singlesOut(p.wanted)
+		return chain == q.chain && b.target == "DROP" && b.isContainerDrop(p.wanted)
 	}
-	p.place(&q, search{bad: direct}, class{src: p.wanted.Network, dst: p.wanted.Subnet})
+	p.findPosition(&q, search{unwanted: direct}, class{src: p.wanted.Network, dst: p.wanted.Subnet})
 	return q
 }
 
-// singlesOut tells docker's rule for one container: its address, and any
-// interface but its bridge.
-func (b *body) singlesOut(w rules.Wanted) bool {
+// isContainerDrop reports whether a rule has the conditions of docker's rule for one
+// container: its address, and any interface except its bridge.
+func (b *body) isContainerDrop(w rules.Wanted) bool {
 	if len(b.conditions) != 2 {
 		return false
 	}
 	dst, in := b.conditions[0], b.conditions[1]
-	_, narrowed, _ := class{src: w.Network, dst: w.Subnet}.meet(b)
+	_, narrowed, _ := class{src: w.Network, dst: w.Subnet}.match(b)
 	return dst.option == "-d" && !dst.not && narrowed.dst.IsSingleIP() && in.option == "-i" && in.not
 }
 
-// place finds what must stand behind the rules of a part: the first obstacle of
-// some packets.
-func (p planner) place(q *part, s search, packets ...class) {
-	t, c := p.chain(q.home)
+// findPosition finds the rule that a chain plan's rules must precede: the first one
+// that is unwanted for any of the classes.
+func (p planner) findPosition(q *chainPlan, s search, packets ...class) {
+	t, c := p.chain(q.chainID)
 	s.table = t
 	for _, one := range packets {
-		if i, text := s.first(c, one, q.isOurs); i >= 0 && (q.obstacle == "" || i < q.slot) {
-			q.obstacle, q.slot = text, i
+		if i, text := s.first(c, one, q.isOurs); i >= 0 && (q.before == "" || i < q.position) {
+			q.before, q.position = text, i
 		}
 	}
-}
-
-// flannels are the four rules by which v0.11 masquerades, for whatever subnet the
-// host had then; none where one of them is missing.
-func (p planner) flannels(h home, four []string) (out []string) {
-	_, c := p.chain(h)
-	own := "-d " + p.wanted.Subnet.Masked().String() + " "
-	for _, s := range four {
-		before, after, varies := strings.Cut(s, own)
-		i := slices.IndexFunc(c.Rules, func(r rules.Rule) bool {
-			b := r.Body.(*body)
-			return b.comment == "" && (plainly(b.spec) == s ||
-				varies && strings.HasPrefix(b.spec, before+"-d ") && strings.HasSuffix(b.spec, after) && p.inNetwork(b))
-		})
-		if i < 0 {
-			return nil
-		}
-		out = append(out, c.Rules[i].Body.(*body).spec)
-	}
-	return out
-}
-
-// inNetwork reports whether a rule's destination lies in the network.
-func (p planner) inNetwork(b *body) bool {
-	_, narrowed, special := class{src: p.wanted.Network, dst: p.wanted.Network}.meet(b)
-	return !special && narrowed.dst.Bits() > p.wanted.Network.Bits()
 }

@@ -14,55 +14,56 @@ import (
 	"pgregory.net/rapid"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
-// foreign are rules of other people, per chain; some of them in our way.
-var foreign = map[home][]string{
-	natHome: {
-		dockers, byHand, hairpin, ownSNAT,
+// foreign are rules of other people, per chain; some of which ours must precede.
+var foreign = map[chainID][]string{
+	natChain: {
+		firewalltest.DockerMasq, firewalltest.ByHand, hairpin, ownSNAT,
 		`-o ens33 -j MASQUERADE`, `! -s 10.0.0.0/8 -j MASQUERADE`, `-s 172.7.0.0/16 -j RETURN`, `-s 172.7.0.0/16 -d 172.7.0.0/16 -j ACCEPT`,
 		`-s 172.7.0.0/16 -d 172.7.0.0/16 -m comment --comment "not \"flanneld\"" -j RETURN`, `-m mark --mark 0x4000/0x4000 -j MASQUERADE`,
 	},
-	forwardHome: {
-		rejectAll, `-j DROP`, `-m comment --comment "default deny" -j DROP`, `-s 172.7.22.9/32 -j DROP`, `-i docker0 -o docker0 -j DROP`,
+	forwardChain: {
+		firewalltest.RejectAll, `-j DROP`, `-m comment --comment "default deny" -j DROP`, `-s 172.7.22.9/32 -j DROP`, `-i docker0 -o docker0 -j DROP`,
 		`-d 172.7.21.0/24 -j ACCEPT`, `-o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
 		`-s 172.7.0.0/16 -m comment --comment "by hand" -j ACCEPT`,
 	},
 }
 
-// former are rules of ours and of earlier flannels, wanted or not.
-func former(h home) []string {
-	now := map[home]string{natHome: ourMasq, forwardHome: ourForward}[h]
-	return block(now, unmarkedText(now), strings.ReplaceAll(now, " --random-fully", ""), strings.ReplaceAll(unmarkedText(now), " --random-fully", ""),
+// legacyRules are rules of ours and of earlier flannels, wanted or not.
+func legacyRules(h chainID) []string {
+	now := map[chainID]string{natChain: ourMasq, forwardChain: ourForward}[h]
+	return lines(now, firewalltest.Uncommented(now), strings.ReplaceAll(now, " --random-fully", ""), strings.ReplaceAll(firewalltest.Uncommented(now), " --random-fully", ""),
 		strings.ReplaceAll(now, "172.7.0.0", "172.8.0.0"), strings.ReplaceAll(now, "172.7.21.0", "172.7.99.0"),
 		strings.ReplaceAll(now, "comment flanneld", `comment "flanneld forward"`))
 }
 
 // checkOnePass holds over any starting point: one pass ends in the wanted
 // state with everybody else's rules as they were; a second one writes nothing.
-func checkOnePass(t *rapid.T, w *Writer, load func(h home, specs []string), list func(h home) []string) {
-	want := rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true}
+func checkOnePass(t *rapid.T, w *Writer, load func(h chainID, specs []string), list func(h chainID) []string) {
+	want := rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true}
 	if rapid.IntRange(0, 9).Draw(t, "nothing wanted") == 0 {
 		want.Masquerade, want.Forward = false, false
 	}
-	before := map[home][]string{}
-	for _, h := range []home{natHome, forwardHome} {
-		before[h] = rapid.SliceOfN(rapid.SampledFrom(append(former(h), foreign[h]...)), 0, 14).Draw(t, h.chain)
+	before := map[chainID][]string{}
+	for _, h := range []chainID{natChain, forwardChain} {
+		before[h] = rapid.SliceOfN(rapid.SampledFrom(append(legacyRules(h), foreign[h]...)), 0, 14).Draw(t, h.chain)
 		load(h, before[h])
 	}
 	p := planner{Parse("iptables", saved(t, w)), want, true}
 	parts, _ := p.plan()
-	if _, bad := anyWrong(t, w, want); bad != nil {
+	if _, bad := anyDrift(t, w, want); bad != nil {
 		t.Fatal(bad)
 	}
 	for h, specs := range before {
-		q := parts[slices.IndexFunc(parts, func(q part) bool { return q.home == h })]
+		q := parts[slices.IndexFunc(parts, func(q chainPlan) bool { return q.chainID == h })]
 		after := list(h)
 		mine := func(spec string) bool { return strings.Contains(spec, "--comment flanneld ") }
 		var ours []string
 		for _, s := range q.want {
-			ours = append(ours, marked(s))
+			ours = append(ours, commented(s))
 		}
 		if diff := cmp.Diff(ours, keepIf(after, mine)); diff != "" {
 			t.Fatalf("ours -want +got:\n%s", diff)
@@ -71,35 +72,35 @@ func checkOnePass(t *rapid.T, w *Writer, load func(h home, specs []string), list
 		if diff := cmp.Diff(keepIf(specs, others), keepIf(after, func(s string) bool { return !mine(s) })); diff != "" {
 			t.Fatalf("somebody else's -before +after:\n%s", diff)
 		}
-		firstForeign := slices.IndexFunc(after, func(spec string) bool { return len(q.want) > 0 && spec == q.obstacle })
+		firstForeign := slices.IndexFunc(after, func(spec string) bool { return len(q.want) > 0 && spec == q.before })
 		lastOwn := len(after) - 1
 		for lastOwn >= 0 && !mine(after[lastOwn]) {
 			lastOwn--
 		}
 		if firstForeign >= 0 && firstForeign < lastOwn {
-			t.Fatalf("rule %d is in the way of rule %d:\n%s", firstForeign+1, lastOwn+1, strings.Join(after, "\n"))
+			t.Fatalf("rule %d precedes rule %d:\n%s", firstForeign+1, lastOwn+1, strings.Join(after, "\n"))
 		}
 	}
 	set := Parse("iptables", saved(t, w))
-	if v := set.Pass(rules.Packet{In: "docker0", Out: "flannel.1", Src: own.Addr().Next(), Dst: network.Addr().Next(), State: "NEW"}, rules.Forwarded); want.Masquerade && v.Hidden != nil && !v.Dropped {
-		t.Fatalf("a container is hidden from a peer by %s", v.Hidden.Text)
+	if v := set.Evaluate(rules.Packet{In: "docker0", Out: "flannel.1", Src: firewalltest.Subnet.Addr().Next(), Dst: firewalltest.Network.Addr().Next(), State: "NEW"}, rules.Forwarded); want.Masquerade && v.SNAT != nil && !v.Dropped {
+		t.Fatalf("the address of a container is translated by %s", v.SNAT.Text)
 	}
-	if again, err := anyWrong(t, w, want); again != "" || err != nil {
+	if again, err := anyDrift(t, w, want); again != "" || err != nil {
 		t.Fatalf("the second pass found %q, %v", again, err)
 	}
 }
 
 func saved(t *rapid.T, w *Writer) string {
-	text, err := w.kernel.save(context.Background())
+	text, err := w.program.save(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return text
 }
 
-func anyWrong(t *rapid.T, w *Writer, want rules.Wanted) (wrong string, err error) {
-	for _, o := range w.Put(context.Background(), want, false).Outcomes {
-		wrong, err = wrong+o.Wrong, errors.Join(err, o.Err)
+func anyDrift(t *rapid.T, w *Writer, want rules.Wanted) (wrong string, err error) {
+	for _, o := range w.Apply(context.Background(), want, false).Outcomes {
+		wrong, err = wrong+o.Drift, errors.Join(err, o.Err)
 	}
 	return wrong, err
 }
@@ -117,7 +118,7 @@ func keepIf(in []string, keep func(string) bool) []string {
 func TestOnePassFromAnyState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := newFake()
-		checkOnePass(t, &Writer{kernel: f, randomFully: true}, func(h home, specs []string) { f.chains[h] = specs }, f.rules)
+		checkOnePass(t, &Writer{program: f, randomFully: true}, func(h chainID, specs []string) { f.chains[h] = specs }, f.rules)
 	})
 }
 
@@ -148,7 +149,7 @@ func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
 	for _, flavour := range lab.IPTablesFlavours {
 		t.Run(flavour, func(t *testing.T) {
 			c := useFlavour(t, flavour)
-			list := func(h home) []string {
+			list := func(h chainID) []string {
 				lines, err := c.List(h.table, h.chain)
 				if err != nil {
 					t.Fatal(err)
@@ -160,7 +161,7 @@ func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
 				return out
 			}
 			rapid.Check(t, func(t *rapid.T) {
-				checkOnePass(t, &Writer{kernel: c, randomFully: true}, func(h home, specs []string) {
+				checkOnePass(t, &Writer{program: c, randomFully: true}, func(h chainID, specs []string) {
 					script := "*" + h.table + "\n-F " + h.chain + "\n"
 					for _, s := range specs {
 						script += "-A " + h.chain + " " + s + "\n"
@@ -168,7 +169,7 @@ func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
 					if err := c.restore(context.Background(), script+"COMMIT\n"); err != nil {
 						t.Fatal(err)
 					}
-					if diff := cmp.Diff(block(specs...), block(list(h)...)); diff != "" {
+					if diff := cmp.Diff(lines(specs...), lines(list(h)...)); diff != "" {
 						t.Fatalf("iptables prints it differently -written +read:\n%s", diff)
 					}
 				}, list)
@@ -181,11 +182,11 @@ func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
 func BenchmarkPass(b *testing.B) {
 	for _, flavour := range lab.IPTablesFlavours {
 		b.Run(flavour, func(b *testing.B) {
-			w := &Writer{kernel: useFlavour(b, flavour), randomFully: true}
-			w.Put(context.Background(), everything, false)
+			w := &Writer{program: useFlavour(b, flavour), randomFully: true}
+			w.Apply(context.Background(), everything, false)
 			for b.Loop() {
-				for _, o := range w.Put(context.Background(), everything, false).Outcomes {
-					if o.Err != nil || o.Wrong != "" {
+				for _, o := range w.Apply(context.Background(), everything, false).Outcomes {
+					if o.Err != nil || o.Drift != "" {
 						b.Fatal(o)
 					}
 				}
@@ -230,8 +231,8 @@ func TestFind(t *testing.T) {
 	if c, err = newCommand(context.Background(), dir); err != nil || !c.inNFTables {
 		t.Errorf("1.8.9's rules are not in nf_tables: %v", err)
 	}
-	if c.restorer != filepath.Join(dir, "iptables-restore") || c.saver != filepath.Join(dir, "iptables-save") {
-		t.Errorf("restores with %s, saves with %s", c.restorer, c.saver)
+	if c.restorePath != filepath.Join(dir, "iptables-restore") || c.savePath != filepath.Join(dir, "iptables-save") {
+		t.Errorf("restores with %s, saves with %s", c.restorePath, c.savePath)
 	}
 }
 
@@ -252,7 +253,7 @@ func TestHangingIPTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.patience = 100 * time.Millisecond
+	c.timeout = 100 * time.Millisecond
 	const says = " did not end within 100ms and was killed"
 	if _, err := c.save(context.Background()); err == nil || !strings.Contains(err.Error(), "iptables-save"+says) {
 		t.Errorf("list: error %v", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -46,75 +47,122 @@ func TestRuleSets(t *testing.T) {
 		name  string
 		set   string
 		want  rules.Wanted
-		after map[home][]string
+		after map[chainID][]string
 		lost  string // what of in, out and lan is dropped in the end
 	}{
-		{"docker 28", docker, everything, map[home][]string{
-			forwardHome: block(docker28Forward, ourForward), userHome: block(peersIn, peersOut), rawHome: block(peersIn, singledOut), natHome: block(ourMasq)}, "lan"},
-		{"docker 28 with --allow-direct-routing", docker28(t, "docker-28-direct-routing.txt"), everything, map[home][]string{
-			userHome: block(peersIn, peersOut), rawHome: block(peersIn)}, "lan"},
-		{"docker 28 was restarted: its chains are in front", with(docker, "filter", "-A DOCKER-USER "+peersIn), everything, map[home][]string{
-			userHome: block(peersIn, peersOut)}, "lan"},
-		{"the operator's rules in DOCKER-USER stay in front, and hold", with(docker, "filter", "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -i ens9 -j RETURN"), everything, map[home][]string{
-			userHome: block("-s 172.7.22.0/24 -j DROP", "-i ens9 -j RETURN", peersIn, peersOut)}, "in lan"},
-		{"the operator denies all in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER -i ens9 -j ACCEPT", "-A DOCKER-USER -j DROP"), everything, map[home][]string{
-			forwardHome: block(docker28Forward, ourForward), userHome: block("-i ens9 -j ACCEPT", "-j DROP", peersIn, peersOut)}, "in out lan"},
-		{"the operator denies all in DOCKER-USER of docker 20.10", filter(":FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j REJECT"), onlyPass, map[home][]string{
-			forwardHome: block("-j DOCKER-USER", ourForward)}, "in out lan"},
-		{"the operator appends to DOCKER-USER behind ours", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP"), everything, map[home][]string{
-			userHome: block("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
-		{"the operator appends to DOCKER-USER between ours and an old dockerd's RETURN", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -j RETURN"), everything, map[home][]string{
-			userHome: block("-s 172.7.22.0/24 -j DROP", peersIn, peersOut, "-j RETURN")}, "in lan"},
-		{"the operator inserts between ours in DOCKER-USER", with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER "+peersOut), everything, map[home][]string{
-			userHome: block("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
-		{"an old dockerd's RETURN stays behind", with(docker, "filter", "-A DOCKER-USER -i ens9 -j DROP", "-A DOCKER-USER -j RETURN"), everything, map[home][]string{
-			userHome: block("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
-		{"docker 28 and no forward rules wanted", docker, onlyMasq, map[home][]string{
-			forwardHome: block(docker28Forward), userHome: nil, rawHome: block(singledOut)}, "in lan"},
-		{"docker 28, and tables of nftables for ours", docker, rules.Wanted{Network: network, Subnet: own, Peers: peers, Masquerade: true, Forward: true, NFTables: true}, map[home][]string{
-			forwardHome: block(docker28Forward), userHome: block(peersIn, peersOut), rawHome: block(peersIn, singledOut), natHome: {}}, "lan"},
-		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"), rules.Wanted{Network: network, Subnet: own, Peers: peers, Forward: true, NFTables: true}, map[home][]string{
-			forwardHome: nil}, ""},
-		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"), rules.Wanted{Network: network, Subnet: own, Peers: peers, Forward: true, NFTables: true}, map[home][]string{
-			forwardHome: block(ourForward)}, ""},
-		{"docker 28's rule in raw alone", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING "+singledOut), onlyPass, map[home][]string{
-			rawHome: block(peersIn, singledOut)}, "lan"},
-		{"a rule in raw that is not docker's", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -d 172.7.21.2/32 -i flannel.1 -j DROP"), onlyPass, map[home][]string{
-			rawHome: block("-d 172.7.21.2/32 -i flannel.1 -j DROP")}, "in"},
-		{"another container's rule in raw", with(docker, "raw", "-A PREROUTING -d 172.7.21.3/32 ! -i docker0 -j DROP"), everything, map[home][]string{
-			rawHome: block(peersIn, singledOut, `-d 172.7.21.3/32 ! -i docker0 -j DROP`)}, "lan"},
-		{"the administrator's rule in raw", with(docker, "raw", "-A PREROUTING -s 172.7.22.9/32 -j DROP"), everything, map[home][]string{
-			rawHome: block(peersIn, singledOut, `-s 172.7.22.9/32 -j DROP`)}, "lan"},
-		{"ufw rejects behind a jump", filter(ufw, "-A FORWARD -j ufw-before-forward", "-A FORWARD -j ufw-reject-forward", "-A ufw-before-forward -p icmp -j ACCEPT", "-A ufw-reject-forward -j REJECT"), onlyPass, map[home][]string{
-			forwardHome: block("-j ufw-before-forward", ourForward, "-j ufw-reject-forward")}, ""},
-		{"a chain of the administrator's drops a case", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -j OFFICE", "-A OFFICE -s 172.7.22.0/24 -j DROP"), onlyPass, map[home][]string{
-			forwardHome: block("-j OFFICE", ourForward)}, "in"},
-		{"a chain of the administrator's lets all pass first", filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -g OFFICE", "-A FORWARD -j DROP", "-A OFFICE -j ACCEPT"), onlyPass, map[home][]string{
-			forwardHome: block("-g OFFICE", "-j DROP", ourForward)}, ""},
-		{"CNI masquerades one container behind a jump", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":CNI-1 - [0:0]", "-A POSTROUTING -s 172.7.21.2/32 -j CNI-1", "-A CNI-1 -d 172.7.21.0/24 -j ACCEPT", "-A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE"), everything, map[home][]string{
-			natHome: block(ourMasq, "-s 172.7.21.2/32 -j CNI-1")}, ""},
-		{"a chain that lets special cases go decides for itself", with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":KUBE-POSTROUTING - [0:0]", "-A POSTROUTING -j KUBE-POSTROUTING", "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN", "-A KUBE-POSTROUTING -j MASQUERADE"), everything, map[home][]string{
-			natHome: block("-j KUBE-POSTROUTING", ourMasq)}, ""},
-		{"jumps in a circle", filter(":FORWARD ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]", "-A FORWARD -j A", "-A A -j B", "-A B -j A"), onlyPass, map[home][]string{
-			forwardHome: block("-j A", ourForward)}, ""},
-		{"flannel 0.28's chains", flannel28, everything, map[home][]string{natHome: block(ourMasq), forwardHome: block(ourForward),
-			{"nat", "FLANNEL-POSTRTG"}: nil, {"filter", "FLANNEL-FWD"}: nil}, ""},
-		{"flannel 0.28's chains, and nothing wanted", flannel28, nothing, map[home][]string{natHome: {}, forwardHome: {}}, ""},
-		{"flannel 0.28's chains for another network", strings.NewReplacer("172.7.0.0", "10.5.0.0", "172.7.21.0", "10.5.3.0").Replace(flannel28), onlyPass, map[home][]string{
-			natHome: block(`-m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`), forwardHome: block(`-m comment --comment "flanneld forward" -j FLANNEL-FWD`, ourForward)}, ""},
+		{"docker 28", docker, everything, map[chainID][]string{
+			forwardChain: lines(docker28Forward, ourForward), userChain: lines(peersIn, peersOut),
+			rawChain: lines(peersIn, singledOut), natChain: lines(ourMasq)}, "lan"},
+		{"docker 28 with --allow-direct-routing", docker28(t, "docker-28-direct-routing.txt"), everything,
+			map[chainID][]string{
+				userChain: lines(peersIn, peersOut), rawChain: lines(peersIn)}, "lan"},
+		{"docker 28 was restarted: its chains are in front", with(docker, "filter", "-A DOCKER-USER "+peersIn), everything,
+			map[chainID][]string{
+				userChain: lines(peersIn, peersOut)}, "lan"},
+		{"the operator's rules in DOCKER-USER stay in front, and hold",
+			with(docker, "filter", "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -i ens9 -j RETURN"), everything,
+			map[chainID][]string{
+				userChain: lines("-s 172.7.22.0/24 -j DROP", "-i ens9 -j RETURN", peersIn, peersOut)}, "in lan"},
+		{"the operator denies all in DOCKER-USER",
+			with(docker, "filter", "-A DOCKER-USER -i ens9 -j ACCEPT", "-A DOCKER-USER -j DROP"), everything,
+			map[chainID][]string{
+				forwardChain: lines(docker28Forward, ourForward),
+				userChain:    lines("-i ens9 -j ACCEPT", "-j DROP", peersIn, peersOut)}, "in out lan"},
+		{"the operator denies all in DOCKER-USER of docker 20.10",
+			filter(":FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j REJECT"),
+			onlyForward, map[chainID][]string{
+				forwardChain: lines("-j DOCKER-USER", ourForward)}, "in out lan"},
+		{"the operator appends to DOCKER-USER behind ours",
+			with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP"),
+			everything, map[chainID][]string{
+				userChain: lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
+		{"the operator appends to DOCKER-USER between ours and an old dockerd's RETURN",
+			with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -j RETURN"),
+			everything, map[chainID][]string{
+				userChain: lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut, "-j RETURN")}, "in lan"},
+		{"the operator inserts between ours in DOCKER-USER",
+			with(docker, "filter", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER "+peersOut),
+			everything, map[chainID][]string{
+				userChain: lines("-s 172.7.22.0/24 -j DROP", peersIn, peersOut)}, "in lan"},
+		{"an old dockerd's RETURN stays behind",
+			with(docker, "filter", "-A DOCKER-USER -i ens9 -j DROP", "-A DOCKER-USER -j RETURN"), everything,
+			map[chainID][]string{
+				userChain: lines("-i ens9 -j DROP", peersIn, peersOut, "-j RETURN")}, "lan"},
+		{"docker 28 and no forward rules wanted", docker, firewalltest.OnlyMasq, map[chainID][]string{
+			forwardChain: lines(docker28Forward), userChain: nil, rawChain: lines(singledOut)}, "in lan"},
+		{"docker 28, and tables of nftables for ours", docker,
+			rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true, NFTables: true},
+			map[chainID][]string{
+				forwardChain: lines(docker28Forward), userChain: lines(peersIn, peersOut), rawChain: lines(peersIn, singledOut),
+				natChain: {}}, "lan"},
+		{"nothing in the way, and tables of nftables for ours", filter(":FORWARD ACCEPT [0:0]"),
+			rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true},
+			map[chainID][]string{
+				forwardChain: nil}, ""},
+		{"a policy in the way of tables of nftables", filter(":FORWARD DROP [0:0]"),
+			rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Forward: true, NFTables: true},
+			map[chainID][]string{
+				forwardChain: lines(ourForward)}, ""},
+		{"docker 28's rule in raw alone", with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING "+singledOut),
+			onlyForward, map[chainID][]string{
+				rawChain: lines(peersIn, singledOut)}, "lan"},
+		{"a rule in raw that is not docker's",
+			with("", "raw", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -d 172.7.21.2/32 -i flannel.1 -j DROP"), onlyForward,
+			map[chainID][]string{
+				rawChain: lines("-d 172.7.21.2/32 -i flannel.1 -j DROP")}, "in"},
+		{"another container's rule in raw", with(docker, "raw", "-A PREROUTING -d 172.7.21.3/32 ! -i docker0 -j DROP"),
+			everything, map[chainID][]string{
+				rawChain: lines(peersIn, singledOut, `-d 172.7.21.3/32 ! -i docker0 -j DROP`)}, "lan"},
+		{"the administrator's rule in raw", with(docker, "raw", "-A PREROUTING -s 172.7.22.9/32 -j DROP"), everything,
+			map[chainID][]string{
+				rawChain: lines(peersIn, singledOut, `-s 172.7.22.9/32 -j DROP`)}, "lan"},
+		{"ufw rejects behind a jump",
+			filter(ufw, "-A FORWARD -j ufw-before-forward", "-A FORWARD -j ufw-reject-forward", "-A ufw-before-forward -p icmp -j ACCEPT", "-A ufw-reject-forward -j REJECT"),
+			onlyForward, map[chainID][]string{
+				forwardChain: lines("-j ufw-before-forward", ourForward, "-j ufw-reject-forward")}, ""},
+		{"a chain of the administrator's drops a case",
+			filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -j OFFICE", "-A OFFICE -s 172.7.22.0/24 -j DROP"),
+			onlyForward, map[chainID][]string{
+				forwardChain: lines("-j OFFICE", ourForward)}, "in"},
+		{"a chain of the administrator's lets all pass first",
+			filter(":FORWARD ACCEPT [0:0]\n:OFFICE - [0:0]", "-A FORWARD -g OFFICE", "-A FORWARD -j DROP", "-A OFFICE -j ACCEPT"),
+			onlyForward, map[chainID][]string{
+				forwardChain: lines("-g OFFICE", "-j DROP", ourForward)}, ""},
+		{"CNI masquerades one container behind a jump",
+			with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":CNI-1 - [0:0]", "-A POSTROUTING -s 172.7.21.2/32 -j CNI-1", "-A CNI-1 -d 172.7.21.0/24 -j ACCEPT", "-A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE"),
+			everything, map[chainID][]string{
+				natChain: lines(ourMasq, "-s 172.7.21.2/32 -j CNI-1")}, ""},
+		{"a chain that lets special cases go decides for itself",
+			with("", "nat", ":POSTROUTING ACCEPT [0:0]", ":KUBE-POSTROUTING - [0:0]", "-A POSTROUTING -j KUBE-POSTROUTING", "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN", "-A KUBE-POSTROUTING -j MASQUERADE"),
+			everything, map[chainID][]string{
+				natChain: lines("-j KUBE-POSTROUTING", ourMasq)}, ""},
+		{"jumps in a circle",
+			filter(":FORWARD ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]", "-A FORWARD -j A", "-A A -j B", "-A B -j A"), onlyForward,
+			map[chainID][]string{
+				forwardChain: lines("-j A", ourForward)}, ""},
+		{"flannel 0.28's chains", flannel28, everything,
+			map[chainID][]string{natChain: lines(ourMasq), forwardChain: lines(ourForward),
+				{"nat", "FLANNEL-POSTRTG"}: nil, {"filter", "FLANNEL-FWD"}: nil}, ""},
+		{"flannel 0.28's chains, and nothing wanted", flannel28, firewalltest.Nothing,
+			map[chainID][]string{natChain: {}, forwardChain: {}}, ""},
+		{"flannel 0.28's chains for another network",
+			strings.NewReplacer("172.7.0.0", "10.5.0.0", "172.7.21.0", "10.5.3.0").Replace(flannel28), onlyForward,
+			map[chainID][]string{
+				natChain:     lines(`-m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`),
+				forwardChain: lines(`-m comment --comment "flanneld forward" -j FLANNEL-FWD`, ourForward)}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
 			f.load(tt.set)
-			w := &Writer{kernel: f, randomFully: true}
-			wrong(t, w, tt.want)
+			w := &Writer{program: f, randomFully: true}
+			drift(t, w, tt.want)
 			for h, want := range tt.after {
-				if diff := cmp.Diff(block(want...), block(f.rules(h)...)); diff != "" {
+				if diff := cmp.Diff(lines(want...), lines(f.rules(h)...)); diff != "" {
 					t.Errorf("%v -want +got:\n%s", h, diff)
 				}
 			}
-			for h, again := range wrong(t, w, tt.want) {
+			for h, again := range drift(t, w, tt.want) {
 				if again != "" {
 					t.Errorf("a second pass finds wrong, in %v: %s", h, again)
 				}
@@ -161,7 +209,7 @@ func lost(set rules.Ruleset) string {
 		{"lan", rules.Packet{In: "ens33", Out: "docker0", Src: neighbour, Dst: here}},
 	} {
 		p.packet.Protocol, p.packet.State = "tcp", "NEW"
-		if set.Pass(p.packet, rules.Forwarded).Dropped {
+		if set.Evaluate(p.packet, rules.Forwarded).Dropped {
 			out = append(out, p.name)
 		}
 	}
@@ -171,7 +219,7 @@ func lost(set rules.Ruleset) string {
 func TestKept(t *testing.T) {
 	f := newFake()
 	f.load(docker28(t, "docker-28-plain.txt"))
-	kept := (&Writer{kernel: f, randomFully: true}).Put(context.Background(), onlyPass, false).Kept
+	kept := (&Writer{program: f, randomFully: true}).Apply(context.Background(), onlyForward, false).Rules
 	want := []string{
 		"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
 		"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
@@ -183,20 +231,20 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// Where the kernel has nf_tables, what comes from peers is told by its mark, and
+// Where the kernel has nf_tables, packets from peers are matched by their mark, and
 // nothing else passes docker: not what forges an address of the network.
 func TestMarkedPackets(t *testing.T) {
 	f := newFake()
 	f.load(docker28(t, "docker-28-plain.txt"))
-	want := onlyPass
+	want := onlyForward
 	want.Marked = true
-	w := &Writer{kernel: f, randomFully: true}
+	w := &Writer{program: f, randomFully: true}
 	for range 2 {
-		if result := w.Put(context.Background(), want, false); !result.Marks {
-			t.Error("nobody is told to mark packets")
+		if result := w.Apply(context.Background(), want, false); !result.Marks {
+			t.Error("the result does not ask for marks")
 		}
 		const marked = `-d 172.7.21.0/24 -m mark --mark 0x1000/0x1000 -m comment --comment flanneld -j ACCEPT`
-		for h, rules := range map[home][]string{rawHome: block(marked, singledOut), userHome: block(marked, peersOut)} {
+		for h, rules := range map[chainID][]string{rawChain: lines(marked, singledOut), userChain: lines(marked, peersOut)} {
 			if diff := cmp.Diff(rules, f.rules(h)); diff != "" {
 				t.Errorf("%v -want +got:\n%s", h, diff)
 			}
@@ -205,12 +253,12 @@ func TestMarkedPackets(t *testing.T) {
 	set := Parse("iptables", f.text())
 	for mark, dropped := range map[uint32]bool{0: true, rules.PeerMark: false, rules.PeerMark | 1: false, 0x2000: true} {
 		p := rules.Packet{In: "ens33", Out: "docker0", Src: netip.MustParseAddr("172.7.22.2"), Dst: netip.MustParseAddr("172.7.21.2"), State: "NEW", Mark: mark}
-		if v := set.Pass(p, rules.Forwarded); v.Dropped != dropped {
+		if v := set.Evaluate(p, rules.Forwarded); v.Dropped != dropped {
 			t.Errorf("with mark %#x: %+v", mark, v)
 		}
 	}
-	f.do(func(f *fake) { clear(f.chains); f.builtin(rawHome); f.builtin(forwardHome); f.builtin(natHome) })
-	if w.Put(context.Background(), want, false).Marks {
+	f.do(func(f *fake) { clear(f.chains); f.builtin(rawChain); f.builtin(forwardChain); f.builtin(natChain) })
+	if w.Apply(context.Background(), want, false).Marks {
 		t.Error("marks are asked for where nobody drops anything")
 	}
 }
@@ -220,7 +268,7 @@ func TestNothingIsReadWhereNothingHasChanged(t *testing.T) {
 	f := newFake()
 	generation := uint32(7)
 	var failing error
-	w := &Writer{kernel: f, randomFully: true, Generation: func() (uint32, error) { return generation, failing }}
+	w := &Writer{program: f, randomFully: true, Generation: func() (uint32, error) { return generation, failing }}
 	for _, step := range []struct {
 		name   string
 		change func()
@@ -230,21 +278,21 @@ func TestNothingIsReadWhereNothingHasChanged(t *testing.T) {
 		{"at first", func() {}, everything, 1},
 		{"our own change", func() { generation++ }, everything, 1},
 		{"idle", func() {}, everything, 0},
-		{"somebody's change", func() { generation++; f.builtin(natHome) }, everything, 1},
+		{"somebody's change", func() { generation++; f.builtin(natChain) }, everything, 1},
 		{"ours again", func() { generation++ }, everything, 1},
 		{"idle again", func() {}, everything, 0},
-		{"something else is wanted", func() {}, onlyPass, 1},
-		{"which was written", func() { generation++ }, onlyPass, 1},
-		{"nobody tells", func() { generation, failing = 0, os.ErrPermission }, onlyPass, 1},
-		{"still nobody", func() {}, onlyPass, 1},
+		{"something else is wanted", func() {}, onlyForward, 1},
+		{"which was written", func() { generation++ }, onlyForward, 1},
+		{"nobody tells", func() { generation, failing = 0, os.ErrPermission }, onlyForward, 1},
+		{"still nobody", func() {}, onlyForward, 1},
 	} {
 		f.do(func(*fake) { step.change() })
 		before := f.saves
-		result := w.Put(context.Background(), step.want, false)
+		result := w.Apply(context.Background(), step.want, false)
 		if f.saves-before != step.reads {
 			t.Errorf("%s: read %d times", step.name, f.saves-before)
 		}
-		if len(result.Kept) == 0 || len(result.Outcomes) == 0 {
+		if len(result.Rules) == 0 || len(result.Outcomes) == 0 {
 			t.Errorf("%s: %+v", step.name, result)
 		}
 	}

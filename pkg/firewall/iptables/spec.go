@@ -7,12 +7,13 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// ours is the comment that makes a rule ours.
-const ours = "flanneld"
+// ourComment is the comment by which a rule is ours.
+const ourComment = "flanneld"
 
 // spec is a rule of ours in the order and notation of iptables-save, without its
 // comment. randomFully spreads source ports, which avoids a race between
-// connections opened at once; it needs Linux 3.14 and iptables 1.6.2.
+// connections that are opened at the same time; it needs Linux 3.14 and iptables
+// 1.6.2.
 func spec(r rules.Spec, randomFully bool) string {
 	var out []string
 	side := func(option string, s rules.Side) {
@@ -34,15 +35,17 @@ func spec(r rules.Spec, randomFully bool) string {
 	if r.Marked {
 		out = append(out, "-m", "mark", "--mark", fmt.Sprintf("%#x/%#x", rules.PeerMark, rules.PeerMark))
 	}
-	out = append(out, "-j", targets[r.Do])
-	if r.Do == rules.Masquerade && randomFully {
+	out = append(out, "-j", targets[r.Target])
+	if r.Target == rules.TargetMasquerade && randomFully {
 		out = append(out, "--random-fully")
 	}
 	return strings.Join(out, " ")
 }
 
-// targets: RETURN in a builtin chain ends the translation.
-var targets = map[rules.Verb]string{rules.Pass: "ACCEPT", rules.Keep: "RETURN", rules.Masquerade: "MASQUERADE"}
+// targets by name. RETURN in a builtin chain ends the translation.
+var targets = map[rules.Target]string{
+	rules.TargetAccept: "ACCEPT", rules.TargetNoNAT: "RETURN", rules.TargetMasquerade: "MASQUERADE",
+}
 
 func specs(all []rules.Spec, randomFully bool) (out []string) {
 	for _, r := range all {
@@ -51,11 +54,12 @@ func specs(all []rules.Spec, randomFully bool) (out []string) {
 	return out
 }
 
-// marked is a spec with the comment, as iptables prints and reads it.
-func marked(spec string) string {
+// commented is a spec with the comment, as iptables prints and reads it.
+func commented(spec string) string {
 	conditions, target, _ := strings.Cut(spec, "-j ")
-	return conditions + "-m comment --comment " + ours + " -j " + target
+	return conditions + "-m comment --comment " + ourComment + " -j " + target
 }
 
-// plainly is a spec without what later releases of iptables add to it.
-func plainly(spec string) string { return strings.TrimSuffix(spec, " --random-fully") }
+// withoutRandomFully is a spec without the option that later releases of iptables
+// have.
+func withoutRandomFully(spec string) string { return strings.TrimSuffix(spec, " --random-fully") }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -47,16 +48,16 @@ func TestSpecs(t *testing.T) {
 -s 10.1.5.0/24 -d 10.1.0.0/20 -o ens33 -j ACCEPT
 -s 10.1.5.0/24 -d 10.1.0.0/20 -o flannel.7 -j ACCEPT
 `},
-		{"nothing", specs(append(nothing.MasqueradeSpecs(), append(nothing.ForwardSpecs(), nothing.FromPeers()...)...), true), ""},
+		{"nothing", specs(append(firewalltest.Nothing.MasqueradeSpecs(), append(firewalltest.Nothing.ForwardSpecs(), firewalltest.Nothing.FromPeers()...)...), true), ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(block(tt.want), block(tt.specs...)); diff != "" {
+			if diff := cmp.Diff(lines(tt.want), lines(tt.specs...)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
 	}
-	if got := marked("-j DROP"); got != "-m comment --comment flanneld -j DROP" {
+	if got := commented("-j DROP"); got != "-m comment --comment flanneld -j DROP" {
 		t.Errorf("a rule without conditions is marked as %q", got)
 	}
 }
@@ -94,13 +95,13 @@ func FuzzParse(f *testing.F) {
 		set := Parse("iptables", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING "+text+"\n*filter\n:FORWARD DROP\n:DOCKER -\n-A FORWARD "+text+"\n-A DOCKER "+text)
 		p := planner{set, everything, true}
 		p.plan()
-		for _, h := range flannelsChains {
-			p.former(h)
+		for _, h := range legacyChains {
+			p.legacyScript(h)
 		}
-		set.Pass(rules.Packet{In: "ens33", Src: network.Addr().Next(), Dst: own.Addr().Next()}, rules.Forwarded)
+		set.Evaluate(rules.Packet{In: "ens33", Src: firewalltest.Network.Addr().Next(), Dst: firewalltest.Subnet.Addr().Next()}, rules.Forwarded)
 		b := parseRule(text)
-		if q := p.masquerade(); q.isOurs(b) && b.comment != ours && len(b.conditions) > 2 {
-			t.Errorf("%q is taken for a former flannel's", text)
+		if q := p.masquerade(); q.isOurs(b) && b.comment != ourComment && len(b.conditions) > 2 {
+			t.Errorf("%q is taken for an earlier flannel's", text)
 		}
 	})
 }

@@ -29,7 +29,7 @@ func BenchmarkRead(b *testing.B) {
 	b.Run("Pass", func(b *testing.B) {
 		p := rules.Packet{In: "flannel.1", Out: "docker0", Src: wanted.Network.Addr().Next(), Dst: wanted.Subnet.Addr().Next(), Protocol: "tcp", State: "NEW"}
 		for b.Loop() {
-			all.Pass(p, rules.Forwarded)
+			all.Evaluate(p, rules.Forwarded)
 		}
 	})
 }

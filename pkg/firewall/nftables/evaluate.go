@@ -11,21 +11,21 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// host is what rules look at beside packets.
+// host is what rules compare packets with.
 type host struct {
 	indexes map[string]int // of interfaces, by name
 }
 
-// body evaluates a rule as the kernel does.
+// body is a rule as the kernel runs it.
 type body struct {
 	host  *host
 	sets  map[string]*set // of its table
 	exprs []any
 }
 
-// Apply tries the rule on a packet. A condition on something that is not known
-// makes the rule one that may match; then it changes nothing.
-func (b body) Apply(p *rules.Packet) rules.Effect {
+// Evaluate applies the rule to a packet. With a condition on something that is not
+// known the rule may match; then it changes nothing.
+func (b body) Evaluate(p *rules.Packet) rules.Effect {
 	r := run{body: b, packet: p, registers: newRegisters(), truth: rules.Yes}
 	for _, e := range b.exprs {
 		effect, ended := r.step(e)
@@ -48,10 +48,9 @@ type run struct {
 	truth     rules.Truth // of the conditions so far
 }
 
-func (r *run) must(t rules.Truth) { r.truth = min(r.truth, t) }
+func (r *run) require(t rules.Truth) { r.truth = min(r.truth, t) }
 
-// step is one expression. It says what becomes of the packet where that ends the
-// rule.
+// step evaluates one expression. If that ends the rule, it returns the effect.
 func (r *run) step(e any) (effect rules.Effect, ended bool) {
 	switch e := e.(type) {
 	case inert:
@@ -64,23 +63,23 @@ func (r *run) step(e any) (effect rules.Effect, ended bool) {
 	case *expr.Fib:
 		r.registers.set(e.Register, route(r.packet, e))
 	case *expr.Immediate:
-		r.registers.set(e.Register, whole(e.Data))
+		r.registers.set(e.Register, fullyKnown(e.Data))
 	case *expr.Bitwise:
 		r.bitwise(e)
 	case byteOrder:
-		r.turn(e)
+		r.swapBytes(e)
 	case *expr.Cmp:
-		r.must(compare(r.registers.get(e.Register, len(e.Data)), e.Op, e.Data))
+		r.require(compare(r.registers.get(e.Register, len(e.Data)), e.Op, e.Data))
 	case *expr.Range:
 		within := r.registers.get(e.Register, len(e.FromData)).within(e.FromData, e.ToData)
 		if len(e.FromData) != len(e.ToData) {
 			within = rules.Maybe
 		}
-		r.must(inverted(within, e.Op == expr.CmpOpNeq))
+		r.require(inverted(within, e.Op == expr.CmpOpNeq))
 	case *expr.Lookup:
 		return r.lookup(e)
 	case *expr.Limit:
-		r.must(rules.Known(true, !e.Over)) // it is the first packet that is asked about
+		r.require(rules.Known(true, !e.Over)) // for the first packet of a connection
 	case *expr.Verdict:
 		return r.verdict(e)
 	case *expr.Reject:
@@ -94,7 +93,7 @@ func (r *run) step(e any) (effect rules.Effect, ended bool) {
 	case xt:
 		return r.xt(e)
 	default:
-		r.must(rules.Maybe)
+		r.require(rules.Maybe)
 	}
 	return rules.Effect{}, false
 }
@@ -111,16 +110,15 @@ func (r *run) meta(e *expr.Meta) {
 		r.registers.set(e.Register, r.host.meta(r.packet, e.Key))
 		return
 	}
-	if mark := r.registers.get(e.Register, 4); e.Key == expr.MetaKeyMARK && r.truth == rules.Yes && mark.isWhole() {
+	if mark := r.registers.get(e.Register, 4); e.Key == expr.MetaKeyMARK && r.truth == rules.Yes && mark.isFullyKnown() {
 		r.packet.Mark = binary.NativeEndian.Uint32(mark.value)
 	}
 }
 
-// bitwise keeps the bits of a mask and then turns those of another. What is kept
-// by neither is known.
+// bitwise computes "& mask ^ xor". Bits that the mask clears are known.
 func (r *run) bitwise(e *expr.Bitwise) {
 	in, size := r.registers.get(e.SourceRegister, int(e.Len)), int(e.Len)
-	out := nothing(size)
+	out := fullyUnknown(size)
 	for i := range size {
 		if i < len(e.Mask) && i < len(e.Xor) {
 			out.known[i] = in.known[i] | ^e.Mask[i]
@@ -130,8 +128,8 @@ func (r *run) bitwise(e *expr.Bitwise) {
 	r.registers.set(e.DestRegister, out)
 }
 
-// turn changes between the network's order of bytes and this machine's.
-func (r *run) turn(e byteOrder) {
+// swapBytes converts between network byte order and this machine's.
+func (r *run) swapBytes(e byteOrder) {
 	in := r.registers.get(e.from, int(e.length))
 	out := field{bytes.Clone(in.value), bytes.Clone(in.known)}
 	if size := int(e.size); size > 0 && binary.NativeEndian.Uint16([]byte{0, 1}) != 1 {
@@ -151,13 +149,13 @@ func compare(f field, op expr.CmpOp, value []byte) rules.Truth {
 	case expr.CmpOpNeq:
 		return f.is(value).Not()
 	case expr.CmpOpLt:
-		return rules.Known(f.isWhole(), order < 0)
+		return rules.Known(f.isFullyKnown(), order < 0)
 	case expr.CmpOpLte:
-		return rules.Known(f.isWhole(), order <= 0)
+		return rules.Known(f.isFullyKnown(), order <= 0)
 	case expr.CmpOpGt:
-		return rules.Known(f.isWhole(), order > 0)
+		return rules.Known(f.isFullyKnown(), order > 0)
 	case expr.CmpOpGte:
-		return rules.Known(f.isWhole(), order >= 0)
+		return rules.Known(f.isFullyKnown(), order >= 0)
 	}
 	return rules.Maybe
 }
@@ -165,23 +163,23 @@ func compare(f field, op expr.CmpOp, value []byte) rules.Truth {
 func (r *run) lookup(e *expr.Lookup) (rules.Effect, bool) {
 	s := r.sets[e.SetName]
 	if s == nil {
-		r.must(rules.Maybe)
+		r.require(rules.Maybe)
 		return rules.Effect{}, false
 	}
 	found, element := s.find(r.registers.get(e.SourceRegister, s.size()))
-	r.must(inverted(found, e.Invert))
+	r.require(inverted(found, e.Invert))
 	if !e.IsDestRegSet {
 		return rules.Effect{}, false
 	}
 	if found != rules.Yes {
 		if e.DestRegister != unix.NFT_REG_VERDICT {
-			r.registers.set(e.DestRegister, nothing(16))
+			r.registers.set(e.DestRegister, fullyUnknown(16))
 		}
 		return rules.Effect{}, e.DestRegister == unix.NFT_REG_VERDICT
 	}
 	if element.verdict != nil {
 		return r.verdict(element.verdict)
 	}
-	r.registers.set(e.DestRegister, whole(element.data))
+	r.registers.set(e.DestRegister, fullyKnown(element.data))
 	return rules.Effect{}, false
 }

@@ -17,12 +17,12 @@ type (
 		name   string
 		target bool
 	}
-	// byteOrder turns numbers around.
+	// byteOrder converts numbers from or to network byte order.
 	byteOrder struct{ from, to, length, size uint32 }
 )
 
-// expressions takes a rule's list of them apart. What follows are also the rule's
-// comments that iptables keeps as expressions.
+// expressions decodes a rule's list of expressions. comment is the rule's comment, if
+// iptables-nft has stored it as an expression.
 func expressions(family byte, list []byte) (out []any, comment string) {
 	err := each(list, func(_ uint16, element []byte) {
 		a, err := parse(element)
@@ -43,8 +43,8 @@ func expressions(family byte, list []byte) (out []any, comment string) {
 	return out, comment
 }
 
-// Attributes that the library's decoders pass over. With them an expression is
-// another one.
+// Attributes that the library's decoders ignore, and that change what an expression
+// does.
 const (
 	bitwiseOperation = 6  // NFTA_BITWISE_OP; 0 is the one with mask and xor
 	dynsetExpression = 7  // NFTA_DYNSET_EXPR
@@ -78,7 +78,10 @@ func expression(family byte, name string, data []byte, inner attributes) any {
 		}
 		return known(family, data, &expr.Bitwise{})
 	case "byteorder":
-		return byteOrder{inner.uint32(unix.NFTA_BYTEORDER_SREG), inner.uint32(unix.NFTA_BYTEORDER_DREG), inner.uint32(unix.NFTA_BYTEORDER_LEN), inner.uint32(unix.NFTA_BYTEORDER_SIZE)}
+		return byteOrder{
+			from: inner.uint32(unix.NFTA_BYTEORDER_SREG), to: inner.uint32(unix.NFTA_BYTEORDER_DREG),
+			length: inner.uint32(unix.NFTA_BYTEORDER_LEN), size: inner.uint32(unix.NFTA_BYTEORDER_SIZE),
+		}
 	case "lookup":
 		return known(family, data, &expr.Lookup{})
 	case "immediate":
@@ -116,7 +119,7 @@ func expression(family byte, name string, data []byte, inner attributes) any {
 	return unknown{name}
 }
 
-// known decodes an expression by the library.
+// known decodes an expression with the library.
 func known(family byte, data []byte, e expr.Any) any {
 	if err := expr.Unmarshal(family, data, e); err != nil {
 		return unknown{"?"}
@@ -128,7 +131,9 @@ func known(family byte, data []byte, e expr.Any) any {
 func verdictFrom(data []byte) *expr.Verdict {
 	v, err := parse(data)
 	if err != nil {
-		return &expr.Verdict{Kind: expr.VerdictQueue} // which is as little known
+		return &expr.Verdict{Kind: expr.VerdictQueue} // which is unknown, too
 	}
-	return &expr.Verdict{Kind: expr.VerdictKind(int32(v.uint32(unix.NFTA_VERDICT_CODE))), Chain: v.name(unix.NFTA_VERDICT_CHAIN)}
+	return &expr.Verdict{
+		Kind: expr.VerdictKind(int32(v.uint32(unix.NFTA_VERDICT_CODE))), Chain: v.name(unix.NFTA_VERDICT_CHAIN),
+	}
 }

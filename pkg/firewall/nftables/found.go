@@ -1,7 +1,6 @@
 package nftables
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -11,41 +10,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// found is a table as the kernel has it.
-type found struct {
-	chains []foundChain
+// installedTable is a table as the kernel has it.
+type installedTable struct {
+	chains []installedChain
 	sets   []addresses
 }
 
-type foundChain struct {
+type installedChain struct {
 	name     string
 	kind     string
-	hook     uint32 // with kind alone
+	hook     uint32 // only meaningful together with kind
 	priority int32
 	policy   uint32
-	rules    []foundRule
+	rules    []installedRule
 }
 
-type foundRule struct {
+type installedRule struct {
 	exprs   []any
 	comment string
 }
 
 // table reads one table.
-func (c conn) table(family nftables.TableFamily, name string) (t found, exists bool, err error) {
-	err = c.steadily(func() (err error) {
+func (c conn) table(family nftables.TableFamily, name string) (t installedTable, exists bool, err error) {
+	err = c.consistently(func() (err error) {
 		t, exists, err = c.tableNow(family, name)
 		return err
 	})
 	return t, exists, err
 }
 
-func (c conn) tableNow(family nftables.TableFamily, name string) (t found, exists bool, err error) {
-	_, err = c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, zeroEnded(unix.NFTA_TABLE_NAME, name))
-	if errors.Is(err, unix.ENOENT) {
-		return t, false, nil
-	}
-	if err != nil {
+func (c conn) tableNow(family nftables.TableFamily, name string) (t installedTable, exists bool, err error) {
+	if exists, err = c.exists(family, name); err != nil || !exists {
 		return t, false, err
 	}
 	chains, err := c.dump(unix.NFT_MSG_GETCHAIN, byte(family))
@@ -55,12 +50,12 @@ func (c conn) tableNow(family nftables.TableFamily, name string) (t found, exist
 	if t.sets, err = c.addresses(family, name); err != nil {
 		return t, false, err
 	}
-	list, err := c.dump(unix.NFT_MSG_GETRULE, byte(family), zeroEnded(unix.NFTA_RULE_TABLE, name))
+	list, err := c.dump(unix.NFT_MSG_GETRULE, byte(family), nulTerminated(unix.NFTA_RULE_TABLE, name))
 	if err != nil {
 		return t, false, err
 	}
 	for _, a := range chains {
-		// While another program prepares a change, the kernel may list one twice.
+		// While another program prepares a change, the kernel may list a chain twice.
 		if a.name(unix.NFTA_CHAIN_TABLE) == name && t.chain(a.name(unix.NFTA_CHAIN_NAME)) == nil {
 			t.chains = append(t.chains, chainFrom(a))
 		}
@@ -71,30 +66,32 @@ func (c conn) tableNow(family nftables.TableFamily, name string) (t found, exist
 		}
 		for i := range t.chains {
 			if c := &t.chains[i]; c.name == a.name(unix.NFTA_RULE_CHAIN) {
-				exprs, said := expressions(a.family, a.attributes[unix.NFTA_RULE_EXPRESSIONS])
-				if said == "" {
-					said = commentOf(a.attributes[unix.NFTA_RULE_USERDATA])
+				exprs, comment := expressions(a.family, a.attributes[unix.NFTA_RULE_EXPRESSIONS])
+				if comment == "" {
+					comment = commentOf(a.attributes[unix.NFTA_RULE_USERDATA])
 				}
-				c.rules = append(c.rules, foundRule{exprs, said})
+				c.rules = append(c.rules, installedRule{exprs, comment})
 			}
 		}
 	}
 	return t, true, nil
 }
 
-func chainFrom(a answer) foundChain {
+func chainFrom(a answer) installedChain {
 	hook := a.nested(unix.NFTA_CHAIN_HOOK)
-	return foundChain{name: a.name(unix.NFTA_CHAIN_NAME), kind: a.name(unix.NFTA_CHAIN_TYPE), policy: a.uint32(unix.NFTA_CHAIN_POLICY),
-		hook: hook.uint32(unix.NFTA_HOOK_HOOKNUM), priority: int32(hook.uint32(unix.NFTA_HOOK_PRIORITY))}
+	return installedChain{
+		name: a.name(unix.NFTA_CHAIN_NAME), kind: a.name(unix.NFTA_CHAIN_TYPE), policy: a.uint32(unix.NFTA_CHAIN_POLICY),
+		hook: hook.uint32(unix.NFTA_HOOK_HOOKNUM), priority: int32(hook.uint32(unix.NFTA_HOOK_PRIORITY)),
+	}
 }
 
-// ours reports whether a table of our name can be ours: it is empty, or a rule in
-// it says so.
-func (t found) ours() bool {
+// isOurs reports whether a table of our name can be ours: it is empty, or has a rule
+// with our comment.
+func (t installedTable) isOurs() bool {
 	empty := true
 	for _, c := range t.chains {
 		for _, r := range c.rules {
-			if r.comment == comment {
+			if r.comment == ourComment {
 				return true
 			}
 			empty = false
@@ -103,15 +100,15 @@ func (t found) ours() bool {
 	return empty
 }
 
-// differs names the first thing in which a table is not what it should be.
-func (t found) differs(exists bool, want Table) string {
+// drift is the first difference between a table and the wanted one; "" if none.
+func (t installedTable) drift(exists bool, want table) string {
 	switch {
 	case !exists && len(want.chains) == 0:
 		return ""
 	case !exists:
-		return "the table ip " + TableName + " is not there"
+		return "the table ip " + tableName + " is not there"
 	case len(want.chains) == 0:
-		return "the table ip " + TableName + " is there, and not wanted"
+		return "the table ip " + tableName + " is there, and not wanted"
 	case len(t.chains) != len(want.chains):
 		return fmt.Sprintf("%d chains in place of %d", len(t.chains), len(want.chains))
 	}
@@ -120,14 +117,14 @@ func (t found) differs(exists bool, want Table) string {
 		return "other sets than there should be"
 	}
 	for _, w := range want.chains {
-		if wrong := t.chain(w.name).differs(w); wrong != "" {
-			return "chain " + w.name + ": " + wrong
+		if drift := t.chain(w.name).drift(w); drift != "" {
+			return "chain " + w.name + ": " + drift
 		}
 	}
 	return ""
 }
 
-func (t found) chain(name string) *foundChain {
+func (t installedTable) chain(name string) *installedChain {
 	for i := range t.chains {
 		if t.chains[i].name == name {
 			return &t.chains[i]
@@ -136,7 +133,7 @@ func (t found) chain(name string) *foundChain {
 	return nil
 }
 
-func (c *foundChain) differs(want chain) string {
+func (c *installedChain) drift(want chain) string {
 	switch {
 	case c == nil:
 		return "is not there"
@@ -148,16 +145,16 @@ func (c *foundChain) differs(want chain) string {
 		return fmt.Sprintf("%d rules in place of %d", len(c.rules), len(want.rules))
 	}
 	for i, r := range c.rules {
-		if !r.is(want.rules[i]) {
+		if !r.equals(want.rules[i]) {
 			return fmt.Sprintf("rule %d is another one", i+1)
 		}
 	}
 	return ""
 }
 
-// is compares what the kernel tells of a rule with what we write.
-func (r foundRule) is(want []expr.Any) bool {
-	if r.comment != comment || len(r.exprs) != len(want) {
+// equals compares a rule as the kernel has it with one as we write it.
+func (r installedRule) equals(want []expr.Any) bool {
+	if r.comment != ourComment || len(r.exprs) != len(want) {
 		return false
 	}
 	for i, e := range want {
@@ -172,11 +169,13 @@ func (r foundRule) is(want []expr.Any) bool {
 	return true
 }
 
-// peersDiffer says in which set there are other elements than there should be.
-func (t found) peersDiffer(want Table) string {
+// peersDrift is the first difference between the elements of a set and the wanted
+// ones; "" if none.
+func (t installedTable) peersDrift(want table) string {
 	for i, w := range want.sets {
-		if !slices.Equal(t.sets[i].elements, w.elements) {
-			return fmt.Sprintf("%d peers missing, %d too many in set %s", len(minus(w.elements, t.sets[i].elements)), len(minus(t.sets[i].elements, w.elements)), w.name)
+		if have := t.sets[i].elements; !slices.Equal(have, w.elements) {
+			return fmt.Sprintf("%d peers missing, %d too many in set %s",
+				len(difference(w.elements, have)), len(difference(have, w.elements)), w.name)
 		}
 	}
 	return ""

@@ -117,7 +117,7 @@ func (w *wire) compare(t *rapid.T, script string) {
 			Src:     netip.AddrFrom4([4]byte{10, 1, 0, byte(rapid.IntRange(2, 5).Draw(t, "from"))}),
 			Dst:     netip.AddrFrom4([4]byte{10, 2, 0, byte(rapid.IntRange(2, 5).Draw(t, "to"))}),
 			DstPort: rapid.SampledFrom([]int{50, 53, 60, 80}).Draw(t, "port")}
-		v := all.Pass(p, rules.Forwarded)
+		v := all.Evaluate(p, rules.Forwarded)
 		if !v.Dropped {
 			arriving++
 		}
@@ -129,8 +129,8 @@ func (w *wire) compare(t *rapid.T, script string) {
 		if came == s.ours.Dropped {
 			t.Fatalf("%v\narrived: %v, we say: %v by %+v\n%s", s.packet, came, !s.ours.Dropped, s.ours.Rule, script)
 		}
-		if came && (from != s.packet.Src) != (s.ours.Hidden != nil) {
-			t.Fatalf("%v\narrived from %v, we say it is hidden: %v\n%s", s.packet, from, s.ours.Hidden, script)
+		if came && (from != s.packet.Src) != (s.ours.SNAT != nil) {
+			t.Fatalf("%v\narrived from %v, we say it is hidden: %v\n%s", s.packet, from, s.ours.SNAT, script)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -13,23 +14,23 @@ import (
 const (
 	statusSNAT = 0x10
 	statusDNAT = 0x20
-	// statusLow are those that a new connection has not got; from 0x40 on they say
-	// how far the kernel is with it.
+	// statusLow are the bits that are 0 in a new connection. Those from 0x40 on
+	// change while the kernel processes it.
 	statusLow = 0x3f
 )
 
 var protocols = map[string]byte{"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
 
-// isIPv6 tells the packet's family by its addresses.
+// isIPv6 reports whether the packet has an IPv6 address.
 func isIPv6(p *rules.Packet) bool { return p.Src.Is6() || p.Dst.Is6() }
 
 // payload is bytes of the packet's headers.
 func payload(p *rules.Packet, e *expr.Payload) field {
-	header := nothing(int(e.Offset) + int(e.Len))
+	header := fullyUnknown(int(e.Offset) + int(e.Len))
 	put := func(offset int, value []byte) {
 		if offset < len(header.value) {
 			copy(header.value[offset:], value)
-			copy(header.known[offset:], whole(value).known)
+			copy(header.known[offset:], fullyKnown(value).known)
 		}
 	}
 	protocol, hasProtocol := protocols[p.Protocol]
@@ -52,59 +53,60 @@ func payload(p *rules.Packet, e *expr.Payload) field {
 	return field{header.value[e.Offset:], header.known[e.Offset:]}
 }
 
-// meta is what the kernel knows of a packet beside its contents. An interface that
-// a packet has not got has no name, and the number 0.
+// meta is what the kernel knows about a packet beside its contents. An interface that
+// a packet does not have has an empty name and the index 0.
 func (h *host) meta(p *rules.Packet, key expr.MetaKey) field {
 	protocol, hasProtocol := protocols[p.Protocol]
 	switch key {
 	case expr.MetaKeyIIFNAME:
-		return whole(interfaceName(p.In))
+		return fullyKnown(interfaceName(p.In))
 	case expr.MetaKeyOIFNAME:
-		return whole(interfaceName(p.Out))
+		return fullyKnown(interfaceName(p.Out))
 	case expr.MetaKeyIIF:
 		return h.index(p.In)
 	case expr.MetaKeyOIF:
 		return h.index(p.Out)
 	case expr.MetaKeyMARK:
-		return whole(native(p.Mark))
+		return fullyKnown(native(p.Mark))
 	case expr.MetaKeyNFPROTO:
 		if isIPv6(p) {
-			return whole([]byte{unix.NFPROTO_IPV6})
+			return fullyKnown([]byte{unix.NFPROTO_IPV6})
 		}
-		return whole([]byte{unix.NFPROTO_IPV4})
+		return fullyKnown([]byte{unix.NFPROTO_IPV4})
 	case expr.MetaKeyPROTOCOL:
 		if isIPv6(p) {
-			return whole([]byte{0x86, 0xdd})
+			return fullyKnown([]byte{0x86, 0xdd})
 		}
-		return whole([]byte{0x08, 0x00})
+		return fullyKnown([]byte{0x08, 0x00})
 	case expr.MetaKeyL4PROTO:
 		if hasProtocol {
-			return whole([]byte{protocol})
+			return fullyKnown([]byte{protocol})
 		}
 	}
-	return nothing(16)
+	return fullyUnknown(16)
 }
 
-// index is an interface's number.
+// index is the index of an interface.
 func (h *host) index(name string) field {
 	if name == "" {
-		return whole(native(0))
+		return fullyKnown(native(0))
 	}
 	if index, exists := h.indexes[name]; exists {
-		return whole(native(uint32(index)))
+		return fullyKnown(native(uint32(index)))
 	}
-	return nothing(4)
+	return fullyUnknown(4)
 }
 
-// connection is what the kernel knows of the packet's connection. A new one has
-// had no packet yet that went the other way, nor a translation.
+// connection is what the kernel knows about the packet's connection. A new one has had
+// no reply yet, and no translation.
 func connection(p *rules.Packet, key expr.CtKey) field {
 	isNew := p.State == "NEW"
 	switch key {
 	case expr.CtKeySTATE:
-		bits := map[string]uint32{"NEW": expr.CtStateBitNEW, "ESTABLISHED": expr.CtStateBitESTABLISHED, "RELATED": expr.CtStateBitRELATED, "INVALID": expr.CtStateBitINVALID, "UNTRACKED": expr.CtStateBitUNTRACKED}
-		if bit, isState := bits[p.State]; isState {
-			return whole(native(bit))
+		for _, s := range connectionStates {
+			if strings.EqualFold(s.name, p.State) {
+				return fullyKnown(native(s.value))
+			}
 		}
 	case expr.CtKeySTATUS:
 		if isNew {
@@ -112,20 +114,20 @@ func connection(p *rules.Packet, key expr.CtKey) field {
 		}
 	case expr.CtKeyDIRECTION:
 		if isNew {
-			return whole([]byte{0})
+			return fullyKnown([]byte{0})
 		}
 	}
-	return nothing(16)
+	return fullyUnknown(16)
 }
 
-// route is what the routing table says of an address: what kind it is.
+// route is the type of an address in the routing table.
 func route(p *rules.Packet, e *expr.Fib) field {
 	address, local := p.Dst, p.Local
 	if e.FlagSADDR {
 		address, local = p.Src, p.In == ""
 	}
 	if !e.ResultADDRTYPE || e.FlagSADDR == e.FlagDADDR || !address.IsValid() {
-		return nothing(16)
+		return fullyUnknown(16)
 	}
 	kind := uint32(unix.RTN_UNICAST)
 	switch {
@@ -136,5 +138,5 @@ func route(p *rules.Packet, e *expr.Fib) field {
 	case address.Is4() && address.As4() == [4]byte{255, 255, 255, 255}:
 		kind = unix.RTN_BROADCAST
 	}
-	return whole(native(kind))
+	return fullyKnown(native(kind))
 }

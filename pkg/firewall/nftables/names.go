@@ -6,19 +6,19 @@ import (
 	"flanneld/pkg/printable"
 )
 
-// longestText bounds names and comments. The kernel bounds names at 255 bytes, and
-// everything else that is said of a rule at 256.
-const longestText = 256
+// maxText bounds names and comments. The kernel bounds names at 255 bytes, and the
+// user data of a rule at 256.
+const maxText = 256
 
-// textOf is what somebody has named or said, fit to be printed: up to its first
-// zero byte, on one line.
+// textOf is a name or a comment in printable form: up to its first zero byte, on one
+// line.
 func textOf(text []byte) string {
 	text, _, _ = bytes.Cut(text, []byte{0})
-	return printable.Bounded(string(text), longestText)
+	return printable.Bounded(string(text), maxText)
 }
 
-// commentOf finds the comment in what user space has attached to a rule, a row of
-// type, length, value. (The library's reader for it trusts the lengths.)
+// commentOf finds the comment in a rule's user data, a sequence of type, length and
+// value. (The library's parser for it does not check the lengths.)
 func commentOf(userData []byte) string {
 	const comment = 0
 	for len(userData) >= 2 {

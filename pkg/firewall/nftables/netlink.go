@@ -6,21 +6,22 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnsupported says that this kernel has no nf_tables, and so no rules of it.
+// ErrUnsupported: this kernel has no nf_tables.
 var ErrUnsupported = errors.New("this kernel has no nf_tables")
 
-// conn asks the kernel for what nf_tables holds.
+// conn is a connection to the kernel's nf_tables.
 type conn struct{ *netlink.Conn }
 
 // generation counts the changes of nf_tables in a network namespace.
 type generation uint32
 
 // open connects to nf_tables of the thread's network namespace. Its error wraps
-// ErrUnsupported where there is none.
+// ErrUnsupported if there is none.
 func open() (conn, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
@@ -46,6 +47,15 @@ func Supported() (bool, error) {
 		return false, err
 	}
 	return true, c.Close()
+}
+
+// exists reports whether there is a table of that name.
+func (c conn) exists(family nftables.TableFamily, name string) (bool, error) {
+	_, err := c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, nulTerminated(unix.NFTA_TABLE_NAME, name))
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (c conn) generation() (g generation, err error) {
@@ -105,8 +115,8 @@ func (c conn) ask(kind uint16, family byte, flags netlink.HeaderFlags, about ...
 	return out, nil
 }
 
-// zeroEnded is a name as the kernel expects it.
-func zeroEnded(kind uint16, name string) netlink.Attribute {
+// nulTerminated is a name as the kernel expects it.
+func nulTerminated(kind uint16, name string) netlink.Attribute {
 	return attribute(kind, append([]byte(name), 0))
 }
 
@@ -120,12 +130,11 @@ func parse(data []byte) (attributes, error) {
 	return out, err
 }
 
-// errCutOff says that attributes do not fill what they are in.
+// errCutOff: the length of an attribute does not fit into the message.
 var errCutOff = errors.New("an attribute is cut off")
 
-// each calls for the attributes in order. The library's decoder makes a list of
-// them first, of which the elements of a large set would need ten times as much
-// memory.
+// each calls do for the attributes in order. The library's decoder makes a list of
+// them first, which needs ten times as much memory for the elements of a large set.
 func each(data []byte, do func(kind uint16, value []byte)) error {
 	const header, flags = 4, unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER
 	for len(data) > 0 {
@@ -152,7 +161,7 @@ func within(list []byte, kind uint16) (out []byte) {
 	return out
 }
 
-// Numbers are big-endian. One that is not there is 0.
+// Numbers are big-endian. A missing one is 0.
 func (a attributes) uint32(kind uint16) uint32 {
 	if len(a[kind]) != 4 {
 		return 0
@@ -167,10 +176,10 @@ func (a attributes) uint64(kind uint16) uint64 {
 	return binary.BigEndian.Uint64(a[kind])
 }
 
-// name is one that somebody has given to a table, chain, set or expression.
+// name is the printable name of a table, chain, set or expression.
 func (a attributes) name(kind uint16) string { return textOf(a[kind]) }
 
-// nested are the attributes within one; none where it is not there or not sound.
+// nested are the attributes within an attribute; none if it is missing or malformed.
 func (a attributes) nested(kind uint16) attributes {
 	out, err := parse(a[kind])
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// addresses are a set of them, in order. It is a set of a table, and no rule for
-// each, as there are as many as peers.
+// addresses are a named set of a table, sorted. A set, rather than a rule for each,
+// as there are as many as peers.
 type addresses struct {
 	name     string
 	elements []netip.Addr
@@ -21,13 +21,14 @@ type addresses struct {
 
 // addresses reads the sets of a table, in order.
 func (c conn) addresses(family nftables.TableFamily, table string) (out []addresses, err error) {
-	sets, err := c.dump(unix.NFT_MSG_GETSET, byte(family), zeroEnded(unix.NFTA_SET_TABLE, table))
+	sets, err := c.dump(unix.NFT_MSG_GETSET, byte(family), nulTerminated(unix.NFTA_SET_TABLE, table))
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range sets {
 		s := addresses{name: a.name(unix.NFTA_SET_NAME)}
-		elements, err := c.dump(unix.NFT_MSG_GETSETELEM, byte(family), zeroEnded(unix.NFTA_SET_ELEM_LIST_TABLE, table), zeroEnded(unix.NFTA_SET_ELEM_LIST_SET, s.name))
+		elements, err := c.dump(unix.NFT_MSG_GETSETELEM, byte(family),
+			nulTerminated(unix.NFTA_SET_ELEM_LIST_TABLE, table), nulTerminated(unix.NFTA_SET_ELEM_LIST_SET, s.name))
 		if err != nil {
 			return nil, err
 		}
@@ -46,11 +47,15 @@ func (c conn) addresses(family nftables.TableFamily, table string) (out []addres
 	return out, nil
 }
 
-// addMarks marks what comes from peers, by the device that leads to them: what has
-// an address of a peer's subnet, and where routes are plain what has the address of
-// its host. All subnets are of one length, so a hash of what they begin with does.
-func (t *Table) addMarks(w rules.Wanted) {
-	marks := chain{name: "prerouting", kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookPrerouting, priority: priorityRaw - 10}
+// addMarks adds a chain that marks packets from peers, which arrive by the device that
+// leads to them: packets with an address of a peer's subnet, and with direct routes
+// also those with the address of its host. All subnets have the same prefix length,
+// so a hash set of their first addresses suffices.
+func (t *table) addMarks(w rules.Wanted) {
+	marks := chain{
+		name: "prerouting", kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookPrerouting,
+		priority: priorityRaw - 10,
+	}
 	for i, dev := range w.Devices() {
 		subnets, hosts := addresses{name: fmt.Sprintf("subnets-%d", i)}, addresses{name: fmt.Sprintf("hosts-%d", i)}
 		for _, p := range w.Peers {
@@ -71,13 +76,15 @@ func (t *Table) addMarks(w rules.Wanted) {
 			masked := ""
 			from := []expr.Any{t.address(source)}
 			if set.name == subnets.name {
-				from = append(from, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: t.address(source).Len, Mask: t.mask(w.Subnet.Bits()), Xor: make([]byte, t.address(source).Len)})
+				from = append(from, t.keepBits(w.Subnet.Bits()))
 				masked = fmt.Sprintf(" & /%d ==", w.Subnet.Bits())
 			}
 			from = append(from, &expr.Lookup{SourceRegister: 1, SetName: set.name})
 			to := rules.Spec{In: dev, Dst: rules.Side{Prefix: w.Subnet}}
 			marks.rules = append(marks.rules, slices.Concat(t.conditions(to), from, setMark))
-			marks.words = append(marks.words, fmt.Sprintf("iifname %q ip daddr %v ip saddr%s @%s meta mark set meta mark | %#x", dev, w.Subnet.Masked(), masked, set.name, rules.PeerMark))
+			marks.texts = append(marks.texts, fmt.Sprintf(
+				"iifname %q ip daddr %v ip saddr%s @%s meta mark set meta mark | %#x",
+				dev, w.Subnet.Masked(), masked, set.name, rules.PeerMark))
 		}
 	}
 	t.add(marks)
@@ -86,12 +93,15 @@ func (t *Table) addMarks(w rules.Wanted) {
 var setMark = []expr.Any{
 	&expr.Counter{},
 	&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
-	&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(^uint32(rules.PeerMark)), Xor: native(rules.PeerMark)},
+	&expr.Bitwise{
+		SourceRegister: 1, DestRegister: 1, Len: 4,
+		Mask: native(^uint32(rules.PeerMark)), Xor: native(rules.PeerMark),
+	},
 	&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
 }
 
-// mask has ones where a prefix is long.
-func (t *Table) mask(bits int) []byte {
+// mask is the netmask of a prefix.
+func (t *table) mask(bits int) []byte {
 	mask := make([]byte, t.address(source).Len)
 	for i := range bits {
 		mask[i/8] |= 0x80 >> (i % 8)
@@ -99,12 +109,12 @@ func (t *Table) mask(bits int) []byte {
 	return mask
 }
 
-// chunk is how many elements go into one message of netlink, whose attributes are
-// of 64 KiB at most.
+// chunk is the number of elements in one netlink message, whose attributes have 64 KiB
+// at most.
 const chunk = 1000
 
-// put calls for a set's elements in chunks.
-func (a addresses) put(elements []netip.Addr, do func([]nftables.SetElement) error) error {
+// inChunks calls do for the elements in chunks.
+func (a addresses) inChunks(elements []netip.Addr, do func([]nftables.SetElement) error) error {
 	for part := range slices.Chunk(elements, chunk) {
 		var out []nftables.SetElement
 		for _, e := range part {
@@ -117,8 +127,8 @@ func (a addresses) put(elements []netip.Addr, do func([]nftables.SetElement) err
 	return nil
 }
 
-// minus are the elements of a, which is in order, that b has not got.
-func minus(a, b []netip.Addr) (out []netip.Addr) {
+// difference is the elements of a that are not in b. Both are sorted.
+func difference(a, b []netip.Addr) (out []netip.Addr) {
 	for _, e := range a {
 		if _, has := slices.BinarySearchFunc(b, e, netip.Addr.Compare); !has {
 			out = append(out, e)

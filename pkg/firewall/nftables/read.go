@@ -11,17 +11,17 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// What is read at most. A host with more is none that we know how to judge.
+// What is read at most.
 const (
-	mostRules    = 100_000
-	mostElements = 100_000 // of one set
+	maxRules    = 100_000
+	maxElements = 100_000 // of one set
 )
 
-// attempts bounds how often tables are read that change meanwhile.
+// attempts bounds how often tables are read again that changed meanwhile.
 const attempts = 5
 
-// Read reads all tables of the families ip and inet, also those that iptables-nft
-// has made. Its error wraps ErrUnsupported where the kernel has no nf_tables.
+// Read reads all tables of the families ip and inet, also those of iptables-nft. Its
+// error wraps ErrUnsupported if the kernel has no nf_tables.
 func Read() (rules.Ruleset, error) {
 	c, err := open()
 	if err != nil {
@@ -29,19 +29,19 @@ func Read() (rules.Ruleset, error) {
 	}
 	defer c.Close()
 	var out rules.Ruleset
-	err = c.steadily(func() (err error) {
+	err = c.consistently(func() (err error) {
 		out, err = c.ruleset()
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the tables of nftables: %w", err)
+		return nil, fmt.Errorf("cannot read the tables of nftables: %w", err)
 	}
 	return out, nil
 }
 
-// steadily reads until nobody has changed anything meanwhile. A list of the kernel's
-// that changes while it is sent leaves entries out, or has them twice.
-func (c conn) steadily(read func() error) error {
+// consistently calls read until nobody has changed anything meanwhile. If a list changes
+// while the kernel sends it, entries may be missing or occur twice.
+func (c conn) consistently(read func() error) error {
 	for range attempts {
 		before, err := c.generation()
 		if err != nil {
@@ -52,14 +52,14 @@ func (c conn) steadily(read func() error) error {
 		switch {
 		case errAfter != nil:
 			return errAfter
-		case before == after: // otherwise an error may be what is gone meanwhile
+		case before == after: // otherwise the error may be due to the change
 			return err
 		}
 	}
 	return errors.New("nf_tables changes faster than it can be read; try again")
 }
 
-// families are those that are read: the packets of IPv4 meet both.
+// families are those that are read: packets of IPv4 pass through both.
 var families = map[byte]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_INET: "inet"}
 
 var hooks = map[uint32]rules.Hook{
@@ -67,8 +67,8 @@ var hooks = map[uint32]rules.Hook{
 	unix.NF_INET_LOCAL_OUT: rules.Output, unix.NF_INET_POST_ROUTING: rules.Postrouting,
 }
 
-// tableName names a table among all families.
-type tableName struct {
+// tableKey names a table among all families.
+type tableKey struct {
 	family byte
 	name   string
 }
@@ -77,12 +77,12 @@ type tableName struct {
 type reading struct {
 	host   *host
 	out    rules.Ruleset
-	tables map[tableName]*rules.Table
-	sets   map[tableName]map[string]*set
+	tables map[tableKey]*rules.Table
+	sets   map[tableKey]map[string]*set
 }
 
 func (c conn) ruleset() (rules.Ruleset, error) {
-	r := reading{host: &host{map[string]int{}}, tables: map[tableName]*rules.Table{}, sets: map[tableName]map[string]*set{}}
+	r := reading{host: &host{map[string]int{}}, tables: map[tableKey]*rules.Table{}, sets: map[tableKey]map[string]*set{}}
 	links, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
@@ -103,8 +103,8 @@ func (c conn) ruleset() (rules.Ruleset, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(list) > mostRules {
-			return nil, fmt.Errorf("there are more than %d", mostRules)
+		if len(list) > maxRules {
+			return nil, fmt.Errorf("there are more than %d", maxRules)
 		}
 		for _, a := range list {
 			if families[a.family] == "" {
@@ -125,7 +125,7 @@ func (r *reading) table(a answer) error {
 	if a.uint32(unix.NFTA_TABLE_FLAGS)&dormant != 0 {
 		return nil
 	}
-	name := tableName{a.family, a.name(unix.NFTA_TABLE_NAME)}
+	name := tableKey{a.family, a.name(unix.NFTA_TABLE_NAME)}
 	t := &rules.Table{Family: families[a.family], Name: name.name, Program: "nft", Chains: map[string]*rules.Chain{}}
 	r.tables[name], r.sets[name] = t, map[string]*set{}
 	r.out = append(r.out, t)
@@ -133,7 +133,7 @@ func (r *reading) table(a answer) error {
 }
 
 func (r *reading) chain(a answer) error {
-	t := r.tables[tableName{a.family, a.name(unix.NFTA_CHAIN_TABLE)}]
+	t := r.tables[tableKey{a.family, a.name(unix.NFTA_CHAIN_TABLE)}]
 	if t == nil {
 		return nil
 	}
@@ -143,21 +143,24 @@ func (r *reading) chain(a answer) error {
 		c.Hook = hooks[hook.uint32(unix.NFTA_HOOK_HOOKNUM)]
 		c.Priority = int(int32(hook.uint32(unix.NFTA_HOOK_PRIORITY)))
 		c.NAT = a.name(unix.NFTA_CHAIN_TYPE) == "nat"
-		c.Drops = a.attributes[unix.NFTA_CHAIN_POLICY] != nil && a.uint32(unix.NFTA_CHAIN_POLICY) == uint32(nftables.ChainPolicyDrop)
+		c.Drops = a.attributes[unix.NFTA_CHAIN_POLICY] != nil &&
+			a.uint32(unix.NFTA_CHAIN_POLICY) == uint32(nftables.ChainPolicyDrop)
 	}
 	t.Chains[c.Name] = c
 	return nil
 }
 
 func (r *reading) set(c conn, a answer) error {
-	sets := r.sets[tableName{a.family, a.name(unix.NFTA_SET_TABLE)}]
+	sets := r.sets[tableKey{a.family, a.name(unix.NFTA_SET_TABLE)}]
 	if sets == nil {
 		return nil
 	}
 	s := setFrom(a)
 	sets[a.name(unix.NFTA_SET_NAME)] = s
-	// Asked for by the bytes of its name, not by how we print it.
-	list, err := c.dump(unix.NFT_MSG_GETSETELEM, a.family, attribute(unix.NFTA_SET_ELEM_LIST_TABLE, a.attributes[unix.NFTA_SET_TABLE]), attribute(unix.NFTA_SET_ELEM_LIST_SET, a.attributes[unix.NFTA_SET_NAME]))
+	// By the bytes of its name, which may differ from how we print it.
+	list, err := c.dump(unix.NFT_MSG_GETSETELEM, a.family,
+		attribute(unix.NFTA_SET_ELEM_LIST_TABLE, a.attributes[unix.NFTA_SET_TABLE]),
+		attribute(unix.NFTA_SET_ELEM_LIST_SET, a.attributes[unix.NFTA_SET_NAME]))
 	if err != nil {
 		return fmt.Errorf("list the elements of %s: %w", a.name(unix.NFTA_SET_NAME), err)
 	}
@@ -169,18 +172,20 @@ func (r *reading) set(c conn, a answer) error {
 }
 
 func (r *reading) rule(a answer) error {
-	name := tableName{a.family, a.name(unix.NFTA_RULE_TABLE)}
+	name := tableKey{a.family, a.name(unix.NFTA_RULE_TABLE)}
 	t := r.tables[name]
 	if t == nil || t.Chains[a.name(unix.NFTA_RULE_CHAIN)] == nil {
 		return nil
 	}
 	c := t.Chains[a.name(unix.NFTA_RULE_CHAIN)]
-	exprs, said := expressions(a.family, a.attributes[unix.NFTA_RULE_EXPRESSIONS])
-	if said == "" {
-		said = commentOf(a.attributes[unix.NFTA_RULE_USERDATA])
+	exprs, comment := expressions(a.family, a.attributes[unix.NFTA_RULE_EXPRESSIONS])
+	if comment == "" {
+		comment = commentOf(a.attributes[unix.NFTA_RULE_USERDATA])
 	}
 	b := body{host: r.host, sets: r.sets[name], exprs: exprs}
 	handle := a.uint64(unix.NFTA_RULE_HANDLE)
-	c.Rules = append(c.Rules, rules.Rule{Table: t, Chain: c.Name, Text: b.text(handle), Comment: said, Handle: handle, Body: b})
+	c.Rules = append(c.Rules, rules.Rule{
+		Table: t, Chain: c.Name, Text: b.text(handle), Comment: comment, Handle: handle, Body: b,
+	})
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 
 func load(t testing.TB, file string) rules.Ruleset {
 	t.Helper()
-	fresh(t)
+	emptyRuleset(t)
 	script, err := os.ReadFile("testdata/" + file + ".nft")
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestDocker29(t *testing.T) {
 	} {
 		t.Run(test.file, func(t *testing.T) {
 			by := func(p rules.Packet) string {
-				v := read(t).Pass(p, rules.Forwarded)
+				v := read(t).Evaluate(p, rules.Forwarded)
 				if v.Dropped {
 					return v.Rule.Text
 				}
@@ -121,17 +121,17 @@ func TestDocker29(t *testing.T) {
 			if got := by(from); got != test.alone {
 				t.Errorf("alone, it is dropped by %q, want %q", got, test.alone)
 			}
-			if v := all.Pass(to, rules.Forwarded); v.Dropped || (v.Hidden != nil) != strings.Contains(listing(all), "MASQUERADE\"") {
+			if v := all.Evaluate(to, rules.Forwarded); v.Dropped || (v.SNAT != nil) != strings.Contains(listing(all), "MASQUERADE\"") {
 				t.Errorf("alone, what we send: %+v", v)
 			}
-			put(t, TableFor(wanted, true))
+			apply(t, tableFor(wanted, true))
 			if got := by(from); got != test.with {
 				t.Errorf("with our table, it is dropped by %q, want %q", got, test.with)
 			}
 			if got := by(stranger); got != test.stranger {
 				t.Errorf("with our table, a stranger's is dropped by %q, want %q", got, test.stranger)
 			}
-			if v := read(t).Pass(to, rules.Forwarded); v.Dropped || v.Hidden != nil {
+			if v := read(t).Evaluate(to, rules.Forwarded); v.Dropped || v.SNAT != nil {
 				t.Errorf("with our table, what we send: %+v", v)
 			}
 			established := from
@@ -144,7 +144,7 @@ func TestDocker29(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	fresh(t)
+	emptyRuleset(t)
 	const script = `table inet t {
 	set tcp_ports { type inet_service; elements = { 22, 80 }; }
 	chain c { }
@@ -159,7 +159,7 @@ func TestTexts(t *testing.T) {
 		"ct status dnat accept", "meta mark 0x00000001 accept", "meta mark & 0x0000ff00 == 0x00000100 accept", "meta mark set 0x00001000", "fib daddr type local accept", "limit rate 10/second accept", "limit rate over 5/minute drop",
 		`iif "lo" accept`, "meta nfproto ipv4 accept", "ct mark 0x00000002 accept", "tcp dport >= 1024 accept", "reject", "meta mark set ct mark", "meta mark set meta mark | 0x00001000",
 	}
-	// Beyond what is told; the handle is enough.
+	// Not printed; the handle is enough.
 	other := []string{"tcp flags syn drop", "ip saddr . tcp dport { 10.0.0.1 . 22 } accept", "meta skuid 0 accept", "tcp option maxseg size set rt mtu", "ip ttl 1 drop"}
 	nft(t, fmt.Sprintf(script, strings.Join(append(append([]string{}, same...), other...), "\n\t")))
 	got := read(t)[0].Chains["f"].Rules
@@ -172,7 +172,7 @@ func TestTexts(t *testing.T) {
 			want = same[i]
 		}
 		if r.Text != want {
-			t.Errorf("it says %q, want %q", r.Text, want)
+			t.Errorf("the text is %q, want %q", r.Text, want)
 		}
 	}
 }
@@ -197,7 +197,7 @@ func FuzzExpressions(f *testing.F) {
 	f.Fuzz(func(t *testing.T, list []byte) {
 		exprs, _ := expressions(2, list)
 		b := body{host: &host{}, exprs: exprs}
-		b.Apply(&rules.Packet{In: "a", Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2")})
+		b.Evaluate(&rules.Packet{In: "a", Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2")})
 		b.text(1)
 	})
 }
@@ -232,10 +232,10 @@ func TestUnknownIsMaybe(t *testing.T) {
 		"update @m { ip saddr limit rate 1/second } drop": rules.Maybe,
 		"add @m { ip saddr } drop":                        rules.Yes,
 	} {
-		fresh(t)
+		emptyRuleset(t)
 		nft(t, "table ip t { set m { type ipv4_addr; flags dynamic; size 100; }; chain c { type filter hook forward priority 0; "+rule+"; }; }")
 		here := p
-		if e := read(t)[0].Chains["c"].Rules[0].Body.Apply(&here); e.Match != want || here.Mark != 0 {
+		if e := read(t)[0].Chains["c"].Rules[0].Body.Evaluate(&here); e.Match != want || here.Mark != 0 {
 			t.Errorf("%s: matches %v, want %v; mark %#x", rule, e.Match, want, here.Mark)
 		}
 	}

@@ -6,19 +6,19 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// field is bytes of which some bits are known: those that are set in known. Bits
-// that are not known are 0 in value.
+// field is a value of which some bits are known: those that are set in known. Unknown
+// bits are 0 in value.
 type field struct{ value, known []byte }
 
-// whole is a field that is known altogether.
-func whole(value []byte) field {
+// fullyKnown is a field of which all bits are known.
+func fullyKnown(value []byte) field {
 	return field{value, bytes.Repeat([]byte{0xff}, len(value))}
 }
 
-// nothing is a field of which nothing is known.
-func nothing(size int) field { return field{make([]byte, size), make([]byte, size)} }
+// fullyUnknown is a field of which no bit is known.
+func fullyUnknown(size int) field { return field{make([]byte, size), make([]byte, size)} }
 
-func (f field) isWhole() bool {
+func (f field) isFullyKnown() bool {
 	return bytes.Count(f.known, []byte{0xff}) == len(f.known)
 }
 
@@ -36,23 +36,23 @@ func (f field) is(value []byte) rules.Truth {
 	return out
 }
 
-// within asks whether a field is one of from to to.
+// within reports whether a field is at least from and at most to.
 func (f field) within(from, to []byte) rules.Truth {
 	if bytes.Equal(from, to) {
 		return f.is(from)
 	}
-	return rules.Known(f.isWhole(), bytes.Compare(from, f.value) <= 0 && bytes.Compare(f.value, to) <= 0)
+	return rules.Known(f.isFullyKnown(), bytes.Compare(from, f.value) <= 0 && bytes.Compare(f.value, to) <= 0)
 }
 
-// registers are what a rule computes with: sixteen of four bytes each, which the
-// kernel also counts as four of sixteen.
+// registers of a rule: sixteen of four bytes each, which the kernel also numbers as
+// four of sixteen bytes.
 type registers struct{ field }
 
 const registerBytes = 16 * 4
 
-func newRegisters() registers { return registers{nothing(registerBytes)} }
+func newRegisters() registers { return registers{fullyUnknown(registerBytes)} }
 
-// at is where a register begins, by its number in the kernel.
+// at is the offset of a register, by its number in the kernel.
 func at(register uint32) int {
 	switch {
 	case 1 <= register && register <= 4:
@@ -67,12 +67,12 @@ func at(register uint32) int {
 func (r registers) get(register uint32, size int) field {
 	start := at(register)
 	if size < 0 || start+size > registerBytes {
-		return nothing(max(size, 0))
+		return fullyUnknown(max(size, 0))
 	}
 	return field{r.value[start : start+size], r.known[start : start+size]}
 }
 
-// set loads a register. The kernel fills up its last four bytes with zeros.
+// set loads a register. The kernel pads its last four bytes with zeros.
 func (r registers) set(register uint32, f field) {
 	start := at(register)
 	end := min(start+(len(f.value)+3)/4*4, registerBytes)
@@ -81,5 +81,5 @@ func (r registers) set(register uint32, f field) {
 		r.known[start+i] = 0xff
 	}
 	copy(r.value[start:end], f.value)
-	copy(r.known[start:end], f.known) // what is not known is 0 in value
+	copy(r.known[start:end], f.known) // unknown bits are 0 in value
 }

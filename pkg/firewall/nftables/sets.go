@@ -16,19 +16,19 @@ type set struct {
 	fields   []int // bytes of the parts of its keys
 	interval bool
 	elements []element
-	partial  bool     // there are more elements than were read
-	rest     *element // what all other keys have, if anything
+	partial  bool     // it has more elements than were read
+	catchAll *element // for all other keys; nil: there is none
 }
 
-// element has the keys from to to, part by part.
+// element is a range of keys; each part is within from and to.
 type element struct {
-	from, to []byte
-	verdict  *expr.Verdict
-	data     []byte
-	last     bool // the key at which an interval has ended
+	from, to    []byte
+	verdict     *expr.Verdict
+	data        []byte
+	intervalEnd bool // the first key behind an interval
 }
 
-// Of the kernel's API, what the unix package has not got.
+// Constants of the kernel's API that the unix package lacks.
 const (
 	setDescConcat     = 2  // NFTA_SET_DESC_CONCAT
 	setFieldLength    = 1  // NFTA_SET_FIELD_LEN
@@ -49,7 +49,7 @@ func setFrom(a answer) *set {
 	return s
 }
 
-// add takes elements as the kernel lists them.
+// add decodes elements as the kernel lists them.
 func (s *set) add(list []byte) {
 	_ = each(list, func(_ uint16, item []byte) {
 		var e element
@@ -75,11 +75,11 @@ func (s *set) add(list []byte) {
 			s.partial = true
 			return
 		}
-		e.last = flags&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		e.intervalEnd = flags&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		switch {
 		case flags&elementIsCatchAll != 0:
-			s.rest = &e
-		case len(s.elements) < mostElements:
+			s.catchAll = &e
+		case len(s.elements) < maxElements:
 			s.elements = append(s.elements, e)
 		default:
 			s.partial = true
@@ -87,14 +87,14 @@ func (s *set) add(list []byte) {
 	})
 }
 
-// complete puts elements in order, and turns intervals, of which the kernel lists
-// beginning and end as two elements, into one each.
+// complete sorts the elements, and joins the two elements by which the kernel lists
+// the beginning and the end of an interval.
 func (s *set) complete() {
 	slices.SortStableFunc(s.elements, func(a, b element) int {
-		if c := bytes.Compare(a.from, b.from); c != 0 || a.last == b.last {
+		if c := bytes.Compare(a.from, b.from); c != 0 || a.intervalEnd == b.intervalEnd {
 			return c
 		}
-		if a.last { // one interval may end where the next begins
+		if a.intervalEnd { // one interval may end where the next begins
 			return -1
 		}
 		return 1
@@ -102,7 +102,7 @@ func (s *set) complete() {
 	if s.interval && len(s.fields) == 1 {
 		var out []element
 		for i, e := range s.elements {
-			if e.last {
+			if e.intervalEnd {
 				continue
 			}
 			if e.to == nil && i+1 < len(s.elements) {
@@ -121,7 +121,7 @@ func (s *set) complete() {
 	}
 }
 
-// before is the number one less.
+// before is the number minus one.
 func before(number []byte) []byte {
 	out := bytes.Clone(number)
 	for i := len(out) - 1; i >= 0; i-- {
@@ -133,7 +133,7 @@ func before(number []byte) []byte {
 	return out
 }
 
-// size is the bytes of a key. Parts begin at multiples of four.
+// size is the number of bytes of a key. Parts begin at multiples of four.
 func (s *set) size() (n int) {
 	if len(s.fields) == 1 {
 		return s.fields[0]
@@ -144,33 +144,33 @@ func (s *set) size() (n int) {
 	return n
 }
 
-// find looks a key up. Where it is not known whether an element has it, neither is
-// which one.
+// find looks a key up. If it returns Maybe, the element is not known either.
 func (s *set) find(key field) (rules.Truth, *element) {
 	out := rules.No
 	if s.partial {
 		out = rules.Maybe
 	}
 	first, end := 0, len(s.elements)
-	if len(s.fields) == 1 && key.isWhole() { // elements are in order, and none overlaps another
-		first, _ = slices.BinarySearchFunc(s.elements, key.value, func(e element, value []byte) int { return bytes.Compare(e.to, value) })
+	if len(s.fields) == 1 && key.isFullyKnown() { // elements are in order, and none overlaps another
+		byEnd := func(e element, value []byte) int { return bytes.Compare(e.to, value) }
+		first, _ = slices.BinarySearchFunc(s.elements, key.value, byEnd)
 		end = min(first+1, end)
 	}
 	for i := first; i < end; i++ {
-		switch e := &s.elements[i]; s.has(e, key) {
+		switch e := &s.elements[i]; s.contains(e, key) {
 		case rules.Yes:
 			return rules.Yes, e
 		case rules.Maybe:
 			out = rules.Maybe
 		}
 	}
-	if out == rules.No && s.rest != nil {
-		return rules.Yes, s.rest
+	if out == rules.No && s.catchAll != nil {
+		return rules.Yes, s.catchAll
 	}
 	return out, nil
 }
 
-func (s *set) has(e *element, key field) rules.Truth {
+func (s *set) contains(e *element, key field) rules.Truth {
 	out, start := rules.Yes, 0
 	for _, size := range s.fields {
 		end := start + size

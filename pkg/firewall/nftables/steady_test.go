@@ -9,12 +9,12 @@ import (
 )
 
 // TestNothingWrongWhileOthersChange has another program add and delete chains, which
-// the kernel lists together with ours. That leaves nothing to put right.
+// the kernel lists together with ours. That must not look like drift.
 func TestNothingWrongWhileOthersChange(t *testing.T) {
-	fresh(t)
+	emptyRuleset(t)
 	nft(t, "add table ip other") // so that its chains are listed in front of ours
-	want := TableFor(wanted, true)
-	put(t, want)
+	c, want := connect(t), tableFor(wanted, true)
+	apply(t, want)
 	var add, remove strings.Builder
 	for i := range 400 {
 		fmt.Fprintf(&add, "add chain ip other c%d\n", i)
@@ -36,7 +36,7 @@ func TestNothingWrongWhileOthersChange(t *testing.T) {
 	}()
 	looks, failed := 0, 0
 	for ; time.Now().Before(end); looks++ {
-		switch wrong, err := Put(want); {
+		switch wrong, err := c.apply(want); {
 		case err != nil && strings.Contains(err.Error(), "changes faster"):
 			failed++
 		case err != nil:

@@ -8,14 +8,14 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// TableName is the name of our table, of family ip. All that is in it is ours.
-const TableName = "flanneld"
+// tableName is the name of our table, of family ip. All that is in it is ours.
+const tableName = "flanneld"
 
-// comment is what each of our rules says.
-const comment = "flanneld"
+// ourComment is the comment of each of our rules.
+const ourComment = "flanneld"
 
-// Table is what our table holds. Without chains there is no table.
-type Table struct {
+// table is what our table holds. Without chains there is no table.
+type table struct {
 	family nftables.TableFamily
 	chains []chain
 	sets   []addresses
@@ -28,66 +28,76 @@ type chain struct {
 	hook     nftables.ChainHook
 	priority nftables.ChainPriority
 	rules    [][]expr.Any
-	words    []string // the same for operators to read
+	texts    []string // the rules as text, for operators to read
 }
 
-// Of the kernel's priorities. Docker 29 drops at raw, and translates at srcnat.
+// Priorities of the kernel. docker 29 drops at raw, and translates at srcnat.
 const (
 	priorityRaw    = -300
 	prioritySource = 100
 )
 
-// TableFor is the table that the host needs, if nftables is what it wants, and
-// with marks also beside iptables.
+// tableFor is the table for a host that uses nftables, or whose rules in iptables
+// match marks.
 //
-//   - prerouting marks what comes from peers, before anybody drops it: rules in
-//     iptables, and dockerd 29 on nftables, let it pass by its mark.
-//   - keep ends the translation of what keeps its addresses, before docker and the
-//     like translate it: it translates the source to itself. An accept would not
-//     end it, as the next chain would still be asked. Where somebody has translated
-//     the destination, as of a published port, the source is his as well.
-//   - masquerade comes behind everybody, so that what an operator translates for a
-//     special case is translated so.
-func TableFor(w rules.Wanted, marks bool) Table {
-	t := Table{family: nftables.TableFamilyIPv4}
+//   - prerouting marks packets from peers, before other tables drop them: rules in
+//     iptables, and dockerd 29 on nftables, accept packets with the mark.
+//   - keep is for packets whose addresses must not be translated. It precedes docker
+//     and the like, and translates the source to itself. An accept would not prevent
+//     a translation in the next chain. Where another program has translated the
+//     destination, as for a published port, it decides about the source, too.
+//   - masquerade comes last, so that an operator's own translations for special
+//     cases take precedence.
+func tableFor(w rules.Wanted, marks bool) table {
+	t := table{family: nftables.TableFamilyIPv4}
 	if w.Forward && (w.NFTables || marks) {
 		t.addMarks(w)
 	}
 	if w.NFTables {
 		specs := w.MasqueradeSpecs()
 		if keep := t.all(specs, true); len(keep) > 0 {
-			t.add(chain{"keep", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource - 1, append([][]expr.Any{translated()}, keep...), nil})
+			t.add(chain{
+				name: "keep", kind: nftables.ChainTypeNAT, hook: *nftables.ChainHookPostrouting,
+				priority: prioritySource - 1, rules: append([][]expr.Any{translated()}, keep...),
+			})
 		}
-		t.add(chain{"masquerade", nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, prioritySource + 1, t.all(specs, false), inWords(specs)})
+		t.add(chain{
+			name: "masquerade", kind: nftables.ChainTypeNAT, hook: *nftables.ChainHookPostrouting,
+			priority: prioritySource + 1, rules: t.all(specs, false), texts: ruleTexts(specs),
+		})
 	}
 	return t
 }
 
-// add leaves out chains that would do nothing.
-func (t *Table) add(c chain) {
+// add adds a chain, unless it has no rules.
+func (t *table) add(c chain) {
 	if len(c.rules) > 0 {
 		t.chains = append(t.chains, c)
 	}
 }
 
-// all are the rules for specs. To settle is to write those that keep addresses
-// alone, so that nobody translates them later.
-func (t *Table) all(specs []rules.Spec, settle bool) (out [][]expr.Any) {
+// all are the rules for specs. noNATOnly: only those that prevent a translation, in a
+// form that also prevents one in later chains.
+func (t *table) all(specs []rules.Spec, noNATOnly bool) (out [][]expr.Any) {
 	for _, s := range specs {
-		if settle && s.Do != rules.Keep {
+		if noNATOnly && s.Target != rules.TargetNoNAT {
 			continue
 		}
 		e := append(t.conditions(s), &expr.Counter{})
-		switch s.Do {
-		case rules.Keep:
-			if settle {
-				e = append(e, t.address(source), &expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(t.family), RegAddrMin: 1, RegAddrMax: 1})
+		switch s.Target {
+		case rules.TargetNoNAT:
+			if noNATOnly {
+				e = append(e, t.address(source), &expr.NAT{
+					Type: expr.NATTypeSourceNAT, Family: uint32(t.family), RegAddrMin: 1, RegAddrMax: 1,
+				})
 			} else {
 				e = append(e, &expr.Verdict{Kind: expr.VerdictReturn})
 			}
-		case rules.Masquerade:
-			e = append(e, &expr.Masq{FullyRandom: true}) // ports at random avoid a race of connections that are opened at once
-		case rules.Pass:
+		case rules.TargetMasquerade:
+			// Random ports avoid a race between connections that are opened at the same
+			// time.
+			e = append(e, &expr.Masq{FullyRandom: true})
+		case rules.TargetAccept:
 			e = append(e, &expr.Verdict{Kind: expr.VerdictAccept})
 		}
 		out = append(out, e)
@@ -95,7 +105,7 @@ func (t *Table) all(specs []rules.Spec, settle bool) (out [][]expr.Any) {
 	return out
 }
 
-// translated leaves alone what has got another destination.
+// translated returns for packets whose destination was translated.
 func translated() []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
@@ -106,14 +116,21 @@ func translated() []expr.Any {
 	}
 }
 
-func (t *Table) conditions(s rules.Spec) (out []expr.Any) {
+func (t *table) conditions(s rules.Spec) (out []expr.Any) {
 	if s.In != "" {
-		out = append(out, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: interfaceName(s.In)})
+		out = append(out, isInterface(expr.MetaKeyIIFNAME, s.In)...)
 	}
 	if s.Out != "" {
-		out = append(out, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: interfaceName(s.Out)})
+		out = append(out, isInterface(expr.MetaKeyOIFNAME, s.Out)...)
 	}
 	return append(append(out, t.side(source, s.Src)...), t.side(destination, s.Dst)...)
+}
+
+func isInterface(key expr.MetaKey, name string) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: key, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: interfaceName(name)},
+	}
 }
 
 // end is one of the two addresses of a packet.
@@ -124,16 +141,18 @@ const (
 	destination
 )
 
-// address loads one into register 1.
-func (t *Table) address(which end) *expr.Payload {
+// address loads an address into register 1.
+func (t *table) address(which end) *expr.Payload {
 	offset, size := uint32(12), uint32(4)
 	if t.family == nftables.TableFamilyIPv6 {
 		offset, size = 8, 16
 	}
-	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset + uint32(which)*size, Len: size}
+	return &expr.Payload{
+		DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset + uint32(which)*size, Len: size,
+	}
 }
 
-func (t *Table) side(which end, s rules.Side) []expr.Any {
+func (t *table) side(which end, s rules.Side) []expr.Any {
 	if !s.Prefix.IsValid() {
 		return nil
 	}
@@ -141,12 +160,19 @@ func (t *Table) side(which end, s rules.Side) []expr.Any {
 	if s.Not {
 		op = expr.CmpOpNeq
 	}
-	return []expr.Any{load,
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: load.Len, Mask: t.mask(prefix.Bits()), Xor: make([]byte, load.Len)},
+	return []expr.Any{load, t.keepBits(prefix.Bits()),
 		&expr.Cmp{Op: op, Register: 1, Data: prefix.Addr().AsSlice()}}
 }
 
-// interfaceName is one as the kernel compares it.
+// keepBits clears all bits of the address in register 1 except the first ones.
+func (t *table) keepBits(bits int) *expr.Bitwise {
+	mask := t.mask(bits)
+	return &expr.Bitwise{
+		SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask)),
+	}
+}
+
+// interfaceName is an interface's name as the kernel compares it.
 func interfaceName(name string) []byte {
 	out := make([]byte, unix.IFNAMSIZ)
 	copy(out, name)

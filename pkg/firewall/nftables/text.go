@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// text describes a rule much as nft prints it. Where that would take more than is
-// known here, it names the rule by its handle.
+// text is a rule much as nft prints it. If it has an expression that this package
+// cannot print, text is its handle.
 func (b body) text(handle uint64) string {
-	w := writer{body: b, held: map[uint32]holding{}}
+	w := printer{body: b, operands: map[uint32]operand{}}
 	for _, e := range b.exprs {
 		if !w.step(e) {
 			return fmt.Sprintf("rule %d", handle)
@@ -21,82 +21,82 @@ func (b body) text(handle uint64) string {
 	return strings.Join(w.words, " ")
 }
 
-// writer follows what is in the registers.
-type writer struct {
+// printer prints a rule, and keeps track of what is in the registers.
+type printer struct {
 	body
-	held     map[uint32]holding
+	operands map[uint32]operand
 	words    []string
-	protocol string // that the rule has asked for
+	protocol string // that the rule has compared with
 }
 
-// holding is what a register holds: a name of it, how to print values of it, and
-// which bits of it were kept.
-type holding struct {
+// operand is what a register holds: its name, how to print its values, and which of
+// its bits were kept.
+type operand struct {
 	name  string
 	print func([]byte) string
 	size  int // bytes; 0: four
 	mask  []byte
 }
 
-func (w *writer) say(words ...string) bool {
+func (w *printer) print(words ...string) bool {
 	w.words = append(w.words, words...)
 	return true
 }
 
-// step reports whether it can describe an expression.
-func (w *writer) step(e any) bool {
+// step prints an expression, and reports whether it can.
+func (w *printer) step(e any) bool {
 	switch e := e.(type) {
 	case inert:
 		if e.name != "counter" {
-			w.say(e.name)
+			w.print(e.name)
 		}
 		return true
 	case *expr.Payload:
 		h, known := w.header(e)
-		w.held[e.DestRegister] = h
+		w.operands[e.DestRegister] = h
 		return known
 	case *expr.Meta:
 		return w.meta(e)
 	case *expr.Ct:
 		h, known := connections[e.Key]
-		w.held[e.Register] = h
+		w.operands[e.Register] = h
 		return known
 	case *expr.Fib:
 		end := map[bool]string{true: "saddr", false: "daddr"}[e.FlagSADDR]
-		w.held[e.Register] = holding{name: "fib " + end + " type", print: routeKind}
+		w.operands[e.Register] = operand{name: "fib " + end + " type", print: routeKind}
 		return e.ResultADDRTYPE
 	case *expr.Bitwise:
-		h, known := w.held[e.SourceRegister]
+		h, known := w.operands[e.SourceRegister]
 		if known && h.print != nil && allZero(e.Xor) {
 			h.mask = e.Mask
-		} else if known && h.print != nil && opposite(e.Mask, e.Xor) { // "or", as the kernel has it
-			h = holding{name: h.name + " | " + h.print(e.Xor), size: h.size}
+		} else if known && h.print != nil && isComplement(e.Mask, e.Xor) { // the kernel's form of "or"
+			h = operand{name: h.name + " | " + h.print(e.Xor), size: h.size}
 		} else {
 			return false
 		}
-		w.held[e.DestRegister] = h
+		w.operands[e.DestRegister] = h
 		return true
 	case *expr.Immediate:
-		w.held[e.Register] = holding{name: number(e.Data)}
+		w.operands[e.Register] = operand{name: number(e.Data)}
 		return len(e.Data) == 4
 	case *expr.Cmp:
 		return w.compare(e)
 	case *expr.Lookup:
 		return w.lookup(e)
 	case *expr.Limit:
-		return w.say("limit rate", map[bool]string{true: "over "}[e.Over]+strconv.FormatUint(e.Rate, 10)+perTime[e.Unit])
+		return w.print("limit rate", map[bool]string{true: "over "}[e.Over]+strconv.FormatUint(e.Rate, 10)+perTime[e.Unit])
 	case *expr.Verdict:
-		return w.say(verdictText(e))
+		return w.print(verdictText(e))
 	case *expr.Reject:
-		return w.say("reject")
+		return w.print("reject")
 	case *expr.Masq:
-		if w.say("masquerade"); e.FullyRandom {
-			w.say("fully-random")
+		if w.print("masquerade"); e.FullyRandom {
+			w.print("fully-random")
 		}
 		return true
 	case *expr.NAT:
-		if h, known := w.held[e.RegAddrMin]; known && e.Type == expr.NATTypeSourceNAT {
-			return w.say("snat", "to", h.name)
+		if h, known := w.operands[e.RegAddrMin]; known && e.Type == expr.NATTypeSourceNAT {
+			return w.print("snat", "to", h.name)
 		}
 	case xt:
 		return e.name == "comment" && !e.target
@@ -105,7 +105,8 @@ func (w *writer) step(e any) bool {
 }
 
 var perTime = map[expr.LimitTime]string{
-	expr.LimitTimeSecond: "/second", expr.LimitTimeMinute: "/minute", expr.LimitTimeHour: "/hour", expr.LimitTimeDay: "/day", expr.LimitTimeWeek: "/week",
+	expr.LimitTimeSecond: "/second", expr.LimitTimeMinute: "/minute", expr.LimitTimeHour: "/hour",
+	expr.LimitTimeDay: "/day", expr.LimitTimeWeek: "/week",
 }
 
 func verdictText(v *expr.Verdict) string {
@@ -127,8 +128,8 @@ func verdictText(v *expr.Verdict) string {
 }
 
 // header is a part of the packet.
-func (w *writer) header(e *expr.Payload) (holding, bool) {
-	h := holding{print: decimal, size: int(e.Len)}
+func (w *printer) header(e *expr.Payload) (operand, bool) {
+	h := operand{print: decimal, size: int(e.Len)}
 	switch {
 	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 12 && e.Len <= 4:
 		h.name, h.print = "ip saddr", address(e.Len)
@@ -136,45 +137,51 @@ func (w *writer) header(e *expr.Payload) (holding, bool) {
 		h.name, h.print = "ip daddr", address(e.Len)
 	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 9 && e.Len == 1:
 		h.name, h.print = "ip protocol", protocolName
-	case e.Base == expr.PayloadBaseTransportHeader && e.Offset <= 2 && e.Len == 2 && (w.protocol == "tcp" || w.protocol == "udp"):
+	case e.Base == expr.PayloadBaseTransportHeader && e.Offset <= 2 && e.Len == 2 &&
+		(w.protocol == "tcp" || w.protocol == "udp"):
 		h.name = w.protocol + map[uint32]string{0: " sport", 2: " dport"}[e.Offset]
-		w.unsay("meta l4proto")
+		w.retract("meta l4proto")
 	default:
 		return h, false
 	}
 	if e.Base == expr.PayloadBaseNetworkHeader {
-		w.unsay("meta nfproto")
+		w.retract("meta nfproto")
 	}
 	return h, true
 }
 
-// unsay takes back what was asked last, where the next question implies it.
-func (w *writer) unsay(question string) {
-	if n := len(w.words); n > 1 && w.words[n-2] == question {
+// retract removes the last comparison, if it is the given one: the next one implies it.
+func (w *printer) retract(name string) {
+	if n := len(w.words); n > 1 && w.words[n-2] == name {
 		w.words = w.words[:n-2]
 	}
 }
 
-var metas = map[expr.MetaKey]holding{
-	expr.MetaKeyIIFNAME: {name: "iifname", print: quoted, size: unix.IFNAMSIZ}, expr.MetaKeyOIFNAME: {name: "oifname", print: quoted, size: unix.IFNAMSIZ},
-	expr.MetaKeyMARK: {name: "meta mark", print: number}, expr.MetaKeyL4PROTO: {name: "meta l4proto", print: protocolName, size: 1},
-	expr.MetaKeyIIF: {name: "iif", print: nil}, expr.MetaKeyOIF: {name: "oif", print: nil},
+var metas = map[expr.MetaKey]operand{
+	expr.MetaKeyIIFNAME: {name: "iifname", print: quoted, size: unix.IFNAMSIZ},
+	expr.MetaKeyOIFNAME: {name: "oifname", print: quoted, size: unix.IFNAMSIZ},
+	expr.MetaKeyMARK:    {name: "meta mark", print: number},
+	expr.MetaKeyL4PROTO: {name: "meta l4proto", print: protocolName, size: 1},
+	expr.MetaKeyIIF:     {name: "iif"},
+	expr.MetaKeyOIF:     {name: "oif"},
 	expr.MetaKeyNFPROTO: {name: "meta nfproto", print: familyName, size: 1},
 }
 
-func (w *writer) meta(e *expr.Meta) bool {
+func (w *printer) meta(e *expr.Meta) bool {
 	if e.SourceRegister {
-		h, known := w.held[e.Register]
-		return known && h.mask == nil && w.say(metas[e.Key].name, "set", h.name)
+		h, known := w.operands[e.Register]
+		return known && h.mask == nil && w.print(metas[e.Key].name, "set", h.name)
 	}
 	h, known := metas[e.Key]
 	if e.Key == expr.MetaKeyIIF || e.Key == expr.MetaKeyOIF {
 		h.print = w.host.nameOf
 	}
-	w.held[e.Register] = h
+	w.operands[e.Register] = h
 	return known
 }
 
-var connections = map[expr.CtKey]holding{
-	expr.CtKeySTATE: {name: "ct state", print: states}, expr.CtKeySTATUS: {name: "ct status", print: statuses}, expr.CtKeyMARK: {name: "ct mark", print: number},
+var connections = map[expr.CtKey]operand{
+	expr.CtKeySTATE:  {name: "ct state", print: states},
+	expr.CtKeySTATUS: {name: "ct status", print: statuses},
+	expr.CtKeyMARK:   {name: "ct mark", print: number},
 }

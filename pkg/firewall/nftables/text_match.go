@@ -10,9 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (w *writer) compare(e *expr.Cmp) bool {
-	h, known := w.held[e.Register]
-	sign, simple := map[expr.CmpOp]string{expr.CmpOpEq: "", expr.CmpOpNeq: "!=", expr.CmpOpLt: "<", expr.CmpOpLte: "<=", expr.CmpOpGt: ">", expr.CmpOpGte: ">="}[e.Op]
+var operators = map[expr.CmpOp]string{
+	expr.CmpOpEq: "", expr.CmpOpNeq: "!=", expr.CmpOpLt: "<", expr.CmpOpLte: "<=", expr.CmpOpGt: ">", expr.CmpOpGte: ">=",
+}
+
+func (w *printer) compare(e *expr.Cmp) bool {
+	h, known := w.operands[e.Register]
+	sign, simple := operators[e.Op]
 	if !known || !simple || h.print == nil {
 		return false
 	}
@@ -33,41 +37,41 @@ func (w *writer) compare(e *expr.Cmp) bool {
 	if h.name == "meta l4proto" || h.name == "ip protocol" {
 		w.protocol = value
 	}
-	w.say(h.name)
+	w.print(h.name)
 	if sign != "" {
-		w.say(sign)
+		w.print(sign)
 	}
-	return w.say(value)
+	return w.print(value)
 }
 
-// most elements of a set without a name that are worth to be printed.
-const fewElements = 8
+// maxPrinted is how many elements of an anonymous set are printed.
+const maxPrinted = 8
 
-func (w *writer) lookup(e *expr.Lookup) bool {
-	h, known := w.held[e.SourceRegister]
+func (w *printer) lookup(e *expr.Lookup) bool {
+	h, known := w.operands[e.SourceRegister]
 	s := w.sets[e.SetName]
 	if !known || h.print == nil || s == nil || s.size() != cmp.Or(h.size, 4) {
 		return false
 	}
-	w.say(h.name)
+	w.print(h.name)
 	if h.mask != nil {
-		w.say("&", h.print(h.mask))
+		w.print("&", h.print(h.mask))
 	}
 	if e.Invert {
-		w.say("!=")
+		w.print("!=")
 	}
 	if e.IsDestRegSet {
 		if e.DestRegister != unix.NFT_REG_VERDICT {
 			return false
 		}
-		w.say("vmap")
+		w.print("vmap")
 	}
 	if !strings.HasPrefix(e.SetName, "__") {
-		return w.say("@" + e.SetName)
+		return w.print("@" + e.SetName)
 	}
 	var parts []string
 	for i, x := range s.elements {
-		if i == fewElements {
+		if i == maxPrinted {
 			parts = append(parts, "…")
 			break
 		}
@@ -80,5 +84,5 @@ func (w *writer) lookup(e *expr.Lookup) bool {
 		}
 		parts = append(parts, part)
 	}
-	return w.say("{ " + strings.Join(parts, ", ") + " }")
+	return w.print("{ " + strings.Join(parts, ", ") + " }")
 }

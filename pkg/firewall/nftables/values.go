@@ -31,7 +31,7 @@ func (h *host) nameOf(index []byte) string {
 	return decimalNative(index)
 }
 
-// address prints one of which rules look at so many bytes.
+// address prints an address of which a rule compares size bytes.
 func address(size uint32) func([]byte) string {
 	return func(value []byte) string {
 		var a [4]byte
@@ -85,7 +85,10 @@ func familyName(value []byte) string {
 }
 
 func routeKind(value []byte) string {
-	names := map[uint32]string{unix.RTN_UNICAST: "unicast", unix.RTN_LOCAL: "local", unix.RTN_BROADCAST: "broadcast", unix.RTN_MULTICAST: "multicast"}
+	names := map[uint32]string{
+		unix.RTN_UNICAST: "unicast", unix.RTN_LOCAL: "local",
+		unix.RTN_BROADCAST: "broadcast", unix.RTN_MULTICAST: "multicast",
+	}
 	if name, known := names[nativeNumber(value)]; known {
 		return name
 	}
@@ -97,9 +100,12 @@ type bit struct {
 	name  string
 }
 
-func states(value []byte) string {
-	return bits(value, []bit{{expr.CtStateBitINVALID, "invalid"}, {expr.CtStateBitESTABLISHED, "established"}, {expr.CtStateBitRELATED, "related"}, {expr.CtStateBitNEW, "new"}, {expr.CtStateBitUNTRACKED, "untracked"}})
+var connectionStates = []bit{
+	{expr.CtStateBitINVALID, "invalid"}, {expr.CtStateBitESTABLISHED, "established"},
+	{expr.CtStateBitRELATED, "related"}, {expr.CtStateBitNEW, "new"}, {expr.CtStateBitUNTRACKED, "untracked"},
 }
+
+func states(value []byte) string { return bits(value, connectionStates) }
 
 func statuses(value []byte) string {
 	return bits(value, []bit{{statusSNAT, "snat"}, {statusDNAT, "dnat"}})
@@ -123,7 +129,7 @@ func bits(value []byte, names []bit) string {
 
 func allZero(b []byte) bool { return bytes.Count(b, []byte{0}) == len(b) }
 
-func opposite(a, b []byte) bool {
+func isComplement(a, b []byte) bool {
 	for i := range a {
 		if i >= len(b) || a[i] != ^b[i] {
 			return false

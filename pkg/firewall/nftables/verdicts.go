@@ -18,18 +18,18 @@ func (r *run) verdict(v *expr.Verdict) (rules.Effect, bool) {
 		return rules.Effect{Action: rules.Jump, Chain: v.Chain}, true
 	case expr.VerdictGoto:
 		return rules.Effect{Action: rules.Goto, Chain: v.Chain}, true
-	case expr.VerdictContinue: // with the rule
+	case expr.VerdictContinue: // goes on with the rule
 		return rules.Effect{}, false
 	case expr.VerdictBreak:
-		r.must(rules.No)
-	default: // a queue, whose reader decides
-		r.must(rules.Maybe)
+		r.require(rules.No)
+	default: // a queue: a program in user space decides
+		r.require(rules.Maybe)
 	}
 	return rules.Effect{}, true
 }
 
-// translate tells a translation of the source to another address from one that
-// keeps it. The destination is nobody's here.
+// translate distinguishes a translation of the source to another address from one to
+// itself. A translation of the destination is an accept.
 func (r *run) translate(e *expr.NAT) rules.Action {
 	if e.Type != expr.NATTypeSourceNAT {
 		return rules.Accept
@@ -40,16 +40,16 @@ func (r *run) translate(e *expr.NAT) rules.Action {
 			return rules.Translate
 		}
 	}
-	return rules.Settle
+	return rules.AcceptNoNAT
 }
 
-// xt are iptables' matches and targets. Their settings are iptables' own.
+// xt evaluates matches and targets of iptables. Their settings are not decoded.
 func (r *run) xt(e xt) (rules.Effect, bool) {
 	switch {
 	case !e.target && e.name == "comment":
 		return rules.Effect{}, false
 	case !e.target:
-		r.must(rules.Maybe)
+		r.require(rules.Maybe)
 		return rules.Effect{}, false
 	}
 	switch e.name {
@@ -62,6 +62,6 @@ func (r *run) xt(e xt) (rules.Effect, bool) {
 	case "LOG", "NFLOG", "TRACE", "CHECKSUM", "TCPMSS", "NOTRACK", "CT", "CONNMARK", "CLASSIFY", "DSCP", "TOS":
 		return rules.Effect{}, false
 	}
-	r.must(rules.Maybe)
+	r.require(rules.Maybe)
 	return rules.Effect{}, false
 }

@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watcher notices that somebody changed nf_tables in this network namespace, be it
-// by nft, by iptables-nft or over netlink, and be it us. It only says so.
+// Watcher signals that nf_tables has changed in this network namespace, no matter by
+// which program, including this one.
 type Watcher struct {
 	socket  *os.File // nil: this kernel has no netfilter to watch
 	changed chan struct{}
 }
 
-// receiveBuffer holds the messages of some thousand rules that change at once.
-// Where it does not suffice the kernel says so, and that is a change as well.
+// receiveBuffer holds the messages of some thousand rules that change at once. If it
+// overflows, the kernel reports that, which counts as a change.
 const receiveBuffer = 1 << 20 // bytes
 
 // Watch subscribes to the changes; none that happens from now on is missed. On a
-// kernel without nf_tables there never is one.
+// kernel without nf_tables there are none.
 func Watch() (*Watcher, error) {
 	w := &Watcher{changed: make(chan struct{}, 1)}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
@@ -31,9 +31,10 @@ func Watch() (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to changes of nftables: %w", err)
 	}
-	// Without it the kernel would keep as much as net.core.rmem_default says.
+	// The default would be net.core.rmem_default.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err != nil {
+	group := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}
+	if err := unix.Bind(fd, group); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("subscribe to changes of nftables: %w", err)
 	}
@@ -54,7 +55,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 	defer context.AfterFunc(ctx, func() { _ = w.socket.Close() })()
 	defer w.socket.Close()
-	// What a message says does not matter, so neither does what is cut off.
+	// The content of messages does not matter, so they may be truncated.
 	buffer := make([]byte, 4<<10)
 	for {
 		_, err := w.socket.Read(buffer)

@@ -42,7 +42,7 @@ func watch(t *testing.T) *Watcher {
 }
 
 func TestWatch(t *testing.T) {
-	fresh(t)
+	emptyRuleset(t)
 	nft(t, "table ip t { set s { type ipv4_addr; }; chain c { drop; }; }")
 	w := watch(t)
 	for _, change := range []string{
@@ -65,7 +65,7 @@ func TestWatch(t *testing.T) {
 	if changed(w) {
 		t.Error("reading is a change")
 	}
-	put(t, TableFor(wanted, false))
+	apply(t, tableFor(wanted, false))
 	if !changed(w) {
 		t.Error("what we write is no change")
 	}
@@ -74,7 +74,7 @@ func TestWatch(t *testing.T) {
 // TestWatchOverflows changes more than a subscription's buffer holds before
 // anybody reads it.
 func TestWatchOverflows(t *testing.T) {
-	fresh(t)
+	emptyRuleset(t)
 	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)

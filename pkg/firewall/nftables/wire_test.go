@@ -24,7 +24,7 @@ type wire struct {
 	port     int // of the next sender
 }
 
-// receiverPorts are those that rules and packets are about. All arrive at one
+// receiverPort is the port that rules and packets use. All packets arrive at one
 // receiver.
 const receiverPort = 50
 
@@ -41,7 +41,7 @@ func shell(t testing.TB, script string) string {
 
 func newWire(t testing.TB) *wire {
 	t.Helper()
-	fresh(t)
+	emptyRuleset(t)
 	shell(t, `ip netns add senders; ip netns add receivers
 		ip link add left address 02:00:00:00:00:01 type veth peer name peer netns senders; ip link add right type veth peer name peer address 02:00:00:00:00:02 netns receivers
 		ip addr add 10.1.0.1/24 dev left; ip addr add 10.2.0.1/24 dev right; ip link set left up; ip link set right up; ip link set lo up
@@ -98,7 +98,7 @@ func inside(t testing.TB, ns netns.NsHandle, f func()) {
 	}
 }
 
-// send sends one packet of a new connection, which says its number.
+// send sends one packet of a new connection, with its number as payload.
 func (w *wire) send(t testing.TB, from, to netip.Addr, port int) (number int) {
 	t.Helper()
 	w.port = 10_000 + (w.port-10_000+1)%50_000

@@ -7,29 +7,28 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/firewall/rules"
 )
 
-// Writer keeps our table as it should be, and takes away what flannel 0.28 has
-// left.
+// Writer keeps our table as it should be, and deletes the tables of flannel 0.28.
 type Writer struct {
-	conn *conn // that is asked for the generation
-	// The generation in which everything was right, for what, and the result.
-	right  uint32
-	wanted rules.Wanted
-	marks  bool
-	result rules.Result
+	conn *conn // nil: to be opened at the next use
+	// The generation since which the tables are as wanted, what was wanted, and the
+	// result.
+	unchangedSince uint32
+	wanted         rules.Wanted
+	marks          bool
+	result         rules.Result
 }
 
-// dockersTable is the one that docker 29 drops packets in, where it uses nftables.
+// dockersTable is the table in which docker 29 drops packets, if it uses nftables.
 const dockersTable = "docker-bridges"
 
-// Put makes the table that is wanted, or that others ask for by marks: rules in
-// iptables, or docker's own table. It deletes it where none is. Where nobody has
-// changed nf_tables since it was right, that is all it asks.
-func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
+// Apply writes the table that is wanted, or that sets marks for rules in iptables or
+// for docker's own table. It deletes the table if none is needed. If nobody has
+// changed nf_tables since it was as wanted, it only reads the generation.
+func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
 	if ctx.Err() != nil {
 		return out
 	}
@@ -37,51 +36,55 @@ func (k *Writer) Put(ctx context.Context, w rules.Wanted, marks bool) (out rules
 	if errors.Is(err, ErrUnsupported) && !w.NFTables {
 		return out
 	}
-	if err == nil && before != 0 && before == k.right && marks == k.marks && w.Equal(k.wanted) {
+	if err == nil && before != 0 && before == k.unchangedSince && marks == k.marks && w.Equal(k.wanted) {
 		return k.result
 	}
-	k.right = 0
+	k.unchangedSince = 0
 	o := rules.Outcome{Subject: "nftables", Err: err}
 	if err == nil {
-		out, o.Wrong, o.Err = putOurs(w, marks)
+		out, o.Drift, o.Err = k.conn.applyOurs(w, marks)
 	}
 	out.Outcomes = append(out.Outcomes, o)
 	if o.Err != nil {
+		k.close()
 		return out
 	}
-	former := rules.Outcome{Subject: "nftables, an earlier flannel's"}
-	removed, err := Former(w)
-	if former.Err = err; len(removed) > 0 {
-		former.Wrong = "deleted the tables " + strings.Join(removed, ", ")
+	legacy := rules.Outcome{Subject: "nftables of an earlier flannel"}
+	removed, err := k.conn.deleteLegacy(w)
+	if legacy.Err = err; err != nil {
+		k.close()
 	}
-	out.Outcomes = append(out.Outcomes, former)
-	if o.Wrong == "" && former.Wrong == "" && former.Err == nil {
-		k.right, k.wanted, k.marks, k.result = before, w, marks, out
+	if len(removed) > 0 {
+		legacy.Drift = "deleted the tables " + strings.Join(removed, ", ")
+	}
+	out.Outcomes = append(out.Outcomes, legacy)
+	if o.Drift == "" && legacy.Drift == "" && legacy.Err == nil {
+		k.unchangedSince, k.wanted, k.marks, k.result = before, w, marks, out
 	}
 	return out
 }
 
-// putOurs is Put for our own table.
-func putOurs(w rules.Wanted, marks bool) (out rules.Result, wrong string, err error) {
-	docker, err := exists(nftables.TableFamilyIPv4, dockersTable)
+// applyOurs is Apply for our own table.
+func (c conn) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift string, err error) {
+	docker, err := c.exists(nftables.TableFamilyIPv4, dockersTable)
 	if err != nil {
-		return out, "", err
+		return out, "", fmt.Errorf("cannot look for the nftables table %s: %w", dockersTable, err)
 	}
-	want := TableFor(w, marks || docker)
+	want := tableFor(w, marks || docker)
 	out.Marks = marks || docker || w.NFTables
 	for _, c := range want.chains {
-		for _, s := range c.words {
-			out.Kept = append(out.Kept, fmt.Sprintf("nft ip %s %s: %s", TableName, c.name, s))
+		for _, s := range c.texts {
+			out.Rules = append(out.Rules, fmt.Sprintf("nft ip %s %s: %s", tableName, c.name, s))
 		}
 	}
-	if wrong, err = Put(want); err != nil {
+	if drift, err = c.apply(want); err != nil {
 		return out, "", err
 	}
-	return out, wrong, nil
+	return out, drift, nil
 }
 
-// Generation is the number of changes of nf_tables in this network namespace, of
-// which iptables-nft's are some. It is not 0.
+// Generation is the number of changes of nf_tables in this network namespace,
+// including those of iptables-nft. It is never 0, except with an error.
 func (k *Writer) Generation() (uint32, error) {
 	if k.conn == nil {
 		c, err := open()
@@ -91,38 +94,33 @@ func (k *Writer) Generation() (uint32, error) {
 		k.conn = &c
 	}
 	g, err := k.conn.generation()
-	if err != nil { // the next one asks anew
-		_ = k.conn.Close()
-		k.conn = nil
+	if err != nil {
+		k.close()
 	}
 	return uint32(g), err
 }
 
-// exists asks for a table by its name.
-func exists(family nftables.TableFamily, name string) (bool, error) {
-	c, err := open()
-	if err != nil {
-		return false, err
+// close closes a connection that failed: answers to it may still be pending.
+func (k *Writer) close() {
+	if k.conn != nil {
+		_ = k.conn.Close()
+		k.conn = nil
 	}
-	defer c.Close()
-	switch _, err := c.ask(unix.NFT_MSG_GETTABLE, byte(family), 0, zeroEnded(unix.NFTA_TABLE_NAME, name)); {
-	case errors.Is(err, unix.ENOENT):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("look for the nftables table %s: %w", name, err)
-	}
-	return true, nil
 }
 
-func inWords(specs []rules.Spec) (out []string) {
+func ruleTexts(specs []rules.Spec) (out []string) {
 	for _, s := range specs {
-		out = append(out, words(s))
+		out = append(out, ruleText(s))
 	}
 	return out
 }
 
-// words is a rule as nft would print it, without its counter.
-func words(s rules.Spec) string {
+var targets = map[rules.Target]string{
+	rules.TargetAccept: "accept", rules.TargetNoNAT: "return", rules.TargetMasquerade: "masquerade fully-random",
+}
+
+// ruleText is a rule as nft would print it, without its counter.
+func ruleText(s rules.Spec) string {
 	var out []string
 	add := func(what, value string, not bool) {
 		if not {
@@ -142,6 +140,5 @@ func words(s rules.Spec) string {
 	if s.Dst.Prefix.IsValid() {
 		add("ip daddr", s.Dst.Prefix.Masked().String(), s.Dst.Not)
 	}
-	does := map[rules.Verb]string{rules.Pass: "accept", rules.Keep: "return", rules.Masquerade: "masquerade fully-random"}
-	return strings.Join(append(out, does[s.Do]), " ")
+	return strings.Join(append(out, targets[s.Target]), " ")
 }

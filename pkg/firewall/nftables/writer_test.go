@@ -10,7 +10,7 @@ import (
 
 // TestWriter has others need marks, or not, and change what they like.
 func TestWriter(t *testing.T) {
-	fresh(t)
+	emptyRuleset(t)
 	byIPTables := wanted
 	byIPTables.NFTables = false
 	var w Writer
@@ -37,21 +37,21 @@ func TestWriter(t *testing.T) {
 		if step.how != "" {
 			nft(t, step.how)
 		}
-		result := w.Put(context.Background(), step.want, step.marks)
+		result := w.Apply(context.Background(), step.want, step.marks)
 		for _, o := range result.Outcomes {
 			if o.Err != nil {
 				t.Errorf("%s: %v", step.name, o.Err)
 			}
 		}
-		if got := result.Outcomes[0].Wrong; (got == "") != (step.wrong == "") || !strings.Contains(got, step.wrong) {
+		if got := result.Outcomes[0].Drift; (got == "") != (step.wrong == "") || !strings.Contains(got, step.wrong) {
 			t.Errorf("%s: wrong was %q, want %q", step.name, got, step.wrong)
 		}
 		list := nft(t, "list ruleset")
 		if strings.Contains(list, "table ip flanneld") != (step.has != "") || !strings.Contains(list, step.has) || strings.Contains(list, "flannel-ipv4") {
 			t.Errorf("%s: there is\n%s", step.name, list)
 		}
-		if len(result.Kept) > 0 != (step.has != "") {
-			t.Errorf("%s: kept are %q", step.name, result.Kept)
+		if len(result.Rules) > 0 != (step.has != "") {
+			t.Errorf("%s: kept are %q", step.name, result.Rules)
 		}
 	}
 }

@@ -1,8 +1,8 @@
-// Package rules is what flanneld knows of firewalls: tables, chains and rules,
-// whoever wrote them, and what becomes of a packet that meets them.
+// Package rules models a firewall: tables, chains and rules, whoever wrote them, and
+// what they do to a packet.
 //
-// It knows nothing of iptables or nftables. Their packages read what a host has
-// into a [Ruleset], and write the rules of [Wanted]. What places our rules and
-// what judges a host for `flanneld check` is this one piece of knowledge: judged
-// is the packet, not the text of a rule.
+// It knows nothing of iptables or nftables. Their packages read the rules of a host
+// into a [Ruleset], and write the rules of [Wanted]. The same model places our rules
+// and tells `flanneld check` what a host does: it evaluates packets, and does not
+// compare the text of rules.
 package rules

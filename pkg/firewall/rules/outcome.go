@@ -1,18 +1,18 @@
 package rules
 
-// Outcome is what was done to one chain or table.
+// Outcome is what a pass did to one chain or table.
 type Outcome struct {
 	Subject string // "iptables nat POSTROUTING"
-	Wrong   string // what was put right; "" for nothing
+	Drift   string // how it differed from what is wanted, and was repaired; "" if it did not
 	Err     error
 }
 
-// Result is what came of a look at all that one program keeps.
+// Result is the result of a pass over all rules of one program.
 type Result struct {
 	Outcomes []Outcome
-	Kept     []string // the rules that there shall be, for operators to read
-	// Marks says that packets from peers must carry PeerMark, for the rules of
-	// this program to know them, or that it marks them. Otherwise it does not
-	// matter which peers there are.
+	Rules    []string // the wanted rules, for operators to read
+	// Marks means that rules of this program match packets from peers by
+	// PeerMark, or set it. Otherwise the rules do not depend on which peers there
+	// are.
 	Marks bool
 }

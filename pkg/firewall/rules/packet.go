@@ -2,8 +2,8 @@ package rules
 
 import "net/netip"
 
-// Packet is what rules look at. What is empty or zero is not known, but for the
-// mark: a packet begins without one.
+// Packet is what rules match. A field that is empty or zero is not known, except for
+// the mark: a packet starts without one.
 type Packet struct {
 	In, Out  string // interfaces
 	Src, Dst netip.Addr
@@ -26,18 +26,18 @@ const (
 	Postrouting Hook = "postrouting"
 )
 
-// Path is the hooks that a packet meets, in order.
+// Path is the hooks that a packet passes, in order.
 type Path []Hook
 
-// The ways of a packet through a host.
+// The paths of a packet through a host.
 var (
 	Forwarded = Path{Prerouting, Forward, Postrouting}
 	Received  = Path{Prerouting, Input}
 	Sent      = Path{Output, Postrouting}
 )
 
-// at is the packet as a hook sees it: which interface it leaves by is not known
-// before it is routed, and one from this host came in by none.
+// at is the packet as a hook sees it: its output interface is not known before it is
+// routed, and a packet from this host has no input interface.
 func (p Packet) at(h Hook) Packet {
 	switch h {
 	case Prerouting, Input:
@@ -51,7 +51,7 @@ func (p Packet) at(h Hook) Packet {
 // Truth is what is known of a condition.
 type Truth int
 
-// A condition that looks at something that is not known is Maybe true.
+// A condition on something that is not known is Maybe true.
 const (
 	No Truth = iota
 	Maybe
@@ -61,7 +61,7 @@ const (
 // Not is the truth of the opposite.
 func (t Truth) Not() Truth { return Yes - t }
 
-// Known is Yes or No where something is known, and Maybe where it is not.
+// Known is Yes or No if the answer is known, and Maybe if it is not.
 func Known(known, holds bool) Truth {
 	switch {
 	case !known:

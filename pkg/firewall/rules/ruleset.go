@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// Ruleset is all tables of a host, in the order in which they were made. Every
-// packet meets each of them.
+// Ruleset is all tables of a host, in the order in which they were created. Every
+// packet passes through each of them.
 type Ruleset []*Table
 
 // Table is chains by name.
 type Table struct {
 	Family string // "ip", "inet"
 	Name   string // "filter"
-	// Program is by which the table is changed: "iptables", "iptables-legacy",
+	// Program is the one that changes the table: "iptables", "iptables-legacy",
 	// "nft".
 	Program string
 	Chains  map[string]*Chain
@@ -25,7 +25,7 @@ type Chain struct {
 	Hook     Hook // empty: other chains jump to it
 	Priority int  // of chains with one hook, the lower comes first
 	NAT      bool // translates addresses; sees a connection's first packet
-	Drops    bool // its policy: what becomes of a packet that no rule ended
+	Drops    bool // its policy: a packet that no rule accepts is dropped
 	Rules    []Rule
 }
 
@@ -35,19 +35,19 @@ type Rule struct {
 	Chain   string
 	Text    string // in the notation of its program
 	Comment string
-	Handle  uint64 // by which nft deletes it; 0: iptables does, by its text
+	Handle  uint64 // for nft delete; 0: a rule of iptables, which is deleted by its text
 	Body    Body
 }
 
 // Body is what a rule does.
 type Body interface {
-	// Apply tries a rule on a packet, whose mark it may set.
-	Apply(*Packet) Effect
+	// Evaluate applies the rule to a packet. It may set the packet's mark.
+	Evaluate(*Packet) Effect
 }
 
 // Effect is what a rule does with one packet.
 type Effect struct {
-	Match  Truth // whether it does anything with it at all
+	Match  Truth // whether the rule matches
 	Action Action
 	Chain  string // of Jump and Goto
 }
@@ -56,7 +56,7 @@ type Effect struct {
 type Action int
 
 // The actions. Translate accepts the packet with another source address, and
-// Settle with its own: no other chain translates it then.
+// AcceptNoNAT with its own, so that no later chain translates it.
 const (
 	Continue Action = iota
 	Accept
@@ -65,27 +65,28 @@ const (
 	Jump
 	Goto
 	Translate
-	Settle
+	AcceptNoNAT
 )
 
-// base are the base chains of a hook in the kernel's order: of those with one
-// priority, it asks the one that was made last first.
-func (s Ruleset) base(h Hook) (out []placed) {
+// baseChains are the base chains of a hook in the kernel's order: among those of the
+// same priority, the one that was created last comes first.
+func (s Ruleset) baseChains(h Hook) (out []baseChain) {
 	for i, t := range s {
 		for _, c := range t.Chains {
 			if c.Hook == h {
-				out = append(out, placed{i, t, c})
+				out = append(out, baseChain{i, t, c})
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.chain.Priority, b.chain.Priority), cmp.Compare(b.place, a.place), cmp.Compare(a.chain.Name, b.chain.Name))
+	slices.SortFunc(out, func(a, b baseChain) int {
+		return cmp.Or(cmp.Compare(a.chain.Priority, b.chain.Priority), cmp.Compare(b.order, a.order),
+			cmp.Compare(a.chain.Name, b.chain.Name))
 	})
 	return out
 }
 
-type placed struct {
-	place int // of its table
+type baseChain struct {
+	order int // of its table
 	table *Table
 	chain *Chain
 }

@@ -10,43 +10,41 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// former are the tables of flannel 0.28, which has one for each address family. It
-// is the first that tells by which network they are.
-var former = [2]nftables.Table{
+// legacyTables are the tables of flannel 0.28, one for each address family. The first
+// of them shows for which network they are.
+var legacyTables = [2]nftables.Table{
 	{Family: nftables.TableFamilyIPv4, Name: "flannel-ipv4"},
 	{Family: nftables.TableFamilyIPv6, Name: "flannel-ipv6"},
 }
 
-// Former deletes the tables that flannel 0.28 has left, if they are for our
-// network; another flannel's stay. It returns which were there.
-func Former(w rules.Wanted) (removed []string, err error) {
-	c, err := open()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	gone := &nftables.Conn{}
-	for i, t := range former {
+// deleteLegacy deletes the tables of flannel 0.28 if they are for our network; those
+// for another network stay. It returns their names.
+func (c conn) deleteLegacy(w rules.Wanted) (removed []string, err error) {
+	deletion := &nftables.Conn{}
+	for i, t := range legacyTables {
 		have, exists, err := c.table(t.Family, t.Name)
 		if err != nil {
-			return nil, fmt.Errorf("look for the nftables table %s of an earlier flannel: %w", t.Name, err)
+			return nil, fmt.Errorf("cannot look for the nftables table %s of an earlier flannel: %w", t.Name, err)
 		}
 		if i == 0 && !have.mentions(w.Network) {
 			return nil, nil
 		}
 		if exists {
-			gone.DelTable(&t)
+			deletion.DelTable(&t)
 			removed = append(removed, t.Name)
 		}
 	}
-	if err := gone.Flush(); err != nil {
-		return nil, fmt.Errorf("delete the nftables tables %v of an earlier flannel: %w", removed, err)
+	if len(removed) == 0 {
+		return nil, nil
+	}
+	if err := commit(deletion, "delete legacy tables"); err != nil {
+		return nil, fmt.Errorf("cannot delete the nftables tables %v of an earlier flannel: %w", removed, err)
 	}
 	return removed, nil
 }
 
 // mentions reports whether a rule compares an address with a network.
-func (t found) mentions(network netip.Prefix) bool {
+func (t installedTable) mentions(network netip.Prefix) bool {
 	for _, c := range t.chains {
 		for _, r := range c.rules {
 			for _, p := range prefixes(r.exprs) {
@@ -61,7 +59,7 @@ func (t found) mentions(network netip.Prefix) bool {
 
 // prefixes are the networks that a rule of family ip compares addresses with.
 func prefixes(exprs []any) (out []netip.Prefix) {
-	bits := map[uint32]int{} // what registers hold: that many of an address
+	bits := map[uint32]int{} // by register: how many bits of an address it holds
 	for _, e := range exprs {
 		switch e := e.(type) {
 		case *expr.Payload:
@@ -85,7 +83,7 @@ func prefixes(exprs []any) (out []netip.Prefix) {
 	return out
 }
 
-// prefixLength is the number of ones that a mask begins with, if zeros follow.
+// prefixLength is the number of leading ones of a mask, if only zeros follow.
 func prefixLength(mask []byte) (n int, isPrefix bool) {
 	ended := false
 	for i := range 8 * len(mask) {

@@ -2,9 +2,9 @@ package iptables
 
 import "strings"
 
-// words splits a line the way iptables-restore does: at blanks, with double
+// splitArgs splits a line the way iptables-restore does: at blanks, with double
 // quotes and backslashes.
-func words(line string) []string {
+func splitArgs(line string) []string {
 	var out []string
 	var word strings.Builder
 	open, quoted, escaped := false, false, false

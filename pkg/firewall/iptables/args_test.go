@@ -23,7 +23,7 @@ func TestWords(t *testing.T) {
 		`\`:                                {""},
 		"not\ta\tblank":                    {"not\ta\tblank"},
 	} {
-		if got := words(line); !slices.Equal(got, want) {
+		if got := splitArgs(line); !slices.Equal(got, want) {
 			t.Errorf("%s reads as %q, want %q", line, got, want)
 		}
 	}
@@ -37,7 +37,7 @@ func FuzzWords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		a, b = strings.ToValidUTF8(a, ""), strings.ToValidUTF8(b, "")
 		line := `-m "` + quote.Replace(a) + `"  "` + quote.Replace(b) + `" `
-		if got := words(line); !slices.Equal(got, []string{"-m", a, b}) {
+		if got := splitArgs(line); !slices.Equal(got, []string{"-m", a, b}) {
 			t.Errorf("%s reads as %q", line, got)
 		}
 	})

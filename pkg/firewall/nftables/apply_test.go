@@ -34,20 +34,30 @@ func nft(t testing.TB, script string) string {
 	return string(out)
 }
 
-// fresh empties nf_tables now and when the test ends.
-func fresh(t testing.TB) {
+// emptyRuleset empties nf_tables now and when the test ends.
+func emptyRuleset(t testing.TB) {
 	t.Helper()
 	nft(t, "flush ruleset")
 	t.Cleanup(func() { nft(t, "flush ruleset") })
 }
 
-func put(t testing.TB, want Table) string {
+func connect(t testing.TB) conn {
 	t.Helper()
-	wrong, err := Put(want)
+	c, err := open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wrong
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func apply(t testing.TB, want table) string {
+	t.Helper()
+	drift, err := connect(t).apply(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return drift
 }
 
 const everything = `table ip flanneld {
@@ -91,7 +101,7 @@ const everything = `table ip flanneld {
 `
 
 func TestTable(t *testing.T) {
-	fresh(t)
+	emptyRuleset(t)
 	without := func(change func(*rules.Wanted)) rules.Wanted {
 		w := wanted
 		change(&w)
@@ -126,20 +136,20 @@ func TestTable(t *testing.T) {
 		{"neither", without(func(w *rules.Wanted) { w.Forward, w.Masquerade = false, false }), true, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			put(t, TableFor(test.w, test.marks))
+			apply(t, tableFor(test.w, test.marks))
 			if diff := cmp.Diff(test.want, nft(t, "list ruleset")); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			if wrong := put(t, TableFor(test.w, test.marks)); wrong != "" {
+			if wrong := apply(t, tableFor(test.w, test.marks)); wrong != "" {
 				t.Errorf("written again, as: %s", wrong)
 			}
 		})
 	}
 }
 
-func TestPutRepairs(t *testing.T) {
-	fresh(t)
-	table := TableFor(wanted, false)
+func TestApplyRepairs(t *testing.T) {
+	emptyRuleset(t)
+	table := tableFor(wanted, false)
 	for _, test := range []struct{ name, how, wrong string }{
 		{"at first", "", "the table ip flanneld is not there"},
 		{"nothing", "", ""},
@@ -160,10 +170,10 @@ func TestPutRepairs(t *testing.T) {
 			if test.how != "" {
 				nft(t, test.how)
 			}
-			if wrong := put(t, table); wrong != test.wrong {
+			if wrong := apply(t, table); wrong != test.wrong {
 				t.Errorf("wrong was %q, want %q", wrong, test.wrong)
 			}
-			if wrong := put(t, table); wrong != "" {
+			if wrong := apply(t, table); wrong != "" {
 				t.Errorf("the second time it was %q", wrong)
 			}
 			if diff := cmp.Diff(everything, nft(t, "list ruleset")); diff != "" {
@@ -174,23 +184,23 @@ func TestPutRepairs(t *testing.T) {
 }
 
 func TestForeignTable(t *testing.T) {
-	fresh(t)
+	emptyRuleset(t)
 	nft(t, "table ip flanneld { chain c { accept; }; }")
 	before := nft(t, "list ruleset")
-	if _, err := Put(TableFor(wanted, false)); !errors.Is(err, ErrForeign) {
+	if _, err := connect(t).apply(tableFor(wanted, false)); !errors.Is(err, errForeign) {
 		t.Errorf("error %v", err)
 	}
 	if now := nft(t, "list ruleset"); now != before {
 		t.Errorf("it was\n%sand is\n%s", before, now)
 	}
 	nft(t, "flush ruleset; add table ip flanneld; add table ip6 flanneld")
-	put(t, TableFor(wanted, false))
+	apply(t, tableFor(wanted, false))
 	if now := nft(t, "list ruleset"); !strings.Contains(now, "table ip6 flanneld") {
 		t.Error("the other family's table is gone")
 	}
 }
 
-func TestFormer(t *testing.T) {
+func TestLegacyTables(t *testing.T) {
 	const of028 = `table ip flannel-ipv4 {
 			chain postrtg { type nat hook postrouting priority srcnat; policy accept;
 				meta mark 0x4000 return; ip saddr NET.21.0/24 ip daddr NET.0.0/16 return; ip saddr NET.0.0/16 ip daddr NET.21.0/24 return
@@ -209,10 +219,10 @@ func TestFormer(t *testing.T) {
 		{"a host route of the network's name", "table ip flannel-ipv4 { chain forward { ip saddr 172.7.0.0 accept; }; }", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			fresh(t)
+			emptyRuleset(t)
 			nft(t, test.tables+"\ntable ip other { }")
 			before := nft(t, "list ruleset")
-			removed, err := Former(wanted)
+			removed, err := connect(t).deleteLegacy(wanted)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,25 +239,25 @@ func TestFormer(t *testing.T) {
 
 // TestManyPeers comes and goes by the thousand, and does not write what is there.
 func TestManyPeers(t *testing.T) {
-	fresh(t)
+	emptyRuleset(t)
 	w := wanted
 	w.Peers = nil
 	for i := range 12000 {
 		a := netip.AddrFrom4([4]byte{10, byte(64 + i>>8), byte(i), 0})
 		w.Peers = append(w.Peers, rules.Peer{Subnet: netip.PrefixFrom(a, 24), Device: "ens33", Host: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})})
 	}
-	put(t, TableFor(w, true))
-	if wrong := put(t, TableFor(w, true)); wrong != "" {
+	apply(t, tableFor(w, true))
+	if wrong := apply(t, tableFor(w, true)); wrong != "" {
 		t.Errorf("written again, as: %s", wrong)
 	}
 	all := w.Peers
 	w.Peers = all[5000:7001]
-	if wrong, want := put(t, TableFor(w, true)), "0 peers missing, 9999 too many in set subnets-0"; wrong != want {
+	if wrong, want := apply(t, tableFor(w, true)), "0 peers missing, 9999 too many in set subnets-0"; wrong != want {
 		t.Errorf("wrong was %q, want %q", wrong, want)
 	}
 	w.Peers = all
-	put(t, TableFor(w, true))
-	if wrong := put(t, TableFor(w, true)); wrong != "" {
+	apply(t, tableFor(w, true))
+	if wrong := apply(t, tableFor(w, true)); wrong != "" {
 		t.Errorf("written again, as: %s", wrong)
 	}
 }

@@ -1,0 +1,130 @@
+package iptables
+
+import (
+	"net/netip"
+	"testing"
+
+	"flanneld/pkg/firewall/firewalltest"
+	"flanneld/pkg/firewall/rules"
+)
+
+var (
+	here = netip.MustParseAddr("10.4.7.21")
+	peer = netip.MustParseAddr("10.4.7.22")
+)
+
+// parsed is a rule set of one table.
+func parsed(table string, lines ...string) rules.Ruleset {
+	return Parse("iptables", firewalltest.Save(table, lines...))
+}
+
+func TestEvaluate(t *testing.T) {
+	out := rules.Packet{In: "docker0", Out: "flannel.1", Src: netip.MustParseAddr("172.7.21.2"), Dst: netip.MustParseAddr("172.7.22.2"), Protocol: "tcp", State: "NEW"}
+	back := rules.Packet{In: "flannel.1", Out: "docker0", Src: netip.MustParseAddr("172.7.22.2"), Dst: netip.MustParseAddr("172.7.21.2"), Protocol: "tcp", State: "NEW"}
+	tunnel := rules.Packet{In: "ens33", Src: peer, Dst: here, Protocol: "udp", DstPort: 8472, State: "NEW", Local: true}
+	for _, tt := range []struct {
+		name    string
+		set     rules.Ruleset
+		packet  rules.Packet
+		through rules.Path
+		want    string // the rule or policy that drops it; "": none
+		hidden  string // the rule that hides its source
+	}{
+		{"no rules at all", nil, out, rules.Forwarded, "", ""},
+		{"flanneld's rules in front of CentOS's", Parse("iptables", firewalltest.CentOS), out, rules.Forwarded, "", ""},
+		{"the tunnel into CentOS", Parse("iptables", firewalltest.CentOS), tunnel, rules.Received,
+			"-A INPUT -j REJECT --reject-with icmp-host-prohibited", ""},
+		{"an answer into CentOS", Parse("iptables", firewalltest.CentOS),
+			rules.Packet{In: "ens33", Protocol: "udp", State: "ESTABLISHED"}, rules.Received, "", ""},
+		{"policy DROP", parsed("filter", ":FORWARD DROP [0:0]"), out, rules.Forwarded, "policy filter FORWARD", ""},
+		{"policy DROP and a rule", parsed("filter", ":FORWARD DROP [0:0]", "FORWARD -i docker0 -j ACCEPT"), out,
+			rules.Forwarded, "", ""},
+		{"policy DROP and a RETURN", parsed("filter", ":FORWARD DROP [0:0]", "FORWARD -i docker0 -j RETURN"), out,
+			rules.Forwarded, "policy filter FORWARD", ""},
+		{"another source", parsed("filter", "FORWARD -s 10.0.0.0/8 -j DROP"), out, rules.Forwarded, "", ""},
+		{"all but a source", parsed("filter", "FORWARD ! -s 10.0.0.0/8 -j DROP"), out, rules.Forwarded,
+			"-A FORWARD ! -s 10.0.0.0/8 -j DROP", ""},
+		{"interfaces by a pattern", parsed("filter", "FORWARD -o flannel+ -j DROP"), out, rules.Forwarded,
+			"-A FORWARD -o flannel+ -j DROP", ""},
+		{"interfaces by another pattern", parsed("filter", "FORWARD -o br-+ -j DROP"), out, rules.Forwarded, "", ""},
+		{"all but an interface", parsed("filter", "FORWARD ! -i docker0 -o docker0 -j DROP"), out, rules.Forwarded, "", ""},
+		{"all but an interface, on the way back", parsed("filter", "FORWARD ! -i docker0 -o docker0 -j DROP"), back,
+			rules.Forwarded, "-A FORWARD ! -i docker0 -o docker0 -j DROP", ""},
+		{"another protocol", parsed("filter", "FORWARD -p udp -j DROP"), out, rules.Forwarded, "", ""},
+		{"one port of many", parsed("filter", "FORWARD -p tcp -m tcp --dport 80 -j DROP"), out, rules.Forwarded, "", ""},
+		{"all ports but one", parsed("filter", "FORWARD -p tcp -m tcp ! --dport 80 -j DROP"), out, rules.Forwarded, "", ""},
+		{"what is not known", parsed("filter", "FORWARD -m set --match-set blocked src -j DROP"), out, rules.Forwarded, "",
+			""},
+		{"a mark", parsed("filter", "FORWARD -m mark ! --mark 0x1/0x1 -j DROP"), out, rules.Forwarded,
+			"-A FORWARD -m mark ! --mark 0x1/0x1 -j DROP", ""},
+		{"a connection's mark, which is not known", parsed("filter", "FORWARD -m connmark ! --mark 0x1/0x1 -j DROP"), out,
+			rules.Forwarded, "", ""},
+		{"an invalid state", parsed("filter", "FORWARD -m conntrack --ctstate INVALID -j DROP"), out, rules.Forwarded, "",
+			""},
+		{"a list of ports", parsed("filter", "INPUT -p udp -m multiport --dports 53,8000:9000 -j DROP"), tunnel,
+			rules.Received, "-A INPUT -p udp -m multiport --dports 53,8000:9000 -j DROP", ""},
+		{"another list of ports", parsed("filter", "INPUT -p udp -m multiport --dports 53,9000:9100 -j DROP"), tunnel,
+			rules.Received, "", ""},
+		{"a port in the raw table", parsed("raw", "PREROUTING -p udp -m udp --dport 8472 -j DROP"), tunnel, rules.Received,
+			"-t raw -A PREROUTING -p udp -m udp --dport 8472 -j DROP", ""},
+		{"a local address", parsed("filter", "INPUT -m addrtype --dst-type LOCAL -j DROP"), tunnel, rules.Received,
+			"-A INPUT -m addrtype --dst-type LOCAL -j DROP", ""},
+		{"a broadcast address", parsed("filter", "INPUT -m addrtype --dst-type BROADCAST -j DROP"), tunnel, rules.Received,
+			"", ""},
+		{"a chain", parsed("filter", ":A - [0:0]", "FORWARD -j A", "A -d 172.7.22.0/24 -j DROP"), out, rules.Forwarded,
+			"-A A -d 172.7.22.0/24 -j DROP", ""},
+		{"a chain that returns", parsed("filter", ":A - [0:0]", "FORWARD -j A", "FORWARD -j DROP", "A -j RETURN"), out,
+			rules.Forwarded, "-A FORWARD -j DROP", ""},
+		{"a chain gone to does not come back",
+			parsed("filter", ":A - [0:0]", "FORWARD -g A", "FORWARD -j DROP", "A -s 10.0.0.0/8 -j DROP"), out, rules.Forwarded,
+			"", ""},
+		{"a chain that accepts", parsed("filter", ":A - [0:0]", "FORWARD -j A", "FORWARD -j DROP", "A -j ACCEPT"), out,
+			rules.Forwarded, "", ""},
+		{"a chain that calls itself", parsed("filter", ":A - [0:0]", "FORWARD -j A", "A -j A", "A -j DROP"), out,
+			rules.Forwarded, "-A A -j DROP", ""},
+		{"targets that go on",
+			parsed("filter", `FORWARD -j LOG --log-prefix "-j DROP "`, "FORWARD -j MARK --set-xmark 0x1/0x1", "FORWARD -j DROP"),
+			out, rules.Forwarded, "-A FORWARD -j DROP", ""},
+		{"a comment with quotes",
+			parsed("filter", `FORWARD -s 172.7.0.0/16 -m comment --comment "no -j ACCEPT \" here" -j DROP`), out,
+			rules.Forwarded,
+			`-A FORWARD -s 172.7.0.0/16 -m comment --comment "no -j ACCEPT \" here" -j DROP`, ""},
+		{"the mangle table", parsed("mangle", "POSTROUTING -o flannel.1 -j DROP"), out, rules.Forwarded,
+			"-t mangle -A POSTROUTING -o flannel.1 -j DROP", ""},
+		{"docker hides containers", parsed("nat", "POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"), out,
+			rules.Forwarded, "", "-t nat -A POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"},
+		{"flanneld in front of docker",
+			parsed("nat", "POSTROUTING -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN", "POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"),
+			out, rules.Forwarded, "", ""},
+		{"the tutorial's rule", parsed("nat", "POSTROUTING -s 172.7.21.0/24 ! -d 172.7.0.0/16 ! -o docker0 -j MASQUERADE"),
+			out, rules.Forwarded, "", ""},
+		{"an SNAT in a chain",
+			parsed("nat", ":A - [0:0]", "POSTROUTING -j A", "A -s 172.7.21.0/24 -j SNAT --to-source 10.4.7.21"), out,
+			rules.Forwarded, "", "-t nat -A A -s 172.7.21.0/24 -j SNAT --to-source 10.4.7.21"},
+		{"on the way out", parsed("filter", "OUTPUT -d 10.4.7.0/24 -p udp -j DROP"),
+			rules.Packet{Out: "ens33", Dst: peer, Protocol: "udp"}, rules.Sent, "-A OUTPUT -d 10.4.7.0/24 -p udp -j DROP", ""},
+	} {
+		v := tt.set.Evaluate(tt.packet, tt.through)
+		got := ""
+		switch {
+		case v.Rule != nil && v.Dropped:
+			got = Show(*v.Rule)
+		case v.Dropped:
+			got = "policy " + v.Table.Name + " " + v.Chain
+		}
+		hidden := ""
+		if v.SNAT != nil {
+			hidden = Show(*v.SNAT)
+		}
+		if got != tt.want || hidden != tt.hidden {
+			t.Errorf("%s: dropped by %q, want %q; hidden by %q, want %q", tt.name, got, tt.want, hidden, tt.hidden)
+		}
+	}
+}
+
+func TestRemove(t *testing.T) {
+	set := Parse("iptables-legacy", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -m comment --comment \"a b\" -j MASQUERADE\n")
+	if got, want := Remove(set[0].Chains["POSTROUTING"].Rules[0]), `iptables-legacy -t nat -D POSTROUTING -m comment --comment "a b" -j MASQUERADE`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
