@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"flanneld/pkg/admin"
+	"flanneld/pkg/daemon"
 	"flanneld/pkg/subnet"
 )
 
@@ -68,7 +69,7 @@ func withAdmin(run func(context.Context, *call, admin.Admin) error) func(context
 			return err
 		}
 		defer r.Close()
-		return run(ctx, c, admin.Admin{Store: r, Backends: backends()})
+		return run(ctx, c, admin.Admin{Store: r, Backends: daemon.Backends()})
 	}
 }
 
@@ -105,7 +106,7 @@ func checkConfig(ctx context.Context, c *call) error {
 		return err
 	}
 	if given {
-		return c.explainConfig(admin.Admin{Backends: backends()}, subnet.Contents{Config: subnet.Entry{Value: text}})
+		return c.explainConfig(admin.Admin{Backends: daemon.Backends()}, subnet.Contents{Config: subnet.Entry{Value: text}})
 	}
 	return withAdmin(func(ctx context.Context, c *call, a admin.Admin) error {
 		now, err := a.Read(ctx)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"flanneld/pkg/daemon"
 )
 
 type environment map[string]string
@@ -21,16 +23,18 @@ func (e environment) lookup(name string) (string, bool) {
 }
 
 func defaults(change func(*options)) options {
-	o := options{
-		EtcdEndpoints:    []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
-		EtcdPrefix:       "/coreos.com/network",
+	o := options{Options: daemon.Options{
+		Etcd: daemon.Etcd{
+			Endpoints: []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
+			Prefix:    "/coreos.com/network",
+		},
 		SubnetFile:       "/run/flannel/subnet.env",
 		LeaseRenewMargin: time.Hour,
 		ForwardRules:     true,
 		IPTablesResync:   5 * time.Second,
-		Firewall:         wallAuto,
+		Firewall:         daemon.FirewallAuto,
 		HealthzIP:        netip.IPv4Unspecified(),
-	}
+	}}
 	change(&o)
 	return o
 }
@@ -51,16 +55,16 @@ func TestOptions(t *testing.T) {
 		want        func(*options)
 	}{
 		{"etcd-endpoints", "https://10.4.7.12:2379,https://10.4.7.21:2379", func(o *options) {
-			o.EtcdEndpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379"}
+			o.Etcd.Endpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379"}
 		}},
 		{"etcd-endpoints", " http://etcd.example/ ,, https://[fd00::1]:2379/v2/,", func(o *options) {
-			o.EtcdEndpoints = []string{"http://etcd.example", "https://[fd00::1]:2379/v2"}
+			o.Etcd.Endpoints = []string{"http://etcd.example", "https://[fd00::1]:2379/v2"}
 		}},
-		{"etcd-prefix", "/a/b", func(o *options) { o.EtcdPrefix = "/a/b" }},
-		{"etcd-prefix", "a//b/", func(o *options) { o.EtcdPrefix = "/a/b" }},
-		{"etcd-cafile", "./cert/ca.pem", func(o *options) { o.EtcdCAfile = "./cert/ca.pem" }},
-		{"etcd-username", "root", func(o *options) { o.EtcdUsername = "root" }},
-		{"etcd-password", " p=w,d ", func(o *options) { o.EtcdPassword = " p=w,d " }},
+		{"etcd-prefix", "/a/b", func(o *options) { o.Etcd.Prefix = "/a/b" }},
+		{"etcd-prefix", "a//b/", func(o *options) { o.Etcd.Prefix = "/a/b" }},
+		{"etcd-cafile", "./cert/ca.pem", func(o *options) { o.Etcd.CAFile = "./cert/ca.pem" }},
+		{"etcd-username", "root", func(o *options) { o.Etcd.Username = "root" }},
+		{"etcd-password", " p=w,d ", func(o *options) { o.Etcd.Password = " p=w,d " }},
 		{"etcd-password-file", "./password", func(o *options) { o.EtcdPasswordFile = "./password" }},
 		{"etcd-password-file", "", func(*options) {}},
 		{"iface", "ens33", func(o *options) { o.Ifaces = []string{"ens33"} }},
@@ -74,8 +78,8 @@ func TestOptions(t *testing.T) {
 		{"ip-masq", "0", func(*options) {}},
 		{"iptables-forward-rules", "false", func(o *options) { o.ForwardRules = false }},
 		{"iptables-resync", "1", func(o *options) { o.IPTablesResync = time.Second }},
-		{"firewall", "nftables", func(o *options) { o.Firewall = wallNFTables }},
-		{"firewall", "iptables", func(o *options) { o.Firewall = wallIPTables }},
+		{"firewall", "nftables", func(o *options) { o.Firewall = daemon.NFTables }},
+		{"firewall", "iptables", func(o *options) { o.Firewall = daemon.IPTables }},
 		{"healthz-ip", "127.0.0.1", func(o *options) { o.HealthzIP = ip("127.0.0.1") }},
 		{"healthz-ip", "::1", func(o *options) { o.HealthzIP = ip("::1") }},
 		{"healthz-port", "2401", func(o *options) { o.HealthzPort = 2401 }},
@@ -165,8 +169,8 @@ func TestTutorialsCommandLine(t *testing.T) {
 		--iface=ens33 --subnet-file=./subnet.env --healthz-port=2401`)
 	want := defaults(func(o *options) {
 		o.PublicIP = netip.MustParseAddr("10.4.7.21")
-		o.EtcdEndpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379", "https://10.4.7.22:2379"}
-		o.EtcdKeyfile, o.EtcdCertfile, o.EtcdCAfile = "./cert/client-key.pem", "./cert/client.pem", "./cert/ca.pem"
+		o.Etcd.Endpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379", "https://10.4.7.22:2379"}
+		o.Etcd.KeyFile, o.Etcd.CertFile, o.Etcd.CAFile = "./cert/client-key.pem", "./cert/client.pem", "./cert/ca.pem"
 		o.Ifaces, o.SubnetFile, o.HealthzPort = []string{"ens33"}, "./subnet.env", 2401
 	})
 	got, err := parseFlags(args, environment{}.lookup, "")

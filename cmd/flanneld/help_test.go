@@ -76,11 +76,11 @@ func TestHelp(t *testing.T) {
 
 func TestSecretIsNeverPrinted(t *testing.T) {
 	o, err := parseFlags([]string{"--etcd-password=s3cret"}, environment{}.lookup, "")
-	if err != nil || string(o.EtcdPassword) != "s3cret" {
-		t.Fatal(o.EtcdPassword, err)
+	if err != nil || string(o.Etcd.Password) != "s3cret" {
+		t.Fatal(o.Etcd.Password, err)
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		for _, holder := range []any{o, &o, o.EtcdPassword} {
+		for _, holder := range []any{o, &o, o.Etcd.Password} {
 			if text := fmt.Sprintf(verb, holder); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
 				t.Errorf("%s prints %s", verb, text)
 			}
@@ -92,7 +92,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 func checkAnswer(t interface{ Errorf(string, ...any) }, args []string, o options, err error) {
 	var e *exit
 	switch {
-	case err == nil && len(o.EtcdEndpoints) > 0 && o.SubnetFile != "" && o.LeaseRenewMargin > 0 && o.IPTablesResync > 0 && o.HealthzIP.IsValid():
+	case err == nil && len(o.Etcd.Endpoints) > 0 && o.SubnetFile != "" && o.LeaseRenewMargin > 0 && o.IPTablesResync > 0 && o.HealthzIP.IsValid():
 	case err == nil:
 		t.Errorf("%q: unusable options %+v", args, o)
 	case !errors.As(err, &e) || e.code < 0 || e.code > 2 || e.text == "" && e.code > 0:

@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"flanneld/pkg/daemon"
 )
 
 // version is set at build time.
@@ -46,7 +48,11 @@ func run(ctx context.Context, args []string) error {
 	if err := setUpLog(o); err != nil {
 		return err
 	}
-	return serve(ctx, o)
+	if o.Etcd, err = o.etcd(); err != nil {
+		return err
+	}
+	o.Version = version
+	return daemon.Run(ctx, o.Options)
 }
 
 // code says how the program ended, to its user and to its supervisor.

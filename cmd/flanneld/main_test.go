@@ -1,16 +1,9 @@
 package main
 
 import (
-	"os"
 	"testing"
 
 	"flanneld/internal/lab"
 )
 
-func TestMain(m *testing.M) {
-	if os.Getenv(helperEnv) != "" {
-		endingWithShell()
-		return
-	}
-	lab.Main(m)
-}
+func TestMain(m *testing.M) { lab.Main(m) }

@@ -55,13 +55,13 @@ func (c *call) migrate(ctx context.Context, m move) error {
 	if m.from == etcdauto.Auto || m.to == etcdauto.Auto || m.from == m.to {
 		return exitf(exitUsage, "flanneld migrate needs --from=2 --to=3, or --from=3 --to=2")
 	}
-	password, err := c.password()
+	e, err := c.options.etcd()
 	if err != nil {
 		return err
 	}
 	stores := map[etcdauto.API]etcdauto.Store{}
 	for _, api := range []etcdauto.API{m.from, m.to} {
-		s, err := etcdauto.Open(c.etcd(password), api)
+		s, err := etcdauto.Open(e.Config(), api)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode"
 
+	"flanneld/pkg/daemon"
 	"flanneld/pkg/subnet/etcdauto"
 )
 
@@ -62,9 +63,9 @@ func etcdAPI(s string) (etcdauto.API, error) {
 	return 0, errors.New("must be auto, 2 or 3")
 }
 
-func firewallKind(s string) (wall, error) {
-	switch w := wall(s); w {
-	case wallAuto, wallIPTables, wallNFTables:
+func firewallKind(s string) (daemon.FirewallMode, error) {
+	switch w := daemon.FirewallMode(s); w {
+	case daemon.FirewallAuto, daemon.IPTables, daemon.NFTables:
 		return w, nil
 	}
 	return "", errors.New("must be auto, iptables or nftables")
@@ -72,7 +73,7 @@ func firewallKind(s string) (wall, error) {
 
 func anything(s string) (string, error) { return s, nil }
 
-func hidden(s string) (secret, error) { return secret(s), nil }
+func hidden(s string) (daemon.Secret, error) { return daemon.Secret(s), nil }
 
 func something(s string) (string, error) {
 	if strings.TrimSpace(s) == "" {

@@ -101,12 +101,12 @@ func TestVerbFlags(t *testing.T) {
 		check func(*call) bool
 	}{
 		{args: []string{"status"}, check: func(c *call) bool {
-			return c.EtcdPrefix == "/elsewhere" && string(c.EtcdPassword) == "s3cret" && c.format == "" && !c.given(endpointsFlag) && c.EtcdEndpoints[0] == "http://127.0.0.1:4001"
+			return c.Etcd.Prefix == "/elsewhere" && string(c.Etcd.Password) == "s3cret" && c.format == "" && !c.given(endpointsFlag) && c.Etcd.Endpoints[0] == "http://127.0.0.1:4001"
 		}},
 		{args: []string{"status", "-o", "json", "--etcd-endpoints", "http://a:1"}, check: func(c *call) bool {
-			return c.format == "json" && c.given(endpointsFlag) && c.EtcdEndpoints[0] == "http://a:1"
+			return c.format == "json" && c.given(endpointsFlag) && c.Etcd.Endpoints[0] == "http://a:1"
 		}},
-		{args: []string{"status", "-o=json", "-etcd-prefix=/x"}, check: func(c *call) bool { return c.format == "json" && c.EtcdPrefix == "/x" }},
+		{args: []string{"status", "-o=json", "-etcd-prefix=/x"}, check: func(c *call) bool { return c.format == "json" && c.Etcd.Prefix == "/x" }},
 		{args: []string{"check", "172.7.22.0/24"}, args2: []string{"172.7.22.0/24"}},
 		{args: []string{"config", "set", "--yes", "-"}, args2: []string{"-"}, check: func(c *call) bool { return c.yes }},
 		{args: []string{"config", "set", "--", "--odd"}, args2: []string{"--odd"}, check: func(c *call) bool { return !c.yes }},

@@ -133,7 +133,7 @@ func testSupervised(t *testing.T, m *machine) {
 	m.sh("supervisord")
 	one(third)
 	for _, name := range orphans {
-		if log := m.read(flanneldLog); !strings.Contains(log, "flanneld (pid "+name+") is left over from an earlier run under supervisord") {
+		if log := m.read(flanneldLog); !strings.Contains(log, `left over from an earlier run under supervisord" pid=`+name+" signal=") {
 			t.Errorf("the log does not speak of the orphan %s", name)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -17,12 +17,12 @@ import (
 	"flanneld/pkg/subnet/etcdauto"
 )
 
-// insider tells others how the running daemon is: over the socket of its
+// introspection answers how the running daemon is: over the socket of its
 // namespace, and by /readyz and /metrics.
-type insider struct {
-	options options
+type introspection struct {
+	options Options
 	started time.Time
-	etcd    *etcdauto.Registry
+	etcd    store
 	counts  metrics.Counts
 	agent   *agent.Agent
 
@@ -31,40 +31,41 @@ type insider struct {
 	problems map[string]string // with the rules
 }
 
-// serve adds what the insider knows to the health server.
-func (i *insider) serve(s *health.Server) {
+// serve adds the daemon's state to the health server.
+func (i *introspection) serve(s *health.Server) {
 	s.Handle("GET /readyz", health.Readiness(func(ctx context.Context) error { return i.agent.Unready(ctx) }))
-	s.Handle("GET /metrics", i.counts.Handler(version, i.status))
+	s.Handle("GET /metrics", i.counts.Handler(i.options.Version, i.status))
 }
 
-// keep notes the rules that there shall be.
-func (i *insider) keep(rules []string) {
+// setRules notes the rules that there must be.
+func (i *introspection) setRules(rules []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.rules = rules
 }
 
-// heed notes what is wrong with the rules.
-func (i *insider) heed(problems map[string]string) {
+// setProblems notes what is wrong with the rules.
+func (i *introspection) setProblems(problems map[string]string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.problems = maps.Clone(problems)
 }
 
 // status is the agent's, with what only the rest of the daemon knows.
-func (i *insider) status(ctx context.Context) (status.Status, error) {
+func (i *introspection) status(ctx context.Context) (status.Status, error) {
 	s, err := i.agent.Status(ctx)
 	if err != nil {
 		return s, err
 	}
 	d, o := s.Daemon, i.options
-	d.Version, d.PID, d.Started = version, os.Getpid(), i.started
+	d.Version, d.PID, d.Started = o.Version, os.Getpid(), i.started
 	d.SubnetFile, d.IPMasq = absolute(o.SubnetFile), o.IPMasq
-	s.Etcd.Endpoints, s.Etcd.Prefix, s.Etcd.Member = o.EtcdEndpoints, o.EtcdPrefix, i.etcd.Member()
+	s.Etcd.Endpoints, s.Etcd.Prefix, s.Etcd.Member = o.Etcd.Endpoints, o.Etcd.Prefix, i.etcd.Member()
 	if api := i.etcd.Chosen(); api != etcdauto.Auto {
 		s.Etcd.API = api.String()
 	}
-	s.Etcd.KeyFile, s.Etcd.CertFile, s.Etcd.CAFile = absolute(o.EtcdKeyfile), absolute(o.EtcdCertfile), absolute(o.EtcdCAfile)
+	s.Etcd.KeyFile, s.Etcd.CertFile = absolute(o.Etcd.KeyFile), absolute(o.Etcd.CertFile)
+	s.Etcd.CAFile = absolute(o.Etcd.CAFile)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	d.Rules = slices.Clone(i.rules)
