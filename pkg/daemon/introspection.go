@@ -3,11 +3,14 @@ package daemon
 import (
 	"context"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"flanneld/pkg/agent"
 	"flanneld/pkg/health"
@@ -33,8 +36,19 @@ type introspection struct {
 
 // serve adds the daemon's state to the health server.
 func (i *introspection) serve(s *health.Server) {
-	s.Handle("GET /readyz", health.Readiness(func(ctx context.Context) error { return i.agent.Unready(ctx) }))
-	s.Handle("GET /metrics", i.counts.Handler(i.options.Version, i.status))
+	ready := health.Readiness(func(ctx context.Context) error { return i.agent.Unready(ctx) })
+	s.Handle("GET /readyz", logRequests(ready))
+	s.Handle("GET /metrics", logRequests(i.counts.Handler(i.options.Version, i.status)))
+}
+
+func logRequests(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		h.ServeHTTP(w, r)
+		if v := klog.V(3); v.Enabled() {
+			v.InfoS("Answered a request", "path", r.URL.Path, "from", r.RemoteAddr, "took", time.Since(began))
+		}
+	})
 }
 
 // setRules notes the rules that there must be.
