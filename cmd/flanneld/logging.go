@@ -3,12 +3,26 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
 	"strconv"
 
+	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
+
+	"flanneld/internal/cli"
 )
 
-// setUpLog applies the logging flags to klog, which writes to standard error.
+// What --log-format takes.
+const (
+	formatText = "text"
+	formatJSON = "json"
+)
+
+// setUpLog applies the logging flags to klog, which writes to standard error, and
+// has the standard library's logger write through it.
 func setUpLog(o options) error {
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
@@ -19,5 +33,40 @@ func setUpLog(o options) error {
 			return fmt.Errorf("set up logging by --%s=%q: %w", name, text, err)
 		}
 	}
+	klog.CopyStandardLogTo("ERROR")
+	if o.LogFormat == formatJSON {
+		// klog has chosen the lines by their level: what gets here is to be written.
+		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{
+			Level: slog.Level(math.MinInt), ReplaceAttr: attribute,
+		})))
+	}
 	return nil
+}
+
+// attribute makes a value readable that JSON would show as its parts or as a
+// number: a level of klog is DEBUG, 1.5s is "1.5s".
+func attribute(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case slog.Level:
+		if v < slog.LevelInfo {
+			a.Value = slog.StringValue(slog.LevelDebug.String())
+		}
+	case error, slog.LogValuer:
+	case fmt.Stringer:
+		if a.Value.Kind() != slog.KindTime {
+			a.Value = slog.StringValue(v.String())
+		}
+	}
+	return a
+}
+
+// wantsJSON looks for --log-format alone: the error that is to be printed may be
+// about another flag.
+func (p *program) wantsJSON(args []string) bool {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	format, _ := p.env(cli.EnvName(logFormatFlag))
+	flags.StringVar(&format, logFormatFlag, format, "")
+	return flags.Parse(args) == nil && format == formatJSON
 }

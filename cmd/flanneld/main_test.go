@@ -1,9 +1,23 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"flanneld/internal/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+// TestMain has the test binary be flanneld where it is called so.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "flanneld" {
+		main()
+		return
+	}
+	if os.Getenv(logHelperEnv) != "" {
+		logHelper()
+	}
+	lab.NeedEtcd()
+	lab.NeedFlanneld()
+	lab.Main(m)
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 
+	"flanneld/internal/cli"
 	"flanneld/pkg/daemon"
 )
 
@@ -14,43 +15,26 @@ type options struct {
 	// Where the password is the first line of a file; given instead of it.
 	EtcdPasswordFile string
 
+	LogFormat      string // formatText or formatJSON
 	LogLevel       int
 	LogModules     string // "file=level,…" in klog's notation; empty: none
 	LogBacktraceAt string // "file.go:line"; empty: nowhere
 
-	help, version bool
-}
-
-// exit ends the program at once: with code 0 its text is what was asked for,
-// with any other it is one line that says what is wrong.
-type exit struct {
-	code int
-	text string
-}
-
-// Codes by which flanneld ends. The second is that of Go programs, as before.
-const (
-	exitAnswered = 0
-	exitFailed   = 1
-	exitUsage    = 2 // the command line cannot be parsed
-)
-
-func (e *exit) Error() string { return e.text }
-
-func exitf(code int, format string, args ...any) *exit {
-	return &exit{code, fmt.Sprintf(format, args...)}
+	version bool
 }
 
 // check looks at what no flag can know alone.
 func (o options) check() error {
 	switch {
 	case o.Etcd.KeyFile != "" && o.Etcd.CertFile == "":
-		return exitf(exitFailed, "--etcd-keyfile=%q needs --etcd-certfile beside it: the certificate that belongs to the key", o.Etcd.KeyFile)
+		return cli.Exitf(cli.Failed,
+			"--etcd-keyfile=%q needs --etcd-certfile beside it: the certificate that belongs to the key", o.Etcd.KeyFile)
 	case o.Etcd.CertFile != "" && o.Etcd.KeyFile == "":
-		return exitf(exitFailed, "--etcd-certfile=%q needs --etcd-keyfile beside it: the key that belongs to the certificate", o.Etcd.CertFile)
+		return cli.Exitf(cli.Failed,
+			"--etcd-certfile=%q needs --etcd-keyfile beside it: the key that belongs to the certificate", o.Etcd.CertFile)
 	case o.EtcdPasswordFile != "" && o.Etcd.Password != "":
-		return exitf(exitFailed, "--%s=%q cannot be given together with --%s or %s: remove one of them",
-			passwordFileFlag, o.EtcdPasswordFile, passwordFlag, envName(passwordFlag))
+		return cli.Exitf(cli.Failed, "--%s=%q cannot be given together with --%s or %s: remove one of them",
+			passwordFileFlag, o.EtcdPasswordFile, passwordFlag, cli.EnvName(passwordFlag))
 	}
 	return nil
 }
@@ -66,7 +50,8 @@ func (o options) password() (daemon.Secret, error) {
 	}
 	line, _, _ := strings.Cut(string(content), "\n")
 	if line = strings.TrimSuffix(line, "\r"); line == "" {
-		return "", fmt.Errorf("the first line of --%s=%s is empty: write the password for etcd into it", passwordFileFlag, o.EtcdPasswordFile)
+		return "", fmt.Errorf("the first line of --%s=%s is empty: write the password for etcd into it",
+			passwordFileFlag, o.EtcdPasswordFile)
 	}
 	return daemon.Secret(line), nil
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
+	"flanneld/internal/cli"
 	"flanneld/pkg/daemon"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet/etcdauto"
@@ -43,4 +45,14 @@ func fromStore(ctx context.Context, o options) (status.Status, error) {
 		etcd.API = api.String()
 	}
 	return status.FromStore(snapshot.Read(now), etcd, now), nil
+}
+
+// onlyEtcd hides the rest of the daemon's environment from a command.
+func onlyEtcd(env func(string) (string, bool)) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		if !strings.HasPrefix(name, cli.EnvName("etcd-")) {
+			return "", false
+		}
+		return env(name)
+	}
 }
