@@ -30,10 +30,10 @@ func (m *machine) supervise() {
 	})
 }
 
-// control is supervisorctl with a verb for the program.
-func (m *machine) control(verb string) {
+// control is supervisorctl with an action for the program.
+func (m *machine) control(action string) {
 	m.t.Helper()
-	m.sh("supervisorctl " + verb + " flanneld-7-" + m.number())
+	m.sh("supervisorctl " + action + " flanneld-7-" + m.number())
 }
 
 // running waits until supervisord says so.
