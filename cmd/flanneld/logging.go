@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc/grpclog"
 	"k8s.io/klog/v2"
 
 	"flanneld/internal/cli"
@@ -22,7 +24,7 @@ const (
 )
 
 // setUpLog applies the logging flags to klog, which writes to standard error, and
-// has the standard library's logger write through it.
+// has the standard library's logger and gRPC's write through it.
 func setUpLog(o options) error {
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
@@ -34,6 +36,9 @@ func setUpLog(o options) error {
 		}
 	}
 	klog.CopyStandardLogTo("ERROR")
+	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" { // otherwise somebody wants all that gRPC can tell
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, grpcErrors{}))
+	}
 	if o.LogFormat == formatJSON {
 		// klog has chosen the lines by their level: what gets here is to be written.
 		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{
@@ -41,6 +46,14 @@ func setUpLog(o options) error {
 		})))
 	}
 	return nil
+}
+
+// grpcErrors takes lines of gRPC's log.
+type grpcErrors struct{}
+
+func (grpcErrors) Write(line []byte) (int, error) {
+	klog.ErrorS(nil, "gRPC reports an error", "text", string(bytes.TrimSpace(line)))
+	return len(line), nil
 }
 
 // attribute makes a value readable that JSON would show as its parts or as a

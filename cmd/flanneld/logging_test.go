@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/grpclog"
 	"k8s.io/klog/v2"
 
 	"flanneld/internal/cli"
@@ -67,6 +68,7 @@ func logHelper() {
 		klog.ErrorS(io.ErrUnexpectedEOF, "Cannot read", "signal", os.Interrupt)
 		klog.Infof("one\ntwo")
 		stdlog.Print("from a library")
+		grpclog.Error("from gRPC")
 		klog.V(1).InfoS("Level 1")
 		klog.V(3).InfoS("Level 3")
 		return errors.New("the end")
@@ -84,13 +86,14 @@ func TestLogFormats(t *testing.T) {
 			`"level":"ERROR","msg":"Cannot read","err":"unexpected EOF","signal":"interrupt"}`,
 			`"level":"INFO","msg":"one\ntwo"}`,
 			`"level":"ERROR","msg":"from a library"}`,
+			`ERROR: from gRPC"}`,
 			`"level":"ERROR","msg":"Flanneld ends with an error","err":"the end"}`,
 		}},
 		{"--log-format=json -v=3", []string{
-			"", "", "", "", `"level":"DEBUG","msg":"Level 1"}`, `"level":"DEBUG","msg":"Level 3"}`, "the end",
+			"", "", "", "", "", `"level":"DEBUG","msg":"Level 1"}`, `"level":"DEBUG","msg":"Level 3"}`, "the end",
 		}},
-		{"--log-format=json -vmodule=logging_te*=1", []string{"", "", "", "", `"msg":"Level 1"}`, "the end"}},
-		{"--log-format=json --vmodule=other=3", []string{"", "", "", "", "the end"}},
+		{"--log-format=json -vmodule=logging_te*=1", []string{"", "", "", "", "", `"msg":"Level 1"}`, "the end"}},
+		{"--log-format=json --vmodule=other=3", []string{"", "", "", "", "", "the end"}},
 		{"--bogus --log-format json", []string{
 			`"msg":"Flanneld ends with an error","err":"unknown flag \"--bogus\": flanneld --help lists the flags"}`,
 		}},
@@ -99,11 +102,12 @@ func TestLogFormats(t *testing.T) {
 			`] "Cannot read" err="unexpected EOF" signal="interrupt"`,
 			"] one", "two",
 			"] from a library",
+			`] "gRPC reports an error" text="`,
 			"flanneld: the end",
 		}},
-		{"-v=3", []string{"", "", "", "", "", `] "Level 1"`, `] "Level 3"`, "the end"}},
-		{"-v=1", []string{"", "", "", "", "", `] "Level 1"`, "the end"}},
-		{"--vmodule=logging_test=3", []string{"", "", "", "", "", `] "Level 1"`, `] "Level 3"`, "the end"}},
+		{"-v=3", []string{"", "", "", "", "", "", `] "Level 1"`, `] "Level 3"`, "the end"}},
+		{"-v=1", []string{"", "", "", "", "", "", `] "Level 1"`, "the end"}},
+		{"--vmodule=logging_test=3", []string{"", "", "", "", "", "", `] "Level 1"`, `] "Level 3"`, "the end"}},
 		{"--bogus", []string{`flanneld: unknown flag "--bogus": flanneld --help lists the flags`}},
 	} {
 		got := logged(t, strings.Fields(tt.flags)...)
