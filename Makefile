@@ -9,7 +9,7 @@ engine := $(if $(filter 0,$(shell id -u)),build/dockerd build/nft)
 cni := build/cni/cnitool build/cni/flannel
 
 .DEFAULT_GOAL := help
-.PHONY: help build test cover lint chaos bench bench-lab demo deps dist clean
+.PHONY: help build test cover man lint chaos bench bench-lab demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
@@ -24,6 +24,9 @@ test: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## every test, wit
 cover: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
 	$(GO) test -race -timeout 20m -coverpkg=./pkg/... -coverprofile=build/cover.out ./pkg/...
 	@$(GO) tool cover -func build/cover.out | tail -n 1
+
+man: ## the manual page, after a change of flags or commands
+	UPDATE=1 $(GO) test -count=1 -run 'TestManual$$' ./cmd/flanneld
 
 lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w wanted: $$files" >&2; exit 1; }

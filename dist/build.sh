@@ -57,10 +57,16 @@ build() { # ARCH OUTPUT
 
 # What it prints of itself, by one that runs on this machine.
 build "$(go env GOHOSTARCH)" "$tmp/own"
-"$tmp/own" man >"$tmp/man"
-"$tmp/own" completion bash >"$tmp/completion"
-add 644 "$tmp/man" man/flanneld.8
-add 644 "$tmp/completion" completion/flanneld.bash
+printed() { # FILE ARGUMENT...
+	file=$1
+	shift
+	"$tmp/own" "$@" >"$tmp/printed"
+	add 644 "$tmp/printed" "$file"
+}
+printed man/flanneld.8 man
+printed completion/flanneld.bash completion bash
+printed completion/_flanneld completion zsh
+printed completion/flanneld.fish completion fish
 
 rm -f "dist/flanneld-$VERSION-linux-"*.tar.gz dist/SHA256SUMS
 for arch in $ARCHES; do

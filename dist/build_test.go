@@ -80,7 +80,9 @@ func checkRelease(t *testing.T, archive string) {
 -rw-r--r-- LICENSE
 -rw-r--r-- README.md
 -rw-r--r-- cni/10-flannel.conflist
+-rw-r--r-- completion/_flanneld
 -rw-r--r-- completion/flanneld.bash
+-rw-r--r-- completion/flanneld.fish
 -rw-r--r-- docs/cni.md
 -rw-r--r-- grafana-flanneld.json
 -rw-r--r-- iproute2/flanneld.conf
@@ -117,7 +119,10 @@ drwxr-xr-x systemd/docker.service.d/
 	if r := run(t, dir, nil, "./flanneld"); r.stderr != "v1.2.3\n" {
 		t.Errorf("flanneld says %+v", r)
 	}
-	for file, want := range map[string]string{"man/flanneld.8": "[man]", "completion/flanneld.bash": "[completion bash]"} {
+	for file, want := range map[string]string{
+		"man/flanneld.8": "[man]", "completion/flanneld.bash": "[completion bash]",
+		"completion/_flanneld": "[completion zsh]", "completion/flanneld.fish": "[completion fish]",
+	} {
 		if got := read(t, filepath.Join(dir, file)); got != want {
 			t.Errorf("%s holds %q", file, got)
 		}

@@ -22,8 +22,9 @@ func TestImportsPointOneWay(t *testing.T) {
 		"agent":           {"subnet/etcdconn", "subnet/subnettest", "kernel/kerneltest", "health", "metrics", "check", "admin"},
 		"status":          {"backend", "agent", "firewall", "extif", "health", "metrics", "subnet/etcdconn"},
 		"metrics":         {"backend", "agent", "firewall", "extif", "health", "subnet/etcdconn"},
-		"check":           {"backend", "agent", "firewall", "extif", "health", "metrics", "subnet/etcdconn"},
-		"admin":           {"agent", "firewall", "extif", "health", "metrics", "status", "subnet/etcdconn"},
+		"check":           {"daemon", "backend", "agent", "firewall", "extif", "health", "metrics", "subnet/etcdconn"},
+		"daemon":          {"check", "admin", "subnet/etcdmove", "subnet/subnettest", "kernel/kerneltest"},
+		"admin":           {"daemon", "agent", "firewall", "extif", "health", "metrics", "status", "subnet/etcdconn"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "flanneld/pkg/"+folder).CombinedOutput()
 		if err != nil {

@@ -2,32 +2,30 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
+	"github.com/spf13/cobra"
+
+	"flanneld/internal/cli"
 	"flanneld/pkg/check"
 	"flanneld/pkg/status"
 )
 
-func checkVerb() verb {
-	return verb{
-		name:    "check",
-		args:    "[PEER-SUBNET|PEER-IP]",
-		summary: "say why containers do not reach each other, and what mends it",
-		text: `It walks along the path of a packet, from a container of this host to one of a
+func (p *program) checkCommand() *cobra.Command {
+	return p.newCommand(&cobra.Command{
+		Use:   "check [flags] [PEER-SUBNET|PEER-IP]",
+		Short: "say why containers do not reach each other, and what mends it",
+		Long: `It walks along the path of a packet, from a container of this host to one of a
 peer (without an argument: of each peer) and back, and changes nothing. It needs
 root, and the flanneld of this network namespace.
 
 Exit codes: 0 all is well, 1 there is a fault, 2 something could not be checked.`,
-		examples: []example{
-			{"flanneld check", "this host, and the way to all peers"},
-			{"flanneld check 172.7.22.0/24", "the way to one peer; an address of it will do too"},
-		},
-		topics: func(o *verbOptions) []topic { return []topic{{"output", []entry{outputFlag(o)}}} },
-		most:   1,
-		run:    runCheck,
-	}
+		Example: `  # this host, and the way to all peers
+  flanneld check
+  # the way to one peer; an address of it will do too
+  flanneld check 172.7.22.0/24`,
+	}, func(c *call) []cli.Topic { return []cli.Topic{c.outputFlag()} }, 1, runCheck)
 }
 
 func runCheck(ctx context.Context, c *call) error {
@@ -38,7 +36,7 @@ func runCheck(ctx context.Context, c *call) error {
 	f := check.Read(ctx, status.Ask)
 	peers, missing, err := check.Select(f.Status, what)
 	if err != nil {
-		return exitf(exitUnanswered, "%v", err)
+		return cli.Exitf(exitUnanswered, "%v", err)
 	}
 	f.ReadPaths(peers)
 	found := check.Run(f, peers)
@@ -56,10 +54,8 @@ func runCheck(ctx context.Context, c *call) error {
 }
 
 func (c *call) printFindings(found []check.Finding) error {
-	if c.format == "json" {
-		e := json.NewEncoder(c.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(found)
+	if c.format == formatJSON {
+		return c.printJSON(found)
 	}
 	return check.Print(c.stdout, found, colourful(c.stdout))
 }
@@ -82,7 +78,7 @@ func verdict(found []check.Finding) error {
 		text = fmt.Sprintf("%d findings; the first: %s", n, text)
 	}
 	if worst == check.Fault {
-		return exitf(exitFailed, "%s", text)
+		return cli.Exitf(cli.Failed, "%s", text)
 	}
-	return exitf(exitUnanswered, "%s", text)
+	return cli.Exitf(exitUnanswered, "%s", text)
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
 	"maps"
 	"net/netip"
 	"regexp"
@@ -11,6 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/pflag"
+
+	"flanneld/internal/cli"
+	"flanneld/pkg/daemon"
 )
 
 type environment map[string]string
@@ -21,16 +28,18 @@ func (e environment) lookup(name string) (string, bool) {
 }
 
 func defaults(change func(*options)) options {
-	o := options{
-		EtcdEndpoints:    []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
-		EtcdPrefix:       "/coreos.com/network",
+	o := options{Options: daemon.Options{
+		Etcd: daemon.Etcd{
+			Endpoints: []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
+			Prefix:    "/coreos.com/network",
+		},
 		SubnetFile:       "/run/flannel/subnet.env",
 		LeaseRenewMargin: time.Hour,
 		ForwardRules:     true,
 		IPTablesResync:   5 * time.Second,
-		Firewall:         wallAuto,
+		Firewall:         daemon.FirewallAuto,
 		HealthzIP:        netip.IPv4Unspecified(),
-	}
+	}, LogFormat: "text"}
 	change(&o)
 	return o
 }
@@ -51,16 +60,16 @@ func TestOptions(t *testing.T) {
 		want        func(*options)
 	}{
 		{"etcd-endpoints", "https://10.4.7.12:2379,https://10.4.7.21:2379", func(o *options) {
-			o.EtcdEndpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379"}
+			o.Etcd.Endpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379"}
 		}},
 		{"etcd-endpoints", " http://etcd.example/ ,, https://[fd00::1]:2379/v2/,", func(o *options) {
-			o.EtcdEndpoints = []string{"http://etcd.example", "https://[fd00::1]:2379/v2"}
+			o.Etcd.Endpoints = []string{"http://etcd.example", "https://[fd00::1]:2379/v2"}
 		}},
-		{"etcd-prefix", "/a/b", func(o *options) { o.EtcdPrefix = "/a/b" }},
-		{"etcd-prefix", "a//b/", func(o *options) { o.EtcdPrefix = "/a/b" }},
-		{"etcd-cafile", "./cert/ca.pem", func(o *options) { o.EtcdCAfile = "./cert/ca.pem" }},
-		{"etcd-username", "root", func(o *options) { o.EtcdUsername = "root" }},
-		{"etcd-password", " p=w,d ", func(o *options) { o.EtcdPassword = " p=w,d " }},
+		{"etcd-prefix", "/a/b", func(o *options) { o.Etcd.Prefix = "/a/b" }},
+		{"etcd-prefix", "a//b/", func(o *options) { o.Etcd.Prefix = "/a/b" }},
+		{"etcd-cafile", "./cert/ca.pem", func(o *options) { o.Etcd.CAFile = "./cert/ca.pem" }},
+		{"etcd-username", "root", func(o *options) { o.Etcd.Username = "root" }},
+		{"etcd-password", " p=w,d ", func(o *options) { o.Etcd.Password = " p=w,d " }},
 		{"etcd-password-file", "./password", func(o *options) { o.EtcdPasswordFile = "./password" }},
 		{"etcd-password-file", "", func(*options) {}},
 		{"iface", "ens33", func(o *options) { o.Ifaces = []string{"ens33"} }},
@@ -74,12 +83,13 @@ func TestOptions(t *testing.T) {
 		{"ip-masq", "0", func(*options) {}},
 		{"iptables-forward-rules", "false", func(o *options) { o.ForwardRules = false }},
 		{"iptables-resync", "1", func(o *options) { o.IPTablesResync = time.Second }},
-		{"firewall", "nftables", func(o *options) { o.Firewall = wallNFTables }},
-		{"firewall", "iptables", func(o *options) { o.Firewall = wallIPTables }},
+		{"firewall", "nftables", func(o *options) { o.Firewall = daemon.NFTables }},
+		{"firewall", "iptables", func(o *options) { o.Firewall = daemon.IPTables }},
 		{"healthz-ip", "127.0.0.1", func(o *options) { o.HealthzIP = ip("127.0.0.1") }},
 		{"healthz-ip", "::1", func(o *options) { o.HealthzIP = ip("::1") }},
 		{"healthz-port", "2401", func(o *options) { o.HealthzPort = 2401 }},
 		{"healthz-port", "65535", func(o *options) { o.HealthzPort = 65535 }},
+		{"log-format", "json", func(o *options) { o.LogFormat = "json" }},
 		{"v", "5", func(o *options) { o.LogLevel = 5 }},
 		{"vmodule", "manager=4,route*=5", func(o *options) { o.LogModules = "manager=4,route*=5" }},
 		{"log_backtrace_at", "manager.go:120", func(o *options) { o.LogBacktraceAt = "manager.go:120" }},
@@ -112,7 +122,7 @@ func TestOptions(t *testing.T) {
 					t.Errorf("%q: error %v, -want +got:\n%s", args, err, diff)
 				}
 			}
-			got, err := parseFlags(nil, environment{envName(tt.name): tt.value}.lookup, "")
+			got, err := parseFlags(nil, environment{cli.EnvName(tt.name): tt.value}.lookup, "")
 			if diff := cmp.Diff(want, got, compare); err != nil || diff != "" {
 				t.Errorf("environment: error %v, -want +got:\n%s", err, diff)
 			}
@@ -121,8 +131,27 @@ func TestOptions(t *testing.T) {
 }
 
 func isBool(name string) bool {
-	var o options
-	return flagSet(flagTable(&o)).Lookup(name).NoOptDefVal != ""
+	return new(program).root().Flags().Lookup(name).NoOptDefVal != ""
+}
+
+// parseFlags gives a command line to the program, whose daemon tells only how it
+// was started. What the program prints instead is an exit with code 0.
+func parseFlags(args []string, env func(string) (string, bool), version string) (options, error) {
+	var got *options
+	var printed bytes.Buffer
+	p := &program{
+		version: version, env: env, stdin: strings.NewReader(""), stdout: &printed, stderr: io.Discard,
+		serve:   func(_ context.Context, o options) error { got = &o; return nil },
+		command: func(context.Context, *call) error { return errors.New("it is no command for the daemon") },
+	}
+	err := p.run(context.Background(), args)
+	switch {
+	case err != nil:
+		return options{}, err
+	case got == nil:
+		return options{}, &cli.Exit{Text: strings.TrimSuffix(printed.String(), "\n")}
+	}
+	return *got, nil
 }
 
 // TestCompat is compat.md's table: every name, with its default.
@@ -136,20 +165,17 @@ func TestCompat(t *testing.T) {
 		"v": "0", "vmodule": "", "log_backtrace_at": "",
 		"kube-subnet-mgr": "", "kube-api-url": "", "kube-annotation-prefix": "", "kubeconfig-file": "", "net-config-path": "",
 		// ours
-		"logtostderr": "", "alsologtostderr": "", "stderrthreshold": "", "log_dir": "", "help": "", "etcd-password-file": "", "etcd-api": "auto",
+		"logtostderr": "", "alsologtostderr": "", "stderrthreshold": "", "log_dir": "", "help": "false", "etcd-password-file": "", "etcd-api": "auto", "log-format": "text",
 	}
 	got := map[string]string{}
-	var o options
-	for _, topic := range flagTable(&o) {
-		for _, e := range topic.entries {
-			got[e.name] = e.initial
-			if e.initial != "" {
-				if err := e.set(e.initial); err != nil {
-					t.Errorf("the default of --%s %v", e.name, err)
-				}
+	new(program).root().Flags().VisitAll(func(f *pflag.Flag) {
+		got[f.Name] = f.DefValue
+		if f.DefValue != "" {
+			if err := f.Value.Set(f.DefValue); err != nil {
+				t.Errorf("the default of --%s %v", f.Name, err)
 			}
 		}
-	}
+	})
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -165,8 +191,8 @@ func TestTutorialsCommandLine(t *testing.T) {
 		--iface=ens33 --subnet-file=./subnet.env --healthz-port=2401`)
 	want := defaults(func(o *options) {
 		o.PublicIP = netip.MustParseAddr("10.4.7.21")
-		o.EtcdEndpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379", "https://10.4.7.22:2379"}
-		o.EtcdKeyfile, o.EtcdCertfile, o.EtcdCAfile = "./cert/client-key.pem", "./cert/client.pem", "./cert/ca.pem"
+		o.Etcd.Endpoints = []string{"https://10.4.7.12:2379", "https://10.4.7.21:2379", "https://10.4.7.22:2379"}
+		o.Etcd.KeyFile, o.Etcd.CertFile, o.Etcd.CAFile = "./cert/client-key.pem", "./cert/client.pem", "./cert/ca.pem"
 		o.Ifaces, o.SubnetFile, o.HealthzPort = []string{"ens33"}, "./subnet.env", 2401
 	})
 	got, err := parseFlags(args, environment{}.lookup, "")
@@ -242,6 +268,7 @@ func TestErrors(t *testing.T) {
 		{"--vmodule=a=1,=2", nil, 1, `--vmodule="a=1,=2" must be pairs of a source file and a level, such as manager=4,route*=5`},
 		{"--log_backtrace_at=a:1", nil, 1, `--log_backtrace_at="a:1" must be a line of a source file, such as manager.go:120`},
 		{"--log_backtrace_at=a.go:0", nil, 1, `--log_backtrace_at="a.go:0" must be a line of a source file, such as manager.go:120`},
+		{"--log-format=xml", nil, 1, `--log-format="xml" must be text or json`},
 		{"-v=verbose", nil, 1, `--v="verbose" must be a whole number from -2147483648 to 2147483647`},
 
 		{"--kube-subnet-mgr", nil, 1, `--kube-subnet-mgr="true" ` + kube},
@@ -262,7 +289,7 @@ func TestErrors(t *testing.T) {
 		{"--=a", nil, 2, `unknown flag "--": flanneld --help lists the flags`},
 		{"--iface", nil, 2, `--iface needs a value: --iface=IP|NAME`},
 		{"-v", nil, 2, `--v needs a value: --v=LEVEL`},
-		{"status", nil, 2, `unexpected argument "status": flanneld takes flags only, and flanneld --help lists them`},
+		{"daemon", nil, 2, `unexpected argument "daemon": flanneld takes flags only, and flanneld --help lists them`},
 		{"-", nil, 2, `unexpected argument "-": flanneld takes flags only, and flanneld --help lists them`},
 		{"-- a", nil, 2, `unexpected argument "--": flanneld takes flags only, and flanneld --help lists them`},
 		{"--ip-masq true", nil, 2, `unexpected argument "true" after --ip-masq: a flag's value is written --ip-masq=VALUE`},
@@ -282,8 +309,8 @@ func TestErrors(t *testing.T) {
 				args = strings.Split(tt.args, " ")
 			}
 			got, err := parseFlags(args, tt.env.lookup, "")
-			var e *exit
-			if !errors.As(err, &e) || e.code != tt.code || e.text != tt.want {
+			var e *cli.Exit
+			if !errors.As(err, &e) || e.Code != tt.code || e.Text != tt.want {
 				t.Errorf("%#v\n got: %v\nwant: %s (%d)", e, err, tt.want, tt.code)
 			}
 			if !cmp.Equal(options{}, got, compare) {

@@ -3,104 +3,127 @@ package main
 import (
 	"errors"
 	"math"
+
+	"flanneld/internal/cli"
+	"flanneld/pkg/daemon"
+	"flanneld/pkg/subnet/etcdauto"
 )
-
-// topic is a section of the help text.
-type topic struct {
-	title   string
-	entries []entry
-}
-
-// entry is a flag: all that is known of it.
-type entry struct {
-	name    string
-	arg     string // the value's name in the help text; empty: a bool
-	initial string // the default, as it would be written
-	help    string // a line or two
-	set     func(string) error
-}
-
-func (e entry) isBool() bool { return e.arg == "" }
 
 const (
 	endpointsFlag    = "etcd-endpoints"
 	passwordFlag     = "etcd-password"
 	passwordFileFlag = passwordFlag + "-file"
+	logFormatFlag    = "log-format"
 )
 
-// flagTable is every flag, filling in o.
-func flagTable(o *options) []topic {
-	return []topic{
-		{"etcd", []entry{
-			{endpointsFlag, "URL,...", "http://127.0.0.1:4001,http://127.0.0.1:2379",
-				"its members", into(&o.EtcdEndpoints, endpoints)},
-			{"etcd-api", "auto|2|3", "auto",
-				"its API to keep keys by; auto: where the config key lies", into(&o.EtcdAPI, etcdAPI)},
-			{"etcd-prefix", "KEY", "/coreos.com/network",
-				"the key below which config and leases lie", into(&o.EtcdPrefix, prefix)},
-			{"etcd-keyfile", "FILE", "", "this host's key for TLS, in PEM", into(&o.EtcdKeyfile, anything)},
-			{"etcd-certfile", "FILE", "", "the certificate that belongs to the key", into(&o.EtcdCertfile, anything)},
-			{"etcd-cafile", "FILE", "",
-				"the authority behind etcd's certificates; none: those this system trusts", into(&o.EtcdCAfile, anything)},
-			{"etcd-username", "NAME", "", "a user of etcd; none: no authentication by password", into(&o.EtcdUsername, anything)},
-			{passwordFlag, "TEXT", "",
-				"the user's password. ps shows what is written on a command line:\nset FLANNELD_ETCD_PASSWORD instead, or name a file", into(&o.EtcdPassword, hidden)},
-			{passwordFileFlag, "FILE", "", "a file whose first line is the password", into(&o.EtcdPasswordFile, anything)},
-		}},
-		{"network interface", []entry{
-			{"iface", "IP|NAME", "",
-				"the interface to reach other hosts by. Repeatable: the first that matches\nwins. None: the interface of the default route", appendTo(&o.Ifaces, anything)},
-			{"iface-regex", "REGEX", "",
-				"the same by a pattern, tried after every --iface. Repeatable.\nIt is matched against the addresses first, then the names", appendTo(&o.IfaceRegexes, pattern)},
-			{"public-ip", "IP", "", "the address other hosts reach this one at; none: the interface's", into(&o.PublicIP, publicIP)},
-		}},
-		{"lease and subnet file", []entry{
-			{"subnet-file", "FILE", "/run/flannel/subnet.env",
-				"where dockerd finds this host's subnet", into(&o.SubnetFile, something)},
-			{"subnet-lease-renew-margin", "MINUTES", "60",
-				"renew the lease this long before it expires, 1 to 1439", into(&o.LeaseRenewMargin, minutes(1, 1439))},
-		}},
-		{"firewall", []entry{
-			{"firewall", "auto|iptables|nftables", "auto",
-				"what to write rules by; auto: iptables where the host has it, unless\nthe config key has EnableNFTables", into(&o.Firewall, firewallKind)},
-			{"ip-masq", "", "false",
-				"masquerade what leaves the network: docker need not", into(&o.IPMasq, boolean)},
-			{"iptables-forward-rules", "", "true", "let the cluster's traffic pass the FORWARD chain", into(&o.ForwardRules, boolean)},
-			{"iptables-resync", "SECONDS", "5", "put the rules right this often", into(&o.IPTablesResync, seconds(1, math.MaxInt32))},
-		}},
-		{"health", []entry{
-			{"healthz-ip", "IP", "0.0.0.0", "the address of GET /healthz, /readyz and /metrics", into(&o.HealthzIP, address)},
-			{"healthz-port", "PORT", "0", "its TCP port; 0: none", into(&o.HealthzPort, port)},
-		}},
-		{"logging, to standard error", []entry{
-			{"v", "LEVEL", "0", "say more, up to 9", into(&o.LogLevel, number(math.MinInt32, math.MaxInt32))},
-			{"vmodule", "FILE=LEVEL,...", "", "say more in some source files only", into(&o.LogModules, modules)},
-			{"log_backtrace_at", "FILE.go:LINE", "", "print the stack whenever this line logs", into(&o.LogBacktraceAt, sourceLine)},
-			{"logtostderr", "", "", "taken for the sake of old scripts, without effect", ignore(boolean)},
-			{"alsologtostderr", "", "", "likewise", ignore(boolean)},
-			{"stderrthreshold", "SEVERITY", "", "likewise", ignore(anything)},
-			{"log_dir", "FOLDER", "", "likewise", ignore(anything)},
-		}},
-		{"Kubernetes, which this flanneld has no part for: an error", []entry{
-			{"kube-subnet-mgr", "", "", "keep leases in the Kubernetes API", noKubernetesUnlessFalse},
-			{"kube-api-url", "URL", "", "of the Kubernetes API", noKubernetes},
-			{"kube-annotation-prefix", "TEXT", "", "of a node's annotations", noKubernetes},
-			{"kubeconfig-file", "FILE", "", "how to reach the Kubernetes API", noKubernetes},
-			{"net-config-path", "FILE", "", "the network's config, where etcd has no part", noKubernetes},
-		}},
-		{"other", []entry{
-			{"version", "", "", "print the version and exit", into(&o.version, boolean)},
-			{"help", "", "", "print this and exit", into(&o.help, boolean)},
-		}},
+func newFlag(name, arg, initial, help string, set func(string) error) cli.Flag {
+	return cli.Flag{Name: name, Arg: arg, Default: initial, Help: help, Set: set}
+}
+
+func newTopic(title string, flags ...cli.Flag) cli.Topic {
+	return cli.Topic{Title: title, Flags: flags}
+}
+
+// daemonFlags are all that the daemon has, filling in o.
+func daemonFlags(o *options) []cli.Topic {
+	return []cli.Topic{
+		etcdFlags(o),
+		newTopic("network interface",
+			cli.Flag{Name: "iface", Arg: "IP|NAME", Set: cli.AppendTo(&o.Ifaces, cli.Text), Complete: interfaces,
+				Help: "the interface to reach other hosts by. Repeatable: the first that matches wins. " +
+					"None: the interface of the default route"},
+			newFlag("iface-regex", "REGEX", "", "the same by a pattern, tried after every --iface. Repeatable. "+
+				"It is matched against the addresses first, then the names", cli.AppendTo(&o.IfaceRegexes, cli.Pattern)),
+			newFlag("public-ip", "IP", "", "the address other hosts reach this one at; none: the interface's",
+				cli.Into(&o.PublicIP, cli.PublicIP)),
+		),
+		newTopic("lease and subnet file",
+			newFlag("subnet-file", "FILE", "/run/flannel/subnet.env", "where dockerd finds this host's subnet",
+				cli.Into(&o.SubnetFile, cli.NotEmpty)),
+			newFlag("subnet-lease-renew-margin", "MINUTES", "60", "renew the lease this long before it expires, 1 to 1439",
+				cli.Into(&o.LeaseRenewMargin, cli.Minutes(1, 1439))),
+		),
+		newTopic("firewall",
+			newFlag("firewall", firewallModes, "auto", "what to write rules by; auto: iptables where the host has it, "+
+				"unless the config key has EnableNFTables",
+				cli.Into(&o.Firewall, cli.OneOf(firewallModes, daemon.FirewallAuto, daemon.IPTables, daemon.NFTables))),
+			newFlag("ip-masq", "", "false", "masquerade what leaves the network: docker need not",
+				cli.Into(&o.IPMasq, cli.Bool)),
+			newFlag("iptables-forward-rules", "", "true", "let the cluster's traffic pass the FORWARD chain",
+				cli.Into(&o.ForwardRules, cli.Bool)),
+			newFlag("iptables-resync", "SECONDS", "5", "repair the rules this often",
+				cli.Into(&o.IPTablesResync, cli.Seconds(1, math.MaxInt32))),
+		),
+		newTopic("health",
+			newFlag("healthz-ip", "IP", "0.0.0.0", "the address of GET /healthz, /readyz and /metrics",
+				cli.Into(&o.HealthzIP, cli.Address)),
+			newFlag("healthz-port", "PORT", "0", "its TCP port; 0: none", cli.Into(&o.HealthzPort, cli.Port)),
+		),
+		newTopic("logging, to standard error",
+			newFlag(logFormatFlag, logFormats, formatText, "lines for people, or one JSON object each",
+				cli.Into(&o.LogFormat, cli.OneOf(logFormats, formatText, formatJSON))),
+			newFlag("v", "LEVEL", "0", "log more. 1: each pass; 2: each event; 3: each request and program; 4: details",
+				cli.Into(&o.LogLevel, cli.Number(math.MinInt32, math.MaxInt32))),
+			newFlag("vmodule", "FILE=LEVEL,...", "", "log more in some source files only",
+				cli.Into(&o.LogModules, cli.LogModules)),
+			newFlag("log_backtrace_at", "FILE.go:LINE", "", "print the stack whenever this line logs",
+				cli.Into(&o.LogBacktraceAt, cli.SourceLine)),
+			newFlag("logtostderr", "", "", "taken for the sake of old scripts, without effect", cli.Ignore(cli.Bool)),
+			newFlag("alsologtostderr", "", "", "likewise", cli.Ignore(cli.Bool)),
+			newFlag("stderrthreshold", "SEVERITY", "", "likewise", cli.Ignore(cli.Text)),
+			newFlag("log_dir", "FOLDER", "", "likewise", cli.Ignore(cli.Text)),
+		),
+		newTopic("Kubernetes, which this flanneld has no part for: an error",
+			newFlag("kube-subnet-mgr", "", "", "keep leases in the Kubernetes API", noKubernetesUnlessFalse),
+			newFlag("kube-api-url", "URL", "", "of the Kubernetes API", noKubernetes),
+			newFlag("kube-annotation-prefix", "TEXT", "", "of a node's annotations", noKubernetes),
+			newFlag("kubeconfig-file", "FILE", "", "how to reach the Kubernetes API", noKubernetes),
+			newFlag("net-config-path", "FILE", "", "the network's config, where etcd has no part", noKubernetes),
+		),
+		newTopic(cli.Other,
+			newFlag("version", "", "", "print the version and exit", cli.Into(&o.version, cli.Bool)),
+		),
 	}
 }
 
+// etcdFlags are the daemon's flags about etcd, which commands have too.
+func etcdFlags(o *options) cli.Topic {
+	return newTopic("etcd",
+		cli.Flag{Name: endpointsFlag, Arg: "URL,...", Default: "http://127.0.0.1:4001,http://127.0.0.1:2379",
+			Help: "its members", Set: cli.Into(&o.Etcd.Endpoints, cli.Endpoints), Show: cli.WithoutUser},
+		newFlag("etcd-api", apis, "auto", "its API to keep keys by; auto: where the config key lies",
+			cli.Into(&o.Etcd.API, cli.OneOf(apis, etcdauto.Auto, etcdauto.V2, etcdauto.V3))),
+		newFlag("etcd-prefix", "KEY", "/coreos.com/network", "the key below which config and leases lie",
+			cli.Into(&o.Etcd.Prefix, cli.Key)),
+		newFlag("etcd-keyfile", "FILE", "", "this host's key for TLS, in PEM", cli.Into(&o.Etcd.KeyFile, cli.Text)),
+		newFlag("etcd-certfile", "FILE", "", "the certificate that belongs to the key",
+			cli.Into(&o.Etcd.CertFile, cli.Text)),
+		newFlag("etcd-cafile", "FILE", "", "the authority behind etcd's certificates; none: those this system trusts",
+			cli.Into(&o.Etcd.CAFile, cli.Text)),
+		newFlag("etcd-username", "NAME", "", "a user of etcd; none: no authentication by password",
+			cli.Into(&o.Etcd.Username, cli.Text)),
+		cli.Flag{Name: passwordFlag, Arg: "TEXT", Secret: true,
+			Help: "the user's password. ps shows what is written on a command line: set FLANNELD_ETCD_PASSWORD " +
+				"instead, or name a file",
+			Set: cli.Into(&o.Etcd.Password, func(s string) (daemon.Secret, error) { return daemon.Secret(s), nil })},
+		newFlag(passwordFileFlag, "FILE", "", "a file whose first line is the password",
+			cli.Into(&o.EtcdPasswordFile, cli.Text)),
+	)
+}
+
+const (
+	apis          = "auto|2|3"
+	firewallModes = "auto|iptables|nftables"
+	logFormats    = formatText + "|" + formatJSON
+)
+
 func noKubernetes(string) error {
-	return errors.New("asks for leases in Kubernetes, which this flanneld has no part for: remove it, and name the etcd members in --" + endpointsFlag)
+	return errors.New("asks for leases in Kubernetes, which this flanneld has no part for: remove it, " +
+		"and name the etcd members in --" + endpointsFlag)
 }
 
 func noKubernetesUnlessFalse(s string) error {
-	if wanted, err := boolean(s); err != nil || wanted {
+	if wanted, err := cli.Bool(s); err != nil || wanted {
 		return noKubernetes(s)
 	}
 	return nil

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
 	"pgregory.net/rapid"
+
+	"flanneld/internal/cli"
 )
 
 func TestAnswers(t *testing.T) {
@@ -27,8 +30,8 @@ func TestAnswers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		_, err := parseFlags(tt.args, tt.env.lookup, "1.2.3")
-		var e *exit
-		if !errors.As(err, &e) || e.code != 0 || !strings.HasPrefix(e.text, tt.want) || strings.HasSuffix(e.text, "\n") {
+		var e *cli.Exit
+		if !errors.As(err, &e) || e.Code != 0 || !strings.HasPrefix(e.Text, tt.want) || strings.HasSuffix(e.Text, "\n") {
 			t.Errorf("%q: %v", tt.args, err)
 		}
 		if strings.Contains(err.Error(), "s3cret") {
@@ -38,49 +41,49 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	var o options
-	topics := flagTable(&o)
-	text := help(topics, verbs())
-	flags := regexp.MustCompile(`(?m)^  --([a-z0-9_-]+)`).FindAllStringSubmatch(text, -1)
+	_, err := parseFlags([]string{"--help"}, environment{}.lookup, "1.2.3")
+	text := err.Error()
+	root := new(program).root()
+	listed := regexp.MustCompile(`(?m)^ {2,6}(?:-[a-z], )?--([a-z0-9_-]+)`).FindAllStringSubmatch(text[strings.Index(text, "\netcd\n"):], -1)
 	count := map[string]int{}
-	for _, f := range flags {
+	for _, f := range listed {
 		count[f[1]]++
 	}
+	spaces := regexp.MustCompile(`\s+`)
+	oneLine := spaces.ReplaceAllString(text, " ")
 	total := 0
-	for _, topic := range topics {
-		if !strings.Contains(text, "\n\n"+topic.title+"\n") {
-			t.Errorf("topic %q is missing", topic.title)
+	root.Flags().VisitAll(func(f *pflag.Flag) {
+		total++
+		if title := f.Annotations["topic"]; len(title) != 1 || !strings.Contains(text, "\n\n"+title[0]+"\n") {
+			t.Errorf("topic %q is missing", title)
 		}
-		for _, e := range topic.entries {
-			total++
-			if count[e.name] != 1 {
-				t.Errorf("--%s is listed %d times", e.name, count[e.name])
-			}
-			if e.help == "" || strings.Count(e.help, "\n") > 1 {
-				t.Errorf("--%s is described in no line, or in more than two", e.name)
-			}
-			if !e.isBool() && e.initial != "" && !strings.Contains(text, "(default "+e.initial+")") {
-				t.Errorf("--%s does not show its default", e.name)
-			}
+		if count[f.Name] != 1 {
+			t.Errorf("--%s is listed %d times", f.Name, count[f.Name])
 		}
-	}
-	if total != len(flags) {
-		t.Errorf("%d flags listed, the table has %d", len(flags), total)
+		if f.Usage == "" || len(f.Usage) > 2*cli.HelpColumns {
+			t.Errorf("--%s is described in no line, or in more than two", f.Name)
+		}
+		if f.Value.Type() != "bool" && f.DefValue != "" && !strings.Contains(oneLine, "(default "+f.DefValue+")") {
+			t.Errorf("--%s does not show its default", f.Name)
+		}
+	})
+	if total != len(listed) {
+		t.Errorf("%d flags listed, there are %d", len(listed), total)
 	}
 	for line := range strings.Lines(text) {
-		if len(line) > 81 {
-			t.Errorf("longer than 80 characters: %s", line)
+		if len(line) > cli.HelpColumns+1 {
+			t.Errorf("longer than %d characters: %s", cli.HelpColumns, line)
 		}
 	}
 }
 
 func TestSecretIsNeverPrinted(t *testing.T) {
 	o, err := parseFlags([]string{"--etcd-password=s3cret"}, environment{}.lookup, "")
-	if err != nil || string(o.EtcdPassword) != "s3cret" {
-		t.Fatal(o.EtcdPassword, err)
+	if err != nil || string(o.Etcd.Password) != "s3cret" {
+		t.Fatal(o.Etcd.Password, err)
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		for _, holder := range []any{o, &o, o.EtcdPassword} {
+		for _, holder := range []any{o, &o, o.Etcd.Password} {
 			if text := fmt.Sprintf(verb, holder); strings.Contains(text, "s3cret") || strings.Contains(text, "733363726574") {
 				t.Errorf("%s prints %s", verb, text)
 			}
@@ -90,27 +93,22 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 
 // checkAnswer holds for every outcome of parseFlags.
 func checkAnswer(t interface{ Errorf(string, ...any) }, args []string, o options, err error) {
-	var e *exit
+	var e *cli.Exit
 	switch {
-	case err == nil && len(o.EtcdEndpoints) > 0 && o.SubnetFile != "" && o.LeaseRenewMargin > 0 && o.IPTablesResync > 0 && o.HealthzIP.IsValid():
+	case err == nil && len(o.Etcd.Endpoints) > 0 && o.SubnetFile != "" && o.LeaseRenewMargin > 0 && o.IPTablesResync > 0 && o.HealthzIP.IsValid():
 	case err == nil:
 		t.Errorf("%q: unusable options %+v", args, o)
-	case !errors.As(err, &e) || e.code < 0 || e.code > 2 || e.text == "" && e.code > 0:
+	case !errors.As(err, &e) || e.Code < 0 || e.Code > 2 || e.Text == "" && e.Code > 0:
 		t.Errorf("%q: error %#v", args, err)
-	case e.code > 0 && strings.ContainsAny(e.text, "\n\r"):
-		t.Errorf("%q: not one line: %q", args, e.text)
+	case e.Code > 0 && strings.ContainsAny(e.Text, "\n\r"):
+		t.Errorf("%q: not one line: %q", args, e.Text)
 	}
 }
 
 // TestAnyCommandLine builds command lines of plausible pieces.
 func TestAnyCommandLine(t *testing.T) {
 	var names []string
-	var o options
-	for _, topic := range flagTable(&o) {
-		for _, e := range topic.entries {
-			names = append(names, e.name)
-		}
-	}
+	new(program).root().Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.OneOf(rapid.SampledFrom(names), rapid.String())
 		text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"true", "0", "1", "-1", "10.4.7.21", "http://a:1,https://b", "a(", "a=1", "x.go:1", "99999999999999999999"}))

@@ -1,14 +1,30 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
 	"strconv"
 
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc/grpclog"
 	"k8s.io/klog/v2"
+
+	"flanneld/internal/cli"
 )
 
-// setUpLog applies the logging flags to klog, which writes to standard error.
+// What --log-format takes.
+const (
+	formatText = "text"
+	formatJSON = "json"
+)
+
+// setUpLog applies the logging flags to klog, which writes to standard error, and
+// has the standard library's logger and gRPC's write through it.
 func setUpLog(o options) error {
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
@@ -19,5 +35,51 @@ func setUpLog(o options) error {
 			return fmt.Errorf("set up logging by --%s=%q: %w", name, text, err)
 		}
 	}
+	klog.CopyStandardLogTo("ERROR")
+	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" { // otherwise somebody wants all that gRPC can tell
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, grpcErrors{}))
+	}
+	if o.LogFormat == formatJSON {
+		// klog has chosen the lines by their level: what gets here is to be written.
+		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{
+			Level: slog.Level(math.MinInt), ReplaceAttr: attribute,
+		})))
+	}
 	return nil
+}
+
+// grpcErrors takes lines of gRPC's log.
+type grpcErrors struct{}
+
+func (grpcErrors) Write(line []byte) (int, error) {
+	klog.ErrorS(nil, "gRPC reports an error", "text", string(bytes.TrimSpace(line)))
+	return len(line), nil
+}
+
+// attribute makes a value readable that JSON would show as its parts or as a
+// number: a level of klog is DEBUG, 1.5s is "1.5s".
+func attribute(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case slog.Level:
+		if v < slog.LevelInfo {
+			a.Value = slog.StringValue(slog.LevelDebug.String())
+		}
+	case error, slog.LogValuer:
+	case fmt.Stringer:
+		if a.Value.Kind() != slog.KindTime {
+			a.Value = slog.StringValue(v.String())
+		}
+	}
+	return a
+}
+
+// wantsJSON looks for --log-format alone: the error that is to be printed may be
+// about another flag.
+func (p *program) wantsJSON(args []string) bool {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	format, _ := p.env(cli.EnvName(logFormatFlag))
+	flags.StringVar(&format, logFormatFlag, format, "")
+	return flags.Parse(args) == nil && format == formatJSON
 }

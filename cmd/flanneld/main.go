@@ -4,12 +4,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"k8s.io/klog/v2"
+
+	"flanneld/internal/cli"
+	"flanneld/pkg/daemon"
 )
 
 // version is set at build time.
@@ -27,41 +31,42 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	os.Exit(code(run(ctx, os.Args[1:])))
+	p := newProgram()
+	os.Exit(p.end(p.run(ctx, os.Args[1:])))
 }
 
-// run is the whole program but for its exit code.
-func run(ctx context.Context, args []string) error {
-	v, args, err := findVerb(verbs(), args)
-	switch {
-	case err != nil:
-		return err
-	case v != nil:
-		return runVerb(ctx, v, args)
+func newProgram() *program {
+	return &program{
+		version: version, env: os.LookupEnv, serve: serve,
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 	}
-	o, err := parseFlags(args, os.LookupEnv, version)
-	if err != nil {
-		return err
-	}
+}
+
+// serve is what flanneld does where no command is named.
+func serve(ctx context.Context, o options) error {
 	if err := setUpLog(o); err != nil {
 		return err
 	}
-	return serve(ctx, o)
+	var err error
+	if o.Etcd, err = o.etcd(); err != nil {
+		return err
+	}
+	return daemon.Run(ctx, o.Options)
 }
 
-// code says how the program ended, to its user and to its supervisor.
-func code(err error) int {
-	var end *exit
+// exitUnanswered is the code of a command that could not find out what it was
+// asked.
+const exitUnanswered = 2
+
+// end tells the user how the program ended, and returns the code for its
+// supervisor.
+func (p *program) end(err error) int {
 	switch {
 	case err == nil:
-		return exitAnswered
-	case errors.As(err, &end) && end.code == exitAnswered:
-		fmt.Println(end.text)
-		return exitAnswered
-	case errors.As(err, &end):
-		fmt.Fprintln(os.Stderr, "flanneld:", end.text)
-		return end.code
+	case p.logFormat == formatJSON:
+		klog.ErrorS(err, "Flanneld ends with an error")
+	default:
+		fmt.Fprintln(p.stderr, "flanneld:", err)
 	}
-	fmt.Fprintln(os.Stderr, "flanneld:", err)
-	return exitFailed
+	return cli.Code(err)
 }

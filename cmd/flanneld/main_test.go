@@ -2,15 +2,22 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"flanneld/internal/lab"
 )
 
+// TestMain has the test binary be flanneld where it is called so.
 func TestMain(m *testing.M) {
-	if os.Getenv(helperEnv) != "" {
-		endingWithShell()
+	if filepath.Base(os.Args[0]) == "flanneld" {
+		main()
 		return
 	}
+	if os.Getenv(logHelperEnv) != "" {
+		logHelper()
+	}
+	lab.NeedEtcd()
+	lab.NeedFlanneld()
 	lab.Main(m)
 }

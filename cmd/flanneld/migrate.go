@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"flanneld/internal/cli"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdauto"
 	"flanneld/pkg/subnet/etcdmove"
@@ -16,52 +18,44 @@ import (
 // move is what migrate's flags ask for.
 type move struct{ from, to etcdauto.API }
 
-func migrateVerb() verb {
+func (p *program) migrateCommand() *cobra.Command {
 	var m move
-	return verb{
-		name:    "migrate",
-		summary: "move the config key and all leases from one of etcd's APIs to the other",
-		text: `It copies what is missing, and prints what it does about each key. Without --yes
+	return p.newCommand(&cobra.Command{
+		Use:   "migrate",
+		Short: "move config and leases from one of etcd's APIs to the other",
+		Long: `It copies what is missing, and prints what it does about each key. Without --yes
 nothing is written. Afterwards flanneld is restarted on each host, one after the
 other; traffic flows on meanwhile. Until the last one has moved, do not change the
 config key, and add no hosts. It may be repeated at any time, and then prolongs
 leases in the store in which their host does not renew them.
 
 Exit codes: 0 everything is as it should be, 1 it is not, or nothing could be done.`,
-		examples: []example{
-			{"flanneld migrate --from=2 --to=3 --etcd-endpoints=http://10.4.7.12:2379", "say what would be done"},
-			{"flanneld migrate --from=2 --to=3 --yes --etcd-endpoints=http://10.4.7.12:2379", "do it"},
-		},
-		topics: func(o *verbOptions) []topic {
-			return []topic{{"move", []entry{
-				{"from", "2|3", "", "the API by which the keys are there", into(&m.from, oneAPI)},
-				{"to", "2|3", "", "the API by which they shall be there", into(&m.to, oneAPI)},
-				{"yes", "", "false", "do it", into(&o.yes, boolean)},
-			}}, etcdTopic(&o.options)}
-		},
-		run: func(ctx context.Context, c *call) error { return c.migrate(ctx, m) },
-	}
-}
-
-func oneAPI(s string) (etcdauto.API, error) {
-	api, err := etcdAPI(s)
-	if err != nil || api == etcdauto.Auto {
-		return 0, errors.New("must be 2 or 3")
-	}
-	return api, nil
+		Example: `  # say what would be done
+  flanneld migrate --from=2 --to=3 --etcd-endpoints=http://10.4.7.12:2379
+  # do it
+  flanneld migrate --from=2 --to=3 --yes --etcd-endpoints=http://10.4.7.12:2379`,
+	}, func(c *call) []cli.Topic {
+		const apis = "2|3"
+		api := cli.OneOf(apis, etcdauto.V2, etcdauto.V3)
+		return []cli.Topic{newTopic("move",
+			newFlag("from", apis, "", "the API by which the keys are there", cli.Into(&m.from, api)),
+			newFlag("to", apis, "", "the API by which they shall be there", cli.Into(&m.to, api)),
+			c.yesFlag("do it"),
+		), etcdFlags(&c.options)}
+	}, 0, func(ctx context.Context, c *call) error { return c.migrate(ctx, m) })
 }
 
 func (c *call) migrate(ctx context.Context, m move) error {
 	if m.from == etcdauto.Auto || m.to == etcdauto.Auto || m.from == m.to {
-		return exitf(exitUsage, "flanneld migrate needs --from=2 --to=3, or --from=3 --to=2")
+		return cli.Exitf(cli.Usage, "flanneld migrate needs --from=2 --to=3, or --from=3 --to=2")
 	}
-	password, err := c.password()
+	e, err := c.options.etcd()
 	if err != nil {
 		return err
 	}
 	stores := map[etcdauto.API]etcdauto.Store{}
 	for _, api := range []etcdauto.API{m.from, m.to} {
-		s, err := etcdauto.Open(c.etcd(password), api)
+		s, err := etcdauto.Open(e.Config(), api)
 		if err != nil {
 			return err
 		}
@@ -86,7 +80,8 @@ func (c *call) migrate(ctx context.Context, m move) error {
 		return err
 	}
 	if left := etcdmove.Left(plan); len(left) > 0 {
-		return exitf(exitFailed, "%d keys are not as they should be, as somebody has written them meanwhile, %s among them: do the same again", len(left), left[0].Key)
+		return cli.Exitf(cli.Failed, "%d keys are not as they should be, as somebody has written them meanwhile, "+
+			"%s among them: do the same again", len(left), left[0].Key)
 	}
 	if now := fmt.Sprint(int(m.to)); mark.Value != now {
 		mark.Key, mark.Value = etcdauto.APIKey, now
@@ -98,7 +93,9 @@ func (c *call) migrate(ctx context.Context, m move) error {
 }
 
 // plan compares the stores. mark is the key by which all hosts choose the API.
-func (m move) plan(ctx context.Context, stores map[etcdauto.API]etcdauto.Store) (plan []etcdmove.Change, mark subnet.Entry, err error) {
+func (m move) plan(
+	ctx context.Context, stores map[etcdauto.API]etcdauto.Store,
+) (plan []etcdmove.Change, mark subnet.Entry, err error) {
 	lists := map[etcdauto.API]subnet.Snapshot{}
 	for api, s := range stores {
 		if lists[api], err = s.ListExact(ctx); err != nil {
@@ -112,8 +109,10 @@ func (m move) plan(ctx context.Context, stores map[etcdauto.API]etcdauto.Store) 
 	}
 	moved := mark.Value == fmt.Sprint(int(m.to))
 	plan = etcdmove.Plan(lists[m.from], lists[m.to], moved)
-	if !slices.ContainsFunc(plan, func(c etcdmove.Change) bool { return c.Key == "config" && c.Old.Modified != 0 }) && !moved {
-		return nil, mark, exitf(exitFailed, "etcd's %v store has no config key under the prefix: there is nothing to move", m.from)
+	isConfig := func(c etcdmove.Change) bool { return c.Key == "config" && c.Old.Modified != 0 }
+	if !slices.ContainsFunc(plan, isConfig) && !moved {
+		return nil, mark, cli.Exitf(cli.Failed,
+			"etcd's %v store has no config key under the prefix: there is nothing to move", m.from)
 	}
 	return plan, mark, nil
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"flanneld/pkg/daemon"
 )
 
 func TestPassword(t *testing.T) {
@@ -25,7 +27,7 @@ func TestPassword(t *testing.T) {
 			t.Errorf("%q: %q, %v", tt.content, string(got), err)
 		}
 	}
-	if got, err := (options{EtcdPassword: "s3cret"}).password(); err != nil || string(got) != "s3cret" {
+	if got, err := (options{Options: daemon.Options{Etcd: daemon.Etcd{Password: "s3cret"}}}).password(); err != nil || string(got) != "s3cret" {
 		t.Errorf("by the flag: %q, %v", string(got), err)
 	}
 	if got, err := (options{}).password(); err != nil || got != "" {

@@ -6,28 +6,38 @@ import (
 	"io"
 	"os"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"flanneld/internal/cli"
 	"flanneld/pkg/status"
 )
 
-func statusVerb() verb {
-	return verb{
-		name:    "status",
-		summary: "say how the running flanneld is, and how it reaches each peer",
-		text: `It asks the flanneld of this network namespace, as root. With --etcd-endpoints
+func (p *program) statusCommand() *cobra.Command {
+	return p.newCommand(&cobra.Command{
+		Use:   "status",
+		Short: "say how the running flanneld is, and how it reaches each peer",
+		Long: `It asks the flanneld of this network namespace, as root. With --etcd-endpoints
 it reads the leases from etcd instead, on any machine.
 
 Exit codes: 0 it is ready, 1 it is not, 2 it could not be asked.`,
-		examples: []example{
-			{"flanneld status", "this host, and a table of its peers"},
-			{"flanneld status -o json --etcd-endpoints=http://10.4.7.12:2379", "all leases, for a script"},
-		},
-		topics: func(o *verbOptions) []topic {
-			return []topic{{"output", []entry{outputFlag(o)}}, etcdTopic(&o.options)}
-		},
-		run: runStatus,
+		Example: `  # this host, and a table of its peers
+  flanneld status
+  # all leases, for a script
+  flanneld status -o json --etcd-endpoints=http://10.4.7.12:2379`,
+	}, func(c *call) []cli.Topic { return []cli.Topic{c.outputFlag(), etcdFlags(&c.options)} }, 0, runStatus)
+}
+
+// outputFlag chooses between people and scripts.
+func (c *call) outputFlag() cli.Topic {
+	return newTopic("output", newFlag("o", formatJSON, "", "print JSON, for scripts", cli.Into(&c.format, outputFormat)))
+}
+
+func outputFormat(s string) (string, error) {
+	if s == "" {
+		return "", nil
 	}
+	return cli.OneOf(formatJSON, formatJSON)(s)
 }
 
 func runStatus(ctx context.Context, c *call) error {
@@ -37,22 +47,20 @@ func runStatus(ctx context.Context, c *call) error {
 	}
 	s, err := ask(ctx)
 	if err != nil {
-		return exitf(exitUnanswered, "%v", err)
+		return cli.Exitf(exitUnanswered, "%v", err)
 	}
 	if err := c.print(s); err != nil {
 		return err
 	}
 	if s.Daemon != nil && !s.Daemon.Ready {
-		return exitf(exitFailed, "not ready: %s", s.Daemon.Reason)
+		return cli.Exitf(cli.Failed, "not ready: %s", s.Daemon.Reason)
 	}
 	return nil
 }
 
 func (c *call) print(s status.Status) error {
-	if c.format == "json" {
-		e := json.NewEncoder(c.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(s)
+	if c.format == formatJSON {
+		return c.printJSON(s)
 	}
 	return s.Print(c.stdout, colourful(c.stdout))
 }
@@ -62,4 +70,10 @@ func (c *call) print(s status.Status) error {
 func colourful(w io.Writer) bool {
 	f, isFile := w.(*os.File)
 	return isFile && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+func (c *call) printJSON(v any) error {
+	e := json.NewEncoder(c.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }

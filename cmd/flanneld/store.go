@@ -2,32 +2,30 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
+	"flanneld/internal/cli"
+	"flanneld/pkg/daemon"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet/etcdauto"
-	"flanneld/pkg/subnet/etcdconn"
 )
+
+// etcd is what the flags say of etcd, with the password that may be in a file.
+func (o options) etcd() (daemon.Etcd, error) {
+	e := o.Etcd
+	var err error
+	e.Password, err = o.password()
+	return e, err
+}
 
 // openStore prepares access to etcd by the flags about it.
 func openStore(o options) (*etcdauto.Registry, error) {
-	password, err := o.password()
+	e, err := o.etcd()
 	if err != nil {
 		return nil, err
 	}
-	return newRegistry(o, password)
-}
-
-func newRegistry(o options, password secret) (*etcdauto.Registry, error) {
-	return etcdauto.New(o.etcd(password), o.EtcdAPI)
-}
-
-// etcd is what the flags say of the members and of how to get in.
-func (o options) etcd(password secret) etcdconn.Config {
-	return etcdconn.Config{
-		Endpoints: o.EtcdEndpoints, Prefix: o.EtcdPrefix, KeyFile: o.EtcdKeyfile, CertFile: o.EtcdCertfile, CAFile: o.EtcdCAfile,
-		Username: o.EtcdUsername, Password: string(password),
-	}
+	return e.Open()
 }
 
 // fromStore is the cluster as etcd alone has it.
@@ -42,9 +40,19 @@ func fromStore(ctx context.Context, o options) (status.Status, error) {
 		return status.Status{}, err
 	}
 	now := time.Now()
-	etcd := status.Etcd{Endpoints: o.EtcdEndpoints, Prefix: o.EtcdPrefix, Member: r.Member()}
+	etcd := status.Etcd{Endpoints: o.Etcd.Endpoints, Prefix: o.Etcd.Prefix, Member: r.Member()}
 	if api := r.Chosen(); api != etcdauto.Auto {
 		etcd.API = api.String()
 	}
 	return status.FromStore(snapshot.Read(now), etcd, now), nil
+}
+
+// onlyEtcd hides the rest of the daemon's environment from a command.
+func onlyEtcd(env func(string) (string, bool)) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		if !strings.HasPrefix(name, cli.EnvName("etcd-")) {
+			return "", false
+		}
+		return env(name)
+	}
 }

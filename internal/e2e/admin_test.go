@@ -10,8 +10,8 @@ import (
 	"flanneld/internal/lab"
 )
 
-// The verbs that write, from a machine without flanneld, with a TLS cluster.
-func TestConfigAndLeaseVerbs(t *testing.T) {
+// The commands that write, from a machine without flanneld, with a TLS cluster.
+func TestConfigAndLeaseCommands(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	store := l.Host("hdss7-12", "10.4.7.12/24")

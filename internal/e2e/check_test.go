@@ -19,16 +19,16 @@ func TestCheckFindsNothing(t *testing.T) {
 			for _, what := range []string{"", "172.7.22.0/24", "172.7.22.77", "10.4.7.22"} {
 				clean(t, h, "check "+what, what)
 			}
-			out, code := verb(t, h.Host, "check")
+			out, code := runCommand(t, h.Host, "check")
 			expect(t, "check", out, code, 0, "ok       daemon        flanneld ", "ok       probe         the peer answered, to packets of up to 1")
 			if found, _ := checked(t, h, ""); len(found) < 15 || found[0].Step != "daemon" || found[0].Level != check.OK {
 				t.Errorf("%+v", found)
 			}
-			out, code = verb(t, h.Host, "check", "172.7.99.0/24")
+			out, code = runCommand(t, h.Host, "check", "172.7.99.0/24")
 			expect(t, "a subnet that nobody has", out, code, 1, "FAULT", "no host has leased a subnet with 172.7.99.0/24")
-			out, code = verb(t, h.Host, "check", "172.7.21.1")
+			out, code = runCommand(t, h.Host, "check", "172.7.21.1")
 			expect(t, "the host itself", out, code, 2, "that is this host itself")
-			out, code = verb(t, h.Host, "check", "hdss7-22")
+			out, code = runCommand(t, h.Host, "check", "hdss7-22")
 			expect(t, "a name", out, code, 2, `"hdss7-22" is neither a subnet such as 172.7.22.0/24 nor an address`)
 		})
 	}

@@ -18,7 +18,7 @@ import (
 // its exit code.
 func checked(t *testing.T, n *node, what string) ([]check.Finding, int) {
 	t.Helper()
-	out, code := verb(t, n.Host, append([]string{"check", "-o", "json"}, strings.Fields(what)...)...)
+	out, code := runCommand(t, n.Host, append([]string{"check", "-o", "json"}, strings.Fields(what)...)...)
 	return parsed(t, out), code
 }
 

@@ -14,9 +14,9 @@ import (
 	"flanneld/pkg/status"
 )
 
-// verb runs flanneld with arguments on a host, and returns both outputs and the
+// runCommand runs flanneld with arguments on a host, and returns both outputs and the
 // exit code.
-func verb(t *testing.T, n *lab.Host, args ...string) (string, int) {
+func runCommand(t *testing.T, n *lab.Host, args ...string) (string, int) {
 	t.Helper()
 	return input(t, n, "", args...)
 }
@@ -36,7 +36,7 @@ func input(t *testing.T, n *lab.Host, stdin string, args ...string) (string, int
 
 func statusOf(t *testing.T, n *lab.Host, flags ...string) (s status.Status) {
 	t.Helper()
-	out, _ := verb(t, n, append([]string{"status", "-o", "json"}, flags...)...)
+	out, _ := runCommand(t, n, append([]string{"status", "-o", "json"}, flags...)...)
 	if err := json.Unmarshal([]byte(out), &s); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
@@ -80,7 +80,7 @@ func TestStatus(t *testing.T) {
 		return reply.Status
 	}
 	eventually(t, "readiness", ready, "200 OK")
-	out, code := verb(t, h21.Host, "status")
+	out, code := runCommand(t, h21.Host, "status")
 	t.Logf("hdss7-21# flanneld status\n%s", out)
 	expect(t, "status", out, code, 0,
 		"ready\n", "172.7.0.0/16 in subnets of /24, backend vxlan\n", "172.7.21.0/24, lease until ", "ens33, 10.4.7.21, MTU 1500\n",
@@ -99,10 +99,10 @@ func TestStatus(t *testing.T) {
 
 	// The store alone, from a host without flanneld.
 	etcd := strings.Join(c.etcd.Endpoints(), ",")
-	out, code = verb(t, c.Host("desk", "10.4.7.5/24"), "status", "--etcd-endpoints="+etcd)
+	out, code = runCommand(t, c.Host("desk", "10.4.7.5/24"), "status", "--etcd-endpoints="+etcd)
 	expect(t, "the store", out, code, 0, "172.7.0.0/16 in subnets of /24, backend vxlan\n", "SUBNET         PUBLIC IP  BACKEND  LEASE\n",
 		"172.7.21.0/24  10.4.7.21  vxlan    lease until ", "172.7.31.0/24  10.4.8.31")
-	out, code = verb(t, c.Host("desk", "10.4.7.6/24"), "status")
+	out, code = runCommand(t, c.Host("desk", "10.4.7.6/24"), "status")
 	expect(t, "nowhere", out, code, 2, "no flanneld runs in this network namespace")
 
 	// Something is wrong: it is told at once, by everything that tells.
@@ -110,7 +110,7 @@ func TestStatus(t *testing.T) {
 	c.etcd.Set(leases+"172.7.99.0-24", `{"PublicIP":"10.4.7.99","BackendType":"host-gw"}`)
 	c.etcd.Set(leases+"172.7.98.0-24", `{"PublicIP":"10.4.9.98","BackendType":"host-gw"}`)
 	lab.Eventually(t, soon, "the stranger's route in the status", func() error {
-		out, code = verb(t, h21.Host, "status")
+		out, code = runCommand(t, h21.Host, "status")
 		if !strings.Contains(out, "route 172.7.99.0/24 via 10.4.7.254 dev ens33 proto 3 was written by somebody else") ||
 			!strings.Contains(out, "no way to 172.7.98.0/24") || !strings.Contains(out, "another route: 172.7.99.0/24 via 10.4.7.254") {
 			return errors.New(out)
@@ -135,7 +135,7 @@ func TestStatus(t *testing.T) {
 
 	c.etcd.Stop()
 	eventually(t, "readiness without etcd", ready, "503 Service Unavailable")
-	out, code = verb(t, h21.Host, "status")
+	out, code = runCommand(t, h21.Host, "status")
 	expect(t, "without etcd", out, code, 1, "not ready", "cannot be read\n", "the list of peers may be old: ", "172.7.22.0/24  10.4.7.22  vxlan    direct, by ens33      in place  ")
 	c.etcd.Start()
 	eventually(t, "readiness with etcd again", ready, "200 OK")
@@ -146,7 +146,7 @@ func TestStatusBeforeTheLease(t *testing.T) {
 	c := start(t, "")
 	h := c.join("hdss7-21", "--healthz-port=2401")
 	lab.Eventually(t, soon, "an answer", func() error {
-		out, code := verb(t, h.Host, "status")
+		out, code := runCommand(t, h.Host, "status")
 		if code != 1 || !strings.Contains(out, "no lease: there is no config key yet") {
 			return errors.New(out)
 		}

@@ -30,10 +30,10 @@ func (m *machine) supervise() {
 	})
 }
 
-// control is supervisorctl with a verb for the program.
-func (m *machine) control(verb string) {
+// control is supervisorctl with an action for the program.
+func (m *machine) control(action string) {
 	m.t.Helper()
-	m.sh("supervisorctl " + verb + " flanneld-7-" + m.number())
+	m.sh("supervisorctl " + action + " flanneld-7-" + m.number())
 }
 
 // running waits until supervisord says so.
@@ -133,7 +133,7 @@ func testSupervised(t *testing.T, m *machine) {
 	m.sh("supervisord")
 	one(third)
 	for _, name := range orphans {
-		if log := m.read(flanneldLog); !strings.Contains(log, "flanneld (pid "+name+") is left over from an earlier run under supervisord") {
+		if log := m.read(flanneldLog); !strings.Contains(log, `left over from an earlier run under supervisord" pid=`+name+" signal=") {
 			t.Errorf("the log does not speak of the orphan %s", name)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"k8s.io/klog/v2"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -18,8 +19,8 @@ type history struct {
 	placed   map[string]bool // by chain: the wanted rules were in place
 	failures map[string]int
 	streaks  map[string]repairStreak
-	problems map[string]string
-	reported map[string]string
+	problems map[string]condition.Condition
+	reported map[string]condition.Condition
 	rules    []string
 	retries  *backoff.ExponentialBackOff
 }
@@ -49,7 +50,7 @@ const contention = "another program undoes flanneld's rules again and again: " +
 func newHistory(o Options) *history {
 	h := &history{
 		options: o, placed: map[string]bool{}, failures: map[string]int{}, streaks: map[string]repairStreak{},
-		problems: map[string]string{}, retries: backoff.NewExponentialBackOff(),
+		problems: map[string]condition.Condition{}, retries: backoff.NewExponentialBackOff(),
 	}
 	h.retries.InitialInterval = min(retryFirst, o.Resync)
 	h.retries.Multiplier = 2
@@ -61,7 +62,6 @@ func newHistory(o Options) *history {
 func (h *history) reset() {
 	clear(h.placed)
 	clear(h.streaks)
-	clear(h.problems)
 }
 
 // record logs and reports the result of a pass. It returns when the next pass is
@@ -92,7 +92,7 @@ func (h *history) record(p rules.Result, now time.Time) (next, quiet time.Durati
 
 // dropGone drops the problems of chains that the last pass did not look at.
 func (h *history) dropGone(outcomes []rules.Outcome) {
-	maps.DeleteFunc(h.problems, func(subject, _ string) bool {
+	maps.DeleteFunc(h.problems, func(subject string, _ condition.Condition) bool {
 		return !slices.ContainsFunc(outcomes, func(o rules.Outcome) bool { return o.Subject == subject })
 	})
 }
@@ -100,7 +100,10 @@ func (h *history) dropGone(outcomes []rules.Outcome) {
 func (h *history) recordOne(o rules.Outcome, now time.Time) {
 	if o.Err != nil {
 		if h.failures[o.Subject]++; h.failures[o.Subject] >= failuresToReport {
-			h.problems[o.Subject] = o.Err.Error()
+			h.problems[o.Subject] = condition.Condition{
+				Code: condition.FirewallNotApplied, Subject: o.Subject, Message: o.Subject,
+				Cause: o.Err.Error(), Denied: condition.Denied(o.Err),
+			}
 		}
 		return
 	}
@@ -111,7 +114,9 @@ func (h *history) recordOne(o rules.Outcome, now time.Time) {
 	h.placed[o.Subject] = true
 	count, isNew := h.countRepair(o, now)
 	if count >= repairsToReport {
-		h.problems[o.Subject] = contention
+		h.problems[o.Subject] = condition.Condition{
+			Code: condition.FirewallContention, Subject: o.Subject, Message: o.Subject, Cause: contention,
+		}
 		return
 	}
 	delete(h.problems, o.Subject)

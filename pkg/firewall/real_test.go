@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/iptables"
 )
@@ -103,9 +104,13 @@ type status struct {
 	seen []map[string]string
 }
 
-func (s *status) report(problems map[string]string) {
+func (s *status) report(chains map[string]condition.Condition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	problems := map[string]string{}
+	for chain, c := range chains {
+		problems[chain] = c.Cause
+	}
 	s.seen = append(s.seen, problems)
 }
 

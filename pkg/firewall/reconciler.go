@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/rules"
 )
 
@@ -23,9 +24,9 @@ type Options struct {
 	// Resync is how often the rules are read without such a signal: iptables-legacy
 	// sends none.
 	Resync time.Duration
-	// Report is called from Run whenever the problems change. The map has one text
-	// per chain; an empty map means that there are no problems.
-	Report func(problems map[string]string)
+	// Report is called from Run whenever what is wrong changes, with all of it by
+	// chain; an empty map means that there is nothing.
+	Report func(map[string]condition.Condition)
 	// Rules is called from Run whenever the list of wanted rules changes, as text
 	// for operators to read.
 	Rules func(rules []string)

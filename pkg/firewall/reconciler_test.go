@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
 )
@@ -97,9 +98,13 @@ func newFixture(t *testing.T) *fixture {
 	return b
 }
 
-func (b *fixture) report(problems map[string]string) {
+func (b *fixture) report(chains map[string]condition.Condition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	problems := map[string]string{}
+	for chain, c := range chains {
+		problems[chain] = c.Cause
+	}
 	b.reports = append(b.reports, problems)
 }
 

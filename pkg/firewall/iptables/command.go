@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -142,6 +143,7 @@ func explain(err error) error {
 		return errLocked // the text of iptables has the time in it, and would be logged at each try
 	case strings.Contains(text, "Permission denied"):
 		text += " (CAP_NET_ADMIN is needed; iptables-legacy also needs CAP_NET_RAW and to write /run/xtables.lock)"
+		err = errors.Join(err, fs.ErrPermission)
 	}
 	return &failure{strings.Join(strings.Fields(text), " "), err}
 }

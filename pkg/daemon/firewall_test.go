@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall"
 	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/subnet"
@@ -26,17 +27,17 @@ func (h heard) Apply(_ context.Context, w rules.Wanted, _ bool) rules.Result {
 func TestWhichFirewall(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
-		flag            wall
+		flag            FirewallMode
 		key             bool // EnableNFTables
 		iptables, marks bool
 		want            bool // nftables
 	}{
-		{"both are there", wallAuto, false, true, true, false},
-		{"the key says so", wallAuto, true, true, true, true},
-		{"the key says so, the flag something else", wallIPTables, true, true, true, false},
-		{"the flag says so", wallNFTables, false, true, true, true},
-		{"no iptables", wallAuto, false, false, true, true},
-		{"the key says so, and the kernel has no nf_tables", wallAuto, true, true, false, false},
+		{"both are there", FirewallAuto, false, true, true, false},
+		{"the key says so", FirewallAuto, true, true, true, true},
+		{"the key says so, the flag something else", IPTables, true, true, true, false},
+		{"the flag says so", NFTables, false, true, true, true},
+		{"no iptables", FirewallAuto, false, false, true, true},
+		{"the key says so, and the kernel has no nf_tables", FirewallAuto, true, true, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := make(heard, 1)
@@ -47,8 +48,8 @@ func TestWhichFirewall(t *testing.T) {
 			ctx, stop := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- r.Run(ctx) }()
-			w := walls{options: options{Firewall: tt.flag, IPMasq: true}, iptables: tt.iptables, marks: tt.marks, rules: r}
-			w.set(subnet.Config{Network: netip.MustParsePrefix("172.7.0.0/16"), NFTables: tt.key}, netip.MustParsePrefix("172.7.21.0/24"), nil)
+			f := firewallTasks{options: Options{Firewall: tt.flag, IPMasq: true}, iptables: tt.iptables, marks: tt.marks, rules: r}
+			f.set(subnet.Config{Network: netip.MustParsePrefix("172.7.0.0/16"), NFTables: tt.key}, netip.MustParsePrefix("172.7.21.0/24"), nil)
 			if w := <-got; w.NFTables != tt.want {
 				t.Errorf("by nftables: %v, want %v", w.NFTables, tt.want)
 			}
@@ -69,16 +70,17 @@ func TestBrokenIPTables(t *testing.T) {
 	}
 	t.Setenv("PATH", dir)
 	for _, tt := range []struct {
-		flag wall
+		flag FirewallMode
 		ends bool
-	}{{wallAuto, true}, {wallIPTables, true}, {wallNFTables, false}} {
-		inside := &insider{}
-		_, err := newFirewall(t.Context(), options{Firewall: tt.flag, IPTablesResync: time.Second, IPMasq: true, ForwardRules: true}, inside)
+	}{{FirewallAuto, true}, {IPTables, true}, {NFTables, false}} {
+		inside, wrong := &introspection{}, &condition.Set{}
+		_, err := newFirewall(t.Context(), Options{Firewall: tt.flag, IPTablesResync: time.Second, IPMasq: true, ForwardRules: true}, inside, wrong)
 		if (err != nil) != tt.ends {
 			t.Errorf("--firewall=%s: %v", tt.flag, err)
 		}
-		if said := inside.problems["iptables cannot be used"]; !tt.ends && !strings.Contains(said, "iptables-save") {
-			t.Errorf("--firewall=%s: problems are %v", tt.flag, inside.problems)
+		said, _ := wrong.Find(condition.FirewallUnavailable, "iptables cannot be used")
+		if !tt.ends && !strings.Contains(said.Cause, "iptables-save") {
+			t.Errorf("--firewall=%s: conditions are %v", tt.flag, wrong.List())
 		}
 	}
 }

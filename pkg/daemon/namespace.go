@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
 
 	"flanneld/pkg/status"
 )
@@ -20,23 +21,23 @@ import (
 // (unix(7)); so no stale lock file is ever left to be cleared.
 const namespaceSocket = status.Socket
 
-// onlyOne holds this network namespace for this flanneld.
-type onlyOne struct {
+// namespaceLock holds this network namespace for this flanneld.
+type namespaceLock struct {
 	*net.UnixListener
-	// ask is what visitors who may know are told; nil: nothing. Set it before
+	// status is what clients that may know are told; nil: nothing. Set it before
 	// Run.
-	ask func(context.Context) (status.Status, error)
+	status func(context.Context) (status.Status, error)
 }
 
-// claimNamespace makes sure that no other flanneld works in this network
-// namespace: they would undo each other's routes. The claim lasts until Run
+// lockNamespace makes sure that no other flanneld works in this network
+// namespace: they would undo each other's routes. The lock is held until Run
 // has ended.
-func claimNamespace() (*onlyOne, error) {
+func lockNamespace() (*namespaceLock, error) {
 	address := &net.UnixAddr{Name: namespaceSocket, Net: "unix"}
 	for range 3 {
 		listener, err := net.ListenUnix("unix", address)
 		if err == nil {
-			return &onlyOne{UnixListener: listener}, nil
+			return &namespaceLock{UnixListener: listener}, nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return nil, fmt.Errorf("make sure that no other flanneld runs here: %w", err)
@@ -67,30 +68,30 @@ func askHolder(address *net.UnixAddr) (string, error) {
 	return fmt.Sprintf(" (pid %d)", peer.Pid), nil
 }
 
-// visitors is how many are answered at a time.
-const visitors = 4
+// maxClients is how many are answered at a time.
+const maxClients = 4
 
 // Run lets others see who holds the namespace, and tells those who may know how
 // the daemon is, until ctx ends.
-func (o *onlyOne) Run(ctx context.Context) error {
+func (l *namespaceLock) Run(ctx context.Context) error {
 	var answering errgroup.Group
-	answering.SetLimit(visitors)
+	answering.SetLimit(maxClients)
 	defer answering.Wait()
 	var closing sync.WaitGroup
 	closing.Go(func() {
 		<-ctx.Done()
-		_ = o.Close()
+		_ = l.Close()
 	})
 	defer closing.Wait()
 	for ctx.Err() == nil {
-		visitor, err := o.AcceptUnix()
+		client, err := l.AcceptUnix()
 		if err == nil {
-			if o.ask == nil || !answering.TryGo(func() error { status.Answer(ctx, visitor, o.ask); return nil }) {
-				_ = visitor.Close()
+			if l.status == nil || !answering.TryGo(func() error { l.answer(ctx, client); return nil }) {
+				_ = client.Close()
 			}
 			continue
 		}
-		select { // no file descriptors left, perhaps: the claim stands all the same
+		select { // no file descriptors left, perhaps: the namespace stays locked
 		case <-ctx.Done():
 		case <-time.After(time.Second):
 		}
@@ -98,4 +99,12 @@ func (o *onlyOne) Run(ctx context.Context) error {
 	return nil
 }
 
-func (*onlyOne) String() string { return "claim on the network namespace" }
+func (l *namespaceLock) answer(ctx context.Context, client *net.UnixConn) {
+	began := time.Now()
+	status.Answer(ctx, client, l.status)
+	if v := klog.V(3); v.Enabled() {
+		v.InfoS("Answered a client of the status socket", "took", time.Since(began))
+	}
+}
+
+func (*namespaceLock) String() string { return "lock of the network namespace" }

@@ -8,59 +8,58 @@ import (
 	"io"
 	"strings"
 
+	"github.com/spf13/cobra"
+
+	"flanneld/internal/cli"
 	"flanneld/pkg/admin"
+	"flanneld/pkg/daemon"
 	"flanneld/pkg/subnet"
 )
 
-func configVerbs() []verb {
-	const document = "JSON|-"
-	etcd := func(o *verbOptions) []topic { return []topic{etcdTopic(&o.options)} }
-	return []verb{
-		{
-			name:    "config get",
-			summary: "print the config key",
-			examples: []example{
-				{"flanneld config get", "from etcd on this host"},
-				{"flanneld config get --etcd-endpoints=http://10.4.7.12:2379 > config.json", "from another one, into a file"},
-			},
-			topics: etcd,
-			run:    withAdmin(getConfig),
-		},
-		{
-			name:    "config set",
-			args:    document,
-			summary: "check a config and write it; running flanneld follow it by themselves",
-			text: `It asks before a change by which hosts lose their subnets, and before one that
+func (p *program) configCommand() *cobra.Command {
+	const choice = "get, set or check"
+	return newGroup(&cobra.Command{Use: "config", Short: "the config key: " + choice}, choice,
+		p.newCommand(&cobra.Command{
+			Use:   "get",
+			Short: "print the config key",
+			Example: `  # from etcd on this host
+  flanneld config get
+  # from another one, into a file
+  flanneld config get --etcd-endpoints=http://10.4.7.12:2379 > config.json`,
+		}, onlyEtcdFlags, 0, withAdmin(getConfig)),
+		p.newCommand(&cobra.Command{
+			Use:   "set [flags] JSON|-",
+			Short: "check a config and write it; running flanneld follow it by themselves",
+			Long: `It asks before a change by which hosts lose their subnets, and before one that
 flanneld would ignore in part. - stands for standard input.`,
-			examples: []example{
-				{`flanneld config set '{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan"}}'`, "tunnels between all hosts"},
-				{"flanneld config set --yes - < config.json", "a file, without being asked"},
-			},
-			topics: func(o *verbOptions) []topic { return []topic{{"writing", []entry{yesFlag(o)}}, etcdTopic(&o.options)} },
-			most:   1,
-			run:    withAdmin(setConfig),
-		},
-		{
-			name:    "config check",
-			args:    "[" + document + "]",
-			summary: "say what a config means, or which of its fields is wrong",
-			text:    "Without an argument it looks at the config key in etcd, and at the leases under it.",
-			examples: []example{
-				{"flanneld config check", "the config key"},
-				{"flanneld config check - < config.json", "a file, without asking etcd"},
-			},
-			topics: etcd,
-			most:   1,
-			run:    checkConfig,
-		},
-	}
+			Example: `  # tunnels between all hosts
+  flanneld config set '{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan"}}'
+  # a file, without being asked
+  flanneld config set --yes - < config.json`,
+		}, writingFlags, 1, withAdmin(setConfig)),
+		p.newCommand(&cobra.Command{
+			Use:   "check [flags] [JSON|-]",
+			Short: "say what a config means, or which of its fields is wrong",
+			Long:  "Without an argument it looks at the config key in etcd, and at the leases under it.",
+			Example: `  # the config key
+  flanneld config check
+  # a file, without asking etcd
+  flanneld config check - < config.json`,
+		}, onlyEtcdFlags, 1, checkConfig),
+	)
 }
 
-func yesFlag(o *verbOptions) entry {
-	return entry{"yes", "", "", "do not ask", into(&o.yes, boolean)}
+func onlyEtcdFlags(c *call) []cli.Topic { return []cli.Topic{etcdFlags(&c.options)} }
+
+func writingFlags(c *call) []cli.Topic {
+	return []cli.Topic{newTopic("writing", c.yesFlag("do not ask")), etcdFlags(&c.options)}
 }
 
-// withAdmin gives a verb the keys in etcd.
+func (c *call) yesFlag(help string) cli.Flag {
+	return newFlag("yes", "", "", help, cli.Into(&c.yes, cli.Bool))
+}
+
+// withAdmin gives a command the keys in etcd.
 func withAdmin(run func(context.Context, *call, admin.Admin) error) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		r, err := openStore(c.options)
@@ -68,7 +67,7 @@ func withAdmin(run func(context.Context, *call, admin.Admin) error) func(context
 			return err
 		}
 		defer r.Close()
-		return run(ctx, c, admin.Admin{Store: r, Backends: backends()})
+		return run(ctx, c, admin.Admin{Store: r, Backends: daemon.Backends()})
 	}
 }
 
@@ -90,7 +89,7 @@ func setConfig(ctx context.Context, c *call, a admin.Admin) error {
 		return err
 	}
 	if !given {
-		return exitf(exitUsage, "flanneld config set needs the config, or - to read it from standard input")
+		return cli.Exitf(cli.Usage, "flanneld config set needs the config, or - to read it from standard input")
 	}
 	change, err := a.SetConfig(ctx, text)
 	if err != nil {
@@ -105,7 +104,7 @@ func checkConfig(ctx context.Context, c *call) error {
 		return err
 	}
 	if given {
-		return c.explainConfig(admin.Admin{Backends: backends()}, subnet.Contents{Config: subnet.Entry{Value: text}})
+		return c.explainConfig(admin.Admin{Backends: daemon.Backends()}, subnet.Contents{Config: subnet.Entry{Value: text}})
 	}
 	return withAdmin(func(ctx context.Context, c *call, a admin.Admin) error {
 		now, err := a.Read(ctx)

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -66,13 +66,14 @@ func endLeftovers(ctx context.Context, second time.Duration) {
 			return
 		}
 		for _, p := range left {
-			klog.Warningf("flanneld (pid %d) is left over from an earlier run under supervisord: ending it, signal %v", p.Pid, s)
+			klog.ErrorS(nil, "Ending a flanneld that is left over from an earlier run under supervisord",
+				"pid", p.Pid, "signal", s)
 			_ = p.Signal(s) // fails where it has just ended
 		}
 		left = stillThere(ctx, left, 3*second)
 	}
 	if len(left) > 0 {
-		klog.Errorf("flanneld (pid %d) of an earlier run does not end: trying to start beside it", left[0].Pid)
+		klog.ErrorS(nil, "A flanneld of an earlier run does not end, trying to start beside it", "pid", left[0].Pid)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// start runs the claim's task; end ends it and waits.
-func (o *onlyOne) start(t *testing.T) (end func()) {
+// start runs the lock's task; end ends it and waits.
+func (l *namespaceLock) start(t *testing.T) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
-	go func() { result <- o.Run(ctx) }()
+	go func() { result <- l.Run(ctx) }()
 	return func() {
 		t.Helper()
 		cancel()
@@ -30,14 +30,14 @@ func (o *onlyOne) start(t *testing.T) (end func()) {
 }
 
 func TestSecondFlanneld(t *testing.T) {
-	first, err := claimNamespace()
+	first, err := lockNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}
 	refused := func() {
 		t.Helper()
 		want := fmt.Sprintf("another flanneld (pid %d) already runs in this network namespace: stop it first", os.Getpid())
-		if _, err := claimNamespace(); err == nil || err.Error() != want {
+		if _, err := lockNamespace(); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %s", err, want)
 		}
 	}
@@ -47,7 +47,7 @@ func TestSecondFlanneld(t *testing.T) {
 		refused()
 	}
 	end()
-	second, err := claimNamespace()
+	second, err := lockNamespace()
 	if err != nil {
 		t.Fatalf("after the first one's end: %v", err)
 	}
@@ -64,7 +64,7 @@ func TestFullQueue(t *testing.T) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: namespaceSocket}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := claimNamespace(); err == nil || err.Error() != "another flanneld starts or ends in this network namespace at this moment: try again" {
+	if _, err := lockNamespace(); err == nil || err.Error() != "another flanneld starts or ends in this network namespace at this moment: try again" {
 		t.Errorf("before it listens: %v", err)
 	}
 	if err := unix.Listen(fd, 0); err != nil {
@@ -78,7 +78,7 @@ func TestFullQueue(t *testing.T) {
 		defer conn.Close()
 	}
 	want := "another flanneld already runs in this network namespace: stop it first"
-	if _, err := claimNamespace(); err == nil || err.Error() != want {
+	if _, err := lockNamespace(); err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }
@@ -86,19 +86,19 @@ func TestFullQueue(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	var winners atomic.Int32
-	held := make(chan *onlyOne, 100)
+	held := make(chan *namespaceLock, 100)
 	for range 20 {
 		all.Go(func() {
-			if o, err := claimNamespace(); err == nil {
+			if l, err := lockNamespace(); err == nil {
 				winners.Add(1)
-				held <- o
+				held <- l
 			}
 		})
 	}
 	all.Wait()
 	close(held)
-	for o := range held {
-		o.Close()
+	for l := range held {
+		l.Close()
 	}
 	if n := winners.Load(); n != 1 {
 		t.Errorf("%d of 20 hold the namespace", n)
@@ -106,7 +106,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestEachNamespaceHasItsOwn(t *testing.T) {
-	first, err := claimNamespace()
+	first, err := lockNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestEachNamespaceHasItsOwn(t *testing.T) {
 			result <- err
 			return
 		}
-		second, err := claimNamespace()
+		second, err := lockNamespace()
 		if err == nil {
 			err = second.Close()
 		}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/internal/cli"
+	"flanneld/pkg/admin"
+)
+
+func (p *program) leaseCommand() *cobra.Command {
+	const choice = "list, reserve or release"
+	return newGroup(&cobra.Command{Use: "lease", Short: "the leases: " + choice}, choice,
+		p.newCommand(&cobra.Command{
+			Use:   "list",
+			Short: "list all leases: who has which subnet, and until when",
+			Example: `  # a table
+  flanneld lease list
+  # for a script
+  flanneld lease list -o json`,
+		}, func(c *call) []cli.Topic { return []cli.Topic{c.outputFlag(), etcdFlags(&c.options)} }, 0, listLeases),
+		p.newCommand(&cobra.Command{
+			Use:   "reserve [flags] SUBNET PUBLIC-IP",
+			Short: "keep a subnet for one host, for ever",
+			Long: `The host takes it at its first start. Where it has leased the subnet already, the
+lease becomes the reservation, and nothing else changes.`,
+			Example: `  # for a host that is yet to come, or is there
+  flanneld lease reserve 172.7.21.0/24 10.4.7.21
+  # from another machine
+  flanneld lease reserve 172.7.22.0/24 10.4.7.22 --etcd-endpoints=http://10.4.7.12:2379`,
+		}, onlyEtcdFlags, 2, withAdmin(reserveLease)),
+		p.newCommand(&cobra.Command{
+			Use:   "release [flags] SUBNET",
+			Short: "take a reservation back, or with --now remove a lease",
+			Long: `A reservation becomes a lease for a day, which its host renews, if there is one.
+--now is for the lease of a host that is gone for good.`,
+			Example: `  # the host keeps it for as long as it lives
+  flanneld lease release 172.7.21.0/24
+  # another host may have it at once
+  flanneld lease release --now 172.7.22.0/24`,
+		}, releaseFlags, 1, withAdmin(releaseLease)),
+	)
+}
+
+func releaseFlags(c *call) []cli.Topic {
+	now := newFlag("now", "", "", "remove the lease", cli.Into(&c.now, cli.Bool))
+	return []cli.Topic{newTopic("writing", now, c.yesFlag("do not ask")), etcdFlags(&c.options)}
+}
+
+func listLeases(ctx context.Context, c *call) error {
+	s, err := fromStore(ctx, c.options)
+	if err != nil {
+		return err
+	}
+	for _, problem := range s.Conditions {
+		fmt.Fprintf(c.stderr, "flanneld: %q\n", problem.Text())
+	}
+	if c.format == formatJSON {
+		return c.printJSON(s.Peers)
+	}
+	return s.PrintLeases(c.stdout)
+}
+
+func reserveLease(ctx context.Context, c *call, a admin.Admin) error {
+	if len(c.args) != 2 {
+		return cli.Exitf(cli.Usage, "flanneld lease reserve needs a subnet and a public IP, such as 172.7.21.0/24 10.4.7.21")
+	}
+	p, err := c.subnet()
+	if err != nil {
+		return err
+	}
+	ip, err := cli.PublicIP(c.args[1])
+	if err != nil || !ip.IsValid() {
+		return cli.Exitf(cli.Usage,
+			"%q must be the IPv4 address at which other hosts reach the one that the subnet is for", c.args[1])
+	}
+	change, err := a.Reserve(ctx, p, ip)
+	if err != nil {
+		return err
+	}
+	return c.carryOut(ctx, a, change)
+}
+
+func releaseLease(ctx context.Context, c *call, a admin.Admin) error {
+	if len(c.args) != 1 {
+		return cli.Exitf(cli.Usage, "flanneld lease release needs a subnet, such as 172.7.21.0/24")
+	}
+	p, err := c.subnet()
+	if err != nil {
+		return err
+	}
+	change, err := a.Release(ctx, p, c.now)
+	if err != nil {
+		return err
+	}
+	return c.carryOut(ctx, a, change)
+}
+
+// subnet is the first argument.
+func (c *call) subnet() (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(c.args[0])
+	if err != nil || !p.Addr().Is4() {
+		return p, cli.Exitf(cli.Usage, "%q must be a subnet such as 172.7.21.0/24", c.args[0])
+	}
+	return p, nil
+}

@@ -1,0 +1,147 @@
+// Package daemon is the flanneld that runs on each host: it wires the parts in
+// the other packages together, and runs them until the first of them ends.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/agent"
+	"flanneld/pkg/backend"
+	"flanneld/pkg/backend/hostgw"
+	"flanneld/pkg/backend/vxlan"
+	"flanneld/pkg/condition"
+	"flanneld/pkg/extif"
+	"flanneld/pkg/health"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdauto"
+)
+
+// store is where the config key and the leases are kept.
+type store interface {
+	subnet.Registry
+	Member() string       // the URL of the etcd member that answered last
+	Chosen() etcdauto.API // Auto: not known yet
+}
+
+// task is a part of the daemon that works until its context ends.
+type task interface {
+	Run(context.Context) error
+	String() string
+}
+
+// Run works on the network namespace of the process until ctx ends or a part
+// fails. Routes, devices and rules stay. A namespace has room for one daemon: a
+// second one ends at once with an error. Call it from the main goroutine.
+func Run(ctx context.Context, o Options) error {
+	klog.InfoS("Starting flanneld", "version", o.Version, "pid", os.Getpid(),
+		"endpoints", o.Etcd.Endpoints, "prefix", o.Etcd.Prefix)
+	if err := underSupervisord(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	registry, err := o.Etcd.Open()
+	if err != nil {
+		return err
+	}
+	defer registry.Close()
+	return run(ctx, o, registry)
+}
+
+func run(ctx context.Context, o Options, registry store) error {
+	lock, err := lockNamespace()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	conn, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	changes, err := conn.Watch()
+	if err != nil {
+		return err
+	}
+	resumed, err := conn.Ours()
+	if err != nil {
+		return err
+	}
+	wrong := &condition.Set{}
+	inside := &introspection{options: o, started: time.Now(), etcd: registry}
+	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
+		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed, Conditions: wrong,
+	})
+	rules, err := newFirewall(ctx, o, inside, wrong)
+	switch {
+	case ctx.Err() != nil: // we were told to end while it looked
+		return nil
+	case err != nil:
+		return err
+	}
+	tasks := append([]task{lock, changes, manager}, rules.tasks...)
+	if o.HealthzPort > 0 {
+		server, err := health.Listen(netip.AddrPortFrom(o.HealthzIP, o.HealthzPort))
+		if err != nil {
+			return err
+		}
+		inside.serve(server)
+		tasks = append(tasks, server)
+	}
+	inside.agent = agent.New(agent.Options{
+		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes,
+		Backends:   Backends(),
+		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
+		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,
+		Ready: announce, Applied: inside.counts.Applied,
+		SetRules: rules.set, Conditions: wrong,
+	})
+	lock.status = inside.status
+	return runAll(ctx, append(tasks, inside.agent))
+}
+
+// Backends are all there are, by the config key's Backend.Type.
+func Backends() map[string]backend.Factory {
+	return map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New}
+}
+
+// runAll ends all tasks when the first of them ends.
+func runAll(ctx context.Context, tasks []task) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, t := range tasks {
+		group.Go(func() error {
+			if err := t.Run(ctx); err != nil {
+				return fmt.Errorf("%v: %w", t, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	klog.InfoS("Stopping flanneld, routes, devices and rules stay")
+	klog.Flush()
+	return err
+}
+
+func announce(own subnet.Lease) {
+	klog.InfoS("Ready", "subnet", own.Subnet, "expires", own.Expires.Format(time.DateTime))
+	health.Notify("READY=1", "STATUS=serving "+own.Subnet.String())
+	debug.FreeOSMemory() // the first list of a large cluster leaves much behind
+}
+
+// previousSubnet reads which subnet this host had, or was given by hand.
+func previousSubnet(path string) netip.Prefix {
+	env, err := subnet.ReadEnv(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		klog.ErrorS(err, "Cannot read the subnet file, starting as if it were not there", "file", path)
+	}
+	return env.Subnet
+}

@@ -1,0 +1,16 @@
+package daemon
+
+import (
+	"os"
+	"testing"
+
+	"flanneld/internal/lab"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(helperEnv) != "" {
+		endingWithShell()
+		return
+	}
+	lab.Main(m)
+}

@@ -1,0 +1,78 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"regexp"
+	"time"
+
+	"flanneld/pkg/subnet/etcdauto"
+	"flanneld/pkg/subnet/etcdconn"
+)
+
+// Options are what a daemon is started with. Their values are valid: whoever
+// fills them in has checked them.
+type Options struct {
+	Version string // as `flanneld --version` prints it
+	Etcd    Etcd
+
+	Ifaces       []string         // addresses or names, in order of preference
+	IfaceRegexes []*regexp.Regexp // tried after every one of Ifaces
+	PublicIP     netip.Addr       // IPv4; invalid: the chosen interface's address
+
+	SubnetFile       string
+	LeaseRenewMargin time.Duration // 1 minute to 1 day less a minute
+
+	Firewall       FirewallMode
+	IPMasq         bool
+	ForwardRules   bool
+	IPTablesResync time.Duration // 1 second or more
+
+	HealthzIP   netip.Addr
+	HealthzPort uint16 // 0: off
+}
+
+// Etcd says where etcd is, and how to get in.
+type Etcd struct {
+	Endpoints []string // "https://10.4.7.12:2379": no user, no path's end
+	API       etcdauto.API
+	Prefix    string // "/coreos.com/network": no trailing slash
+	KeyFile   string // given together with CertFile, or not at all
+	CertFile  string
+	CAFile    string // empty: the system's authorities
+	Username  string // empty: no authentication by password
+	Password  Secret
+}
+
+// Config is the same for etcd's clients.
+func (e Etcd) Config() etcdconn.Config {
+	return etcdconn.Config{
+		Endpoints: e.Endpoints, Prefix: e.Prefix,
+		KeyFile: e.KeyFile, CertFile: e.CertFile, CAFile: e.CAFile,
+		Username: e.Username, Password: string(e.Password),
+	}
+}
+
+// Open prepares access to the keys. It does not connect yet; its errors are about
+// the files.
+func (e Etcd) Open() (*etcdauto.Registry, error) { return etcdauto.New(e.Config(), e.API) }
+
+// Secret is a string that is never printed. Its holder converts it where it
+// is used.
+type Secret string
+
+// Format writes stars for every verb of package fmt.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "***") }
+
+// FirewallMode says by what rules are written.
+type FirewallMode string
+
+// The modes.
+const (
+	// FirewallAuto is iptables, and nftables where the config key says so or the
+	// host has no iptables.
+	FirewallAuto FirewallMode = "auto"
+	IPTables     FirewallMode = "iptables"
+	NFTables     FirewallMode = "nftables"
+)
