@@ -14,8 +14,10 @@
 //  3. The config key lies in the v3 store: 3.
 //  4. It lies in neither: not decided. Both are watched until one has it.
 //
-// Nothing is decided while the v2 store does not answer, unless what answers
-// says that there is none. Once made, the choice stands until the process ends.
+// Nothing is decided while the v2 store does not answer, unless an endpoint says
+// that it has none: by a 404, or by speaking gRPC alone ([etcdv2.ErrNotServed]).
+// A connection that is refused, reset, closed or silent says nothing of the kind.
+// Once made, the choice stands until the process ends.
 package etcdauto
 
 import (

@@ -123,12 +123,21 @@ func (c *frank) Write(p []byte) (int, error) {
 // remoteError is how crypto/tls marks what the other end has sent as an alert.
 const remoteError = "remote error"
 
+// NoProtocol tells whether the other end wants to speak none of the protocols
+// that were offered (RFC 7301, 3.2).
+func NoProtocol(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == remoteError && op.Err.Error() == tls.AlertError(120).Error()
+}
+
 // Explain says what a connection's error is about, where that is a file.
 func (f Files) Explain(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var op *net.OpError
 	switch {
+	case NoProtocol(err):
+		return fmt.Errorf("it does not speak the protocol that was asked for (%v)", err)
 	case errors.As(err, &unknown) && f.CA == "":
 		return fmt.Errorf("no authority that this system knows has signed its certificate; name the cluster's by --etcd-cafile (%w)", err)
 	case errors.As(err, &unknown):
