@@ -164,9 +164,6 @@ func (k *keeper) meet(current Lease, now time.Time) {
 		"so traffic reaches only one of them; give each its own with --public-ip or --iface", current.Subnet, current.PublicIP)
 }
 
-// wrote notes the index of a write of ours; 0: its outcome is unknown.
-func (k *keeper) wrote(index uint64) { k.written = index }
-
 func kindOf(l Lease) string {
 	if l.Expires.IsZero() {
 		return "a reservation"

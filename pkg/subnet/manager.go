@@ -33,25 +33,36 @@ type Manager struct {
 	changed  chan struct{} // one slot: View has something new
 	claims   chan struct{} // one slot: Claim was called
 
-	mu      sync.Mutex
+	// with calls change with the state that Run shares with the callers of View
+	// and Claim, under its lock. There is no other way to that state.
+	with func(change func(*state))
+}
+
+// state is what is known, and what is wanted.
+type state struct {
 	replica replica
 	keeper  keeper
 	claim   *Claim
 	store   Store
 }
 
+// guard returns the one function that reaches s, which locks it.
+func guard(s state) func(func(*state)) {
+	var mu sync.Mutex
+	return func(change func(*state)) {
+		mu.Lock()
+		defer mu.Unlock()
+		change(&s)
+	}
+}
+
 // NewManager prepares a Manager; Run starts it.
 func NewManager(r Registry, o Options) *Manager {
-	m := &Manager{
-		registry: r,
-		changed:  make(chan struct{}, 1),
-		claims:   make(chan struct{}, 1),
-		keeper:   keeper{margin: o.RenewMargin, previous: o.Previous},
-	}
+	s := state{keeper: keeper{margin: o.RenewMargin, previous: o.Previous}}
 	if o.Resumed {
-		m.replica.ours = o.Previous
+		s.replica.ours = o.Previous
 	}
-	return m
+	return &Manager{registry: r, changed: make(chan struct{}, 1), claims: make(chan struct{}, 1), with: guard(s)}
 }
 
 // View is what is known at one moment. It belongs to its receiver.
@@ -75,16 +86,18 @@ type Store struct {
 }
 
 // View returns the present state. Call it after Changed.
-func (m *Manager) View() View {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	store := m.store
-	store.Contested = now.Before(m.keeper.complain)
-	store.Full = m.keeper.full && !m.keeper.held.Subnet.IsValid()
+func (m *Manager) View() (v View) {
+	m.with(func(s *state) { v = s.view(time.Now()) })
+	return v
+}
+
+func (s *state) view(now time.Time) View {
+	store := s.store
+	store.Contested = now.Before(s.keeper.complain)
+	store.Full = s.keeper.full && !s.keeper.held.Subnet.IsValid()
 	return View{
-		Listed: m.replica.listed, Config: m.replica.config, Own: m.keeper.held,
-		Leases: m.replica.all(), Doubtful: m.replica.doubtful(now), Malformed: maps.Clone(m.replica.malformed),
+		Listed: s.replica.listed, Config: s.replica.config, Own: s.keeper.held,
+		Leases: s.replica.all(), Doubtful: s.replica.doubtful(now), Malformed: maps.Clone(s.replica.malformed),
 		Store: store,
 	}
 }
@@ -94,9 +107,7 @@ func (m *Manager) Changed() <-chan struct{} { return m.changed }
 
 // Claim says what this host wants. Until the first call nothing is written.
 func (m *Manager) Claim(c Claim) {
-	m.mu.Lock()
-	m.claim = &c
-	m.mu.Unlock()
+	m.with(func(s *state) { s.claim = &c })
 	signal(m.claims)
 }
 
@@ -122,7 +133,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		if err == nil {
 			took := time.Since(asked)
 			m.reached(reads)
-			m.update(func() { m.replica.replace(snapshot, time.Now()) })
+			m.update(func(s *state) { s.replica.replace(snapshot, time.Now()) })
 			start := time.Now()
 			err = m.follow(ctx, snapshot.Index, writes)
 			if time.Since(start) < shortWatch {
@@ -141,16 +152,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	return nil
 }
 
-// note keeps how the store is, for those who ask: nobody need act on it.
-func (m *Manager) note(change func(*Store)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	change(&m.store)
-}
-
 // broke notes that changes may go unnoticed from now on.
 func (m *Manager) broke(err error) {
-	m.note(func(s *Store) { s.Current, s.Reads = false, err.Error() })
+	m.with(func(s *state) { s.store.Current, s.store.Reads = false, err.Error() })
 }
 
 // shortWatch is the life of a watch that ended as good as at once: whatever
@@ -171,7 +175,7 @@ const outageToDoubt = 30 * time.Second
 // reached notes that the store answers.
 func (m *Manager) reached(reads *outage.Outage) {
 	if away := reads.Worked(); away > outageToDoubt {
-		m.update(func() { m.replica.suspect("it was away for "+away.Round(time.Second).String(), time.Now()) })
+		m.update(func(s *state) { s.replica.suspect("it was away for "+away.Round(time.Second).String(), time.Now()) })
 	}
 }
 
@@ -186,10 +190,8 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // update changes the state and tells the receiver of View.
-func (m *Manager) update(change func()) {
-	m.mu.Lock()
-	change()
-	m.mu.Unlock()
+func (m *Manager) update(change func(*state)) {
+	m.with(change)
 	signal(m.changed)
 }
 
@@ -216,7 +218,7 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 		case err := <-broken:
 			return err
 		case batch := <-events:
-			m.update(func() { m.replica.apply(batch, time.Now()) })
+			m.update(func(s *state) { s.replica.apply(batch, time.Now()) })
 			released.Reset(m.settle())
 		case <-m.claims:
 		case <-released.C:
@@ -231,7 +233,7 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 			continue
 		}
 		outcome := m.act(ctx, writes)
-		m.note(func(s *Store) { s.Writes = writes.Reason() })
+		m.with(func(s *state) { s.store.Writes = writes.Reason() })
 		if outcome.relist {
 			return nil
 		}
@@ -246,7 +248,7 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 // watch passes events on until ctx ends or the watch breaks.
 func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event) error {
 	err := m.registry.Watch(ctx, index, func(batch []Event) {
-		m.note(func(s *Store) { s.Current, s.Reads = true, "" })
+		m.with(func(s *state) { s.store.Current, s.store.Reads = true, "" })
 		if len(batch) == 0 {
 			return
 		}
@@ -263,20 +265,19 @@ func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event
 
 // settle lets go of what was held for long enough, and returns how long until
 // it is to be called again.
-func (m *Manager) settle() time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	changed, next := m.replica.settle(time.Now())
-	if changed {
-		signal(m.changed)
-	}
+func (m *Manager) settle() (next time.Duration) {
+	m.with(func(s *state) {
+		var changed bool
+		if changed, next = s.replica.settle(time.Now()); changed {
+			signal(m.changed)
+		}
+	})
 	return next
 }
 
-func (m *Manager) index() uint64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.replica.index
+func (m *Manager) index() (at uint64) {
+	m.with(func(s *state) { at = s.replica.index })
+	return at
 }
 
 // outcome is what follows from one look at the lease.
@@ -292,45 +293,65 @@ const announced = 5 * time.Second
 
 // act does what is due about our lease.
 func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
-	m.mu.Lock()
-	if m.claim == nil {
-		m.mu.Unlock()
-		return outcome{again: lookAgain}
-	}
-	before := m.keeper.held
-	due := m.keeper.next(&m.replica, *m.claim, time.Now())
-	if m.keeper.held != before {
-		m.replica.ours = m.keeper.held.Subnet
-		signal(m.changed)
-	}
-	m.mu.Unlock()
+	var due step
+	m.with(func(s *state) {
+		before := s.keeper.held
+		due = s.next(time.Now())
+		if s.keeper.held != before {
+			signal(m.changed)
+		}
+	})
 	if due.do == wait {
 		return outcome{again: due.wait}
 	}
-
 	stored, err := m.write(ctx, due)
+	relist := false
+	m.with(func(s *state) { relist = s.wrote(due, stored, err, time.Now()) })
 	switch {
-	case errors.Is(err, ErrConflict):
-		writes.Worked()
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		// Somebody was faster. That the replica does not show it yet is
-		// normal where the key is new to us, and wrong where it was ours.
-		return outcome{relist: !m.keeper.refuse(due.entry.Key)}
-	case err != nil:
-		m.keeper.wrote(0)
+	case err != nil && !errors.Is(err, ErrConflict):
 		return outcome{again: writes.Failed(err), failed: true}
+	case err != nil:
+		writes.Worked()
+		return outcome{relist: relist}
 	}
 	writes.Worked()
-	m.keeper.wrote(stored.Modified)
 	if due.do == refresh {
-		m.update(func() { // no event tells of it
-			m.replica.put(stored, time.Now())
-			m.keeper.renewed(stored, time.Now())
-		})
+		signal(m.changed) // no event tells of it
 		return outcome{}
 	}
 	return outcome{await: stored.Modified, again: announced}
+}
+
+// next names what is due.
+func (s *state) next(now time.Time) step {
+	if s.claim == nil {
+		return step{wait: lookAgain}
+	}
+	before := s.keeper.held
+	due := s.keeper.next(&s.replica, *s.claim, now)
+	if s.keeper.held != before {
+		s.replica.ours = s.keeper.held.Subnet
+	}
+	return due
+}
+
+// wrote notes what became of a write.
+func (s *state) wrote(due step, stored Entry, err error, now time.Time) (relist bool) {
+	switch {
+	case errors.Is(err, ErrConflict):
+		// Somebody was faster. That the replica does not show it yet is
+		// normal where the key is new to us, and wrong where it was ours.
+		return !s.keeper.refuse(due.entry.Key)
+	case err != nil:
+		s.keeper.written = 0
+	default:
+		s.keeper.written = stored.Modified
+		if due.do == refresh {
+			s.replica.put(stored, now)
+			s.keeper.renewed(stored, now)
+		}
+	}
+	return false
 }
 
 func (m *Manager) write(ctx context.Context, s step) (Entry, error) {
