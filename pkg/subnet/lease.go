@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"flanneld/pkg/inet"
 )
 
 const (
@@ -33,6 +35,11 @@ type Lease struct {
 	Modified uint64    // index in the store of the last write
 }
 
+// For is the lease as a family sees it; false: its host does not use it.
+func (l Lease) For(f inet.Family) (Lease, bool) {
+	return l, l.Subnet.IsValid() && inet.Of(l.Subnet.Addr()) == f
+}
+
 // Key is the lease's place below the prefix: "subnets/172.7.21.0-24".
 func Key(subnet netip.Prefix) string {
 	return leaseDir + subnet.Addr().String() + "-" + strconv.Itoa(subnet.Bits())
@@ -44,7 +51,7 @@ func ParseKey(key string) (netip.Prefix, error) {
 	name, ok := strings.CutPrefix(key, leaseDir)
 	addr, bits, _ := strings.Cut(name, "-")
 	p, err := netip.ParsePrefix(addr + "/" + bits) // which takes neither zeros nor signs in front
-	if !ok || err != nil || !p.Addr().Is4() || p != p.Masked() {
+	if !ok || err != nil || !legible(p.Addr()) || p != p.Masked() {
 		return netip.Prefix{}, fmt.Errorf("the key must name an IPv4 subnet in the form %s172.7.21.0-24", leaseDir)
 	}
 	return p, nil
@@ -75,7 +82,7 @@ func ParseAttrs(value string) (Attrs, error) {
 		return Attrs{}, err
 	}
 	ip, err := netip.ParseAddr(wire.PublicIP)
-	if err != nil || !ip.Is4() {
+	if err != nil || !legible(ip) {
 		return Attrs{}, &FieldError{"PublicIP", wire.PublicIP, "is not an IPv4 address"}
 	}
 	for _, u := range unusable {

@@ -233,12 +233,20 @@ func (r *replica) overlapping(p netip.Prefix) (first Lease, found bool) {
 	return first, found
 }
 
-// lengths has a bit for each prefix length that was included. Subnets of one
-// length overlap only if they are the same: while there is no other, a large
-// cluster need not be searched for overlaps at each change.
-type lengths uint64
+// lengths notes which prefix lengths were included. Subnets of one length overlap
+// only if they are the same: while there is no other, a large cluster need not
+// be searched for overlaps at each change.
+type lengths struct {
+	any, several bool
+	first        int
+}
 
-func (l *lengths) include(bits int) { *l |= 1 << bits }
+func (l *lengths) include(bits int) {
+	l.several = l.several || l.any && bits != l.first
+	if !l.any {
+		l.any, l.first = true, bits
+	}
+}
 
 // only says that everything included has this length.
-func (l lengths) only(bits int) bool { return l == 1<<bits }
+func (l lengths) only(bits int) bool { return l.any && !l.several && l.first == bits }
