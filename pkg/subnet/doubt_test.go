@@ -69,7 +69,7 @@ func TestDoubt(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := subnettest.NewStore()
 				for range 20 {
-					store.Set(configKey, "{}", 0)
+					store.Set(subnet.ConfigKey, "{}", 0)
 				}
 				store.Set(key22, lease22, subnet.LeaseTTL)
 				h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))

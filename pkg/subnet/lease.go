@@ -12,9 +12,10 @@ import (
 	"flanneld/pkg/inet"
 )
 
+// What lies below the prefix: the config's key, and the directory of the leases.
 const (
-	configKey = "config"
-	leaseDir  = "subnets/"
+	ConfigKey = "config"
+	LeaseDir  = "subnets"
 )
 
 // Attrs is what a lease says of its holder: how and where peers reach it.
@@ -42,17 +43,17 @@ func (l Lease) For(f inet.Family) (Lease, bool) {
 
 // Key is the lease's place below the prefix: "subnets/172.7.21.0-24".
 func Key(subnet netip.Prefix) string {
-	return leaseDir + subnet.Addr().String() + "-" + strconv.Itoa(subnet.Bits())
+	return LeaseDir + "/" + subnet.Addr().String() + "-" + strconv.Itoa(subnet.Bits())
 }
 
 // ParseKey is Key's inverse. It takes the one exact form of each key, so that
 // no two keys stand for the same subnet.
 func ParseKey(key string) (netip.Prefix, error) {
-	name, ok := strings.CutPrefix(key, leaseDir)
+	name, ok := strings.CutPrefix(key, LeaseDir+"/")
 	addr, bits, _ := strings.Cut(name, "-")
 	p, err := netip.ParsePrefix(addr + "/" + bits) // which takes neither zeros nor signs in front
 	if !ok || err != nil || !legible(p.Addr()) || p != p.Masked() {
-		return netip.Prefix{}, fmt.Errorf("the key must name an IPv4 subnet in the form %s172.7.21.0-24", leaseDir)
+		return netip.Prefix{}, fmt.Errorf("the key must name an IPv4 subnet in the form %s/172.7.21.0-24", LeaseDir)
 	}
 	return p, nil
 }

@@ -159,7 +159,7 @@ func (r *replica) lose(key string, now time.Time) {
 }
 
 func (r *replica) drop(key string) {
-	if key == configKey {
+	if key == ConfigKey {
 		r.config = ""
 	}
 	delete(r.malformed, key)
@@ -171,9 +171,9 @@ func (r *replica) drop(key string) {
 
 func (r *replica) put(e Entry, now time.Time) {
 	switch {
-	case e.Key == configKey:
+	case e.Key == ConfigKey:
 		r.config = e.Value
-	case strings.HasPrefix(e.Key, leaseDir):
+	case strings.HasPrefix(e.Key, LeaseDir+"/"):
 		lease, err := parseLease(e, now)
 		if err != nil {
 			r.lose(e.Key, now) // a lease that turned malformed is no lease any more

@@ -32,21 +32,21 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 	if err != nil && served {
 		return subnet.Snapshot{}, err
 	}
-	config := fmt.Sprintf("%s/%s", r.prefix, configKey)
-	switch says := find(two, APIKey); {
-	case says == value(V3):
+	config := fmt.Sprintf("%s/%s", r.prefix, subnet.ConfigKey)
+	switch marked := two.Find(APIKey).Value; {
+	case marked == value(V3):
 		r.choose(V3, fmt.Sprintf("the keys were moved there, says %s/%s in the v2 store", r.prefix, APIKey))
 		return r.stores[V3].List(ctx)
-	case says == value(V2) || has(two, configKey):
+	case marked == value(V2) || two.Has(subnet.ConfigKey):
 		r.choose(V2, r.whyTwo(ctx, config))
 		return two, nil
 	}
 	three, err := r.stores[V3].List(ctx)
 	switch {
-	case err == nil && has(three, configKey) && served:
+	case err == nil && three.Has(subnet.ConfigKey) && served:
 		r.choose(V3, config+" lies there, and not in the v2 store")
 		return three, nil
-	case err == nil && has(three, configKey):
+	case err == nil && three.Has(subnet.ConfigKey):
 		r.choose(V3, config+" lies there, and the v2 API is not served")
 		return three, nil
 	case err != nil && !served:
@@ -63,7 +63,7 @@ func (r *Registry) whyTwo(ctx context.Context, config string) string {
 	switch three, err := r.stores[V3].List(ctx); {
 	case err != nil:
 		return fmt.Sprintf("%s lies there, and the v3 API cannot be used (%v)", config, err)
-	case has(three, configKey):
+	case three.Has(subnet.ConfigKey):
 		return config + " lies in both stores, and v2 comes first as long as `flanneld migrate` has not moved the keys; --etcd-api=3 overrules this"
 	}
 	return config + " lies there, and not in the v3 store"
@@ -120,7 +120,7 @@ func (r *Registry) await(ctx context.Context, emit func([]subnet.Event)) error {
 		both.Go(func() {
 			err := r.stores[api].Watch(watching, index, func(events []subnet.Event) {
 				for _, e := range events {
-					if e.Key == configKey || e.Key == APIKey {
+					if e.Key == subnet.ConfigKey || e.Key == APIKey {
 						once.Do(cancel)
 					}
 				}
@@ -136,23 +136,4 @@ func (r *Registry) await(ctx context.Context, emit func([]subnet.Event)) error {
 		return nil
 	}
 	return failed
-}
-
-func has(s subnet.Snapshot, key string) bool {
-	for _, e := range s.Entries {
-		if e.Key == key {
-			return true
-		}
-	}
-	return false
-}
-
-// find returns the value of a key; "": there is none.
-func find(s subnet.Snapshot, key string) string {
-	for _, e := range s.Entries {
-		if e.Key == key {
-			return e.Value
-		}
-	}
-	return ""
 }

@@ -51,9 +51,6 @@ func (a API) String() string { return fmt.Sprintf("v%d", int(a)) }
 // the cluster uses: "2" or "3".
 const APIKey = "api"
 
-// configKey is the key that is looked for.
-const configKey = "config"
-
 // Store is what both APIs' registries are.
 type Store interface {
 	subnet.Registry

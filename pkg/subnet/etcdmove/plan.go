@@ -41,8 +41,6 @@ type Change struct {
 // slack is by how much lifetimes may differ: they are read one after the other.
 const slack = time.Minute
 
-const configKey = "config"
-
 // Plan compares two stores. moved says that everything has been copied before, so
 // that what differs in the new one is newer.
 func Plan(from, to subnet.Snapshot, moved bool) []Change {
@@ -53,9 +51,9 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 	var plan []Change
 	for _, e := range from.Entries {
 		_, err := subnet.ParseKey(e.Key)
-		isLease := strings.HasPrefix(e.Key, "subnets/")
+		isLease := strings.HasPrefix(e.Key, subnet.LeaseDir+"/")
 		switch {
-		case e.Key != configKey && !isLease:
+		case e.Key != subnet.ConfigKey && !isLease:
 			continue
 		case isLease && err != nil:
 			plan = append(plan, Change{Key: e.Key, Do: Keep, Reason: "no lease: " + err.Error(), Old: e})
@@ -65,7 +63,7 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 		delete(there, e.Key)
 	}
 	for _, e := range there {
-		if _, err := subnet.ParseKey(e.Key); err == nil || e.Key == configKey {
+		if _, err := subnet.ParseKey(e.Key); err == nil || e.Key == subnet.ConfigKey {
 			plan = append(plan, Change{Key: e.Key, Do: Keep, Reason: "only in the new store", New: e})
 		}
 	}

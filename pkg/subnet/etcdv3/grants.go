@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // grants is what is known of etcd's leases.
@@ -36,7 +37,7 @@ func (g *grants) left(id int64) time.Duration {
 	if !known {
 		return subnet.UnknownTTL
 	}
-	return max(wholeSeconds(time.Until(end)), time.Second)
+	return max(etcdconn.WholeSeconds(time.Until(end)), time.Second)
 }
 
 func (g *grants) knows(id int64) bool {
@@ -82,7 +83,7 @@ func (g *grants) take(key string) spare {
 // attempts without end do not leave grants without end.
 func (r *Registry) grant(ctx context.Context, key string, ttl time.Duration) (int64, error) {
 	before := r.grants.take(key)
-	ttl = wholeSeconds(ttl)
+	ttl = etcdconn.WholeSeconds(ttl)
 	if before.id != 0 && before.ttl == ttl {
 		if made, err := r.renew(ctx, before.id); err == nil && made == ttl {
 			r.grants.keep(key, before)

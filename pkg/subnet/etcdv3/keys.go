@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -102,7 +101,7 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 	}
 	r.grants.used(e.Key)
 	put := reply.Responses[0].GetResponsePut()
-	stored := subnet.Entry{Key: e.Key, Value: e.Value, TTL: wholeSeconds(e.TTL), Modified: uint64(reply.Header.GetRevision())}
+	stored := subnet.Entry{Key: e.Key, Value: e.Value, TTL: etcdconn.WholeSeconds(e.TTL), Modified: uint64(reply.Header.GetRevision())}
 	stored.Created = stored.Modified
 	if before := put.GetPrevKv(); before != nil {
 		stored.Created = uint64(before.CreateRevision)
@@ -169,7 +168,7 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 	case kv == nil || uint64(kv.ModRevision) != e.Modified:
 		return fail(subnet.ErrConflict)
 	}
-	ttl := wholeSeconds(e.TTL)
+	ttl := etcdconn.WholeSeconds(e.TTL)
 	if kv.Lease != 0 && ttl > 0 {
 		switch made, err := r.renew(ctx, kv.Lease); {
 		case err != nil:
@@ -216,10 +215,4 @@ func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
 		r.revoke(ctx, before.Lease)
 	}
 	return nil
-}
-
-// wholeSeconds rounds up: etcd knows no less, and a lifetime of none would end
-// the key at once.
-func wholeSeconds(d time.Duration) time.Duration {
-	return (d + time.Second - 1).Truncate(time.Second)
 }

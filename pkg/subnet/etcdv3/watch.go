@@ -94,7 +94,7 @@ func (r *Registry) fits(ctx context.Context, member string, reply *pb.WatchRespo
 // revision is the store's, as the leader knows it.
 func (r *Registry) revision(ctx context.Context) (now uint64, err error) {
 	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error {
-		reply, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(r.prefix + "/config"), KeysOnly: true}, at.option())
+		reply, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(r.prefix + "/" + subnet.ConfigKey), KeysOnly: true}, at.option())
 		now = uint64(reply.GetHeader().GetRevision())
 		return err
 	})
