@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 func TestMain(m *testing.M) {

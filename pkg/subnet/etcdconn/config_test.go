@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/pkg/subnet/etcdconn"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 func TestBadEndpoints(t *testing.T) {

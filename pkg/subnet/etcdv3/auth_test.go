@@ -9,8 +9,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/v3"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 // enableAuth has two users: root, and flannel who may do all below the prefix.

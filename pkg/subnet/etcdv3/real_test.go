@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 // TestOthersLifetimes reads keys that somebody else has written.
