@@ -44,7 +44,7 @@ func (s Suite) tls(t *testing.T) {
 			for range 20 { // the refusal of a certificate comes after the handshake
 				r := Open(t, c, s.New)
 				_, err := r.List(t.Context())
-				SaysWhat(t, err, append(tt.says, "list "+Prefix+": "+tt.endpoint+": ")...)
+				WantError(t, err, append(tt.says, "list "+Prefix+": "+tt.endpoint+": ")...)
 				r.Close()
 			}
 		})
@@ -119,7 +119,7 @@ func (s Suite) serverCertificates(t *testing.T) {
 		server.Config.ErrorLog = log.New(io.Discard, "", 0)
 		server.StartTLS()
 		_, err = Open(t, etcdconn.Config{Endpoints: []string{server.URL}, CAFile: ca.File}, s.New).List(t.Context())
-		SaysWhat(t, err, server.URL+": ", tt.says)
+		WantError(t, err, server.URL+": ", tt.says)
 		server.Close()
 	}
 }
@@ -132,7 +132,7 @@ func (s Suite) refusals(t *testing.T) {
 		"read the CA file of etcd":                {Endpoints: []string{"http://127.0.0.1:1", "https://127.0.0.1:2"}, CAFile: "/absent.pem"},
 	} {
 		_, err := s.New(c)
-		SaysWhat(t, err, says)
+		WantError(t, err, says)
 	}
 	Open(t, etcdconn.Config{Endpoints: []string{"http://127.0.0.1:1"}, CAFile: "/absent.pem"}, s.New) // which needs no files
 }

@@ -31,9 +31,9 @@ func Open[R Registry](t testing.TB, c etcdconn.Config, client func(etcdconn.Conf
 	return r
 }
 
-// SaysWhat fails the test unless an error is one line that contains all of
+// WantError fails the test unless an error is one line that contains all of
 // these, and not the password of the tests.
-func SaysWhat(t testing.TB, err error, parts ...string) {
+func WantError(t testing.TB, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
 		t.Errorf("no error, want one with %q", parts)

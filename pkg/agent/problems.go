@@ -67,7 +67,7 @@ func (a *Agent) problems(view subnet.View) []string {
 		out = append(out, fmt.Sprintf("another host writes this host's lease of %v, so it seems to have the public IP %v too: give each its own with --public-ip or --iface",
 			view.Own.Subnet, view.Own.PublicIP))
 	}
-	if view.Doubtful {
+	if view.Degraded {
 		out = append(out, "etcd may have lost leases: routes of those that are missing stay for now")
 	}
 	if a.fight.rest() > 0 {

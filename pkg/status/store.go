@@ -25,7 +25,7 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 	}
 	for _, p := range slices.SortedFunc(maps.Keys(c.Leases), netip.Prefix.Compare) {
 		l := c.Leases[p]
-		s.Peers = append(s.Peers, Peer{Subnet: p, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest})
+		s.Peers = append(s.Peers, Peer{Subnet: p, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown})
 		if s.Network != nil && !config.Fits(p) {
 			s.Problems = append(s.Problems, fmt.Sprintf("the lease of %v does not fit the config", p))
 		}

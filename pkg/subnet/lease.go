@@ -29,11 +29,11 @@ type Attrs struct {
 // Lease is a host's hold on one subnet of the cluster's network.
 type Lease struct {
 	Attrs
-	Subnet   netip.Prefix
-	Expires  time.Time // zero: a reservation, which never expires
-	AtLatest bool      // when it expires is unknown: Expires is the latest that can be
-	Created  uint64    // index in the store at which the key came to be
-	Modified uint64    // index in the store of the last write
+	Subnet        netip.Prefix
+	Expires       time.Time // zero: a reservation, which never expires
+	ExpiryUnknown bool      // when it expires is unknown: Expires is the latest that can be
+	Created       uint64    // index in the store at which the key came to be
+	Modified      uint64    // index in the store of the last write
 }
 
 // For is the lease as a family sees it; false: its host does not use it.
@@ -109,7 +109,7 @@ func parseLease(e Entry, now time.Time) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	return Lease{Attrs: attrs, Subnet: subnet, Expires: expiry(e, now), AtLatest: e.TTL == UnknownTTL, Created: e.Created, Modified: e.Modified}, nil
+	return Lease{Attrs: attrs, Subnet: subnet, Expires: expiry(e, now), ExpiryUnknown: e.TTL == UnknownTTL, Created: e.Created, Modified: e.Modified}, nil
 }
 
 // expiry counts from now on this host's clock: the store's clock may differ.

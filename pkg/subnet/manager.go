@@ -41,7 +41,7 @@ type Manager struct {
 // state is what is known, and what is wanted.
 type state struct {
 	replica replica
-	keeper  keeper
+	holder  leaseHolder
 	claim   *Claim
 	store   Store
 }
@@ -58,7 +58,7 @@ func guard(s state) func(func(*state)) {
 
 // NewManager prepares a Manager; Run starts it.
 func NewManager(r Registry, o Options) *Manager {
-	s := state{keeper: keeper{margin: o.RenewMargin, previous: o.Previous}}
+	s := state{holder: leaseHolder{margin: o.RenewMargin, previous: o.Previous}}
 	if o.Resumed {
 		s.replica.ours = o.Previous
 	}
@@ -71,7 +71,7 @@ type View struct {
 	Config    string            // the config key's value; empty: no such key
 	Own       Lease             // the lease that this host holds; zero: none
 	Leases    []Lease           // every well-formed lease, our own too, in the order of their subnets
-	Doubtful  bool              // leases may be missing though their holders live: what is not here may still exist
+	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string // key → what is wrong with the entry
 	Store     Store
 }
@@ -93,11 +93,11 @@ func (m *Manager) View() (v View) {
 
 func (s *state) view(now time.Time) View {
 	store := s.store
-	store.Contested = now.Before(s.keeper.complain)
-	store.Full = s.keeper.full && !s.keeper.held.Subnet.IsValid()
+	store.Contested = now.Before(s.holder.complain)
+	store.Full = s.holder.full && !s.holder.own.Subnet.IsValid()
 	return View{
-		Listed: s.replica.listed, Config: s.replica.config, Own: s.keeper.held,
-		Leases: s.replica.all(), Doubtful: s.replica.doubtful(now), Malformed: maps.Clone(s.replica.malformed),
+		Listed: s.replica.listed, Config: s.replica.config, Own: s.holder.own,
+		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
 		Store: store,
 	}
 }
@@ -168,14 +168,14 @@ func pace(took time.Duration) time.Duration {
 	return base/2 + rand.N(base)
 }
 
-// outageToDoubt is so long that leases may have ended meanwhile whose holders
+// longOutage is so long that leases may have ended meanwhile whose holders
 // could not renew them.
-const outageToDoubt = 30 * time.Second
+const longOutage = 30 * time.Second
 
 // reached notes that the store answers.
 func (m *Manager) reached(reads *outage.Outage) {
-	if away := reads.Worked(); away > outageToDoubt {
-		m.update(func(s *state) { s.replica.suspect("it was away for "+away.Round(time.Second).String(), time.Now()) })
+	if away := reads.Worked(); away > longOutage {
+		m.update(func(s *state) { s.replica.degrade("it was away for "+away.Round(time.Second).String(), time.Now()) })
 	}
 }
 
@@ -209,7 +209,7 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 	var quiet time.Time // a write failed: no further one before this, whatever events arrive
 	deadline := time.NewTimer(0)
 	defer deadline.Stop()
-	released := time.NewTimer(m.settle()) // what was held
+	released := time.NewTimer(m.releaseExpired()) // what was retained
 	defer released.Stop()
 	for {
 		select {
@@ -219,10 +219,10 @@ func (m *Manager) follow(ctx context.Context, index uint64, writes *outage.Outag
 			return err
 		case batch := <-events:
 			m.update(func(s *state) { s.replica.apply(batch, time.Now()) })
-			released.Reset(m.settle())
+			released.Reset(m.releaseExpired())
 		case <-m.claims:
 		case <-released.C:
-			released.Reset(m.settle())
+			released.Reset(m.releaseExpired())
 		case <-deadline.C:
 			if await > 0 {
 				klog.Warning("etcd has not announced this host's own write: listing everything again")
@@ -263,12 +263,12 @@ func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event
 	return err
 }
 
-// settle lets go of what was held for long enough, and returns how long until
+// releaseExpired lets go of what was retained for long enough, and returns how long until
 // it is to be called again.
-func (m *Manager) settle() (next time.Duration) {
+func (m *Manager) releaseExpired() (next time.Duration) {
 	m.with(func(s *state) {
 		var changed bool
-		if changed, next = s.replica.settle(time.Now()); changed {
+		if changed, next = s.replica.releaseExpired(time.Now()); changed {
 			signal(m.changed)
 		}
 	})
@@ -295,9 +295,9 @@ const announced = 5 * time.Second
 func (m *Manager) act(ctx context.Context, writes *outage.Outage) outcome {
 	var due step
 	m.with(func(s *state) {
-		before := s.keeper.held
+		before := s.holder.own
 		due = s.next(time.Now())
-		if s.keeper.held != before {
+		if s.holder.own != before {
 			signal(m.changed)
 		}
 	})
@@ -327,10 +327,10 @@ func (s *state) next(now time.Time) step {
 	if s.claim == nil {
 		return step{wait: lookAgain}
 	}
-	before := s.keeper.held
-	due := s.keeper.next(&s.replica, *s.claim, now)
-	if s.keeper.held != before {
-		s.replica.ours = s.keeper.held.Subnet
+	before := s.holder.own
+	due := s.holder.next(&s.replica, *s.claim, now)
+	if s.holder.own != before {
+		s.replica.ours = s.holder.own.Subnet
 	}
 	return due
 }
@@ -341,14 +341,14 @@ func (s *state) wrote(due step, stored Entry, err error, now time.Time) (relist 
 	case errors.Is(err, ErrConflict):
 		// Somebody was faster. That the replica does not show it yet is
 		// normal where the key is new to us, and wrong where it was ours.
-		return !s.keeper.refuse(due.entry.Key)
+		return !s.holder.refuse(due.entry.Key)
 	case err != nil:
-		s.keeper.written = 0
+		s.holder.written = 0
 	default:
-		s.keeper.written = stored.Modified
+		s.holder.written = stored.Modified
 		if due.do == refresh {
 			s.replica.put(stored, now)
-			s.keeper.renewed(stored, now)
+			s.holder.renewed(stored, now)
 		}
 	}
 	return false

@@ -44,7 +44,7 @@ func TestEveryLeaseOnce(t *testing.T) {
 		name  string
 		event Event
 	}{
-		{"one goes, and is held", gone(1)},
+		{"one goes, and is retained", gone(1)},
 		{"it comes back", Event{Entry: s.Entries[1]}},
 		{"another goes", gone(2)},
 		{"a part of it is leased", Event{Entry: Entry{Key: "subnets/10.0.2.0-25", Value: s.Entries[2].Value}}},
@@ -99,9 +99,9 @@ func BenchmarkEvent(b *testing.B) {
 			event := []Event{{Entry: s.Entries[1]}}
 			for b.Loop() {
 				st.replica.apply(event, time.Now())
-				st.keeper.next(&st.replica, Claim{Config: config, Attrs: own.Attrs}, time.Now())
-				if st.keeper.held.Subnet != own.Subnet {
-					b.Fatalf("%+v is held, instead of %+v", st.keeper.held, own)
+				st.holder.next(&st.replica, Claim{Config: config, Attrs: own.Attrs}, time.Now())
+				if st.holder.own.Subnet != own.Subnet {
+					b.Fatalf("%+v is held, instead of %+v", st.holder.own, own)
 				}
 			}
 		})

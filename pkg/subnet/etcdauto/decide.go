@@ -18,9 +18,9 @@ const (
 	// as one of them may not have answered.
 	lookAgain = 30 * time.Second
 
-	// curious is how long the v3 API may take where its answer decides nothing,
+	// reasonTimeout is how long the v3 API may take where its answer decides nothing,
 	// and is only for the log.
-	curious = 3 * time.Second
+	reasonTimeout = 3 * time.Second
 )
 
 // decide looks at the stores, and lists the one that is chosen. Where neither
@@ -57,7 +57,7 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 
 // whyTwo says why the v2 API is chosen, for which it asks the other one as well.
 func (r *Registry) whyTwo(ctx context.Context, config string) string {
-	ctx, cancel := context.WithTimeout(ctx, curious)
+	ctx, cancel := context.WithTimeout(ctx, reasonTimeout)
 	defer cancel()
 	defer r.stores[V3].Close()
 	switch three, err := r.stores[V3].List(ctx); {

@@ -51,7 +51,7 @@ func TestOnlyGRPC(t *testing.T) {
 			v2 := etcdtest.Open(t, c, etcdv2.New)
 			for range 2 {
 				_, err := v2.List(t.Context())
-				etcdtest.SaysWhat(t, err, etcd.Endpoints()[0]+": does not serve etcd's v2 API")
+				etcdtest.WantError(t, err, etcd.Endpoints()[0]+": does not serve etcd's v2 API")
 			}
 		})
 	}

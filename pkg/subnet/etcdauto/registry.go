@@ -157,15 +157,15 @@ func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
 	if s := r.store(); s != nil {
 		return s.Watch(ctx, after, func(events []subnet.Event) {
-			r.heed(events)
+			r.warnIfMoved(events)
 			emit(events)
 		})
 	}
 	return r.await(ctx, emit)
 }
 
-// heed tells those who read the log that the cluster moves away.
-func (r *Registry) heed(events []subnet.Event) {
+// warnIfMoved tells those who read the log that the cluster moves away.
+func (r *Registry) warnIfMoved(events []subnet.Event) {
 	for _, e := range events {
 		if e.Key == APIKey && !e.Deleted && r.Chosen() == V2 && e.Value == value(V3) {
 			klog.Warning("`flanneld migrate` has moved the keys to etcd's v3 API: restart flanneld, so that it follows")

@@ -93,18 +93,18 @@ func (f Files) Dial(ctx context.Context, dialer *net.Dialer, network, addr strin
 		plain.Close()
 		return nil, err
 	}
-	return &frank{Conn: conn}, nil
+	return &alertConn{Conn: conn}, nil
 }
 
-// frank is a connection that says why it ended. In TLS 1.3 the server judges a
+// alertConn is a connection that says why it ended. In TLS 1.3 the server judges a
 // client's certificate after the handshake: the reader learns that it is
 // refused, and closes the connection, when the writer may just write.
-type frank struct {
+type alertConn struct {
 	*tls.Conn
 	refused atomic.Pointer[net.OpError]
 }
 
-func (c *frank) Read(p []byte) (int, error) {
+func (c *alertConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == remoteError {
 		c.refused.Store(op)
@@ -112,7 +112,7 @@ func (c *frank) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *frank) Write(p []byte) (int, error) {
+func (c *alertConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if refused := c.refused.Load(); err != nil && refused != nil {
 		return n, refused

@@ -16,23 +16,23 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// Verb is what is to be done about a key.
-type Verb string
+// Action is what is to be done about a key.
+type Action string
 
 // The new store's key is made, written again, made to last as long as the old
 // one's, or left; or the old one's is made to last as long as the new one's.
 const (
-	Copy       Verb = "copy"
-	Replace    Verb = "replace"
-	Prolong    Verb = "prolong"
-	ProlongOld Verb = "prolong the old one"
-	Keep       Verb = "nothing"
+	Copy       Action = "copy"
+	Replace    Action = "replace"
+	Prolong    Action = "prolong"
+	ProlongOld Action = "prolong the old one"
+	Keep       Action = "nothing"
 )
 
 // Change is what is to be done about one key.
 type Change struct {
 	Key    string // below the prefix
-	Do     Verb
+	Do     Action
 	Reason string // why nothing is done, or another value is replaced
 	Old    subnet.Entry
 	New    subnet.Entry // Modified 0: there is none

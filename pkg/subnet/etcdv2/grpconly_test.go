@@ -64,7 +64,7 @@ func TestWhatIsNotHTTP1(t *testing.T) {
 			c := files
 			c.Endpoints = []string{tt.scheme + "://" + says(t, tt.pieces...)}
 			_, err := etcdtest.Open(t, c, New).List(t.Context())
-			etcdtest.SaysWhat(t, err, c.Endpoints[0], tt.says)
+			etcdtest.WantError(t, err, c.Endpoints[0], tt.says)
 			if errors.Is(err, ErrNotServed) != tt.notServed {
 				t.Errorf("error %v", err)
 			}

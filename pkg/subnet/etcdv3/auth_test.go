@@ -52,5 +52,5 @@ func TestCertificateIsAUser(t *testing.T) {
 	enableAuth(t, as("root"), "")
 	etcdtest.CanAll(t, as("flannel"))
 	_, err := as("nobody").List(t.Context())
-	etcdtest.SaysWhat(t, err, etcd.Endpoints()[0]+" wants a user with other rights or another password: ")
+	etcdtest.WantError(t, err, etcd.Endpoints()[0]+" wants a user with other rights or another password: ")
 }

@@ -41,7 +41,7 @@ func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
 
 func (r *Registry) list(ctx context.Context) (reply *pb.RangeResponse, err error) {
 	first, end := r.below()
-	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: first, RangeEnd: end}, at.option())
 		return err
 	})
@@ -141,7 +141,7 @@ func (r *Registry) txn(ctx context.Context, key string, revision uint64, do *pb.
 		Success: []*pb.RequestOp{do},
 		Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key)}}}},
 	}
-	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewKVClient(conn).Txn(ctx, request, at.option())
 		return err
 	})
@@ -186,7 +186,7 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 
 func (r *Registry) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
 	var reply *pb.RangeResponse
-	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(key)}, at.option())
 		return err
 	})

@@ -103,21 +103,21 @@ func (m *members) last() string {
 	return m.current
 }
 
-// answerer learns who was asked.
-type answerer struct{ peer peer.Peer }
+// respondent is the member that was asked.
+type respondent struct{ peer peer.Peer }
 
 // option is for a request with one reply.
-func (a *answerer) option() grpc.CallOption { return grpc.Peer(&a.peer) }
+func (a *respondent) option() grpc.CallOption { return grpc.Peer(&a.peer) }
 
 // learn is for a stream, after the first reply.
-func (a *answerer) learn(stream context.Context) {
+func (a *respondent) learn(stream context.Context) {
 	if p, ok := peer.FromContext(stream); ok {
 		a.peer = *p
 	}
 }
 
 // member is the URL; "" where nobody was asked.
-func (a *answerer) member() string {
+func (a *respondent) member() string {
 	if a.peer.Addr == nil {
 		return ""
 	}

@@ -139,7 +139,7 @@ func (r *Registry) clientConfig(life context.Context) clientv3.Config {
 }
 
 // request asks one member over conn, and notes in at which one.
-type request func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error
+type request func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error
 
 // try asks members until one answers, or the call's time is over. A request
 // may be carried out though its reply is lost, and then once more.
@@ -161,7 +161,7 @@ func (r *Registry) once(ctx context.Context, ask request) error {
 	if err != nil {
 		return r.members.explain("", err)
 	}
-	var at answerer
+	var at respondent
 	err = ask(clientv3.WithRequireLeader(ctx), conn, &at)
 	if err != nil {
 		return r.members.explain(at.member(), err)

@@ -22,7 +22,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	if err != nil {
 		return r.watchError(ctx, after, err)
 	}
-	var at answerer
+	var at respondent
 	for {
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
@@ -93,7 +93,7 @@ func (r *Registry) fits(ctx context.Context, member string, reply *pb.WatchRespo
 
 // revision is the store's, as the leader knows it.
 func (r *Registry) revision(ctx context.Context) (now uint64, err error) {
-	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error {
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error {
 		reply, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(r.prefix + "/" + subnet.ConfigKey), KeysOnly: true}, at.option())
 		now = uint64(reply.GetHeader().GetRevision())
 		return err

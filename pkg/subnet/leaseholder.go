@@ -28,29 +28,29 @@ const lookAgain = time.Minute
 // step is what to do next about this host's lease: nothing until a time, or
 // one write.
 type step struct {
-	do    verb
+	do    action
 	entry Entry
 	wait  time.Duration
 }
 
-type verb int
+type action int
 
 const (
-	wait verb = iota
+	wait action = iota
 	put
 	refresh
 	remove
 )
 
-// keeper decides about this host's own lease. It does no I/O: next looks at
+// leaseHolder decides about this host's own lease. It does no I/O: next looks at
 // the replica and names the one write that is due, and what became of a write
 // shows in the replica. A lease counts as held only once the replica shows it,
 // because only then every earlier claim to the same addresses shows as well.
-type keeper struct {
+type leaseHolder struct {
 	margin   time.Duration // renew this long before the lease expires
 	previous netip.Prefix  // the subnet file's, the first choice of a new host
 
-	held      Lease                     // zero: none
+	own       Lease                     // zero: none
 	candidate netip.Prefix              // being created; kept until it shows or is refused
 	refused   map[netip.Prefix]struct{} // somebody else was first, though the replica does not show it yet
 	warned    bool                      // said why the subnet file's subnet is not taken
@@ -72,59 +72,59 @@ const (
 )
 
 // next names what is due at now.
-func (k *keeper) next(r *replica, c Claim, now time.Time) step {
-	if k.held.Subnet.IsValid() {
-		if s, ok := k.keep(r, c, now); ok {
+func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
+	if h.own.Subnet.IsValid() {
+		if s, ok := h.maintain(r, c, now); ok {
 			return s
 		}
 	}
-	return k.acquire(r, c, now)
+	return h.acquire(r, c, now)
 }
 
-// keep looks after the lease that is held; false means that it is not any more.
-func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
-	subnet := k.held.Subnet
+// maintain looks after the lease that is held; false means that it is not any more.
+func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
+	subnet := h.own.Subnet
 	current, exists := r.leases[subnet]
 	other, overlaps := r.overlapping(subnet)
-	mine := exists && (c.ours(current.Attrs) || current.Attrs == k.held.Attrs)
+	mine := exists && (c.ours(current.Attrs) || current.Attrs == h.own.Attrs)
 	switch {
 	case !c.Config.Fits(subnet):
 		klog.Warningf("lease of %v does not fit the config any more: taking another subnet; restart this host's containers to move them", subnet)
-		k.held = Lease{}
+		h.own = Lease{}
 		return step{}, false
 
 	case exists && !mine:
 		klog.Errorf("lease of %v now belongs to %v: this host gives it up and takes another; restart its containers to move them", subnet, current.PublicIP)
-		k.held = Lease{}
+		h.own = Lease{}
 		return step{}, false
 
 	case overlaps && (!exists || other.Created < current.Created):
 		klog.Errorf("lease of %v overlaps %v, which %v leased earlier: this host gives its own up and takes another; restart its containers to move them",
 			subnet, other.Subnet, other.PublicIP)
-		k.held = Lease{}
+		h.own = Lease{}
 		if exists {
 			return step{do: remove, entry: Entry{Key: Key(subnet), Modified: current.Modified}}, true
 		}
 		return step{}, false
 
 	case !exists: // or turned into what names no holder
-		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL, Modified: r.garbled[subnet]}}, true
+		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL, Modified: r.malformedAt[subnet]}}, true
 	}
 
-	k.hold(current, now)
-	left := k.untilRenewal(now)
+	h.adopt(current, now)
+	left := h.untilRenewal(now)
 	ttl := LeaseTTL
 	if current.Expires.IsZero() { // a reservation stays one
 		ttl = 0
 	}
-	entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: ttl, Modified: k.held.Modified}
+	entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: ttl, Modified: h.own.Modified}
 	switch {
-	case current.Attrs != c.Attrs || k.announce:
-		if k.contested {
-			if again := k.answered.Add(answerEvery); now.Before(again) {
+	case current.Attrs != c.Attrs || h.announce:
+		if h.contested {
+			if again := h.answered.Add(answerEvery); now.Before(again) {
 				return step{wait: again.Sub(now)}, true
 			}
-			k.answered = now
+			h.answered = now
 		}
 		return step{do: put, entry: entry}, true
 	case ttl > 0 && left <= 0:
@@ -135,31 +135,31 @@ func (k *keeper) keep(r *replica, c Claim, now time.Time) (step, bool) {
 	return step{wait: lookAgain}, true
 }
 
-// hold takes over what the replica shows of our lease.
-func (k *keeper) hold(current Lease, now time.Time) {
+// adopt takes over what the replica shows of our lease.
+func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	switch {
-	case k.held.Subnet != current.Subnet:
+	case h.own.Subnet != current.Subnet:
 		klog.Infof("holding the lease of %v%s", current.Subnet, until(current))
-		k.announce, k.contested = k.candidate != current.Subnet, false
-	case k.held.Modified == current.Modified:
+		h.announce, h.contested = h.candidate != current.Subnet, false
+	case h.own.Modified == current.Modified:
 		return
-	case current.Attrs == k.held.Attrs && current.Expires.IsZero() != k.held.Expires.IsZero():
+	case current.Attrs == h.own.Attrs && current.Expires.IsZero() != h.own.Expires.IsZero():
 		klog.Infof("the lease of %v became %s", current.Subnet, kindOf(current))
-	case k.written != 0 && k.written != current.Modified:
-		k.meet(current, now)
+	case h.written != 0 && h.written != current.Modified:
+		h.noteForeignWrite(current, now)
 	default:
-		k.announce, k.contested = false, false
+		h.announce, h.contested = false, false
 	}
-	k.held, k.candidate, k.refused, k.written = current, netip.Prefix{}, nil, current.Modified
+	h.own, h.candidate, h.refused, h.written = current, netip.Prefix{}, nil, current.Modified
 }
 
-// meet notes that somebody else wrote our lease.
-func (k *keeper) meet(current Lease, now time.Time) {
-	k.announce, k.contested = true, true
-	if now.Before(k.complain) {
+// noteForeignWrite notes that somebody else wrote our lease.
+func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
+	h.announce, h.contested = true, true
+	if now.Before(h.complain) {
 		return
 	}
-	k.complain = now.Add(complainEvery)
+	h.complain = now.Add(complainEvery)
 	klog.Errorf("lease of %v was written by somebody else with this host's public IP %v: another host seems to use the same address, "+
 		"so traffic reaches only one of them; give each its own with --public-ip or --iface", current.Subnet, current.PublicIP)
 }
@@ -175,16 +175,16 @@ func until(l Lease) string {
 	switch {
 	case l.Expires.IsZero():
 		return ", a reservation without expiry"
-	case l.AtLatest:
+	case l.ExpiryUnknown:
 		return ", whose expiry is unknown"
 	}
 	return " until " + l.Expires.Format(time.RFC3339)
 }
 
 // renewed takes over the reply to a renewal.
-func (k *keeper) renewed(e Entry, now time.Time) {
-	k.held.Modified, k.held.Expires, k.held.AtLatest = e.Modified, expiry(e, now), false
-	klog.Infof("renewed the lease of %v%s", k.held.Subnet, until(k.held))
+func (h *leaseHolder) renewed(e Entry, now time.Time) {
+	h.own.Modified, h.own.Expires, h.own.ExpiryUnknown = e.Modified, expiry(e, now), false
+	klog.Infof("renewed the lease of %v%s", h.own.Subnet, until(h.own))
 }
 
 // apart is how far this host's two clocks may part before a lease is renewed
@@ -195,33 +195,33 @@ const apart = 10 * time.Second
 // stands still in suspend, and the wall clock can be wrong and set right: where
 // they have parted, renewing is cheaper than to find out which to believe, and
 // makes both right. So it is where the store does not tell the expiry.
-func (k *keeper) untilRenewal(now time.Time) time.Duration {
-	left, byWall := k.held.Expires.Sub(now), k.held.Expires.Round(0).Sub(now.Round(0))
-	if k.held.AtLatest || (left-byWall).Abs() > apart {
+func (h *leaseHolder) untilRenewal(now time.Time) time.Duration {
+	left, byWall := h.own.Expires.Sub(now), h.own.Expires.Round(0).Sub(now.Round(0))
+	if h.own.ExpiryUnknown || (left-byWall).Abs() > apart {
 		return 0
 	}
-	return left - k.margin
+	return left - h.margin
 }
 
 // acquire finds the subnet that this host should hold: the one leased to its
 // public IP, else the one in its subnet file, else a free one.
-func (k *keeper) acquire(r *replica, c Claim, now time.Time) step {
-	if own, ok := k.leasedToUs(r, c); ok {
-		k.hold(own, now)
-		s, held := k.keep(r, c, now)
+func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
+	if own, ok := h.leasedToUs(r, c); ok {
+		h.adopt(own, now)
+		s, held := h.maintain(r, c, now)
 		if held {
 			return s
 		}
 	}
-	if subnet, ok := k.choose(r, c); ok {
-		k.candidate, k.full = subnet, false
+	if subnet, ok := h.choose(r, c); ok {
+		h.candidate, h.full = subnet, false
 		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}
 	}
-	if !k.full {
+	if !h.full {
 		klog.Errorf("every subnet of %v from %v to %v is leased: waiting for a free one; widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone",
 			c.Config.Network, c.Config.SubnetMin, c.Config.SubnetMax)
 	}
-	k.full = true
+	h.full = true
 	return step{wait: lookAgain}
 }
 
@@ -232,12 +232,12 @@ func (c Claim) ours(a Attrs) bool {
 }
 
 // leasedToUs finds a lease that is ours and may be used.
-func (k *keeper) leasedToUs(r *replica, c Claim) (Lease, bool) {
+func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
 	var found []Lease
 	for _, l := range r.leases {
 		// Another address of ours is evidence only beside the subnet file:
 		// behind NAT many hosts have the same.
-		moved := l.Subnet == k.previous && slices.Contains(c.Addrs, l.PublicIP)
+		moved := l.Subnet == h.previous && slices.Contains(c.Addrs, l.PublicIP)
 		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) {
 			continue
 		}
@@ -253,7 +253,7 @@ func (k *keeper) leasedToUs(r *replica, c Claim) (Lease, bool) {
 	// another address. The one in use is in the subnet file.
 	rank := func(l Lease) int {
 		switch {
-		case l.Subnet == k.previous:
+		case l.Subnet == h.previous:
 			return 0
 		case l.PublicIP == c.Attrs.PublicIP:
 			return 1
@@ -265,61 +265,61 @@ func (k *keeper) leasedToUs(r *replica, c Claim) (Lease, bool) {
 	}), true
 }
 
-func (k *keeper) choose(r *replica, c Claim) (netip.Prefix, bool) {
-	if k.free(r, c, k.candidate) { // an attempt with unknown outcome goes on with the same subnet
-		return k.candidate, true
+func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
+	if h.free(r, c, h.candidate) { // an attempt with unknown outcome goes on with the same subnet
+		return h.candidate, true
 	}
-	if k.free(r, c, k.previous) {
-		return k.previous, true
+	if h.free(r, c, h.previous) {
+		return h.previous, true
 	}
-	k.explainPrevious(r, c)
+	h.explainPrevious(r, c)
 	var taken []netip.Prefix
 	for _, l := range r.all() {
 		taken = append(taken, l.Subnet)
 	}
-	for p := range k.refused {
+	for p := range h.refused {
 		taken = append(taken, p)
 	}
 	// Hosts that start together choose among the same few: each time that we
 	// came too late we look eight times as wide, up to 51,200 subnets.
-	free := c.Config.Free(taken, 100<<min(3*len(k.refused), 9))
+	free := c.Config.Free(taken, 100<<min(3*len(h.refused), 9))
 	if len(free) == 0 {
 		return netip.Prefix{}, false
 	}
 	return free[rand.N(len(free))], true
 }
 
-func (k *keeper) free(r *replica, c Claim, p netip.Prefix) bool {
+func (h *leaseHolder) free(r *replica, c Claim, p netip.Prefix) bool {
 	_, leased := r.leases[p]
 	_, overlaps := r.overlapping(p)
-	_, refused := k.refused[p]
+	_, refused := h.refused[p]
 	return c.Config.Fits(p) && !leased && !overlaps && !refused
 }
 
 // explainPrevious says once why the subnet file's subnet is not taken.
-func (k *keeper) explainPrevious(r *replica, c Claim) {
-	if !k.previous.IsValid() || k.warned {
+func (h *leaseHolder) explainPrevious(r *replica, c Claim) {
+	if !h.previous.IsValid() || h.warned {
 		return
 	}
-	k.warned = true
-	if holder, leased := r.leases[k.previous]; leased {
+	h.warned = true
+	if holder, leased := r.leases[h.previous]; leased {
 		klog.Warningf("subnet file names %v, which is leased to %v: taking another subnet; if that host is gone, stop flanneld, delete the key %s and start again",
-			k.previous, holder.PublicIP, Key(k.previous))
+			h.previous, holder.PublicIP, Key(h.previous))
 		return
 	}
 	klog.Warningf("subnet file names %v, which is not free or does not fit the config (%v, /%d, %v to %v): taking another subnet",
-		k.previous, c.Config.Network, c.Config.SubnetLen, c.Config.SubnetMin, c.Config.SubnetMax)
+		h.previous, c.Config.Network, c.Config.SubnetLen, c.Config.SubnetMin, c.Config.SubnetMax)
 }
 
 // refuse notes that somebody else was first at a candidate; false where the key
 // was none.
-func (k *keeper) refuse(key string) bool {
-	if key != Key(k.candidate) {
+func (h *leaseHolder) refuse(key string) bool {
+	if key != Key(h.candidate) {
 		return false
 	}
-	if k.refused == nil {
-		k.refused = map[netip.Prefix]struct{}{}
+	if h.refused == nil {
+		h.refused = map[netip.Prefix]struct{}{}
 	}
-	k.refused[k.candidate], k.candidate = struct{}{}, netip.Prefix{}
+	h.refused[h.candidate], h.candidate = struct{}{}, netip.Prefix{}
 	return true
 }
