@@ -1,10 +1,7 @@
 package subnet
 
 import (
-	"cmp"
-	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -63,6 +60,9 @@ type leaseHolder struct {
 	complain  time.Time // say no more of it before this
 }
 
+// moveContainers is what to do where a host gets another subnet.
+const moveContainers = "restart this host's containers, which moves them"
+
 // Two hosts with one public IP share a lease, and cannot tell by its content.
 // So a host that finds its lease at start writes it once: the other, at work
 // already, sees a write that is not its own, and answers it likewise.
@@ -89,18 +89,19 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	mine := exists && (c.ours(current.Attrs) || current.Attrs == h.own.Attrs)
 	switch {
 	case !c.Config.Fits(subnet):
-		klog.Warningf("lease of %v does not fit the config any more: taking another subnet; restart this host's containers to move them", subnet)
+		klog.ErrorS(nil, "Lease does not fit the config any more: taking another subnet", "subnet", subnet, "advice", moveContainers)
 		h.own = Lease{}
 		return step{}, false
 
 	case exists && !mine:
-		klog.Errorf("lease of %v now belongs to %v: this host gives it up and takes another; restart its containers to move them", subnet, current.PublicIP)
+		klog.ErrorS(nil, "Lease belongs to another host now: taking another subnet",
+			"subnet", subnet, "publicIP", current.PublicIP, "advice", moveContainers)
 		h.own = Lease{}
 		return step{}, false
 
 	case overlaps && (!exists || other.Created < current.Created):
-		klog.Errorf("lease of %v overlaps %v, which %v leased earlier: this host gives its own up and takes another; restart its containers to move them",
-			subnet, other.Subnet, other.PublicIP)
+		klog.ErrorS(nil, "Lease overlaps one that another host took earlier: giving it up and taking another subnet",
+			"subnet", subnet, "other", other.Subnet, "publicIP", other.PublicIP, "advice", moveContainers)
 		h.own = Lease{}
 		if exists {
 			return step{do: remove, entry: Entry{Key: Key(subnet), Modified: current.Modified}}, true
@@ -108,7 +109,8 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		return step{}, false
 
 	case !exists: // or turned into what names no holder
-		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL, Modified: r.malformedAt[subnet]}}, true
+		entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL, Modified: r.malformedAt[subnet]}
+		return step{do: put, entry: entry}, true
 	}
 
 	h.adopt(current, now)
@@ -139,12 +141,12 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	switch {
 	case h.own.Subnet != current.Subnet:
-		klog.Infof("holding the lease of %v%s", current.Subnet, until(current))
+		klog.InfoS("Holding a lease", "subnet", current.Subnet, "expires", expires(current))
 		h.announce, h.contested = h.candidate != current.Subnet, false
 	case h.own.Modified == current.Modified:
 		return
 	case current.Attrs == h.own.Attrs && current.Expires.IsZero() != h.own.Expires.IsZero():
-		klog.Infof("the lease of %v became %s", current.Subnet, kindOf(current))
+		klog.InfoS("Lease became a reservation, or stopped being one", "subnet", current.Subnet, "expires", expires(current))
 	case h.written != 0 && h.written != current.Modified:
 		h.noteForeignWrite(current, now)
 	default:
@@ -160,31 +162,25 @@ func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
 		return
 	}
 	h.complain = now.Add(complainEvery)
-	klog.Errorf("lease of %v was written by somebody else with this host's public IP %v: another host seems to use the same address, "+
-		"so traffic reaches only one of them; give each its own with --public-ip or --iface", current.Subnet, current.PublicIP)
+	klog.ErrorS(nil, "Lease was written by another host that has this host's public IP: traffic reaches only one of them",
+		"subnet", current.Subnet, "publicIP", current.PublicIP, "advice", "give each host its own address, by --public-ip or --iface")
 }
 
-func kindOf(l Lease) string {
-	if l.Expires.IsZero() {
-		return "a reservation"
-	}
-	return "one that expires"
-}
-
-func until(l Lease) string {
+// expires is a lease's end for the log.
+func expires(l Lease) string {
 	switch {
 	case l.Expires.IsZero():
-		return ", a reservation without expiry"
+		return "never"
 	case l.ExpiryUnknown:
-		return ", whose expiry is unknown"
+		return "unknown"
 	}
-	return " until " + l.Expires.Format(time.RFC3339)
+	return l.Expires.Format(time.RFC3339)
 }
 
 // renewed takes over the reply to a renewal.
 func (h *leaseHolder) renewed(e Entry, now time.Time) {
 	h.own.Modified, h.own.Expires, h.own.ExpiryUnknown = e.Modified, expiry(e, now), false
-	klog.Infof("renewed the lease of %v%s", h.own.Subnet, until(h.own))
+	klog.InfoS("Renewed the lease", "subnet", h.own.Subnet, "expires", expires(h.own))
 }
 
 // apart is how far this host's two clocks may part before a lease is renewed
@@ -201,125 +197,4 @@ func (h *leaseHolder) untilRenewal(now time.Time) time.Duration {
 		return 0
 	}
 	return left - h.margin
-}
-
-// acquire finds the subnet that this host should hold: the one leased to its
-// public IP, else the one in its subnet file, else a free one.
-func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
-	if own, ok := h.leasedToUs(r, c); ok {
-		h.adopt(own, now)
-		s, held := h.maintain(r, c, now)
-		if held {
-			return s
-		}
-	}
-	if subnet, ok := h.choose(r, c); ok {
-		h.candidate, h.full = subnet, false
-		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}
-	}
-	if !h.full {
-		klog.Errorf("every subnet of %v from %v to %v is leased: waiting for a free one; widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone",
-			c.Config.Network, c.Config.SubnetMin, c.Config.SubnetMax)
-	}
-	h.full = true
-	return step{wait: lookAgain}
-}
-
-// ours tells by its content whether a lease is this host's: by its address, or
-// by the MAC of this host's VTEP, which nobody else has.
-func (c Claim) ours(a Attrs) bool {
-	return a.PublicIP == c.Attrs.PublicIP || a.BackendData != "" && a.BackendData == c.Attrs.BackendData && a.BackendType == c.Attrs.BackendType
-}
-
-// leasedToUs finds a lease that is ours and may be used.
-func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
-	var found []Lease
-	for _, l := range r.leases {
-		// Another address of ours is evidence only beside the subnet file:
-		// behind NAT many hosts have the same.
-		moved := l.Subnet == h.previous && slices.Contains(c.Addrs, l.PublicIP)
-		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) {
-			continue
-		}
-		if other, overlaps := r.overlapping(l.Subnet); overlaps && other.Created < l.Created {
-			continue
-		}
-		found = append(found, l)
-	}
-	if len(found) == 0 {
-		return Lease{}, false
-	}
-	// Several: a crash between two attempts left one behind, or the host had
-	// another address. The one in use is in the subnet file.
-	rank := func(l Lease) int {
-		switch {
-		case l.Subnet == h.previous:
-			return 0
-		case l.PublicIP == c.Attrs.PublicIP:
-			return 1
-		}
-		return 2
-	}
-	return slices.MinFunc(found, func(a, b Lease) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Subnet.Compare(b.Subnet))
-	}), true
-}
-
-func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
-	if h.free(r, c, h.candidate) { // an attempt with unknown outcome goes on with the same subnet
-		return h.candidate, true
-	}
-	if h.free(r, c, h.previous) {
-		return h.previous, true
-	}
-	h.explainPrevious(r, c)
-	var taken []netip.Prefix
-	for _, l := range r.all() {
-		taken = append(taken, l.Subnet)
-	}
-	for p := range h.refused {
-		taken = append(taken, p)
-	}
-	// Hosts that start together choose among the same few: each time that we
-	// came too late we look eight times as wide, up to 51,200 subnets.
-	free := c.Config.Free(taken, 100<<min(3*len(h.refused), 9))
-	if len(free) == 0 {
-		return netip.Prefix{}, false
-	}
-	return free[rand.N(len(free))], true
-}
-
-func (h *leaseHolder) free(r *replica, c Claim, p netip.Prefix) bool {
-	_, leased := r.leases[p]
-	_, overlaps := r.overlapping(p)
-	_, refused := h.refused[p]
-	return c.Config.Fits(p) && !leased && !overlaps && !refused
-}
-
-// explainPrevious says once why the subnet file's subnet is not taken.
-func (h *leaseHolder) explainPrevious(r *replica, c Claim) {
-	if !h.previous.IsValid() || h.warned {
-		return
-	}
-	h.warned = true
-	if holder, leased := r.leases[h.previous]; leased {
-		klog.Warningf("subnet file names %v, which is leased to %v: taking another subnet; if that host is gone, stop flanneld, delete the key %s and start again",
-			h.previous, holder.PublicIP, Key(h.previous))
-		return
-	}
-	klog.Warningf("subnet file names %v, which is not free or does not fit the config (%v, /%d, %v to %v): taking another subnet",
-		h.previous, c.Config.Network, c.Config.SubnetLen, c.Config.SubnetMin, c.Config.SubnetMax)
-}
-
-// refuse notes that somebody else was first at a candidate; false where the key
-// was none.
-func (h *leaseHolder) refuse(key string) bool {
-	if key != Key(h.candidate) {
-		return false
-	}
-	if h.refused == nil {
-		h.refused = map[netip.Prefix]struct{}{}
-	}
-	h.refused[h.candidate], h.candidate = struct{}{}, netip.Prefix{}
-	return true
 }

@@ -64,7 +64,8 @@ func (r *Registry) whyTwo(ctx context.Context, config string) string {
 	case err != nil:
 		return fmt.Sprintf("%s lies there, and the v3 API cannot be used (%v)", config, err)
 	case three.Has(subnet.ConfigKey):
-		return config + " lies in both stores, and v2 comes first as long as `flanneld migrate` has not moved the keys; --etcd-api=3 overrules this"
+		return config + " lies in both stores, and v2 comes first as long as `flanneld migrate` has not moved the keys; " +
+			"--etcd-api=3 overrules this"
 	}
 	return config + " lies there, and not in the v3 store"
 }
@@ -73,11 +74,13 @@ func (r *Registry) choose(api API, why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.chosen = api
-	klog.Infof("using etcd's %v API: %s", api, why)
+	klog.InfoS("Chose an API of etcd", "api", api, "reason", why)
 }
 
 // undecided notes what both stores are like, and says so if that is news.
-func (r *Registry) undecided(two subnet.Snapshot, served bool, three subnet.Snapshot, err error, config string) subnet.Snapshot {
+func (r *Registry) undecided(
+	two subnet.Snapshot, served bool, three subnet.Snapshot, err error, config string,
+) subnet.Snapshot {
 	now := seen{index: map[API]uint64{}, reason: config + " lies in neither of etcd's stores, v2 and v3: looking at both"}
 	if served {
 		now.index[V2] = two.Index
@@ -92,7 +95,7 @@ func (r *Registry) undecided(two subnet.Snapshot, served bool, three subnet.Snap
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.reason != r.seen.reason {
-		klog.Info(now.reason)
+		klog.InfoS("Waiting for the config key", "key", config, "reason", now.reason)
 	}
 	r.seen = now
 	out := subnet.Snapshot{Entries: two.Entries, Cluster: two.Cluster}

@@ -168,7 +168,8 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 func (r *Registry) warnIfMoved(events []subnet.Event) {
 	for _, e := range events {
 		if e.Key == APIKey && !e.Deleted && r.Chosen() == V2 && e.Value == value(V3) {
-			klog.Warning("`flanneld migrate` has moved the keys to etcd's v3 API: restart flanneld, so that it follows")
+			klog.ErrorS(nil, "`flanneld migrate` has moved the keys to etcd's v3 API",
+				"advice", "restart flanneld, so that it follows")
 		}
 	}
 }
