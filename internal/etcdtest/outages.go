@@ -85,7 +85,9 @@ func (s Suite) anyMemberMayFail(t *testing.T) {
 	etcd := s.newest(t, func(o *lab.EtcdOptions) {
 		o.TLS, o.Members = ca, []lab.EtcdMember{{IP: "127.0.1.1"}, {IP: "127.0.1.2"}, {IP: "127.0.1.3"}}
 	})
-	r := Open(t, etcdconn.Config{Endpoints: etcd.Endpoints(), CAFile: ca.File, CertFile: cert.CertFile, KeyFile: cert.KeyFile}, s.Impatient)
+	r := Open(t, etcdconn.Config{
+		Endpoints: etcd.Endpoints(), CAFile: ca.File, CertFile: cert.CertFile, KeyFile: cert.KeyFile,
+	}, s.Impatient)
 	w := KeepFollowing(t, r, List(t, r).Index)
 	e := subnet.Entry{Key: Lease, TTL: time.Hour}
 	write := func(value string) {
@@ -136,7 +138,8 @@ func (s Suite) lostReplies(t *testing.T, etcd *lab.Etcd) {
 				}
 				return err
 			})
-			if node := etcd.Get(Prefix + "/" + Lease); node == nil || node.ModifiedIndex != e.Modified || node.Value != e.Value || e.TTL == subnet.UnknownTTL {
+			node := etcd.Get(Prefix + "/" + Lease)
+			if node == nil || node.ModifiedIndex != e.Modified || node.Value != e.Value || e.TTL == subnet.UnknownTTL {
 				t.Fatalf("stored %+v, but etcd has %+v", e, node)
 			}
 			return e

@@ -109,7 +109,10 @@ func parseLease(e Entry, now time.Time) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	return Lease{Attrs: attrs, Subnet: subnet, Expires: expiry(e, now), ExpiryUnknown: e.TTL == UnknownTTL, Created: e.Created, Modified: e.Modified}, nil
+	return Lease{
+		Attrs: attrs, Subnet: subnet, Expires: expiry(e, now), ExpiryUnknown: e.TTL == UnknownTTL,
+		Created: e.Created, Modified: e.Modified,
+	}, nil
 }
 
 // expiry counts from now on this host's clock: the store's clock may differ.

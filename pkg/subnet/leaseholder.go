@@ -89,7 +89,8 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	mine := exists && (c.ours(current.Attrs) || current.Attrs == h.own.Attrs)
 	switch {
 	case !c.Config.Fits(subnet):
-		klog.ErrorS(nil, "Lease does not fit the config any more: taking another subnet", "subnet", subnet, "advice", moveContainers)
+		klog.ErrorS(nil, "Lease does not fit the config any more: taking another subnet",
+			"subnet", subnet, "advice", moveContainers)
 		h.own = Lease{}
 		return step{}, false
 
@@ -163,7 +164,8 @@ func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
 	}
 	h.complain = now.Add(complainEvery)
 	klog.ErrorS(nil, "Lease was written by another host that has this host's public IP: traffic reaches only one of them",
-		"subnet", current.Subnet, "publicIP", current.PublicIP, "advice", "give each host its own address, by --public-ip or --iface")
+		"subnet", current.Subnet, "publicIP", current.PublicIP,
+		"advice", "give each host its own address, by --public-ip or --iface")
 }
 
 // expires is a lease's end for the log.

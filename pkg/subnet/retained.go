@@ -30,7 +30,8 @@ const grace = 5 * time.Second
 // degrade notes that leases may be missing though their holders live.
 func (r *replica) degrade(reason string, now time.Time) {
 	if !r.degradedLogged {
-		klog.InfoS("Etcd may have lost leases: routes of those that are missing stay for now", "reason", reason, "stay", RetainTime)
+		klog.InfoS("Etcd may have lost leases: routes of those that are missing stay for now",
+			"reason", reason, "stay", RetainTime)
 	}
 	r.degradedUntil, r.degradedLogged, r.fresh = now.Add(RetainTime), true, map[netip.Prefix]bool{}
 }

@@ -90,7 +90,8 @@ func (r *Registry) undecided(
 	if err == nil {
 		now.index[V3] = three.Index
 	} else {
-		now.reason = fmt.Sprintf("%s is not there by etcd's v2 API: looking for it; the v3 API cannot be used: %v", config, err)
+		now.reason = fmt.Sprintf("%s is not there by etcd's v2 API: looking for it; the v3 API cannot be used: %v",
+			config, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -74,7 +74,9 @@ func readPEM(what, path string) ([]byte, error) {
 
 // Dial makes a TLS connection with the files as they are now. Protocols are
 // those to agree on (ALPN), if any.
-func (f Files) Dial(ctx context.Context, dialer *net.Dialer, network, addr string, protocols ...string) (net.Conn, error) {
+func (f Files) Dial(
+	ctx context.Context, dialer *net.Dialer, network, addr string, protocols ...string,
+) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -139,7 +141,8 @@ func (f Files) Explain(err error) error {
 	case NoProtocol(err):
 		return fmt.Errorf("it does not speak the protocol that was asked for (%v)", err)
 	case errors.As(err, &unknown) && f.CA == "":
-		return fmt.Errorf("no authority that this system knows has signed its certificate; name the cluster's by --etcd-cafile (%w)", err)
+		return fmt.Errorf("no authority that this system knows has signed its certificate; "+
+			"name the cluster's by --etcd-cafile (%w)", err)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("none of the authorities in the CA file %s has signed its certificate (%w)", f.CA, err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

@@ -51,7 +51,9 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 }
 
 // swap writes value under the condition in options.
-func (r *Registry) swap(ctx context.Context, what string, e subnet.Entry, value string, options *client.SetOptions) (subnet.Entry, error) {
+func (r *Registry) swap(
+	ctx context.Context, what string, e subnet.Entry, value string, options *client.SetOptions,
+) (subnet.Entry, error) {
 	if ctx.Err() != nil {
 		return subnet.Entry{}, ctx.Err()
 	}

@@ -152,7 +152,8 @@ func vet(r *http.Response) error {
 	case isNoCall(r), r.StatusCode == http.StatusHTTPVersionNotSupported, r.StatusCode == http.StatusUpgradeRequired:
 		return fmt.Errorf("%w (%s)", errOnlyGRPC, said)
 	case r.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%w (%s): start etcd with --enable-v2, which 3.4 and 3.5 have and later releases do not", ErrNotServed, said)
+		return fmt.Errorf("%w (%s): start etcd with --enable-v2, which 3.4 and 3.5 have and later releases do not",
+			ErrNotServed, said)
 	case json.Unmarshal(begin, &e) == nil && e.Code > 0:
 		return fmt.Errorf("cannot answer: %s", inWords(e))
 	case fromEtcd || r.StatusCode/100 == 5:

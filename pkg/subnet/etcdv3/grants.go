@@ -95,7 +95,8 @@ func (r *Registry) grant(ctx context.Context, key string, ttl time.Duration) (in
 	}
 	var reply *pb.LeaseGrantResponse
 	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
-		reply, err = pb.NewLeaseClient(conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}, at.option())
+		request := &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}
+		reply, err = pb.NewLeaseClient(conn).LeaseGrant(ctx, request, at.option())
 		return err
 	})
 	if err != nil {

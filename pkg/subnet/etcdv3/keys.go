@@ -55,7 +55,10 @@ func (r *Registry) list(ctx context.Context) (reply *pb.RangeResponse, err error
 }
 
 func (r *Registry) snapshot(reply *pb.RangeResponse) subnet.Snapshot {
-	s := subnet.Snapshot{Index: uint64(reply.Header.GetRevision()), Cluster: strconv.FormatUint(reply.Header.GetClusterId(), 16)}
+	s := subnet.Snapshot{
+		Index:   uint64(reply.Header.GetRevision()),
+		Cluster: strconv.FormatUint(reply.Header.GetClusterId(), 16),
+	}
 	for _, kv := range reply.Kvs {
 		if e, ok := r.entry(kv); ok {
 			s.Entries = append(s.Entries, e)
@@ -101,8 +104,10 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 	}
 	r.grants.used(e.Key)
 	put := reply.Responses[0].GetResponsePut()
-	stored := subnet.Entry{Key: e.Key, Value: e.Value, TTL: etcdconn.WholeSeconds(e.TTL), Modified: uint64(reply.Header.GetRevision())}
-	stored.Created = stored.Modified
+	written := uint64(reply.Header.GetRevision())
+	stored := subnet.Entry{
+		Key: e.Key, Value: e.Value, TTL: etcdconn.WholeSeconds(e.TTL), Created: written, Modified: written,
+	}
 	if before := put.GetPrevKv(); before != nil {
 		stored.Created = uint64(before.CreateRevision)
 		r.revoke(ctx, before.Lease)
@@ -132,7 +137,9 @@ func (r *Registry) lost(ctx context.Context, e subnet.Entry, grant int64, reply 
 }
 
 // txn does one thing if the key has this revision, and otherwise reads it.
-func (r *Registry) txn(ctx context.Context, key string, revision uint64, do *pb.RequestOp) (reply *pb.TxnResponse, err error) {
+func (r *Registry) txn(
+	ctx context.Context, key string, revision uint64, do *pb.RequestOp,
+) (reply *pb.TxnResponse, err error) {
 	request := &pb.TxnRequest{
 		Compare: []*pb.Compare{{
 			Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, Key: []byte(key),
@@ -202,9 +209,8 @@ func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
 	if e.Modified == 0 { // which would be no condition
 		return fmt.Errorf("delete %s, which was absent: %w", key, subnet.ErrConflict)
 	}
-	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{
-		Key: []byte(key), PrevKv: true,
-	}}})
+	remove := &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), PrevKv: true}}
+	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: remove})
 	if err == nil && !reply.Succeeded {
 		err = subnet.ErrConflict
 	}

@@ -29,7 +29,10 @@ type members struct {
 }
 
 func newMembers(c Config, l limits) *members {
-	m := &members{files: c.Files(), dialer: etcdconn.Dialer(l.connect, l.silence), urls: map[string]string{}, faults: map[string]error{}, spoken: map[string]bool{}}
+	m := &members{
+		files: c.Files(), dialer: etcdconn.Dialer(l.connect, l.silence),
+		urls: map[string]string{}, faults: map[string]error{}, spoken: map[string]bool{},
+	}
 	for _, endpoint := range c.Endpoints {
 		u, err := url.Parse(endpoint)
 		if err != nil {

@@ -67,7 +67,9 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	return &Registry{config: c, prefix: c.Dir(), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1)}, nil
+	return &Registry{
+		config: c, prefix: c.Dir(), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1),
+	}, nil
 }
 
 // Close gives up all connections.
@@ -129,7 +131,9 @@ func (r *Registry) clientConfig(life context.Context) clientv3.Config {
 		DialOptions: []grpc.DialOption{
 			grpc.WithContextDialer(r.members.dial),
 			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: r.limits.retry / 4, Multiplier: 1.6, Jitter: 0.2, MaxDelay: r.limits.retry},
+				Backoff: backoff.Config{
+					BaseDelay: r.limits.retry / 4, Multiplier: 1.6, Jitter: 0.2, MaxDelay: r.limits.retry,
+				},
 				MinConnectTimeout: r.limits.attempt,
 			}),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(r.limits.reply)),
