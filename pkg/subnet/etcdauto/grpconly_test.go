@@ -106,38 +106,21 @@ func TestV2IsCutOff(t *testing.T) {
 // onlyHTTP2 is the address of a proxy that carries HTTP/2, and refuses the rest.
 func onlyHTTP2(t *testing.T, to string, refuse func(*net.TCPConn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go carry(conn.(*net.TCPConn), strings.TrimPrefix(to, "http://"), refuse)
+	return etcdtest.Listen(t, func(client *net.TCPConn) {
+		in := bufio.NewReader(client)
+		if begin, err := in.Peek(3); err != nil || string(begin) != "PRI" {
+			_, _ = in.Discard(in.Buffered())
+			refuse(client)
+			return
 		}
-	}()
-	return l.Addr().String()
-}
-
-func carry(client *net.TCPConn, to string, refuse func(*net.TCPConn)) {
-	defer client.Close()
-	in := bufio.NewReader(client)
-	if begin, err := in.Peek(3); err != nil || string(begin) != "PRI" {
-		_, _ = in.Discard(in.Buffered())
-		refuse(client)
-		return
-	}
-	server, err := net.Dial("tcp", to)
-	if err != nil {
-		return
-	}
-	go func() {
-		_, _ = io.Copy(server, in)
-		server.Close()
-	}()
-	_, _ = io.Copy(client, server)
+		server, err := net.Dial("tcp", strings.TrimPrefix(to, "http://"))
+		if err != nil {
+			return
+		}
+		go func() {
+			_, _ = io.Copy(server, in)
+			server.Close()
+		}()
+		_, _ = io.Copy(client, server)
+	})
 }

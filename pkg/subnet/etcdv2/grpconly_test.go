@@ -13,30 +13,17 @@ import (
 	"flanneld/pkg/subnet/etcdconn"
 )
 
-// says is the address of a server that sends these pieces to whoever connects.
-func says(t *testing.T, pieces ...string) string {
+// sends is the address of a server that sends these pieces to whoever connects.
+func sends(t *testing.T, pieces ...string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			for _, piece := range pieces {
-				_, _ = io.WriteString(conn, piece)
-				time.Sleep(10 * time.Millisecond)
-			}
-			_ = conn.(*net.TCPConn).CloseWrite()
-			_, _ = io.Copy(io.Discard, conn)
-			conn.Close()
+	return etcdtest.Listen(t, func(conn *net.TCPConn) {
+		for _, piece := range pieces {
+			_, _ = io.WriteString(conn, piece)
+			time.Sleep(10 * time.Millisecond)
 		}
-	}()
-	return l.Addr().String()
+		_ = conn.CloseWrite()
+		_, _ = io.Copy(io.Discard, conn)
+	})
 }
 
 // TestWhatIsNotHTTP1 has servers that are no HTTP/1, and tells those apart that
@@ -62,7 +49,7 @@ func TestWhatIsNotHTTP1(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := files
-			c.Endpoints = []string{tt.scheme + "://" + says(t, tt.pieces...)}
+			c.Endpoints = []string{tt.scheme + "://" + sends(t, tt.pieces...)}
 			_, err := etcdtest.Open(t, c, New).List(t.Context())
 			etcdtest.WantError(t, err, c.Endpoints[0], tt.says)
 			if errors.Is(err, ErrNotServed) != tt.notServed {
