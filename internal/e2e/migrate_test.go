@@ -83,6 +83,7 @@ func TestWhichAPI(t *testing.T) {
 		{"3.5 with v2, and the keys in v3", lab.EtcdOptions{API: 3}, chose + `"v3" reason="` + configKey + " lies there, and not in the v2 store"},
 		{"3.5 without v2", lab.EtcdOptions{NoV2: true}, chose + `"v3" reason="` + configKey + " lies there, and the v2 API is not served"},
 		{"the newest", lab.EtcdOptions{Newest: true}, chose + `"v3" reason="` + configKey + " lies there, and the v2 API is not served"},
+		{"the newest, by gRPC alone", lab.EtcdOptions{Newest: true, OnlyGRPC: true}, chose + `"v3" reason="` + configKey + " lies there, and the v2 API is not served"},
 	} {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, config late %v", tt.name, late), func(t *testing.T) {

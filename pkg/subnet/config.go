@@ -164,7 +164,7 @@ func (c *Config) setSubnetLen(n int) error {
 }
 
 func (c *Config) setRange(first, last string) (err error) {
-	second, _ := inet.Next(inet.Subnet(c.Network.Addr(), c.SubnetLen)) // of at least four
+	second, _ := inet.Next(netip.PrefixFrom(c.Network.Addr(), c.SubnetLen)) // of at least four
 	if c.SubnetMin, err = c.boundary("SubnetMin", first, second); err != nil {
 		return err
 	}
