@@ -16,8 +16,8 @@ func TestImportsPointOneWay(t *testing.T) {
 		"extif":           {"subnet", "backend", "agent", "firewall"},
 		"health":          {"subnet", "kernel", "backend", "agent", "firewall"},
 		"backend":         {"agent", "firewall", "extif", "subnet/etcdconn"},
-		"subnet/etcdv2":   {"kernel", "backend", "agent", "firewall", "extif", "subnet/etcdv3", "subnet/etcdtest"},
-		"subnet/etcdv3":   {"kernel", "backend", "agent", "firewall", "extif", "subnet/etcdv2", "subnet/etcdtest"},
+		"subnet/etcdv2":   {"kernel", "backend", "agent", "firewall", "extif", "subnet/etcdv3"},
+		"subnet/etcdv3":   {"kernel", "backend", "agent", "firewall", "extif", "subnet/etcdv2"},
 		"subnet/etcdmove": {"subnet/etcdconn", "kernel", "agent"},
 		"agent":           {"subnet/etcdconn", "subnet/subnettest", "kernel/kerneltest", "health", "metrics", "check", "admin"},
 		"status":          {"backend", "agent", "firewall", "extif", "health", "metrics", "subnet/etcdconn"},
@@ -38,6 +38,19 @@ func TestImportsPointOneWay(t *testing.T) {
 			if strings.Contains(deps, "\nflanneld/pkg/"+f+"\n") {
 				t.Errorf("pkg/%s imports pkg/%s", folder, f)
 			}
+		}
+	}
+}
+
+// TestNoLab wants no test bench in the daemon: whatever is not a test.
+func TestNoLab(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "flanneld/pkg/...").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "flanneld/internal/") {
+			t.Errorf("a file below pkg that is no test imports %s", line)
 		}
 	}
 }

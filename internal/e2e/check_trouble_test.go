@@ -58,7 +58,7 @@ func remarkable(x check.Finding, notes []string) bool {
 	switch x.Level {
 	case check.OK, check.Skipped:
 		return false
-	case check.Note: // in its first seconds each flanneld doubts
+	case check.Note: // in its first seconds each flanneld takes etcd for degraded
 		return !slices.Contains(notes, x.Step) && !strings.HasPrefix(x.Text, "etcd may have lost leases")
 	}
 	return true

@@ -112,7 +112,7 @@ func (s *sleeper) wakesDispossessed() {
 	s.etcd.Set(s.leaseKey(), others)
 	s.daemon.StepClock(day)
 	s.daemon.Thaw()
-	s.daemon.WaitLog("now belongs to 10.4.7.99")
+	s.daemon.WaitLog(`Lease belongs to another host now: taking another subnet" subnet="172.7.21.0/24" publicIP="10.4.7.99"`)
 	lab.Eventually(s.t, soon, "another lease", func() error {
 		held := s.etcd.Keys(leases)
 		if len(held) != len(s.hosts)+1 || held[s.leaseKey()] != others {
@@ -128,7 +128,7 @@ func (s *sleeper) wakesDispossessed() {
 	})
 }
 
-var renewal = regexp.MustCompile(`renewed the lease of \S+ until (\S+)\n`)
+var renewal = regexp.MustCompile(`"Renewed the lease" subnet="\S+" expires="(\S+)"\n`)
 
 // renewals are the ends of the host's lease as it tells them when it renews it.
 func (n *node) renewals() (ends []string) {

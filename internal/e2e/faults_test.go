@@ -146,8 +146,8 @@ func TestTwoWantTheSameSubnet(t *testing.T) {
 	clone := c.Host("clone", "10.4.7.66/24").SubnetEnv("172.7.21.1/24")
 	d := clone.Flanneld()
 	d.WaitReady()
-	d.WaitLog("172.7.21.0/24, which is leased to 10.4.7.21")
-	d.WaitLog("delete the key subnets/172.7.21.0-24")
+	d.WaitLog(`leased to another host: taking another one" subnet="172.7.21.0/24" publicIP="10.4.7.21"`)
+	d.WaitLog(`key="subnets/172.7.21.0-24" advice="if that host is gone, stop flanneld, delete the key`)
 	if env := read(t, clone.SubnetFile()); strings.Contains(env, "172.7.21.1") {
 		t.Errorf("the clone has\n%s", env)
 	}

@@ -43,7 +43,7 @@ func TestMigrate(t *testing.T) {
 				n.daemon.Stop()
 				n.daemon.Restart()
 				n.daemon.WaitReady()
-				if want := fmt.Sprintf("using etcd's v%d API", m.to); !strings.Contains(n.daemon.Log(), want) {
+				if want := fmt.Sprintf(`"Chose an API of etcd" api="v%d"`, m.to); !strings.Contains(n.daemon.Log(), want) {
 					t.Errorf("the log of %s lacks %q", n.Name, want)
 				}
 				time.Sleep(time.Second)
@@ -73,15 +73,17 @@ func TestMigrate(t *testing.T) {
 
 // TestWhichAPI starts flanneld without --etcd-api against whatever etcd there is.
 func TestWhichAPI(t *testing.T) {
+	const chose = `"Chose an API of etcd" api=`
 	for _, tt := range []struct {
 		name string
 		etcd lab.EtcdOptions
 		says string
 	}{
-		{"3.5 with v2", lab.EtcdOptions{}, "using etcd's v2 API: " + configKey + " lies there, and not in the v3 store"},
-		{"3.5 with v2, and the keys in v3", lab.EtcdOptions{API: 3}, "using etcd's v3 API: " + configKey + " lies there, and not in the v2 store"},
-		{"3.5 without v2", lab.EtcdOptions{NoV2: true}, "using etcd's v3 API: " + configKey + " lies there, and the v2 API is not served"},
-		{"the newest", lab.EtcdOptions{Newest: true}, "using etcd's v3 API: " + configKey + " lies there, and the v2 API is not served"},
+		{"3.5 with v2", lab.EtcdOptions{}, chose + `"v2" reason="` + configKey + " lies there, and not in the v3 store"},
+		{"3.5 with v2, and the keys in v3", lab.EtcdOptions{API: 3}, chose + `"v3" reason="` + configKey + " lies there, and not in the v2 store"},
+		{"3.5 without v2", lab.EtcdOptions{NoV2: true}, chose + `"v3" reason="` + configKey + " lies there, and the v2 API is not served"},
+		{"the newest", lab.EtcdOptions{Newest: true}, chose + `"v3" reason="` + configKey + " lies there, and the v2 API is not served"},
+		{"the newest, by gRPC alone", lab.EtcdOptions{Newest: true, OnlyGRPC: true}, chose + `"v3" reason="` + configKey + " lies there, and the v2 API is not served"},
 	} {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, config late %v", tt.name, late), func(t *testing.T) {
@@ -105,7 +107,7 @@ func TestWhichAPI(t *testing.T) {
 				}
 				c.connected(soon)
 				for _, n := range c.hosts {
-					if log := n.daemon.Log(); !strings.Contains(log, tt.says) && !late || late && !strings.Contains(log, "using etcd's") {
+					if log := n.daemon.Log(); !strings.Contains(log, tt.says) && !late || late && !strings.Contains(log, chose) {
 						t.Errorf("the log lacks %q:\n%s", tt.says, log)
 					}
 					key := leases + strings.Replace(n.subnet, "/", "-", 1)

@@ -13,12 +13,13 @@ import (
 
 // EtcdOptions describe a cluster.
 type EtcdOptions struct {
-	Members []EtcdMember // none: one member on the loopback interface
-	TLS     *CA          // https, with client certificates required; nil: http
-	NoV2    bool         // as etcd comes since 3.4: without the v2 API
-	Newest  bool         // the newest release, which has no v2 API, in place of 3.5
-	API     int          // by which the lab itself writes and reads keys: 2, 3; 0: 2 where there is one
-	Args    []string     // further flags of etcd
+	Members  []EtcdMember // none: one member on the loopback interface
+	TLS      *CA          // https, with client certificates required; nil: http
+	NoV2     bool         // as etcd comes since 3.4: without the v2 API
+	OnlyGRPC bool         // the client URLs speak gRPC alone, and HTTP has URLs of its own
+	Newest   bool         // the newest release, which has no v2 API, in place of 3.5
+	API      int          // by which the lab itself writes and reads keys: 2, 3; 0: 2 where there is one
+	Args     []string     // further flags of etcd
 }
 
 // EtcdMember is the place of a member.
@@ -61,7 +62,7 @@ func StartEtcd(t TB, o EtcdOptions) *Etcd {
 		e.cert = e.tls.Client("lab", 24*time.Hour)
 	}
 	for i, where := range o.Members {
-		e.Members = append(e.Members, e.newMember(binary, fmt.Sprintf("etcd-%d", i+1), where))
+		e.Members = append(e.Members, e.newMember(binary, fmt.Sprintf("etcd-%d", i+1), where, o.OnlyGRPC))
 	}
 	e.configure(o)
 	t.Cleanup(e.close)
@@ -100,6 +101,9 @@ func (e *Etcd) configure(o EtcdOptions) {
 			"--listen-client-urls=" + m.Endpoint, "--advertise-client-urls=" + m.Endpoint,
 			"--listen-peer-urls=" + m.peerURL, "--initial-advertise-peer-urls=" + m.peerURL,
 		}, common, o.Args)
+		if o.OnlyGRPC {
+			m.args = append(m.args, "--listen-client-http-urls="+m.HTTP)
+		}
 	}
 }
 

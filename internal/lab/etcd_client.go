@@ -30,8 +30,12 @@ func (e *Etcd) connect() {
 		transport.TLSClientConfig = config
 	}
 	e.transport = transport
+	var urls []string
+	for _, m := range e.Members {
+		urls = append(urls, m.HTTP)
+	}
 	c, err := client.New(client.Config{
-		Endpoints: e.Endpoints(), Transport: transport, HeaderTimeoutPerRequest: 2 * time.Second,
+		Endpoints: urls, Transport: transport, HeaderTimeoutPerRequest: 2 * time.Second,
 	})
 	if err != nil {
 		e.t.Fatalf("lab: %v", err)
@@ -56,7 +60,7 @@ func (e *Etcd) clientTLS() (*tls.Config, error) {
 func (e *Etcd) dial(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 	var where EtcdMember
 	for _, m := range e.Members {
-		if strings.HasSuffix(m.Endpoint, "//"+addr) {
+		if strings.HasSuffix(m.HTTP, "//"+addr) {
 			where = m.where
 		}
 	}

@@ -17,6 +17,7 @@ import (
 // Member is one etcd of a cluster.
 type Member struct {
 	Endpoint string // URL for clients
+	HTTP     string // URL for HTTP; the same but for [EtcdOptions.OnlyGRPC]
 
 	etcd    *Etcd
 	name    string
@@ -31,11 +32,14 @@ type Member struct {
 	ended   chan struct{} // closed when the process is gone
 }
 
-func (e *Etcd) newMember(binary, name string, where EtcdMember) *Member {
+func (e *Etcd) newMember(binary, name string, where EtcdMember, onlyGRPC bool) *Member {
 	e.t.Helper()
-	ports := []int{2379, 2380}
+	ports := []int{2379, 2380, 2381}
 	if netip.MustParseAddr(where.IP).IsLoopback() {
-		ports = []int{e.port(where), e.port(where)}
+		ports = []int{e.port(where), e.port(where), e.port(where)}
+	}
+	if !onlyGRPC {
+		ports[2] = ports[0]
 	}
 	scheme := "http://"
 	if e.tls != nil {
@@ -43,7 +47,7 @@ func (e *Etcd) newMember(binary, name string, where EtcdMember) *Member {
 	}
 	at := func(port int) string { return net.JoinHostPort(where.IP, strconv.Itoa(port)) }
 	return &Member{
-		Endpoint: scheme + at(ports[0]), peerURL: "http://" + at(ports[1]),
+		Endpoint: scheme + at(ports[0]), peerURL: "http://" + at(ports[1]), HTTP: scheme + at(ports[2]),
 		etcd: e, name: name, where: where, binary: binary,
 		data: filepath.Join(e.dir, name), log: filepath.Join(e.dir, name+".log"),
 	}
@@ -106,7 +110,7 @@ func (m *Member) waitReady() {
 func (m *Member) healthy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.Endpoint+"/health", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.HTTP+"/health", nil)
 	if err != nil {
 		return err
 	}

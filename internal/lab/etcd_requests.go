@@ -32,7 +32,7 @@ func (e *Etcd) CPUTime() time.Duration {
 func (e *Etcd) metric(name string) (sum float64) {
 	e.t.Helper()
 	for _, m := range e.Members {
-		reply, err := (&http.Client{Transport: e.transport}).Get(m.Endpoint + "/metrics")
+		reply, err := (&http.Client{Transport: e.transport}).Get(m.HTTP + "/metrics")
 		e.must("read the metrics", err)
 		sum += sumMetric(reply.Body, name)
 		_ = reply.Body.Close()

@@ -111,7 +111,7 @@ func (s storeV3) askMember(ctx context.Context, m *Member, what string, request 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	post, err := http.NewRequestWithContext(ctx, http.MethodPost, m.Endpoint+"/v3/"+what, bytes.NewReader(body))
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, m.HTTP+"/v3/"+what, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

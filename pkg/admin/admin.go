@@ -45,7 +45,8 @@ func (a Admin) Do(ctx context.Context, c Change) error {
 		_, err = a.Store.Put(ctx, c.entry)
 	}
 	if errors.Is(err, subnet.ErrConflict) {
-		return fmt.Errorf("nothing was written, as somebody else has changed %s in this moment: look at it, and try again", c.entry.Key)
+		return fmt.Errorf("nothing was written, as somebody else has changed %s in this moment: look at it, and try again",
+			c.entry.Key)
 	}
 	return err
 }

@@ -39,19 +39,22 @@ func (a Admin) Check(text string) (c subnet.Config, ignored []string, err error)
 
 // options has the backend read its part.
 func (a Admin) options(c subnet.Config) error {
-	make, known := a.Backends[c.BackendType]
+	build, known := a.Backends[c.BackendType]
 	if !known {
 		return &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType,
 			Reason: "is missing or not supported: the types are " + strings.Join(slices.Sorted(maps.Keys(a.Backends)), ", ")}
 	}
-	_, err := make(c, anyHost())
+	_, err := build(c, anyHost())
 	return err
 }
 
 // anyHost is one on which every backend works. Its MTU is the largest there is.
 func anyHost() backend.Host {
 	ip := netip.MustParseAddr("192.0.2.1") // RFC 5737
-	link := kernel.Link{Name: "the external interface", MTU: 65535, Up: true, Addrs: []kernel.Addr{{Prefix: netip.PrefixFrom(ip, 24)}}}
+	link := kernel.Link{
+		Name: "the external interface", MTU: 65535, Up: true,
+		Addrs: []kernel.Addr{{Prefix: netip.PrefixFrom(ip, 24)}},
+	}
 	return backend.Host{Link: link, Local: ip, PublicIP: ip}
 }
 
@@ -103,7 +106,8 @@ func (a Admin) SetConfig(ctx context.Context, text string) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
-	change := Change{Done: "written: " + text, entry: now.Config, nothing: now.Config.Modified != 0 && now.Config.Value == text}
+	same := now.Config.Modified != 0 && now.Config.Value == text
+	change := Change{Done: "written: " + text, entry: now.Config, nothing: same}
 	change.entry.Value, change.entry.TTL = text, 0
 	if change.nothing {
 		change.Done = "the config key is so already"

@@ -22,7 +22,8 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 	}
 	p = p.Masked()
 	if !config.Fits(p) {
-		return Change{}, fmt.Errorf("%v is none of the subnets in the config: they are the /%d from %v to %v", p, config.SubnetLen, config.SubnetMin, config.SubnetMax)
+		return Change{}, fmt.Errorf("%v is none of the subnets in the config: they are the /%d from %v to %v",
+			p, config.SubnetLen, config.SubnetMin, config.SubnetMax)
 	}
 	value := subnet.Attrs{PublicIP: ip, BackendType: config.BackendType}.Marshal()
 	if _, err := subnet.ParseAttrs(value); err != nil {
@@ -35,14 +36,17 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 	for other, l := range now.Leases {
 		switch {
 		case other == p && l.PublicIP != ip:
-			return Change{}, fmt.Errorf("%v is leased to %v%s: if that host is gone, flanneld lease release --now %v, and try again", p, l.PublicIP, until(l), p)
+			return Change{}, fmt.Errorf("%v is leased to %v%s: if that host is gone, "+
+				"flanneld lease release --now %v, and try again",
+				p, l.PublicIP, until(l), p)
 		case other == p:
 			change.entry = now.Entries[p]
 			change.nothing = l.Expires.IsZero()
 		case other.Overlaps(p):
 			return Change{}, fmt.Errorf("%v overlaps %v, which is leased to %v", p, other, l.PublicIP)
 		case l.PublicIP == ip:
-			change.Notes = append(change.Notes, fmt.Sprintf("%v holds %v%s and keeps it: to move it, stop flanneld there, flanneld lease release --now %v, and start it again",
+			change.Notes = append(change.Notes, fmt.Sprintf("%v holds %v%s and keeps it: to move it, "+
+				"stop flanneld there, flanneld lease release --now %v, and start it again",
 				ip, other, until(l), other))
 		}
 	}
@@ -70,12 +74,16 @@ func (a Admin) Release(ctx context.Context, p netip.Prefix, atOnce bool) (Change
 		change.remove = true
 		change.Done = fmt.Sprintf("the lease of %v is removed", p)
 		change.Question = fmt.Sprintf("%v is leased to %v%s. If flanneld runs there, it takes the subnet again at once;\n"+
-			"otherwise all hosts drop their routes to it, and another host may get it.\nRemove the lease?", p, lease.PublicIP, until(lease))
+			"otherwise all hosts drop their routes to it, and another host may get it.\nRemove the lease?",
+			p, lease.PublicIP, until(lease))
 	case !lease.Expires.IsZero():
-		return change, fmt.Errorf("%v is not reserved: its lease by %v ends by itself%s, unless it is renewed; --now removes it at once", p, lease.PublicIP, until(lease))
+		return change, fmt.Errorf("%v is not reserved: its lease by %v ends by itself%s, unless it is renewed; "+
+			"--now removes it at once",
+			p, lease.PublicIP, until(lease))
 	default:
 		change.entry.TTL = subnet.LeaseTTL
-		change.Done = fmt.Sprintf("%v is no longer reserved: its lease by %v ends in a day, unless it is renewed", p, lease.PublicIP)
+		change.Done = fmt.Sprintf("%v is no longer reserved: its lease by %v ends in a day, unless it is renewed",
+			p, lease.PublicIP)
 	}
 	return change, nil
 }

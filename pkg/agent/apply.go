@@ -50,7 +50,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	a.direct.renew(a.Changes.Routing(), a.current.host.Link)
 	reaches := func(ip netip.Addr) bool { return a.direct.reaches(ip, a.Kernel) }
 	want := a.current.backend.Desired(own, peers, reaches)
-	want.Partial = view.Doubtful || a.direct.failed != nil
+	want.Partial = view.Degraded || a.direct.failed != nil
 	a.noteWays(want.Routes, now)
 	a.next.expect = nil
 	if a.next != a.current {

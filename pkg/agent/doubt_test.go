@@ -30,7 +30,7 @@ func TestRestartOverAnEmptyStore(t *testing.T) {
 		store.Set("config", hostGW, 0)
 		settle(time.Minute)
 		h.shows(route)
-		settle(subnet.HoldTime + time.Minute)
+		settle(subnet.RetainTime + time.Minute)
 		h.shows(``)
 	})
 }
@@ -51,7 +51,7 @@ func TestWipe(t *testing.T) {
 				t.Fatal(lost)
 			}
 		}
-		settle(subnet.HoldTime + 2*time.Minute)
+		settle(subnet.RetainTime + 2*time.Minute)
 		if carries(h21, h22) == "" {
 			t.Error("the route of a host that is gone stays")
 		}

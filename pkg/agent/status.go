@@ -103,7 +103,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 	}
 	out := make([]status.Peer, 0, len(peers))
 	for _, l := range peers {
-		p := status.Peer{Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest, Mode: status.NoWay}
+		p := status.Peer{Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown, Mode: status.NoWay}
 		if r, reached := routes[l.Subnet]; reached {
 			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.ways[r.Dst].since
 			if mac, tunnel := macs[r.Via]; tunnel {

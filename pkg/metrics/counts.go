@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -44,6 +46,8 @@ const (
 	success  = "success"
 	failure  = "error"
 	conflict = "conflict" // somebody else was faster
+
+	abandoned = "abandoned" // given up by us, which says nothing of etcd: it is not counted
 )
 
 // applyBounds are the upper bounds of the histogram of applies: a pass over a
@@ -109,7 +113,7 @@ func (c *Counts) Wrote(ops []kernel.Op, errs []error) {
 	})
 }
 
-// Registry is r with its requests counted.
+// Registry is r with its requests counted, and logged at V(3).
 func (c *Counts) Registry(r subnet.Registry) subnet.Registry { return registry{r, c} }
 
 type registry struct {
@@ -117,48 +121,64 @@ type registry struct {
 	counts *Counts
 }
 
-func (r registry) note(ctx context.Context, operation string, err error) {
+// note takes down what became of a request; key is empty where it is about all.
+func (r registry) note(ctx context.Context, operation, key string, began time.Time, err error) {
 	result := success
 	switch {
 	case err == nil:
-	case ctx.Err() != nil: // it was given up: that says nothing of etcd
-		return
+	case ctx.Err() != nil:
+		result = abandoned
 	case errors.Is(err, subnet.ErrConflict):
 		result = conflict
 	default:
 		result = failure
 	}
+	if v := klog.V(3); v.Enabled() {
+		said := []any{"operation", operation, "key", key, "took", time.Since(began), "result", result}
+		if err != nil {
+			said = append(said, "err", err)
+		}
+		v.InfoS("Request to etcd", said...)
+	}
+	if result == abandoned {
+		return
+	}
 	r.counts.change(func(t *tally) { add(&t.requests, request{operation, result}) })
 }
 
 func (r registry) List(ctx context.Context) (subnet.Snapshot, error) {
+	began := time.Now()
 	s, err := r.Registry.List(ctx)
-	r.note(ctx, "list", err)
+	r.note(ctx, "list", "", began, err)
 	return s, err
 }
 
 func (r registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
-	e, err := r.Registry.Put(ctx, e)
-	r.note(ctx, "put", err)
-	return e, err
+	began := time.Now()
+	stored, err := r.Registry.Put(ctx, e)
+	r.note(ctx, "put", e.Key, began, err)
+	return stored, err
 }
 
 func (r registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
-	e, err := r.Registry.Refresh(ctx, e)
-	r.note(ctx, "refresh", err)
-	return e, err
+	began := time.Now()
+	stored, err := r.Registry.Refresh(ctx, e)
+	r.note(ctx, "refresh", e.Key, began, err)
+	return stored, err
 }
 
 func (r registry) Delete(ctx context.Context, e subnet.Entry) error {
+	began := time.Now()
 	err := r.Registry.Delete(ctx, e)
-	r.note(ctx, "delete", err)
+	r.note(ctx, "delete", e.Key, began, err)
 	return err
 }
 
 // Watch counts a watch that stands as a success, and its end as a failure and a
 // restart: another one follows.
 func (r registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
-	stands := sync.OnceFunc(func() { r.note(ctx, "watch", nil) })
+	began := time.Now()
+	stands := sync.OnceFunc(func() { r.note(ctx, "watch", "", began, nil) })
 	err := r.Registry.Watch(ctx, after, func(events []subnet.Event) {
 		stands()
 		emit(events)
@@ -166,7 +186,7 @@ func (r registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Ev
 	if ctx.Err() == nil {
 		r.counts.change(func(t *tally) { t.restarts++ })
 		if !errors.Is(err, subnet.ErrHistoryLost) {
-			r.note(ctx, "watch", err)
+			r.note(ctx, "watch", "", began, err)
 		}
 	}
 	return err

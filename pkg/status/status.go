@@ -95,13 +95,13 @@ const (
 	NoWay  = "none"
 )
 
-// Peer is another host. What follows AtLatest is known to a daemon only.
+// Peer is another host. What follows ExpiryUnknown is known to a daemon only.
 type Peer struct {
-	Subnet   netip.Prefix `json:"subnet"`
-	PublicIP netip.Addr   `json:"public_ip"`
-	Backend  string       `json:"backend"`
-	Expires  time.Time    `json:"expires,omitzero"`    // zero: a reservation
-	AtLatest bool         `json:"at_latest,omitempty"` // Expires is the latest that can be: more is not known
+	Subnet        netip.Prefix `json:"subnet"`
+	PublicIP      netip.Addr   `json:"public_ip"`
+	Backend       string       `json:"backend"`
+	Expires       time.Time    `json:"expires,omitzero"`         // zero: a reservation
+	ExpiryUnknown bool         `json:"expiry_unknown,omitempty"` // Expires is the latest that can be: more is not known
 
 	Mode   string     `json:"mode,omitempty"`
 	Via    netip.Addr `json:"via,omitzero"` // the gateway of the route

@@ -26,7 +26,7 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 	}
 	for _, p := range slices.SortedFunc(maps.Keys(c.Leases), netip.Prefix.Compare) {
 		l := c.Leases[p]
-		s.Peers = append(s.Peers, Peer{Subnet: p, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest})
+		s.Peers = append(s.Peers, Peer{Subnet: p, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown})
 		if s.Network != nil && !config.Fits(p) {
 			s.Conditions.Add(condition.Condition{Code: condition.LeaseIgnored, Subject: subnet.Key(p), Message: fmt.Sprintf("the lease of %v does not fit the config", p)})
 		}

@@ -57,7 +57,7 @@ func short(d time.Duration) string {
 }
 
 func (p *printer) leaseOf(x Peer) string {
-	if x.AtLatest {
+	if x.ExpiryUnknown {
 		return "lease, until when is not known"
 	}
 	return p.expiry(x.Expires)

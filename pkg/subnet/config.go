@@ -1,17 +1,19 @@
 package subnet
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"flanneld/pkg/inet"
 )
 
-// Config is the cluster's network, as the store's config key describes it.
+// Config is the cluster's network, as the store's config key describes it and
+// one family of addresses sees it.
 type Config struct {
-	Network     netip.Prefix    // IPv4, masked
+	Network     netip.Prefix    // masked; its family is that of all addresses here
 	SubnetLen   int             // prefix length of every host's subnet, in bits
 	SubnetMin   netip.Addr      // the first subnet that may be leased
 	SubnetMax   netip.Addr      // the last one
@@ -20,22 +22,24 @@ type Config struct {
 	NFTables    bool            // EnableNFTables: rules by nftables rather than iptables
 }
 
-// FieldError says which field of the config is wrong, and why.
-type FieldError struct {
-	Field  string // "SubnetMin", "Backend.Type"; empty: the document itself
-	Value  string // as written; empty: missing
-	Reason string
+// Families are those that the cluster's containers use.
+func (c Config) Families() (all []inet.Family) {
+	for _, f := range inet.Families() {
+		if _, ok := c.For(f); ok {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
-func (e *FieldError) Error() string {
-	switch {
-	case e.Field == "":
-		return e.Reason
-	case e.Value == "":
-		return e.Field + " " + e.Reason
-	}
-	return fmt.Sprintf("%s %q %s", e.Field, e.Value, e.Reason)
-}
+// For is the config as a family sees it; false: containers do not use it.
+func (c Config) For(f inet.Family) (Config, bool) { return c, c.Network.IsValid() && c.family() == f }
+
+func (c Config) family() inet.Family { return inet.Of(c.Network.Addr()) }
+
+// legible tells whether addresses of a family are read, from the config, leases
+// and the subnet file. Nothing behind the parsers depends on it.
+func legible(a netip.Addr) bool { return a.IsValid() && inet.Of(a) == inet.IPv4 }
 
 // ParseConfig reads the config key's JSON, fills in what is left out and checks
 // the whole. Field names match in any case. Its errors are *FieldError.
@@ -66,36 +70,6 @@ func ParseConfig(raw string) (Config, error) {
 	return c, nil
 }
 
-// unmarshal is json.Unmarshal with the error in an operator's words.
-func unmarshal(raw []byte, into any) error {
-	err := json.Unmarshal(raw, into)
-	var wrongType *json.UnmarshalTypeError
-	var syntax *json.SyntaxError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &wrongType) && wrongType.Field != "":
-		return &FieldError{Field: wrongType.Field, Reason: fmt.Sprintf("must be a JSON %s, not a %s", jsonName(wrongType.Type.Kind().String()), wrongType.Value)}
-	case errors.As(err, &wrongType):
-		return &FieldError{Reason: fmt.Sprintf("must be a JSON object, not a %s", wrongType.Value)}
-	case errors.As(err, &syntax):
-		return &FieldError{Reason: fmt.Sprintf("is not JSON: %v at byte %d", err, syntax.Offset)}
-	}
-	return &FieldError{Reason: fmt.Sprintf("is not JSON: %v", err)}
-}
-
-func jsonName(kind string) string {
-	switch kind {
-	case "int", "uint16", "uint32":
-		return "whole number"
-	case "bool":
-		return "true or false"
-	case "struct", "map":
-		return "object"
-	}
-	return kind
-}
-
 // unusable are the ranges no container may live in (RFC 6890, RFC 5771).
 var unusable = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
@@ -108,11 +82,11 @@ func (c *Config) setNetwork(s string) error {
 		return &FieldError{Field: "Network", Reason: `is missing: set it to the cluster's range, such as "172.7.0.0/16"`}
 	}
 	p, err := netip.ParsePrefix(s)
-	if err != nil || !p.Addr().Is4() {
+	if err != nil || !legible(p.Addr()) {
 		return &FieldError{"Network", s, `is not an IPv4 network such as "172.7.0.0/16"`}
 	}
-	if p.Bits() > 28 {
-		return &FieldError{"Network", s, "is too small: it must be a /28 or wider"}
+	if longest := inet.Of(p.Addr()).Bits() - 4; p.Bits() > longest {
+		return &FieldError{"Network", s, fmt.Sprintf("is too small: it must be a /%d or wider", longest)}
 	}
 	for _, u := range unusable {
 		if u.Overlaps(p) {
@@ -124,29 +98,29 @@ func (c *Config) setNetwork(s string) error {
 }
 
 func (c *Config) setSubnetLen(n int) error {
-	least := c.Network.Bits() + 2
+	least, most := c.Network.Bits()+2, c.family().Bits()-2
 	switch {
 	case n == 0 && c.Network.Bits() <= 22:
 		n = 24
 	case n == 0:
 		n = least
 	case n < least:
-		return &FieldError{"SubnetLen", fmt.Sprint(n), fmt.Sprintf("leaves too few subnets in %v: it must be at least %d", c.Network, least)}
-	case n > 30:
-		return &FieldError{"SubnetLen", fmt.Sprint(n), "leaves no room for containers: it must be at most 30"}
+		return &FieldError{"SubnetLen", fmt.Sprint(n),
+			fmt.Sprintf("leaves too few subnets in %v: it must be at least %d", c.Network, least)}
+	case n > most:
+		return &FieldError{"SubnetLen", fmt.Sprint(n),
+			fmt.Sprintf("leaves no room for containers: it must be at most %d", most)}
 	}
 	c.SubnetLen = n
 	return nil
 }
 
 func (c *Config) setRange(first, last string) (err error) {
-	size := uint32(1) << (32 - c.SubnetLen)
-	start := toUint(c.Network.Addr())
-	end := start | (1<<(32-c.Network.Bits()) - 1)
-	if c.SubnetMin, err = c.boundary("SubnetMin", first, start+size); err != nil {
+	second, _ := inet.Next(netip.PrefixFrom(c.Network.Addr(), c.SubnetLen)) // of at least four
+	if c.SubnetMin, err = c.boundary("SubnetMin", first, second); err != nil {
 		return err
 	}
-	if c.SubnetMax, err = c.boundary("SubnetMax", last, end-size+1); err != nil {
+	if c.SubnetMax, err = c.boundary("SubnetMax", last, inet.Subnet(inet.Last(c.Network), c.SubnetLen)); err != nil {
 		return err
 	}
 	if c.SubnetMax.Less(c.SubnetMin) {
@@ -155,20 +129,23 @@ func (c *Config) setRange(first, last string) (err error) {
 	return nil
 }
 
+// example is an end of the leased range, for who has written none.
+var example = map[inet.Family]string{inet.IPv4: "172.7.1.0", inet.IPv6: "fd00:0:0:1::"}
+
 // boundary reads an end of the leased range; empty means fallback.
-func (c *Config) boundary(field, s string, fallback uint32) (netip.Addr, error) {
+func (c *Config) boundary(field, s string, fallback netip.Prefix) (netip.Addr, error) {
 	if s == "" {
-		return toAddr(fallback), nil
+		return fallback.Addr(), nil
 	}
 	a, err := netip.ParseAddr(s)
-	if err != nil || !a.Is4() {
-		return a, &FieldError{field, s, `is not an IPv4 address such as "172.7.1.0"`}
+	if err != nil || inet.Of(a) != c.family() {
+		return a, &FieldError{field, s, fmt.Sprintf("is not an %v address such as %q", c.family(), example[c.family()])}
 	}
 	if !c.Network.Contains(a) {
 		return a, &FieldError{field, s, fmt.Sprintf("is outside of Network %v", c.Network)}
 	}
-	if p := netip.PrefixFrom(a, c.SubnetLen).Masked(); p.Addr() != a {
-		return a, &FieldError{field, s, fmt.Sprintf("is not the start of a /%d: the nearest is %v", c.SubnetLen, p.Addr())}
+	if begin := inet.Subnet(a, c.SubnetLen).Addr(); begin != a {
+		return a, &FieldError{field, s, fmt.Sprintf("is not the start of a /%d: the nearest is %v", c.SubnetLen, begin)}
 	}
 	return a, nil
 }
@@ -198,15 +175,4 @@ func (c Config) Options(into any) error {
 func (c Config) Fits(p netip.Prefix) bool {
 	return p.IsValid() && p.Bits() == c.SubnetLen && p == p.Masked() && c.Network.Contains(p.Addr()) &&
 		!p.Addr().Less(c.SubnetMin) && !c.SubnetMax.Less(p.Addr())
-}
-
-func toUint(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.BigEndian.Uint32(b[:])
-}
-
-func toAddr(n uint32) netip.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], n)
-	return netip.AddrFrom4(b)
 }

@@ -17,10 +17,10 @@ type Contents struct {
 // Read takes a snapshot apart that was received at now.
 func (s Snapshot) Read(now time.Time) Contents {
 	r := replica{leases: map[netip.Prefix]Lease{}, malformed: map[string]string{}}
-	c := Contents{Config: Entry{Key: configKey}, Entries: map[netip.Prefix]Entry{}}
+	c := Contents{Config: Entry{Key: ConfigKey}, Entries: map[netip.Prefix]Entry{}}
 	for _, e := range s.Entries {
 		r.put(e, now)
-		if e.Key == configKey {
+		if e.Key == ConfigKey {
 			c.Config = e
 		}
 	}

@@ -47,9 +47,9 @@ func ParseEnv(content []byte) (Env, error) {
 		var err error
 		switch strings.TrimSpace(name) {
 		case "FLANNEL_NETWORK":
-			e.Network, err = parseIPv4Prefix(value)
+			e.Network, err = parsePrefix(value)
 		case "FLANNEL_SUBNET":
-			e.Subnet, err = parseIPv4Prefix(value)
+			e.Subnet, err = parsePrefix(value)
 		case "FLANNEL_MTU":
 			e.MTU, err = strconv.Atoi(value)
 		case "FLANNEL_IPMASQ":
@@ -68,10 +68,10 @@ func ParseEnv(content []byte) (Env, error) {
 	return e, nil
 }
 
-func parseIPv4Prefix(s string) (netip.Prefix, error) {
+func parsePrefix(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
-	if err == nil && !p.Addr().Is4() {
-		err = errors.New("not IPv4")
+	if err == nil && !legible(p.Addr()) {
+		err = errors.New("not of a family that is read")
 	}
 	return p.Masked(), err
 }

@@ -8,11 +8,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"flanneld/pkg/inet"
 )
 
+// What lies below the prefix: the config's key, and the directory of the leases.
 const (
-	configKey = "config"
-	leaseDir  = "subnets/"
+	ConfigKey = "config"
+	LeaseDir  = "subnets"
 )
 
 // Attrs is what a lease says of its holder: how and where peers reach it.
@@ -26,26 +29,31 @@ type Attrs struct {
 // Lease is a host's hold on one subnet of the cluster's network.
 type Lease struct {
 	Attrs
-	Subnet   netip.Prefix
-	Expires  time.Time // zero: a reservation, which never expires
-	AtLatest bool      // when it expires is unknown: Expires is the latest that can be
-	Created  uint64    // index in the store at which the key came to be
-	Modified uint64    // index in the store of the last write
+	Subnet        netip.Prefix
+	Expires       time.Time // zero: a reservation, which never expires
+	ExpiryUnknown bool      // when it expires is unknown: Expires is the latest that can be
+	Created       uint64    // index in the store at which the key came to be
+	Modified      uint64    // index in the store of the last write
+}
+
+// For is the lease as a family sees it; false: its host does not use it.
+func (l Lease) For(f inet.Family) (Lease, bool) {
+	return l, l.Subnet.IsValid() && inet.Of(l.Subnet.Addr()) == f
 }
 
 // Key is the lease's place below the prefix: "subnets/172.7.21.0-24".
 func Key(subnet netip.Prefix) string {
-	return leaseDir + subnet.Addr().String() + "-" + strconv.Itoa(subnet.Bits())
+	return LeaseDir + "/" + subnet.Addr().String() + "-" + strconv.Itoa(subnet.Bits())
 }
 
 // ParseKey is Key's inverse. It takes the one exact form of each key, so that
 // no two keys stand for the same subnet.
 func ParseKey(key string) (netip.Prefix, error) {
-	name, ok := strings.CutPrefix(key, leaseDir)
+	name, ok := strings.CutPrefix(key, LeaseDir+"/")
 	addr, bits, _ := strings.Cut(name, "-")
 	p, err := netip.ParsePrefix(addr + "/" + bits) // which takes neither zeros nor signs in front
-	if !ok || err != nil || !p.Addr().Is4() || p != p.Masked() {
-		return netip.Prefix{}, fmt.Errorf("the key must name an IPv4 subnet in the form %s172.7.21.0-24", leaseDir)
+	if !ok || err != nil || !legible(p.Addr()) || p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf("the key must name an IPv4 subnet in the form %s/172.7.21.0-24", LeaseDir)
 	}
 	return p, nil
 }
@@ -75,7 +83,7 @@ func ParseAttrs(value string) (Attrs, error) {
 		return Attrs{}, err
 	}
 	ip, err := netip.ParseAddr(wire.PublicIP)
-	if err != nil || !ip.Is4() {
+	if err != nil || !legible(ip) {
 		return Attrs{}, &FieldError{"PublicIP", wire.PublicIP, "is not an IPv4 address"}
 	}
 	for _, u := range unusable {
@@ -101,7 +109,10 @@ func parseLease(e Entry, now time.Time) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	return Lease{Attrs: attrs, Subnet: subnet, Expires: expiry(e, now), AtLatest: e.TTL == UnknownTTL, Created: e.Created, Modified: e.Modified}, nil
+	return Lease{
+		Attrs: attrs, Subnet: subnet, Expires: expiry(e, now), ExpiryUnknown: e.TTL == UnknownTTL,
+		Created: e.Created, Modified: e.Modified,
+	}, nil
 }
 
 // expiry counts from now on this host's clock: the store's clock may differ.

@@ -83,7 +83,7 @@ func TestUnknownLifetimes(t *testing.T) {
 				time.Sleep(10 * 24 * time.Hour)
 				settle()
 				own := m.View().Own
-				if !own.Subnet.IsValid() || own.Subnet != first.Subnet || own.Expires.IsZero() != (tt.found == 0) || own.AtLatest {
+				if !own.Subnet.IsValid() || own.Subnet != first.Subnet || own.Expires.IsZero() != (tt.found == 0) || own.ExpiryUnknown {
 					t.Errorf("holding %+v, at first %+v", own, first)
 				}
 				if e := entry(t, store, subnet.Key(own.Subnet)); (e.TTL == 0) != (tt.found == 0) || e.TTL > 0 && own.Expires.Sub(time.Now().Add(e.TTL)).Abs() > time.Minute {

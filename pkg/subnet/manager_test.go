@@ -14,8 +14,6 @@ import (
 	"flanneld/pkg/subnet/subnettest"
 )
 
-const configKey = "config"
-
 var hostGW = mustConfig(`{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"}}`)
 
 func mustConfig(raw string) subnet.Config {
@@ -165,7 +163,7 @@ func TestNothingIsWrittenWithoutAClaim(t *testing.T) {
 		store := subnettest.NewStore()
 		h := start(t, store, nil)
 		defer h.stop()
-		store.Set(configKey, "{}", 0)
+		store.Set(subnet.ConfigKey, "{}", 0)
 		time.Sleep(48 * time.Hour)
 		synctest.Wait()
 		if v := h.View(); v.Config != "{}" || !v.Listed {
@@ -376,7 +374,7 @@ func TestWatchFollowsEverybody(t *testing.T) {
 		// More events than the history holds, during a partition.
 		h.client.Partition(true)
 		for i := range 2 * subnettest.HistoryLength {
-			store.Set(configKey, fmt.Sprint(i), 0)
+			store.Set(subnet.ConfigKey, fmt.Sprint(i), 0)
 		}
 		store.Remove("subnets/172.7.22.0-24")
 		h.client.Partition(false)
@@ -424,7 +422,7 @@ func TestRefusedWritesArePaced(t *testing.T) {
 		h.client.Inject(subnettest.Refuse("Put"))
 		h.Claim(*claim("10.4.7.21"))
 		for i := range 600 {
-			store.Set(configKey, fmt.Sprint(i), 0)
+			store.Set(subnet.ConfigKey, fmt.Sprint(i), 0)
 			time.Sleep(100 * time.Millisecond)
 		}
 		if n := h.client.Calls("Put"); n > 200 {

@@ -53,18 +53,18 @@ func TestModel(t *testing.T) {
 }
 
 type modelStep struct {
-	verb string
-	host int
+	action string
+	host   int
 }
 
-var modelVerbs = []string{
+var modelActions = []string{
 	"partition", "heal", "restart", "restart without subnet file", "wipe", "delete its lease", "delete all leases",
 	"overrun the history", "a day passes", "lose replies", "refuse calls", "restore a backup", "backup",
 }
 
 func drawStep(hosts int) func(*rapid.T) modelStep {
 	return func(rt *rapid.T) modelStep {
-		return modelStep{rapid.SampledFrom(modelVerbs).Draw(rt, "verb"), rapid.IntRange(0, hosts-1).Draw(rt, "host")}
+		return modelStep{rapid.SampledFrom(modelActions).Draw(rt, "action"), rapid.IntRange(0, hosts-1).Draw(rt, "host")}
 	}
 }
 
@@ -114,13 +114,13 @@ func (m *model) start(h *modelHost) {
 
 func (m *model) do(s modelStep) {
 	h := m.hosts[s.host]
-	switch s.verb {
+	switch s.action {
 	case "partition", "heal":
-		h.down = s.verb == "partition"
+		h.down = s.action == "partition"
 		h.client.Partition(h.down)
 	case "restart", "restart without subnet file":
 		h.file = h.View().Own.Subnet
-		if s.verb != "restart" {
+		if s.action != "restart" {
 			h.file = netip.Prefix{}
 		}
 		h.stop()
@@ -142,7 +142,7 @@ func (m *model) do(s modelStep) {
 	case "lose replies", "refuse calls":
 		h.mu.Lock()
 		h.faults, h.fault = 5, subnettest.Lost
-		if s.verb == "refuse calls" {
+		if s.action == "refuse calls" {
 			h.fault = subnettest.Refused
 		}
 		h.mu.Unlock()
@@ -167,7 +167,7 @@ func (m *model) heal() {
 		h.down = false
 		h.client.Partition(false)
 	}
-	time.Sleep(subnet.HoldTime + 3*time.Minute)
+	time.Sleep(subnet.RetainTime + 3*time.Minute)
 	synctest.Wait()
 }
 

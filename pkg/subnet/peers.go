@@ -7,18 +7,21 @@ import (
 )
 
 // Peers picks from the leases those that may reach the kernel: one subnet of
-// the configured network and length each, not ours and not overlapping ours,
+// the configured network and length each, seen as the config's family sees it, not
+// ours and not overlapping ours,
 // held by a host that is not this one. The others come back by key with what
 // is wrong with them. hostAddrs are this host's own addresses. The peers take
 // the leases' place: there may be thousands.
 func Peers(c Config, own Lease, leases []Lease, hostAddrs []netip.Addr) (peers []Lease, rejected map[string]string) {
 	rejected = map[string]string{}
 	peers = leases[:0]
-	for _, lease := range leases {
-		if lease.Subnet == own.Subnet {
+	family := c.family()
+	for i := range leases {
+		lease, ok := leases[i].For(family)
+		if !ok || lease.Subnet == own.Subnet {
 			continue
 		}
-		if reason := unfit(c, own, lease, hostAddrs); reason != "" {
+		if reason := unfit(&c, &own, &lease, hostAddrs); reason != "" {
 			rejected[Key(lease.Subnet)] = reason
 			continue
 		}
@@ -27,7 +30,7 @@ func Peers(c Config, own Lease, leases []Lease, hostAddrs []netip.Addr) (peers [
 	return peers, rejected
 }
 
-func unfit(c Config, own, l Lease, hostAddrs []netip.Addr) string {
+func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
 	switch {
 	case !c.Network.Contains(l.Subnet.Addr()) || l.Subnet.Bits() < c.Network.Bits():
 		return fmt.Sprintf("lies outside of the network %v", c.Network)

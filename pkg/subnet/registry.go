@@ -66,6 +66,19 @@ type Snapshot struct {
 	Cluster string // the cluster's ID, empty where the store has none
 }
 
+// Find returns a key's entry; the zero Entry where there is none.
+func (s Snapshot) Find(key string) Entry {
+	for _, e := range s.Entries {
+		if e.Key == key {
+			return e
+		}
+	}
+	return Entry{}
+}
+
+// Has tells whether there is such a key.
+func (s Snapshot) Has(key string) bool { return s.Find(key).Key == key }
+
 var (
 	// ErrConflict says that the key is not as the writer expected it.
 	ErrConflict = errors.New("the key was written by somebody else")

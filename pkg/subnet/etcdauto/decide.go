@@ -18,9 +18,9 @@ const (
 	// as one of them may not have answered.
 	lookAgain = 30 * time.Second
 
-	// curious is how long the v3 API may take where its answer decides nothing,
+	// reasonTimeout is how long the v3 API may take where its answer decides nothing,
 	// and is only for the log.
-	curious = 3 * time.Second
+	reasonTimeout = 3 * time.Second
 )
 
 // decide looks at the stores, and lists the one that is chosen. Where neither
@@ -32,21 +32,21 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 	if err != nil && served {
 		return subnet.Snapshot{}, err
 	}
-	config := fmt.Sprintf("%s/%s", r.prefix, configKey)
-	switch says := find(two, APIKey); {
-	case says == value(V3):
+	config := fmt.Sprintf("%s/%s", r.prefix, subnet.ConfigKey)
+	switch marked := two.Find(APIKey).Value; {
+	case marked == value(V3):
 		r.choose(V3, fmt.Sprintf("the keys were moved there, says %s/%s in the v2 store", r.prefix, APIKey))
 		return r.stores[V3].List(ctx)
-	case says == value(V2) || has(two, configKey):
+	case marked == value(V2) || two.Has(subnet.ConfigKey):
 		r.choose(V2, r.whyTwo(ctx, config))
 		return two, nil
 	}
 	three, err := r.stores[V3].List(ctx)
 	switch {
-	case err == nil && has(three, configKey) && served:
+	case err == nil && three.Has(subnet.ConfigKey) && served:
 		r.choose(V3, config+" lies there, and not in the v2 store")
 		return three, nil
-	case err == nil && has(three, configKey):
+	case err == nil && three.Has(subnet.ConfigKey):
 		r.choose(V3, config+" lies there, and the v2 API is not served")
 		return three, nil
 	case err != nil && !served:
@@ -57,14 +57,15 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 
 // whyTwo says why the v2 API is chosen, for which it asks the other one as well.
 func (r *Registry) whyTwo(ctx context.Context, config string) string {
-	ctx, cancel := context.WithTimeout(ctx, curious)
+	ctx, cancel := context.WithTimeout(ctx, reasonTimeout)
 	defer cancel()
 	defer r.stores[V3].Close()
 	switch three, err := r.stores[V3].List(ctx); {
 	case err != nil:
 		return fmt.Sprintf("%s lies there, and the v3 API cannot be used (%v)", config, err)
-	case has(three, configKey):
-		return config + " lies in both stores, and v2 comes first as long as `flanneld migrate` has not moved the keys; --etcd-api=3 overrules this"
+	case three.Has(subnet.ConfigKey):
+		return config + " lies in both stores, and v2 comes first as long as `flanneld migrate` has not moved the keys; " +
+			"--etcd-api=3 overrules this"
 	}
 	return config + " lies there, and not in the v3 store"
 }
@@ -73,11 +74,13 @@ func (r *Registry) choose(api API, why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.chosen = api
-	klog.Infof("using etcd's %v API: %s", api, why)
+	klog.InfoS("Chose an API of etcd", "api", api, "reason", why)
 }
 
 // undecided notes what both stores are like, and says so if that is news.
-func (r *Registry) undecided(two subnet.Snapshot, served bool, three subnet.Snapshot, err error, config string) subnet.Snapshot {
+func (r *Registry) undecided(
+	two subnet.Snapshot, served bool, three subnet.Snapshot, err error, config string,
+) subnet.Snapshot {
 	now := seen{index: map[API]uint64{}, reason: config + " lies in neither of etcd's stores, v2 and v3: looking at both"}
 	if served {
 		now.index[V2] = two.Index
@@ -87,12 +90,13 @@ func (r *Registry) undecided(two subnet.Snapshot, served bool, three subnet.Snap
 	if err == nil {
 		now.index[V3] = three.Index
 	} else {
-		now.reason = fmt.Sprintf("%s is not there by etcd's v2 API: looking for it; the v3 API cannot be used: %v", config, err)
+		now.reason = fmt.Sprintf("%s is not there by etcd's v2 API: looking for it; the v3 API cannot be used: %v",
+			config, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.reason != r.seen.reason {
-		klog.Info(now.reason)
+		klog.InfoS("Waiting for the config key", "key", config, "reason", now.reason)
 	}
 	r.seen = now
 	out := subnet.Snapshot{Entries: two.Entries, Cluster: two.Cluster}
@@ -120,7 +124,7 @@ func (r *Registry) await(ctx context.Context, emit func([]subnet.Event)) error {
 		both.Go(func() {
 			err := r.stores[api].Watch(watching, index, func(events []subnet.Event) {
 				for _, e := range events {
-					if e.Key == configKey || e.Key == APIKey {
+					if e.Key == subnet.ConfigKey || e.Key == APIKey {
 						once.Do(cancel)
 					}
 				}
@@ -136,23 +140,4 @@ func (r *Registry) await(ctx context.Context, emit func([]subnet.Event)) error {
 		return nil
 	}
 	return failed
-}
-
-func has(s subnet.Snapshot, key string) bool {
-	for _, e := range s.Entries {
-		if e.Key == key {
-			return true
-		}
-	}
-	return false
-}
-
-// find returns the value of a key; "": there is none.
-func find(s subnet.Snapshot, key string) string {
-	for _, e := range s.Entries {
-		if e.Key == key {
-			return e.Value
-		}
-	}
-	return ""
 }

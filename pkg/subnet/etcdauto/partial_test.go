@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 // web is a Registry over a web server that knows nothing of gRPC.
@@ -30,14 +30,14 @@ func web(t *testing.T, handler http.Handler) *Registry {
 func TestNeitherAPI(t *testing.T) {
 	r := web(t, http.NotFoundHandler())
 	_, err := r.List(t.Context())
-	etcdtest.SaysWhat(t, err, "neither of etcd's APIs can be used: v2 is not served; v3: list "+prefix+": ")
+	etcdtest.WantError(t, err, "neither of etcd's APIs can be used: v2 is not served; v3: list "+prefix+": ")
 	if r.Chosen() != Auto || r.Member() != "" {
 		t.Errorf("chose %v at %q", r.Chosen(), r.Member())
 	}
 	const unknown = "write to etcd: it was not listed before" // into who knows what
 	_, err = r.Refresh(t.Context(), subnet.Entry{})
-	etcdtest.SaysWhat(t, err, unknown)
-	etcdtest.SaysWhat(t, r.Delete(t.Context(), subnet.Entry{}), unknown)
+	etcdtest.WantError(t, err, unknown)
+	etcdtest.WantError(t, r.Delete(t.Context(), subnet.Entry{}), unknown)
 }
 
 // TestOnlyV2GetsThrough has a proxy of old in front of etcd.

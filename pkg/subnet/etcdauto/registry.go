@@ -14,8 +14,10 @@
 //  3. The config key lies in the v3 store: 3.
 //  4. It lies in neither: not decided. Both are watched until one has it.
 //
-// Nothing is decided while the v2 store does not answer, unless what answers
-// says that there is none. Once made, the choice stands until the process ends.
+// Nothing is decided while the v2 store does not answer, unless an endpoint says
+// that it has none: by a 404, or by speaking gRPC alone ([etcdv2.ErrNotServed]).
+// A connection that is refused, reset, closed or silent says nothing of the kind.
+// Once made, the choice stands until the process ends.
 package etcdauto
 
 import (
@@ -48,9 +50,6 @@ func (a API) String() string { return fmt.Sprintf("v%d", int(a)) }
 // APIKey is the key in the v2 store, below the prefix, whose value says which API
 // the cluster uses: "2" or "3".
 const APIKey = "api"
-
-// configKey is the key that is looked for.
-const configKey = "config"
 
 // Store is what both APIs' registries are.
 type Store interface {
@@ -158,18 +157,19 @@ func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
 	if s := r.store(); s != nil {
 		return s.Watch(ctx, after, func(events []subnet.Event) {
-			r.heed(events)
+			r.warnIfMoved(events)
 			emit(events)
 		})
 	}
 	return r.await(ctx, emit)
 }
 
-// heed tells those who read the log that the cluster moves away.
-func (r *Registry) heed(events []subnet.Event) {
+// warnIfMoved tells those who read the log that the cluster moves away.
+func (r *Registry) warnIfMoved(events []subnet.Event) {
 	for _, e := range events {
 		if e.Key == APIKey && !e.Deleted && r.Chosen() == V2 && e.Value == value(V3) {
-			klog.Warning("`flanneld migrate` has moved the keys to etcd's v3 API: restart flanneld, so that it follows")
+			klog.ErrorS(nil, "`flanneld migrate` has moved the keys to etcd's v3 API",
+				"advice", "restart flanneld, so that it follows")
 		}
 	}
 }

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 func TestMain(m *testing.M) {
@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 
 const (
 	prefix = etcdtest.Prefix
-	config = prefix + "/" + configKey
+	config = prefix + "/" + subnet.ConfigKey
 	marker = prefix + "/" + APIKey
 )
 
@@ -136,11 +136,11 @@ func TestFirstWriter(t *testing.T) {
 	for api, o := range map[int]lab.EtcdOptions{2: {}, 3: {NoV2: true}} {
 		etcd := lab.StartEtcd(t, o)
 		r := open(t, etcd, Auto)
-		if _, err := r.Put(t.Context(), subnet.Entry{Key: configKey, Value: "{}"}); err == nil {
+		if _, err := r.Put(t.Context(), subnet.Entry{Key: subnet.ConfigKey, Value: "{}"}); err == nil {
 			t.Error("written into who knows what")
 		}
 		etcdtest.List(t, r)
-		if _, err := r.Put(t.Context(), subnet.Entry{Key: configKey, Value: "{}"}); err != nil || etcd.API(api).Get(config) == nil {
+		if _, err := r.Put(t.Context(), subnet.Entry{Key: subnet.ConfigKey, Value: "{}"}); err != nil || etcd.API(api).Get(config) == nil {
 			t.Errorf("%v: %s", err, etcd.API(api).Dump(prefix))
 		}
 	}

@@ -9,6 +9,9 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
+
+	"flanneld/pkg/subnet"
 )
 
 // Config says where the keys are and how to get at them.
@@ -53,16 +56,19 @@ func (c Config) Check() error {
 	return nil
 }
 
-// leaseDir is the one directory below the prefix.
-const leaseDir = "subnets"
-
 // LeaseDir is the absolute directory of the leases below a prefix.
-func LeaseDir(prefix string) string { return prefix + "/" + leaseDir }
+func LeaseDir(prefix string) string { return prefix + "/" + subnet.LeaseDir }
 
 // Key is the part of an absolute key below the prefix, if the key lies directly
 // in it or among the leases: nothing else is an entry.
 func Key(prefix, absolute string) (string, bool) {
 	key, ok := strings.CutPrefix(absolute, prefix+"/")
 	dir := path.Dir(key)
-	return key, ok && key != "" && !strings.HasSuffix(key, "/") && (dir == "." || dir == leaseDir)
+	return key, ok && key != "" && !strings.HasSuffix(key, "/") && (dir == "." || dir == subnet.LeaseDir)
+}
+
+// WholeSeconds rounds up: etcd knows no less, and a lifetime of none would end
+// the key at once.
+func WholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
 }

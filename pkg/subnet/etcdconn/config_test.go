@@ -5,16 +5,16 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/pkg/subnet/etcdconn"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 func TestBadEndpoints(t *testing.T) {
 	for _, endpoint := range []string{"127.0.0.1:2379", "http://", "ftp://127.0.0.1", "http://u:s3cret@127.0.0.1:2379", "http://u:s3cret", "http://u:%s3cret@h", ""} {
 		err := etcdconn.Config{Endpoints: []string{"http://127.0.0.1:2379", endpoint}}.Check()
-		etcdtest.SaysWhat(t, err, "etcd endpoint 2 of 2 is not of the form https://10.4.7.12:2379")
+		etcdtest.WantError(t, err, "etcd endpoint 2 of 2 is not of the form https://10.4.7.12:2379")
 	}
-	etcdtest.SaysWhat(t, etcdconn.Config{}.Check(), "use the etcd endpoints: there are none")
+	etcdtest.WantError(t, etcdconn.Config{}.Check(), "use the etcd endpoints: there are none")
 	if err := (etcdconn.Config{Endpoints: []string{"http://127.0.0.1", "https://[::1]:2379", "https://etcd.example/"}}).Check(); err != nil {
 		t.Error(err)
 	}

@@ -3,12 +3,12 @@ package etcdconn
 import (
 	"errors"
 	"net"
-	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/printable"
 )
 
 // Dialer makes connections within limit that end when their other end says
@@ -34,12 +34,6 @@ func userTimeout(limit time.Duration) func(string, string, syscall.RawConn) erro
 	}
 }
 
-// Printable is a text from outside as it may stand in a log.
-func Printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
-			return ' '
-		}
-		return r
-	}, s[:min(len(s), 200)])
-}
+// Printable is a text of etcd's as it may stand in a log: one line, of 200 bytes at
+// the most.
+func Printable(s string) string { return printable.Bounded(s, 200) }

@@ -49,7 +49,7 @@ func TestSilenceEndsAConnection(t *testing.T) {
 
 func TestPrintable(t *testing.T) {
 	for text, want := range map[string]string{
-		"etcdserver: no leader": "etcdserver: no leader", "a\nb\tc\x1b[2J\x00\u2028d": "a b c [2J  d", "": "",
+		"etcdserver: no leader": "etcdserver: no leader", "a\nb\tc\x1b[2J\x00\u2028d": "a?b?c?[2J??d", "": "",
 	} {
 		if got := etcdconn.Printable(text); got != want {
 			t.Errorf("%q is printed as %q, want %q", text, got, want)

@@ -74,7 +74,9 @@ func readPEM(what, path string) ([]byte, error) {
 
 // Dial makes a TLS connection with the files as they are now. Protocols are
 // those to agree on (ALPN), if any.
-func (f Files) Dial(ctx context.Context, dialer *net.Dialer, network, addr string, protocols ...string) (net.Conn, error) {
+func (f Files) Dial(
+	ctx context.Context, dialer *net.Dialer, network, addr string, protocols ...string,
+) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -93,18 +95,18 @@ func (f Files) Dial(ctx context.Context, dialer *net.Dialer, network, addr strin
 		plain.Close()
 		return nil, err
 	}
-	return &frank{Conn: conn}, nil
+	return &alertConn{Conn: conn}, nil
 }
 
-// frank is a connection that says why it ended. In TLS 1.3 the server judges a
+// alertConn is a connection that says why it ended. In TLS 1.3 the server judges a
 // client's certificate after the handshake: the reader learns that it is
 // refused, and closes the connection, when the writer may just write.
-type frank struct {
+type alertConn struct {
 	*tls.Conn
 	refused atomic.Pointer[net.OpError]
 }
 
-func (c *frank) Read(p []byte) (int, error) {
+func (c *alertConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == remoteError {
 		c.refused.Store(op)
@@ -112,7 +114,7 @@ func (c *frank) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *frank) Write(p []byte) (int, error) {
+func (c *alertConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if refused := c.refused.Load(); err != nil && refused != nil {
 		return n, refused
@@ -123,14 +125,24 @@ func (c *frank) Write(p []byte) (int, error) {
 // remoteError is how crypto/tls marks what the other end has sent as an alert.
 const remoteError = "remote error"
 
+// NoProtocol tells whether the other end wants to speak none of the protocols
+// that were offered (RFC 7301, 3.2).
+func NoProtocol(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == remoteError && op.Err.Error() == tls.AlertError(120).Error()
+}
+
 // Explain says what a connection's error is about, where that is a file.
 func (f Files) Explain(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var op *net.OpError
 	switch {
+	case NoProtocol(err):
+		return fmt.Errorf("it does not speak the protocol that was asked for (%v)", err)
 	case errors.As(err, &unknown) && f.CA == "":
-		return fmt.Errorf("no authority that this system knows has signed its certificate; name the cluster's by --etcd-cafile (%w)", err)
+		return fmt.Errorf("no authority that this system knows has signed its certificate; "+
+			"name the cluster's by --etcd-cafile (%w)", err)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("none of the authorities in the CA file %s has signed its certificate (%w)", f.CA, err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet/etcdconn"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 func TestBadTLSFiles(t *testing.T) {
@@ -50,9 +50,9 @@ func TestBadTLSFiles(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.config.Endpoints = []string{"http://127.0.0.1:1", "https://127.0.0.1:2"}
-			etcdtest.SaysWhat(t, tt.config.Check(), tt.says...)
+			etcdtest.WantError(t, tt.config.Check(), tt.says...)
 			_, err := tt.config.Files().Dial(t.Context(), etcdconn.Dialer(time.Second, time.Second), "tcp", "127.0.0.1:2") // replaced since
-			etcdtest.SaysWhat(t, err, tt.says...)
+			etcdtest.WantError(t, err, tt.says...)
 			tt.config.Endpoints = tt.config.Endpoints[:1]
 			if err := tt.config.Check(); err != nil {
 				t.Errorf("without https: %v", err)
@@ -119,7 +119,7 @@ func TestExplain(t *testing.T) {
 				if tt.says == "" && err == nil {
 					return
 				}
-				etcdtest.SaysWhat(t, files.Explain(err), tt.says)
+				etcdtest.WantError(t, files.Explain(err), tt.says)
 			})
 		}
 	}
@@ -142,7 +142,7 @@ func TestRefusalReachesTheWriter(t *testing.T) {
 	for err == nil { // the first writes may still go into a buffer
 		_, err = io.WriteString(conn, "hello")
 	}
-	etcdtest.SaysWhat(t, files.Explain(err), "it demands a client certificate")
+	etcdtest.WantError(t, files.Explain(err), "it demands a client certificate")
 }
 
 // TestProtocols agrees on one.
@@ -188,7 +188,7 @@ func TestNobodyThere(t *testing.T) {
 	if err = (etcdconn.Files{}).Explain(err); !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != "connect: connection refused" {
 		t.Errorf("nobody there: %v", err)
 	}
-	etcdtest.SaysWhat(t, etcdconn.Files{}.Explain(io.EOF), "it closes the connection without an answer; is it http:// or https://?")
+	etcdtest.WantError(t, etcdconn.Files{}.Explain(io.EOF), "it closes the connection without an answer; is it http:// or https://?")
 	if _, err = (etcdconn.Files{}).Dial(t.Context(), etcdconn.Dialer(time.Minute, time.Minute), "tcp", "127.0.0.1"); err == nil {
 		t.Error("dialled without a port")
 	}

@@ -16,23 +16,23 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// Verb is what is to be done about a key.
-type Verb string
+// Action is what is to be done about a key.
+type Action string
 
 // The new store's key is made, written again, made to last as long as the old
 // one's, or left; or the old one's is made to last as long as the new one's.
 const (
-	Copy       Verb = "copy"
-	Replace    Verb = "replace"
-	Prolong    Verb = "prolong"
-	ProlongOld Verb = "prolong the old one"
-	Keep       Verb = "nothing"
+	Copy       Action = "copy"
+	Replace    Action = "replace"
+	Prolong    Action = "prolong"
+	ProlongOld Action = "prolong the old one"
+	Keep       Action = "nothing"
 )
 
 // Change is what is to be done about one key.
 type Change struct {
 	Key    string // below the prefix
-	Do     Verb
+	Do     Action
 	Reason string // why nothing is done, or another value is replaced
 	Old    subnet.Entry
 	New    subnet.Entry // Modified 0: there is none
@@ -40,8 +40,6 @@ type Change struct {
 
 // slack is by how much lifetimes may differ: they are read one after the other.
 const slack = time.Minute
-
-const configKey = "config"
 
 // Plan compares two stores. moved says that everything has been copied before, so
 // that what differs in the new one is newer.
@@ -53,9 +51,9 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 	var plan []Change
 	for _, e := range from.Entries {
 		_, err := subnet.ParseKey(e.Key)
-		isLease := strings.HasPrefix(e.Key, "subnets/")
+		isLease := strings.HasPrefix(e.Key, subnet.LeaseDir+"/")
 		switch {
-		case e.Key != configKey && !isLease:
+		case e.Key != subnet.ConfigKey && !isLease:
 			continue
 		case isLease && err != nil:
 			plan = append(plan, Change{Key: e.Key, Do: Keep, Reason: "no lease: " + err.Error(), Old: e})
@@ -65,7 +63,7 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 		delete(there, e.Key)
 	}
 	for _, e := range there {
-		if _, err := subnet.ParseKey(e.Key); err == nil || e.Key == configKey {
+		if _, err := subnet.ParseKey(e.Key); err == nil || e.Key == subnet.ConfigKey {
 			plan = append(plan, Change{Key: e.Key, Do: Keep, Reason: "only in the new store", New: e})
 		}
 	}

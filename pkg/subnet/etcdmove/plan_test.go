@@ -26,8 +26,8 @@ func TestPlan(t *testing.T) {
 		name     string
 		key      string
 		old, now *entry
-		first    Verb // the first time
-		again    Verb // when all has been copied before
+		first    Action // the first time
+		again    Action // when all has been copied before
 	}{
 		{"not there yet", key21, &entry{"a", time.Hour}, nil, Copy, Copy},
 		{"the same", key21, &entry{"a", time.Hour}, &entry{"a", time.Hour + 30*time.Second}, Keep, Keep},
@@ -50,8 +50,8 @@ func TestPlan(t *testing.T) {
 			}
 			return s
 		}
-		for moved, want := range map[bool]Verb{false: tt.first, true: tt.again} {
-			var got Verb
+		for moved, want := range map[bool]Action{false: tt.first, true: tt.again} {
+			var got Action
 			plan := Plan(snapshot(tt.old), snapshot(tt.now), moved)
 			if len(plan) == 1 {
 				got = plan[0].Do

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"flanneld/pkg/subnet/etcdtest"
+	"flanneld/internal/etcdtest"
 )
 
 // TestLifetimeLeft reads nodes as etcd writes them.

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.etcd.io/etcd/client/v2"
 
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // List implements [subnet.Registry]. Like all calls it does nothing once its
@@ -34,7 +34,7 @@ func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
 
 // Put implements [subnet.Registry].
 func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
-	options := &client.SetOptions{TTL: wholeSeconds(e.TTL), PrevIndex: e.Modified}
+	options := &client.SetOptions{TTL: etcdconn.WholeSeconds(e.TTL), PrevIndex: e.Modified}
 	if e.Modified == 0 {
 		options.PrevExist = client.PrevNoExist
 	}
@@ -46,12 +46,14 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 	if e.Modified == 0 { // which would be no condition to etcd
 		return subnet.Entry{}, fmt.Errorf("refresh %s/%s, which was absent: %w", r.prefix, e.Key, subnet.ErrConflict)
 	}
-	options := &client.SetOptions{TTL: wholeSeconds(e.TTL), PrevIndex: e.Modified, Refresh: true}
+	options := &client.SetOptions{TTL: etcdconn.WholeSeconds(e.TTL), PrevIndex: e.Modified, Refresh: true}
 	return r.swap(ctx, "refresh ", e, "", options)
 }
 
 // swap writes value under the condition in options.
-func (r *Registry) swap(ctx context.Context, what string, e subnet.Entry, value string, options *client.SetOptions) (subnet.Entry, error) {
+func (r *Registry) swap(
+	ctx context.Context, what string, e subnet.Entry, value string, options *client.SetOptions,
+) (subnet.Entry, error) {
 	if ctx.Err() != nil {
 		return subnet.Entry{}, ctx.Err()
 	}
@@ -114,13 +116,13 @@ func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
 func (r *Registry) ask(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()
-	reply, err := r.keys.Get(ctx, r.prefix+"/config", &client.GetOptions{Quorum: true})
+	reply, err := r.keys.Get(ctx, r.prefix+"/"+subnet.ConfigKey, &client.GetOptions{Quorum: true})
 	var said client.Error
 	switch {
 	case client.IsKeyNotFound(err) && errors.As(err, &said):
 		return said.Index, nil
 	case err != nil:
-		return 0, r.explain("read "+r.prefix+"/config", err)
+		return 0, r.explain("read "+r.prefix+"/"+subnet.ConfigKey, err)
 	}
 	return reply.Index, nil
 }
@@ -135,10 +137,4 @@ func isConflict(err error) bool {
 		return true
 	}
 	return false
-}
-
-// wholeSeconds rounds up: etcd knows no less, and a lifetime of none would end
-// the key at once.
-func wholeSeconds(d time.Duration) time.Duration {
-	return (d + time.Second - 1).Truncate(time.Second)
 }

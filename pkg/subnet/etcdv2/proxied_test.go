@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 // through is a server between a Registry and etcd, which may change a request,
@@ -106,7 +106,7 @@ func TestNextEndpoint(t *testing.T) {
 	for name, useless := range map[string]http.HandlerFunc{
 		"another web server":        http.NotFound,
 		"a member that hangs":       hangUp,
-		"a member without a leader": etcdSays(503, "9", `{"errorCode":301,"message":"During Leader Election"}`),
+		"a member without a leader": etcdReplies(503, "9", `{"errorCode":301,"message":"During Leader Election"}`),
 	} {
 		server := serve(t, useless)
 		r := open(t, Config{Endpoints: []string{server.URL, "http://127.0.0.1:1", server.URL, etcd.Endpoints()[0]}}, func(l *limits) { l.header = time.Second })

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 // TestPrefixIsAKey has a key where there should be a directory.
@@ -16,7 +16,7 @@ func TestPrefixIsAKey(t *testing.T) {
 	etcd := lab.StartEtcd(t, lab.EtcdOptions{})
 	etcd.Set("/file", "{}")
 	_, err := open(t, Config{Endpoints: etcd.Endpoints(), Prefix: "/file"}).List(t.Context())
-	etcdtest.SaysWhat(t, err, "list /file: this is a key, and must be a directory", "put the config in /file/config")
+	etcdtest.WantError(t, err, "list /file: this is a key, and must be a directory", "put the config in /file/config")
 }
 
 // TestWholeDirectories deletes what etcd announces as one event.
@@ -98,8 +98,8 @@ func TestWithoutV2(t *testing.T) {
 	etcd := lab.StartEtcd(t, lab.EtcdOptions{NoV2: true})
 	r := open(t, Config{Endpoints: etcd.Endpoints()})
 	_, err := r.List(t.Context())
-	etcdtest.SaysWhat(t, err, etcd.Endpoints()[0]+`: does not serve etcd's v2 API (HTTP 404 "404 page not found"): start etcd with --enable-v2, which 3.4 and 3.5 have`)
+	etcdtest.WantError(t, err, etcd.Endpoints()[0]+`: does not serve etcd's v2 API (HTTP 404 "404 page not found"): start etcd with --enable-v2, which 3.4 and 3.5 have`)
 	_, err = r.Put(t.Context(), subnet.Entry{Key: lease})
-	etcdtest.SaysWhat(t, err, "write "+prefix+"/"+lease, "--enable-v2")
-	etcdtest.SaysWhat(t, etcdtest.Follow(t, r, 1).Fails(), "--enable-v2")
+	etcdtest.WantError(t, err, "write "+prefix+"/"+lease, "--enable-v2")
+	etcdtest.WantError(t, etcdtest.Follow(t, r, 1).Fails(), "--enable-v2")
 }

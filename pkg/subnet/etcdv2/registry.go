@@ -48,7 +48,8 @@ type limits struct {
 
 func productLimits() limits {
 	return limits{
-		connect: 2 * time.Second, header: 3 * time.Second, call: 20 * time.Second, watch: 5 * time.Minute, silence: 6 * time.Second,
+		connect: 2 * time.Second, header: 3 * time.Second, call: 20 * time.Second,
+		watch: 5 * time.Minute, silence: 6 * time.Second,
 		reply: 64 << 20, // 100,000 leases take a third of that
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 var discard = log.New(io.Discard, "", 0)
@@ -38,8 +38,8 @@ func serve(t testing.TB, script http.HandlerFunc) *scripted {
 	return s
 }
 
-// etcdSays answers as etcd does, with a body that may be anything.
-func etcdSays(status int, index, body string) http.HandlerFunc {
+// etcdReplies answers as etcd does, with a body that may be anything.
+func etcdReplies(status int, index, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(clusterHeader, "1c45a069f3a1d796")
 		if index != "" {
@@ -77,21 +77,21 @@ func TestBrokenReplies(t *testing.T) {
 		write string
 		watch string
 	}{
-		{"nothing", etcdSays(200, "9", ""), "answers with nothing", "answers with nothing", "ended the watch at once, without an event"},
-		{"no node", etcdSays(200, "9", "{}"), "does not show the directory", "does not show the key", "a watch's reply shows no key"},
-		{"a null node", etcdSays(200, "9", `{"action":"get","node":null}`), "does not show the directory", "does not show the key", "a watch's reply shows no key"},
-		{"null", etcdSays(200, "9", "null"), "does not show the directory", "does not show the key", "a watch's reply shows no key"},
-		{"not JSON", etcdSays(200, "9", "hello\nworld"), "not etcd's JSON", "not etcd's JSON", "not etcd's JSON"},
-		{"half a JSON", etcdSays(200, "9", node[:len(node)/2]), "not etcd's JSON", "not etcd's JSON", "not etcd's JSON"},
-		{"an error that is not JSON", etcdSays(400, "9", "hello\nworld"), "not etcd's JSON", "not etcd's JSON", "not etcd's JSON"},
-		{"an event of the past", etcdSays(200, "9", strings.ReplaceAll(node, "9", "5")), "", "does not show the key", "after index 5 was answered with index 5"},
-		{"a directory", etcdSays(200, "9", node), "", "does not show the key", subnet.ErrHistoryLost.Error()},
-		{"no index", etcdSays(200, "", node), "does not tell the index", "does not show the key", "does not tell the index"},
-		{"an index that is no number", etcdSays(200, "x", node), `"x": invalid syntax`, `"x": invalid syntax`, "does not tell the index"},
-		{"a huge index", etcdSays(200, "99999999999999999999999", node), "out of range", "out of range", "does not tell the index"},
-		{"history is lost", etcdSays(400, "9", `{"errorCode":401,"message":"The event in requested index is outdated and cleared","cause":"[9/6]","index":9}`),
+		{"nothing", etcdReplies(200, "9", ""), "answers with nothing", "answers with nothing", "ended the watch at once, without an event"},
+		{"no node", etcdReplies(200, "9", "{}"), "does not show the directory", "does not show the key", "a watch's reply shows no key"},
+		{"a null node", etcdReplies(200, "9", `{"action":"get","node":null}`), "does not show the directory", "does not show the key", "a watch's reply shows no key"},
+		{"null", etcdReplies(200, "9", "null"), "does not show the directory", "does not show the key", "a watch's reply shows no key"},
+		{"not JSON", etcdReplies(200, "9", "hello\nworld"), "not etcd's JSON", "not etcd's JSON", "not etcd's JSON"},
+		{"half a JSON", etcdReplies(200, "9", node[:len(node)/2]), "not etcd's JSON", "not etcd's JSON", "not etcd's JSON"},
+		{"an error that is not JSON", etcdReplies(400, "9", "hello\nworld"), "not etcd's JSON", "not etcd's JSON", "not etcd's JSON"},
+		{"an event of the past", etcdReplies(200, "9", strings.ReplaceAll(node, "9", "5")), "", "does not show the key", "after index 5 was answered with index 5"},
+		{"a directory", etcdReplies(200, "9", node), "", "does not show the key", subnet.ErrHistoryLost.Error()},
+		{"no index", etcdReplies(200, "", node), "does not tell the index", "does not show the key", "does not tell the index"},
+		{"an index that is no number", etcdReplies(200, "x", node), `"x": invalid syntax`, `"x": invalid syntax`, "does not tell the index"},
+		{"a huge index", etcdReplies(200, "99999999999999999999999", node), "out of range", "out of range", "does not tell the index"},
+		{"history is lost", etcdReplies(400, "9", `{"errorCode":401,"message":"The event in requested index is outdated and cleared","cause":"[9/6]","index":9}`),
 			"error 401", "error 401", subnet.ErrHistoryLost.Error()},
-		{"no leader", etcdSays(500, "9", `{"errorCode":300,"message":"Raft Internal Error","cause":"etcdserver: request timed out","index":0}`),
+		{"no leader", etcdReplies(500, "9", `{"errorCode":300,"message":"Raft Internal Error","cause":"etcdserver: request timed out","index":0}`),
 			"cannot answer: Raft Internal Error (etcdserver: request timed out), error 300", "error 300", "error 300"},
 		{"a gateway", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<h1>oh\nno</h1>", http.StatusBadGateway) },
 			`cannot answer: HTTP 502 "<h1>oh"`, `cannot answer: HTTP 502 "<h1>oh"`, `cannot answer: HTTP 502 "<h1>oh"`},
@@ -105,10 +105,10 @@ func TestBrokenReplies(t *testing.T) {
 			"closes the connection", "closes the connection", "closes the connection"},
 		{"a body that stops short", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "1000")
-			etcdSays(200, "9", node)(w, r)
+			etcdReplies(200, "9", node)(w, r)
 		}, "unexpected EOF", "unexpected EOF", "unexpected EOF"},
 		{"a body that hangs", func(w http.ResponseWriter, r *http.Request) {
-			etcdSays(200, "9", node[:10])(w, r)
+			etcdReplies(200, "9", node[:10])(w, r)
 			hang(w, r)
 		}, "no complete answer in time", "no complete answer in time", "no complete answer in time"},
 		{"no headers", hangUp,
@@ -122,16 +122,16 @@ func TestBrokenReplies(t *testing.T) {
 			begun := time.Now()
 			_, err := r.List(t.Context())
 			if tt.list != "" {
-				etcdtest.SaysWhat(t, err, "list "+prefix+": ", server.URL, tt.list)
+				etcdtest.WantError(t, err, "list "+prefix+": ", server.URL, tt.list)
 			} else if err != nil {
 				t.Errorf("List: %v", err)
 			}
 			_, err = r.Put(t.Context(), e)
-			etcdtest.SaysWhat(t, err, "write "+prefix+"/"+lease+": ", server.URL, tt.write)
+			etcdtest.WantError(t, err, "write "+prefix+"/"+lease+": ", server.URL, tt.write)
 			e.Modified = 5
 			_, err = r.Refresh(t.Context(), e)
-			etcdtest.SaysWhat(t, err, "refresh "+prefix+"/"+lease+": ", server.URL, tt.write)
-			etcdtest.SaysWhat(t, etcdtest.Follow(t, r, 5).Fails(), server.URL, tt.watch)
+			etcdtest.WantError(t, err, "refresh "+prefix+"/"+lease+": ", server.URL, tt.write)
+			etcdtest.WantError(t, etcdtest.Follow(t, r, 5).Fails(), server.URL, tt.watch)
 			if n := server.requests.Load(); n > 8 {
 				t.Errorf("%d requests", n)
 			}
@@ -144,14 +144,14 @@ func TestBrokenReplies(t *testing.T) {
 
 func TestEndlessReply(t *testing.T) {
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		etcdSays(200, "9", "{")(w, r)
+		etcdReplies(200, "9", "{")(w, r)
 		for blank, err := strings.Repeat(" ", 1<<20), error(nil); err == nil; {
 			_, err = io.WriteString(w, blank)
 		}
 	})
 	r := open(t, Config{Endpoints: []string{server.URL}}, func(l *limits) { l.reply = 4 << 20 })
 	_, err := r.List(t.Context())
-	etcdtest.SaysWhat(t, err, "list "+prefix+": ", server.URL, "not etcd's JSON")
+	etcdtest.WantError(t, err, "list "+prefix+": ", server.URL, "not etcd's JSON")
 }
 
 // TestBrokenWatches has servers that answer everything but a watch well.
@@ -164,19 +164,19 @@ func TestBrokenWatches(t *testing.T) {
 		says  string
 		lost  bool
 	}{
-		{"nothing", etcdSays(200, "9", ""), 9, "ended the watch at once, without an event", false},
-		{"no node", etcdSays(200, "9", "{}"), 9, "shows no key", false},
-		{"not JSON", etcdSays(200, "9", "hello"), 9, "not etcd's JSON", false},
-		{"half an event", etcdSays(200, "9", event[:20]), 9, "not etcd's JSON", false},
-		{"an error that is not JSON", etcdSays(400, "9", "hello"), 9, "not etcd's JSON", false},
-		{"another error", etcdSays(400, "9", `{"errorCode":203,"message":"m","cause":"c"}`), 9, "answers: m (c), error 203", false},
-		{"history is lost", etcdSays(400, "9", `{"errorCode":401,"message":"cleared","cause":"[9/6]","index":9}`), 9, "history", true},
-		{"watchers are dropped", etcdSays(400, "9", `{"errorCode":400,"message":"watcher is cleared due to etcd recovery"}`), 9, "history", true},
-		{"an event of the past", etcdSays(200, "9", fmt.Sprintf(event, 9)), 9, "after index 9 was answered with index 9", false},
-		{"a hundred changes behind", etcdSays(200, "200", fmt.Sprintf(event, 10)), 9, "is 190 changes ahead", true},
-		{"no index", etcdSays(200, "", fmt.Sprintf(event, 10)), 9, "does not tell the index", false},
-		{"it lags", etcdSays(200, "5", ""), 8, "lags behind: it has reached index 5 of 9", false},
-		{"the index is back", etcdSays(200, "5", ""), 99, "is back at index 9", true},
+		{"nothing", etcdReplies(200, "9", ""), 9, "ended the watch at once, without an event", false},
+		{"no node", etcdReplies(200, "9", "{}"), 9, "shows no key", false},
+		{"not JSON", etcdReplies(200, "9", "hello"), 9, "not etcd's JSON", false},
+		{"half an event", etcdReplies(200, "9", event[:20]), 9, "not etcd's JSON", false},
+		{"an error that is not JSON", etcdReplies(400, "9", "hello"), 9, "not etcd's JSON", false},
+		{"another error", etcdReplies(400, "9", `{"errorCode":203,"message":"m","cause":"c"}`), 9, "answers: m (c), error 203", false},
+		{"history is lost", etcdReplies(400, "9", `{"errorCode":401,"message":"cleared","cause":"[9/6]","index":9}`), 9, "history", true},
+		{"watchers are dropped", etcdReplies(400, "9", `{"errorCode":400,"message":"watcher is cleared due to etcd recovery"}`), 9, "history", true},
+		{"an event of the past", etcdReplies(200, "9", fmt.Sprintf(event, 9)), 9, "after index 9 was answered with index 9", false},
+		{"a hundred changes behind", etcdReplies(200, "200", fmt.Sprintf(event, 10)), 9, "is 190 changes ahead", true},
+		{"no index", etcdReplies(200, "", fmt.Sprintf(event, 10)), 9, "does not tell the index", false},
+		{"it lags", etcdReplies(200, "5", ""), 8, "lags behind: it has reached index 5 of 9", false},
+		{"the index is back", etcdReplies(200, "5", ""), 99, "is back at index 9", true},
 		{"another cluster", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set(clusterHeader, "other")
 			w.Header().Set(indexHeader, "9")
@@ -190,12 +190,12 @@ func TestBrokenWatches(t *testing.T) {
 					tt.reply(w, r)
 					return
 				}
-				etcdSays(200, "9", `{"action":"get","node":{"key":"/coreos.com/network","dir":true}}`)(w, r)
+				etcdReplies(200, "9", `{"action":"get","node":{"key":"/coreos.com/network","dir":true}}`)(w, r)
 			})
 			r := open(t, Config{Endpoints: []string{server.URL}}, impatient)
 			etcdtest.List(t, r)
 			err := etcdtest.Follow(t, r, tt.after).Fails()
-			etcdtest.SaysWhat(t, err, fmt.Sprintf("watch %s after index %d: %s", prefix, tt.after, server.URL), tt.says)
+			etcdtest.WantError(t, err, fmt.Sprintf("watch %s after index %d: %s", prefix, tt.after, server.URL), tt.says)
 			if errors.Is(err, subnet.ErrHistoryLost) != tt.lost {
 				t.Errorf("error %v", err)
 			}
@@ -210,9 +210,9 @@ func TestBrokenWatches(t *testing.T) {
 // the server's.
 func TestRenewal(t *testing.T) {
 	for name, ends := range map[string]http.HandlerFunc{
-		"our own limit": func(w http.ResponseWriter, r *http.Request) { etcdSays(200, "9", "")(w, r); hang(w, r) },
+		"our own limit": func(w http.ResponseWriter, r *http.Request) { etcdReplies(200, "9", "")(w, r); hang(w, r) },
 		"a limit of the server": func(w http.ResponseWriter, r *http.Request) {
-			etcdSays(200, "9", "")(w, r)
+			etcdReplies(200, "9", "")(w, r)
 			w.(http.Flusher).Flush()
 			select {
 			case <-time.After(briefly + 100*time.Millisecond):
@@ -229,7 +229,7 @@ func TestRenewal(t *testing.T) {
 					return
 				}
 				asked.Add(1)
-				etcdSays(200, "9", `{"action":"get","node":{"key":"/coreos.com/network","dir":true}}`)(w, r)
+				etcdReplies(200, "9", `{"action":"get","node":{"key":"/coreos.com/network","dir":true}}`)(w, r)
 			})
 			r := open(t, Config{Endpoints: []string{server.URL}}, impatient, func(l *limits) {
 				if name != "our own limit" {

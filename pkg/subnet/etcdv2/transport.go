@@ -27,7 +27,9 @@ const (
 // error that names the endpoint; client/v2 then turns to the next one.
 type transport struct {
 	wire    http.RoundTripper
+	dialer  *net.Dialer
 	files   etcdconn.Files
+	header  time.Duration
 	longest int // reply, in bytes
 
 	mu    sync.Mutex
@@ -44,12 +46,14 @@ type reply struct {
 
 func newTransport(files etcdconn.Files, l limits) *transport {
 	dialer := etcdconn.Dialer(l.connect, l.silence)
-	return &transport{files: files, longest: l.reply, wire: &http.Transport{
-		DialContext: dialer.DialContext,
+	return &transport{dialer: dialer, files: files, header: l.header, longest: l.reply, wire: &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return watchFirstReply(dialer.DialContext(ctx, network, addr))
+		},
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, l.header)
 			defer cancel()
-			return files.Dial(ctx, dialer, network, addr)
+			return watchFirstReply(files.Dial(ctx, dialer, network, addr))
 		},
 		IdleConnTimeout:        30 * time.Second,
 		DisableCompression:     true,
@@ -100,7 +104,7 @@ func member(request *http.Request) string {
 func (t *transport) send(request *http.Request) (*http.Response, error) {
 	response, err := t.wire.RoundTrip(request)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", member(request), t.files.Explain(err))
+		return nil, fmt.Errorf("%s: %w", member(request), t.explain(request, err))
 	}
 	if err := vet(response); err != nil {
 		response.Body.Close()
@@ -145,8 +149,11 @@ func vet(r *http.Response) error {
 	switch {
 	case r.StatusCode/100 == 3:
 		return fmt.Errorf("sends elsewhere, to %q: if that is right, name it as endpoint", r.Header.Get("Location"))
+	case isNoCall(r), r.StatusCode == http.StatusHTTPVersionNotSupported, r.StatusCode == http.StatusUpgradeRequired:
+		return fmt.Errorf("%w (%s)", errOnlyGRPC, said)
 	case r.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%w (%s): start etcd with --enable-v2, which 3.4 and 3.5 have and later releases do not", ErrNotServed, said)
+		return fmt.Errorf("%w (%s): start etcd with --enable-v2, which 3.4 and 3.5 have and later releases do not",
+			ErrNotServed, said)
 	case json.Unmarshal(begin, &e) == nil && e.Code > 0:
 		return fmt.Errorf("cannot answer: %s", inWords(e))
 	case fromEtcd || r.StatusCode/100 == 5:

@@ -125,7 +125,8 @@ func (r *Registry) open(ctx context.Context, member string, after uint64) (*http
 		return nil, err
 	}
 	u.Path, u.RawPath = u.Path+"/v2/keys"+r.prefix+"/", ""
-	u.RawQuery = url.Values{"wait": {"true"}, "recursive": {"true"}, "waitIndex": {strconv.FormatUint(after+1, 10)}}.Encode()
+	next := strconv.FormatUint(after+1, 10)
+	u.RawQuery = url.Values{"wait": {"true"}, "recursive": {"true"}, "waitIndex": {next}}.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err

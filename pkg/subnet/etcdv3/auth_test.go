@@ -9,8 +9,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/v3"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 // enableAuth has two users: root, and flannel who may do all below the prefix.
@@ -52,5 +52,5 @@ func TestCertificateIsAUser(t *testing.T) {
 	enableAuth(t, as("root"), "")
 	etcdtest.CanAll(t, as("flannel"))
 	_, err := as("nobody").List(t.Context())
-	etcdtest.SaysWhat(t, err, etcd.Endpoints()[0]+" wants a user with other rights or another password: ")
+	etcdtest.WantError(t, err, etcd.Endpoints()[0]+" wants a user with other rights or another password: ")
 }

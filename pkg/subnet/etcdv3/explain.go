@@ -88,7 +88,8 @@ func (m *members) state(member, said string) string {
 		}
 	}
 	if len(all) == 0 {
-		return fmt.Sprintf("no complete answer in time from %s: %s", strings.Join(slices.Collect(maps.Values(m.urls)), ", "), said)
+		everybody := strings.Join(slices.Collect(maps.Values(m.urls)), ", ")
+		return fmt.Sprintf("no complete answer in time from %s: %s", everybody, said)
 	}
 	return strings.Join(all, "; ")
 }

@@ -11,16 +11,17 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // grants is what is known of etcd's leases.
 type grants struct {
-	mu    sync.Mutex
-	ends  map[int64]time.Time // at the earliest
-	spare map[string]spare    // by key: made for a write whose outcome is unknown
+	mu     sync.Mutex
+	ends   map[int64]time.Time    // at the earliest
+	unused map[string]unusedGrant // by key: made for a write whose outcome is unknown
 }
 
-type spare struct {
+type unusedGrant struct {
 	id  int64
 	ttl time.Duration
 }
@@ -36,7 +37,7 @@ func (g *grants) left(id int64) time.Duration {
 	if !known {
 		return subnet.UnknownTTL
 	}
-	return max(wholeSeconds(time.Until(end)), time.Second)
+	return max(etcdconn.WholeSeconds(time.Until(end)), time.Second)
 }
 
 func (g *grants) knows(id int64) bool {
@@ -51,7 +52,7 @@ func (g *grants) note(id int64, ttl time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ends == nil {
-		g.ends, g.spare = map[int64]time.Time{}, map[string]spare{}
+		g.ends, g.unused = map[int64]time.Time{}, map[string]unusedGrant{}
 	}
 	if ttl <= 0 {
 		delete(g.ends, id)
@@ -60,20 +61,20 @@ func (g *grants) note(id int64, ttl time.Duration) {
 	g.ends[id] = time.Now().Add(ttl)
 }
 
-func (g *grants) keep(key string, s spare) {
+func (g *grants) keepUnused(key string, s unusedGrant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.spare[key] = s
+	g.unused[key] = s
 }
 
-// used forgets the spare for a key: it hangs on the key now, or is revoked.
+// used forgets the unused grant for a key: it hangs on the key now, or is revoked.
 func (g *grants) used(key string) { g.take(key) }
 
-func (g *grants) take(key string) spare {
+func (g *grants) take(key string) unusedGrant {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := g.spare[key]
-	delete(g.spare, key)
+	s := g.unused[key]
+	delete(g.unused, key)
 	return s
 }
 
@@ -82,10 +83,10 @@ func (g *grants) take(key string) spare {
 // attempts without end do not leave grants without end.
 func (r *Registry) grant(ctx context.Context, key string, ttl time.Duration) (int64, error) {
 	before := r.grants.take(key)
-	ttl = wholeSeconds(ttl)
+	ttl = etcdconn.WholeSeconds(ttl)
 	if before.id != 0 && before.ttl == ttl {
 		if made, err := r.renew(ctx, before.id); err == nil && made == ttl {
-			r.grants.keep(key, before)
+			r.grants.keepUnused(key, before)
 			return before.id, nil
 		}
 	}
@@ -93,22 +94,23 @@ func (r *Registry) grant(ctx context.Context, key string, ttl time.Duration) (in
 		return 0, nil
 	}
 	var reply *pb.LeaseGrantResponse
-	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
-		reply, err = pb.NewLeaseClient(conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}, at.option())
+	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
+		request := &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}
+		reply, err = pb.NewLeaseClient(conn).LeaseGrant(ctx, request, at.option())
 		return err
 	})
 	if err != nil {
 		return 0, err
 	}
 	r.grants.note(reply.ID, time.Duration(reply.TTL)*time.Second)
-	r.grants.keep(key, spare{reply.ID, ttl})
+	r.grants.keepUnused(key, unusedGrant{reply.ID, ttl})
 	return reply.ID, nil
 }
 
 // renew gives a grant its lifetime again, and returns that; 0: there is no such
 // grant any more.
 func (r *Registry) renew(ctx context.Context, id int64) (made time.Duration, err error) {
-	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error {
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel() // ends the stream
 		stream, err := pb.NewLeaseClient(conn).LeaseKeepAlive(ctx)
@@ -136,14 +138,14 @@ func (r *Registry) revoke(ctx context.Context, id int64) {
 	}
 	r.grants.note(id, 0)
 	var reply *pb.LeaseTimeToLiveResponse
-	err := r.once(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+	err := r.once(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewLeaseClient(conn).LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true}, at.option())
 		return err
 	})
 	if err != nil || reply.TTL < 0 || len(reply.Keys) > 0 {
 		return
 	}
-	_ = r.once(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error {
+	_ = r.once(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error {
 		_, err := pb.NewLeaseClient(conn).LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id}, at.option())
 		return err
 	})
@@ -158,7 +160,7 @@ func (r *Registry) drop(ctx context.Context, key string, id int64) {
 // measure asks for a grant's lifetime.
 func (r *Registry) measure(ctx context.Context, id int64) error {
 	var reply *pb.LeaseTimeToLiveResponse
-	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewLeaseClient(conn).LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id}, at.option())
 		return err
 	})

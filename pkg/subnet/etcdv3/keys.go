@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -42,7 +41,7 @@ func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
 
 func (r *Registry) list(ctx context.Context) (reply *pb.RangeResponse, err error) {
 	first, end := r.below()
-	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: first, RangeEnd: end}, at.option())
 		return err
 	})
@@ -56,7 +55,10 @@ func (r *Registry) list(ctx context.Context) (reply *pb.RangeResponse, err error
 }
 
 func (r *Registry) snapshot(reply *pb.RangeResponse) subnet.Snapshot {
-	s := subnet.Snapshot{Index: uint64(reply.Header.GetRevision()), Cluster: strconv.FormatUint(reply.Header.GetClusterId(), 16)}
+	s := subnet.Snapshot{
+		Index:   uint64(reply.Header.GetRevision()),
+		Cluster: strconv.FormatUint(reply.Header.GetClusterId(), 16),
+	}
 	for _, kv := range reply.Kvs {
 		if e, ok := r.entry(kv); ok {
 			s.Entries = append(s.Entries, e)
@@ -102,8 +104,10 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 	}
 	r.grants.used(e.Key)
 	put := reply.Responses[0].GetResponsePut()
-	stored := subnet.Entry{Key: e.Key, Value: e.Value, TTL: wholeSeconds(e.TTL), Modified: uint64(reply.Header.GetRevision())}
-	stored.Created = stored.Modified
+	written := uint64(reply.Header.GetRevision())
+	stored := subnet.Entry{
+		Key: e.Key, Value: e.Value, TTL: etcdconn.WholeSeconds(e.TTL), Created: written, Modified: written,
+	}
 	if before := put.GetPrevKv(); before != nil {
 		stored.Created = uint64(before.CreateRevision)
 		r.revoke(ctx, before.Lease)
@@ -133,7 +137,9 @@ func (r *Registry) lost(ctx context.Context, e subnet.Entry, grant int64, reply 
 }
 
 // txn does one thing if the key has this revision, and otherwise reads it.
-func (r *Registry) txn(ctx context.Context, key string, revision uint64, do *pb.RequestOp) (reply *pb.TxnResponse, err error) {
+func (r *Registry) txn(
+	ctx context.Context, key string, revision uint64, do *pb.RequestOp,
+) (reply *pb.TxnResponse, err error) {
 	request := &pb.TxnRequest{
 		Compare: []*pb.Compare{{
 			Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, Key: []byte(key),
@@ -142,7 +148,7 @@ func (r *Registry) txn(ctx context.Context, key string, revision uint64, do *pb.
 		Success: []*pb.RequestOp{do},
 		Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key)}}}},
 	}
-	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewKVClient(conn).Txn(ctx, request, at.option())
 		return err
 	})
@@ -169,7 +175,7 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 	case kv == nil || uint64(kv.ModRevision) != e.Modified:
 		return fail(subnet.ErrConflict)
 	}
-	ttl := wholeSeconds(e.TTL)
+	ttl := etcdconn.WholeSeconds(e.TTL)
 	if kv.Lease != 0 && ttl > 0 {
 		switch made, err := r.renew(ctx, kv.Lease); {
 		case err != nil:
@@ -187,7 +193,7 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 
 func (r *Registry) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
 	var reply *pb.RangeResponse
-	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) (err error) {
+	err := r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(key)}, at.option())
 		return err
 	})
@@ -203,9 +209,8 @@ func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
 	if e.Modified == 0 { // which would be no condition
 		return fmt.Errorf("delete %s, which was absent: %w", key, subnet.ErrConflict)
 	}
-	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{
-		Key: []byte(key), PrevKv: true,
-	}}})
+	remove := &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), PrevKv: true}}
+	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: remove})
 	if err == nil && !reply.Succeeded {
 		err = subnet.ErrConflict
 	}
@@ -216,10 +221,4 @@ func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
 		r.revoke(ctx, before.Lease)
 	}
 	return nil
-}
-
-// wholeSeconds rounds up: etcd knows no less, and a lifetime of none would end
-// the key at once.
-func wholeSeconds(d time.Duration) time.Duration {
-	return (d + time.Second - 1).Truncate(time.Second)
 }

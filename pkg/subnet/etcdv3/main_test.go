@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 func TestMain(m *testing.M) {

@@ -29,7 +29,10 @@ type members struct {
 }
 
 func newMembers(c Config, l limits) *members {
-	m := &members{files: c.Files(), dialer: etcdconn.Dialer(l.connect, l.silence), urls: map[string]string{}, faults: map[string]error{}, spoken: map[string]bool{}}
+	m := &members{
+		files: c.Files(), dialer: etcdconn.Dialer(l.connect, l.silence),
+		urls: map[string]string{}, faults: map[string]error{}, spoken: map[string]bool{},
+	}
 	for _, endpoint := range c.Endpoints {
 		u, err := url.Parse(endpoint)
 		if err != nil {
@@ -103,21 +106,21 @@ func (m *members) last() string {
 	return m.current
 }
 
-// answerer learns who was asked.
-type answerer struct{ peer peer.Peer }
+// respondent is the member that was asked.
+type respondent struct{ peer peer.Peer }
 
 // option is for a request with one reply.
-func (a *answerer) option() grpc.CallOption { return grpc.Peer(&a.peer) }
+func (a *respondent) option() grpc.CallOption { return grpc.Peer(&a.peer) }
 
 // learn is for a stream, after the first reply.
-func (a *answerer) learn(stream context.Context) {
+func (a *respondent) learn(stream context.Context) {
 	if p, ok := peer.FromContext(stream); ok {
 		a.peer = *p
 	}
 }
 
 // member is the URL; "" where nobody was asked.
-func (a *answerer) member() string {
+func (a *respondent) member() string {
 	if a.peer.Addr == nil {
 		return ""
 	}

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
-	"flanneld/pkg/subnet/etcdtest"
 )
 
 // TestOthersLifetimes reads keys that somebody else has written.
@@ -109,7 +109,7 @@ func TestCompaction(t *testing.T) {
 		w.Next("on")
 		w.End()
 		err := etcdtest.Follow(t, r, start).Fails()
-		if etcdtest.SaysWhat(t, err, "watch "+prefix, etcd.Endpoints()[0], "was compacted up to revision"); !errors.Is(err, subnet.ErrHistoryLost) {
+		if etcdtest.WantError(t, err, "watch "+prefix, etcd.Endpoints()[0], "was compacted up to revision"); !errors.Is(err, subnet.ErrHistoryLost) {
 			t.Errorf("the watch ended with %v", err)
 		}
 	})

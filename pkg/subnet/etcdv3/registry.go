@@ -67,7 +67,9 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	return &Registry{config: c, prefix: c.Dir(), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1)}, nil
+	return &Registry{
+		config: c, prefix: c.Dir(), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1),
+	}, nil
 }
 
 // Close gives up all connections.
@@ -129,7 +131,9 @@ func (r *Registry) clientConfig(life context.Context) clientv3.Config {
 		DialOptions: []grpc.DialOption{
 			grpc.WithContextDialer(r.members.dial),
 			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: r.limits.retry / 4, Multiplier: 1.6, Jitter: 0.2, MaxDelay: r.limits.retry},
+				Backoff: backoff.Config{
+					BaseDelay: r.limits.retry / 4, Multiplier: 1.6, Jitter: 0.2, MaxDelay: r.limits.retry,
+				},
 				MinConnectTimeout: r.limits.attempt,
 			}),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(r.limits.reply)),
@@ -139,7 +143,7 @@ func (r *Registry) clientConfig(life context.Context) clientv3.Config {
 }
 
 // request asks one member over conn, and notes in at which one.
-type request func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error
+type request func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error
 
 // try asks members until one answers, or the call's time is over. A request
 // may be carried out though its reply is lost, and then once more.
@@ -161,7 +165,7 @@ func (r *Registry) once(ctx context.Context, ask request) error {
 	if err != nil {
 		return r.members.explain("", err)
 	}
-	var at answerer
+	var at respondent
 	err = ask(clientv3.WithRequireLeader(ctx), conn, &at)
 	if err != nil {
 		return r.members.explain(at.member(), err)

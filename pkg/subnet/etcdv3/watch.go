@@ -22,7 +22,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	if err != nil {
 		return r.watchError(ctx, after, err)
 	}
-	var at answerer
+	var at respondent
 	for {
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
@@ -41,7 +41,8 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		}
 		switch {
 		case reply.CompactRevision > 0:
-			return r.watchError(ctx, after, fmt.Errorf("%s was compacted up to revision %d: %w", at.member(), reply.CompactRevision, subnet.ErrHistoryLost))
+			return r.watchError(ctx, after, fmt.Errorf("%s was compacted up to revision %d: %w",
+				at.member(), reply.CompactRevision, subnet.ErrHistoryLost))
 		case reply.Canceled:
 			return r.watchError(ctx, after, r.members.explain(at.member(), reason(reply.CancelReason)))
 		}
@@ -93,8 +94,9 @@ func (r *Registry) fits(ctx context.Context, member string, reply *pb.WatchRespo
 
 // revision is the store's, as the leader knows it.
 func (r *Registry) revision(ctx context.Context) (now uint64, err error) {
-	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *answerer) error {
-		reply, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(r.prefix + "/config"), KeysOnly: true}, at.option())
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error {
+		request := &pb.RangeRequest{Key: []byte(r.prefix + "/" + subnet.ConfigKey), KeysOnly: true}
+		reply, err := pb.NewKVClient(conn).Range(ctx, request, at.option())
 		now = uint64(reply.GetHeader().GetRevision())
 		return err
 	})

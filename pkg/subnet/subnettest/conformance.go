@@ -221,7 +221,8 @@ func (s suite) expiry() {
 	stored := s.put(subnet.Entry{Key: "subnets/a", Value: "a", TTL: time.Second})
 	kept := s.put(subnet.Entry{Key: "subnets/b", Value: "b", TTL: time.Hour})
 	events := s.watch(start)
-	events.are(subnet.Event{Entry: stored}, subnet.Event{Entry: kept}, subnet.Event{Entry: subnet.Entry{Key: "subnets/a"}, Deleted: true})
+	events.are(subnet.Event{Entry: stored}, subnet.Event{Entry: kept},
+		subnet.Event{Entry: subnet.Entry{Key: "subnets/a"}, Deleted: true})
 	s.holds(kept)
 }
 
@@ -372,7 +373,8 @@ func (w *watcher) are(want ...subnet.Event) {
 			got = append(got, e)
 		}
 	}
-	if !slices.EqualFunc(got, want, func(a, b subnet.Event) bool { return a.Deleted == b.Deleted && same(a.Entry, b.Entry) }) {
+	equal := func(a, b subnet.Event) bool { return a.Deleted == b.Deleted && same(a.Entry, b.Entry) }
+	if !slices.EqualFunc(got, want, equal) {
 		w.Errorf("events\n%+v, want\n%+v", got, want)
 	}
 	w.end()

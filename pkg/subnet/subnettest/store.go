@@ -293,7 +293,9 @@ func (s *Store) since(after uint64) ([]subnet.Event, <-chan struct{}, error) {
 	if after > s.index || len(s.history) == HistoryLength && s.history[0].Modified > after+1 {
 		return nil, nil, fmt.Errorf("watch after index %d: %w", after, subnet.ErrHistoryLost)
 	}
-	i, _ := slices.BinarySearchFunc(s.history, after+1, func(e subnet.Event, index uint64) int { return cmp.Compare(e.Modified, index) })
+	i, _ := slices.BinarySearchFunc(s.history, after+1, func(e subnet.Event, index uint64) int {
+		return cmp.Compare(e.Modified, index)
+	})
 	return slices.Clone(s.history[i:]), s.changed, nil
 }
 
@@ -317,7 +319,9 @@ func (c *Client) Delete(ctx context.Context, e subnet.Entry) error {
 }
 
 // swap carries do out if the key is as e.Modified says.
-func (c *Client) swap(ctx context.Context, op string, e subnet.Entry, do func(*entry) subnet.Entry) (subnet.Entry, error) {
+func (c *Client) swap(
+	ctx context.Context, op string, e subnet.Entry, do func(*entry) subnet.Entry,
+) (subnet.Entry, error) {
 	f, _, err := c.call(ctx, op)
 	if err != nil {
 		return subnet.Entry{}, err

@@ -22,7 +22,8 @@ func (s Suite) tls(t *testing.T) {
 	ca, other := lab.NewCA(t, "ca"), lab.NewCA(t, "other")
 	etcd := s.newest(t, func(o *lab.EtcdOptions) { o.TLS = ca })
 	secure, plain := etcd.Endpoints()[0], s.newest(t, nil).Endpoints()[0]
-	good, expired, foreign := ca.Client("client", time.Hour), ca.Client("expired", -time.Hour), other.Client("foreign", time.Hour)
+	good, expired := ca.Client("client", time.Hour), ca.Client("expired", -time.Hour)
+	foreign := other.Client("foreign", time.Hour)
 	const notTLS = "closes the connection without an answer; is it http:// or https://?"
 	for _, tt := range []struct {
 		name     string
@@ -31,20 +32,32 @@ func (s Suite) tls(t *testing.T) {
 		cert     lab.Cert
 		says     []string
 	}{
-		{"another CA", secure, other.File, good, []string{"none of the authorities in the CA file " + other.File + " has signed its certificate"}},
-		{"no CA file", secure, "", good, []string{"no authority that this system knows has signed its certificate; name the cluster's by --etcd-cafile"}},
-		{"no client certificate", secure, ca.File, lab.Cert{}, []string{"demands a client certificate; name it by --etcd-certfile and --etcd-keyfile"}},
-		{"a client certificate of another CA", secure, ca.File, foreign, []string{"refuses the client certificate " + foreign.CertFile}},
-		{"an expired client certificate", secure, ca.File, expired, []string{"refuses the client certificate " + expired.CertFile, "it expired on 20"}},
+		{"another CA", secure, other.File, good, []string{
+			"none of the authorities in the CA file " + other.File + " has signed its certificate",
+		}},
+		{"no CA file", secure, "", good, []string{
+			"no authority that this system knows has signed its certificate; name the cluster's by --etcd-cafile",
+		}},
+		{"no client certificate", secure, ca.File, lab.Cert{}, []string{
+			"demands a client certificate; name it by --etcd-certfile and --etcd-keyfile",
+		}},
+		{"a client certificate of another CA", secure, ca.File, foreign, []string{
+			"refuses the client certificate " + foreign.CertFile,
+		}},
+		{"an expired client certificate", secure, ca.File, expired, []string{
+			"refuses the client certificate " + expired.CertFile, "it expired on 20",
+		}},
 		{"http for https", "http" + strings.TrimPrefix(secure, "https"), "", lab.Cert{}, []string{notTLS}},
 		{"https for http", "https" + strings.TrimPrefix(plain, "http"), "", lab.Cert{}, []string{notTLS}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := etcdconn.Config{Endpoints: []string{tt.endpoint}, CAFile: tt.ca, CertFile: tt.cert.CertFile, KeyFile: tt.cert.KeyFile}
+			c := etcdconn.Config{
+				Endpoints: []string{tt.endpoint}, CAFile: tt.ca, CertFile: tt.cert.CertFile, KeyFile: tt.cert.KeyFile,
+			}
 			for range 20 { // the refusal of a certificate comes after the handshake
 				r := Open(t, c, s.New)
 				_, err := r.List(t.Context())
-				SaysWhat(t, err, append(tt.says, "list "+Prefix+": "+tt.endpoint+": ")...)
+				WantError(t, err, append(tt.says, "list "+Prefix+": "+tt.endpoint+": ")...)
 				r.Close()
 			}
 		})
@@ -71,7 +84,9 @@ func (s Suite) tlsFilesAreReplaced(t *testing.T) {
 	dir := t.TempDir()
 	c := etcdconn.Config{
 		Endpoints: etcd.Endpoints(),
-		CAFile:    filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "client.pem"), KeyFile: filepath.Join(dir, "client-key.pem"),
+		CAFile:    filepath.Join(dir, "ca.pem"),
+		CertFile:  filepath.Join(dir, "client.pem"),
+		KeyFile:   filepath.Join(dir, "client-key.pem"),
 	}
 	copyFile(t, other.File, c.CAFile)
 	copyFile(t, expired.CertFile, c.CertFile)
@@ -119,7 +134,7 @@ func (s Suite) serverCertificates(t *testing.T) {
 		server.Config.ErrorLog = log.New(io.Discard, "", 0)
 		server.StartTLS()
 		_, err = Open(t, etcdconn.Config{Endpoints: []string{server.URL}, CAFile: ca.File}, s.New).List(t.Context())
-		SaysWhat(t, err, server.URL+": ", tt.says)
+		WantError(t, err, server.URL+": ", tt.says)
 		server.Close()
 	}
 }
@@ -129,10 +144,13 @@ func (s Suite) refusals(t *testing.T) {
 	for says, c := range map[string]etcdconn.Config{
 		"endpoints": {},
 		"etcd endpoint 2 of 2 is not of the form": {Endpoints: []string{"http://127.0.0.1:1", "127.0.0.1:2"}},
-		"read the CA file of etcd":                {Endpoints: []string{"http://127.0.0.1:1", "https://127.0.0.1:2"}, CAFile: "/absent.pem"},
+		"read the CA file of etcd": {
+			Endpoints: []string{"http://127.0.0.1:1", "https://127.0.0.1:2"}, CAFile: "/absent.pem",
+		},
 	} {
 		_, err := s.New(c)
-		SaysWhat(t, err, says)
+		WantError(t, err, says)
 	}
-	Open(t, etcdconn.Config{Endpoints: []string{"http://127.0.0.1:1"}, CAFile: "/absent.pem"}, s.New) // which needs no files
+	plain := etcdconn.Config{Endpoints: []string{"http://127.0.0.1:1"}, CAFile: "/absent.pem"} // which needs no files
+	Open(t, plain, s.New)
 }

@@ -36,7 +36,7 @@ func (s Suite) restart(t *testing.T, etcd *lab.Etcd) {
 	etcd.Set(Prefix+"/config", "a")
 	seen := w.Next("a").Modified
 	etcd.Kill()
-	SaysWhat(t, w.Fails(), "watch "+Prefix, endpoint)
+	WantError(t, w.Fails(), "watch "+Prefix, endpoint)
 	lab.Eventually(t, promptly, "a refused connection", func() error {
 		if _, err := r.List(t.Context()); err == nil || !strings.Contains(err.Error(), "refused") {
 			return fmt.Errorf("it is: %w", err)
@@ -45,10 +45,10 @@ func (s Suite) restart(t *testing.T, etcd *lab.Etcd) {
 	})
 	refused := ": " + endpoint + ": connect: connection refused"
 	_, err := r.List(t.Context())
-	SaysWhat(t, err, "list "+Prefix+refused)
-	SaysWhat(t, Follow(t, r, seen).Fails(), refused)
+	WantError(t, err, "list "+Prefix+refused)
+	WantError(t, Follow(t, r, seen).Fails(), refused)
 	_, err = r.Put(t.Context(), subnet.Entry{Key: Lease, TTL: time.Hour})
-	SaysWhat(t, err, "write "+Prefix+"/"+Lease+refused)
+	WantError(t, err, "write "+Prefix+"/"+Lease+refused)
 
 	etcd.Start()
 	lab.Eventually(t, promptly, "a list", func() error { _, err := r.List(t.Context()); return err })
@@ -85,7 +85,9 @@ func (s Suite) anyMemberMayFail(t *testing.T) {
 	etcd := s.newest(t, func(o *lab.EtcdOptions) {
 		o.TLS, o.Members = ca, []lab.EtcdMember{{IP: "127.0.1.1"}, {IP: "127.0.1.2"}, {IP: "127.0.1.3"}}
 	})
-	r := Open(t, etcdconn.Config{Endpoints: etcd.Endpoints(), CAFile: ca.File, CertFile: cert.CertFile, KeyFile: cert.KeyFile}, s.Impatient)
+	r := Open(t, etcdconn.Config{
+		Endpoints: etcd.Endpoints(), CAFile: ca.File, CertFile: cert.CertFile, KeyFile: cert.KeyFile,
+	}, s.Impatient)
 	w := KeepFollowing(t, r, List(t, r).Index)
 	e := subnet.Entry{Key: Lease, TTL: time.Hour}
 	write := func(value string) {
@@ -136,7 +138,8 @@ func (s Suite) lostReplies(t *testing.T, etcd *lab.Etcd) {
 				}
 				return err
 			})
-			if node := etcd.Get(Prefix + "/" + Lease); node == nil || node.ModifiedIndex != e.Modified || node.Value != e.Value || e.TTL == subnet.UnknownTTL {
+			node := etcd.Get(Prefix + "/" + Lease)
+			if node == nil || node.ModifiedIndex != e.Modified || node.Value != e.Value || e.TTL == subnet.UnknownTTL {
 				t.Fatalf("stored %+v, but etcd has %+v", e, node)
 			}
 			return e
@@ -172,7 +175,7 @@ func (s Suite) lostReplies(t *testing.T, etcd *lab.Etcd) {
 		// A client that tries again itself finds nothing there.
 		lose.Store(true)
 		if err := r.Delete(t.Context(), e); !errors.Is(err, subnet.ErrConflict) {
-			SaysWhat(t, err, "delete "+Prefix+"/"+Lease)
+			WantError(t, err, "delete "+Prefix+"/"+Lease)
 		}
 		lose.Store(false)
 		if etcd.Get(Prefix+"/"+Lease) != nil {

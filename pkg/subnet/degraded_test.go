@@ -18,9 +18,9 @@ var prefix22 = netip.MustParsePrefix("172.7.22.0/24")
 func TestDoubt(t *testing.T) {
 	const key22 = "subnets/172.7.22.0-24"
 	for _, tt := range []struct {
-		name  string
-		fault func(*subnettest.Store, *host)
-		held  bool
+		name     string
+		fault    func(*subnettest.Store, *host)
+		retained bool
 	}{
 		{"a peer's lease is deleted", func(s *subnettest.Store, _ *host) { s.Remove(key22) }, false},
 		{"a peer's lease is deleted during a short partition", func(s *subnettest.Store, h *host) {
@@ -70,7 +70,7 @@ func TestDoubt(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := subnettest.NewStore()
 				for range 20 {
-					store.Set(configKey, "{}", 0)
+					store.Set(subnet.ConfigKey, "{}", 0)
 				}
 				store.Set(key22, lease22, subnet.LeaseTTL)
 				h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"))
@@ -80,23 +80,23 @@ func TestDoubt(t *testing.T) {
 				time.Sleep(8 * time.Second)
 				synctest.Wait()
 				v := h.View()
-				if has(v, prefix22) != tt.held || v.Doubtful != tt.held {
-					t.Errorf("lease of the peer there: %t, doubt: %t; want both %t", has(v, prefix22), v.Doubtful, tt.held)
+				if has(v, prefix22) != tt.retained || v.Degraded != tt.retained {
+					t.Errorf("lease of the peer there: %t, degraded: %t; want both %t", has(v, prefix22), v.Degraded, tt.retained)
 				}
 				if own(h) != "172.7.21.0/24" {
 					t.Errorf("holds %s", own(h))
 				}
-				time.Sleep(subnet.HoldTime + 2*time.Minute)
+				time.Sleep(subnet.RetainTime + 2*time.Minute)
 				synctest.Wait()
-				if v := h.View(); v.Doubtful || has(v, prefix22) {
-					t.Errorf("after the hold time: %+v", v)
+				if v := h.View(); v.Degraded || has(v, prefix22) {
+					t.Errorf("after the time for which leases are retained: %+v", v)
 				}
 			})
 		})
 	}
 }
 
-// A lease that comes and goes while the store is in doubt was its holder's own
+// A lease that comes and goes while the store is degraded was its holder's own
 // doing.
 func TestFreshLeasesAreNotHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -111,8 +111,8 @@ func TestFreshLeasesAreNotHeld(t *testing.T) {
 		store.Remove("subnets/172.7.22.0-24")
 		time.Sleep(7 * time.Second)
 		synctest.Wait()
-		if v := h.View(); !v.Doubtful || has(v, prefix22) {
-			t.Errorf("doubt %t, leases %v", v.Doubtful, v.Leases)
+		if v := h.View(); !v.Degraded || has(v, prefix22) {
+			t.Errorf("degraded %t, leases %v", v.Degraded, v.Leases)
 		}
 	})
 }
@@ -139,10 +139,10 @@ func TestHeldSubnetsAreNotFree(t *testing.T) {
 		if own(h) != "none" {
 			t.Errorf("took %s, whose holder may be alive", own(h))
 		}
-		time.Sleep(subnet.HoldTime + 2*time.Minute)
+		time.Sleep(subnet.RetainTime + 2*time.Minute)
 		synctest.Wait()
 		if own(h) == "none" {
-			t.Error("no subnet after the hold time")
+			t.Error("no subnet after the time for which leases are retained")
 		}
 	})
 }
@@ -154,8 +154,8 @@ func TestResumedHostDoubtsAnEmptyStore(t *testing.T) {
 			h := start(t, store, claim("10.4.7.21"), previous("172.7.21.0/24"), func(o *subnet.Options) { o.Resumed = resumed })
 			defer h.stop()
 			settle()
-			if v := h.View(); v.Doubtful != resumed || own(h) != "172.7.21.0/24" {
-				t.Errorf("resumed %t: doubt %t, holds %s", resumed, v.Doubtful, own(h))
+			if v := h.View(); v.Degraded != resumed || own(h) != "172.7.21.0/24" {
+				t.Errorf("resumed %t: degraded %t, holds %s", resumed, v.Degraded, own(h))
 			}
 		})
 	}
@@ -221,24 +221,24 @@ func TestDoubtLastsWhileNobodyCanRegister(t *testing.T) {
 		store.Wipe()
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
-		if v := h.View(); !v.Doubtful || !has(v, prefix22) {
-			t.Fatalf("after three hours: doubt %t, leases %v", v.Doubtful, v.Leases)
+		if v := h.View(); !v.Degraded || !has(v, prefix22) {
+			t.Fatalf("after three hours: degraded %t, leases %v", v.Degraded, v.Leases)
 		}
 		h.client.Inject(nil)
-		time.Sleep(subnet.HoldTime - time.Minute)
+		time.Sleep(subnet.RetainTime - time.Minute)
 		synctest.Wait()
-		if v := h.View(); !v.Doubtful {
+		if v := h.View(); !v.Degraded {
 			t.Error("the others had no time to come back")
 		}
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
-		if v := h.View(); v.Doubtful || has(v, prefix22) {
-			t.Errorf("at last: doubt %t, leases %v", v.Doubtful, v.Leases)
+		if v := h.View(); v.Degraded || has(v, prefix22) {
+			t.Errorf("at last: degraded %t, leases %v", v.Degraded, v.Leases)
 		}
 	})
 }
 
-// Events without end do not keep what is held for ever.
+// Events without end do not keep what is retained for ever.
 func TestHeldLeasesGoDespiteEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := subnettest.NewStore()
@@ -252,8 +252,8 @@ func TestHeldLeasesGoDespiteEvents(t *testing.T) {
 			time.Sleep(30 * time.Second)
 		}
 		synctest.Wait()
-		if v := h.View(); v.Doubtful || has(v, prefix22) {
-			t.Errorf("doubt %t, leases %v", v.Doubtful, v.Leases)
+		if v := h.View(); v.Degraded || has(v, prefix22) {
+			t.Errorf("degraded %t, leases %v", v.Degraded, v.Leases)
 		}
 	})
 }
@@ -319,7 +319,7 @@ func TestSharedAddressIsNoEvidence(t *testing.T) {
 	})
 }
 
-// has says that a view shows a lease of p, be it held only.
+// has says that a view shows a lease of p, be it only retained.
 func has(v subnet.View, p netip.Prefix) bool {
 	return slices.ContainsFunc(v.Leases, func(l subnet.Lease) bool { return l.Subnet == p })
 }

@@ -24,7 +24,8 @@ func keysOf(s subnet.Snapshot) (keys []string) {
 
 func (s Suite) whatIsListed(t *testing.T, etcd *lab.Etcd) {
 	for _, key := range slices.Concat([]string{
-		"/config", "/other", "/subnets/172.7.21.0-24", "/subnets/garbage", "/subnets/below/a", "/elsewhere/a", "/elsewhere/subnets/a", "2/config",
+		"/config", "/other", "/subnets/172.7.21.0-24", "/subnets/garbage", "/subnets/below/a",
+		"/elsewhere/a", "/elsewhere/subnets/a", "2/config",
 	}, s.Unlisted) {
 		etcd.Set(Prefix+key, "value of "+key)
 	}

@@ -101,7 +101,8 @@ func (s Suite) conformance(t *testing.T) {
 		t.Run(k.Name, func(t *testing.T) {
 			etcd := lab.StartEtcd(t, k.EtcdOptions)
 			subnettest.Conformance(t, func(t *testing.T) subnet.Registry {
-				r := Open(t, etcdconn.Config{Endpoints: etcd.Endpoints(), Prefix: "/" + strings.ReplaceAll(t.Name(), "/", "-")}, s.New)
+				prefix := "/" + strings.ReplaceAll(t.Name(), "/", "-")
+				r := Open(t, etcdconn.Config{Endpoints: etcd.Endpoints(), Prefix: prefix}, s.New)
 				if k.v3() {
 					return compacting{r, etcd}
 				}

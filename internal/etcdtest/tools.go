@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -31,9 +32,9 @@ func Open[R Registry](t testing.TB, c etcdconn.Config, client func(etcdconn.Conf
 	return r
 }
 
-// SaysWhat fails the test unless an error is one line that contains all of
+// WantError fails the test unless an error is one line that contains all of
 // these, and not the password of the tests.
-func SaysWhat(t testing.TB, err error, parts ...string) {
+func WantError(t testing.TB, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
 		t.Errorf("no error, want one with %q", parts)
@@ -65,4 +66,28 @@ func Put(t testing.TB, r subnet.Registry, e subnet.Entry) subnet.Entry {
 		t.Fatal(err)
 	}
 	return stored
+}
+
+// Listen hands every connection to serve, and closes it then. It returns the
+// address, and ends with t.
+func Listen(t testing.TB, serve func(*net.TCPConn)) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				serve(conn.(*net.TCPConn))
+			}()
+		}
+	}()
+	return l.Addr().String()
 }

@@ -72,7 +72,7 @@ func (s Suite) networkFaults(t *testing.T) {
 		w := Follow(t, r, start).Stands()
 		dark := asked(r)
 		ip(t, "link set port"+dark+" down")
-		SaysWhat(t, w.Fails(), "watch "+Prefix, "http://10.9.0."+dark+":2379: ", "timed out")
+		WantError(t, w.Fails(), "watch "+Prefix, "http://10.9.0."+dark+":2379: ", "timed out")
 		w = Follow(t, r, start).Stands()
 		if asked(r) == dark {
 			t.Errorf("still watching at %s", dark)
@@ -90,7 +90,7 @@ func (s Suite) networkFaults(t *testing.T) {
 		}
 		endpoint := "http://10.9.0." + dark + ":2379"
 		_, err := Open(t, etcdconn.Config{Endpoints: []string{endpoint}}, s.Impatient).List(t.Context())
-		SaysWhat(t, err, "list "+Prefix+": "+endpoint+": ")
+		WantError(t, err, "list "+Prefix+": "+endpoint+": ")
 		ip(t, "link set port"+dark+" up")
 	})
 
@@ -108,7 +108,7 @@ func (s Suite) networkFaults(t *testing.T) {
 		others("add")
 		// The watch stands at a member that hears of nothing any more.
 		if s.NoLeader != "" {
-			SaysWhat(t, w.Fails(), "watch "+Prefix, "http://10.9.0."+alone+":2379 answers: "+s.NoLeader)
+			WantError(t, w.Fails(), "watch "+Prefix, "http://10.9.0."+alone+":2379 answers: "+s.NoLeader)
 		}
 		write(t, "alone")
 		w.Next("alone")

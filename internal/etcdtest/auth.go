@@ -57,11 +57,11 @@ func (s Suite) passwords(t *testing.T, etcd *lab.Etcd) {
 		c.Endpoints = etcd.Endpoints()
 		r := Open(t, c, s.New)
 		_, err := r.List(t.Context())
-		SaysWhat(t, err, "list ", refused)
+		WantError(t, err, "list ", refused)
 		_, err = r.Put(t.Context(), subnet.Entry{Key: Lease, TTL: time.Hour})
-		SaysWhat(t, err, "write ", refused)
-		SaysWhat(t, r.Delete(t.Context(), subnet.Entry{Key: Lease, Modified: 1}), "delete ", refused)
-		SaysWhat(t, Follow(t, r, 1).Fails(), refused)
+		WantError(t, err, "write ", refused)
+		WantError(t, r.Delete(t.Context(), subnet.Entry{Key: Lease, Modified: 1}), "delete ", refused)
+		WantError(t, Follow(t, r, 1).Fails(), refused)
 	}
 	// Whatever stood for the password is forgotten when etcd starts anew.
 	w := Follow(t, r, List(t, r).Index).Stands()

@@ -1,0 +1,179 @@
+package subnet
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// follow applies events and keeps the lease until ctx ends, the watch breaks,
+// or a new list is needed for another reason, which is no error.
+func (m *Manager) follow(ctx context.Context, index uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	events, broken := make(chan []Event), make(chan error, 1)
+	var watching sync.WaitGroup
+	watching.Go(func() { broken <- m.watch(ctx, index, events) })
+	defer watching.Wait()
+	defer cancel()
+
+	var await uint64    // our last write's index: nothing is decided before the replica has reached it
+	var quiet time.Time // a write failed: no further one before this, whatever events arrive
+	deadline := time.NewTimer(0)
+	defer deadline.Stop()
+	released := time.NewTimer(m.releaseExpired()) // what was retained
+	defer released.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-broken:
+			return err
+		case batch := <-events:
+			m.update(func(s *state) { s.replica.apply(batch, time.Now()) })
+			released.Reset(m.releaseExpired())
+		case <-m.claims:
+		case <-released.C:
+			released.Reset(m.releaseExpired())
+		case <-deadline.C:
+			if await > 0 {
+				klog.InfoS("Etcd has not announced this host's own write: listing everything again", "index", await)
+				return nil
+			}
+		}
+		if await > m.index() || time.Now().Before(quiet) {
+			continue
+		}
+		outcome := m.act(ctx)
+		if outcome.relist {
+			return nil
+		}
+		await, quiet = outcome.await, time.Time{}
+		if outcome.failed {
+			quiet = time.Now().Add(outcome.again)
+		}
+		deadline.Reset(outcome.again)
+	}
+}
+
+// watch passes events on until ctx ends or the watch breaks.
+func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event) error {
+	err := m.registry.Watch(ctx, index, func(batch []Event) {
+		m.setCurrent(true)
+		if len(batch) == 0 {
+			return
+		}
+		select {
+		case events <- batch:
+		case <-ctx.Done():
+		}
+	})
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrHistoryLost) {
+		m.setCurrent(false)
+	}
+	return err
+}
+
+// releaseExpired lets go of what was retained for long enough, and returns how long until
+// it is to be called again.
+func (m *Manager) releaseExpired() (next time.Duration) {
+	m.with(func(s *state) {
+		var changed bool
+		if changed, next = s.replica.releaseExpired(time.Now()); changed {
+			signal(m.changed)
+		}
+	})
+	return next
+}
+
+func (m *Manager) index() (at uint64) {
+	m.with(func(s *state) { at = s.replica.index })
+	return at
+}
+
+// outcome is what follows from one look at the lease.
+type outcome struct {
+	again  time.Duration // look again after this long at the latest
+	await  uint64        // decide nothing before the replica has reached this index
+	relist bool          // the replica is not to be trusted
+	failed bool          // a write failed: do nothing at all for that long
+}
+
+// announced bounds the time between a write and its event.
+const announced = 5 * time.Second
+
+// act does what is due about our lease.
+func (m *Manager) act(ctx context.Context) outcome {
+	var due step
+	m.with(func(s *state) {
+		before := s.holder.own
+		due = s.next(time.Now())
+		if s.holder.own != before {
+			signal(m.changed)
+		}
+	})
+	if due.do == wait {
+		return outcome{again: due.wait}
+	}
+	stored, err := m.write(ctx, due)
+	relist := false
+	m.with(func(s *state) { relist = s.wrote(due, stored, err, time.Now()) })
+	switch {
+	case err != nil && !errors.Is(err, ErrConflict):
+		return outcome{again: m.writes.Failed(err), failed: true}
+	case err != nil:
+		m.writes.Succeeded()
+		return outcome{relist: relist}
+	}
+	m.writes.Succeeded()
+	if due.do == refresh {
+		signal(m.changed) // no event tells of it
+		return outcome{}
+	}
+	return outcome{await: stored.Modified, again: announced}
+}
+
+// next names what is due.
+func (s *state) next(now time.Time) step {
+	if s.claim == nil {
+		return step{wait: lookAgain}
+	}
+	before := s.holder.own
+	due := s.holder.next(&s.replica, *s.claim, now)
+	if s.holder.own != before {
+		s.replica.ours = s.holder.own.Subnet
+	}
+	return due
+}
+
+// wrote notes what became of a write.
+func (s *state) wrote(due step, stored Entry, err error, now time.Time) (relist bool) {
+	switch {
+	case errors.Is(err, ErrConflict):
+		// Somebody was faster. That the replica does not show it yet is
+		// normal where the key is new to us, and wrong where it was ours.
+		return !s.holder.refuse(due.entry.Key)
+	case err != nil:
+		s.holder.written = 0
+	default:
+		s.holder.written = stored.Modified
+		if due.do == refresh {
+			s.replica.put(stored, now)
+			s.holder.renewed(stored, now)
+		}
+	}
+	return false
+}
+
+func (m *Manager) write(ctx context.Context, s step) (Entry, error) {
+	switch s.do {
+	case refresh:
+		return m.registry.Refresh(ctx, s.entry)
+	case remove:
+		return Entry{}, m.registry.Delete(ctx, s.entry)
+	default:
+		return m.registry.Put(ctx, s.entry)
+	}
+}

@@ -1,0 +1,196 @@
+package subnet
+
+import (
+	"net/netip"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// Claim is what this host wants of the store: a lease under this config that
+// says this of the host.
+type Claim struct {
+	Config Config
+	Attrs  Attrs
+	Addrs  []netip.Addr // of the external interface: where the subnet file's lease has one of them, it is ours
+}
+
+// LeaseTTL is the lifetime of every lease, as flannel has it.
+const LeaseTTL = 24 * time.Hour
+
+// lookAgain bounds every wait: timers stand still while a machine sleeps, so
+// the clock on the wall is looked at this often.
+const lookAgain = time.Minute
+
+// step is what to do next about this host's lease: nothing until a time, or
+// one write.
+type step struct {
+	do    action
+	entry Entry
+	wait  time.Duration
+}
+
+type action int
+
+const (
+	wait action = iota
+	put
+	refresh
+	remove
+)
+
+// leaseHolder decides about this host's own lease. It does no I/O: next looks at
+// the replica and names the one write that is due, and what became of a write
+// shows in the replica. A lease counts as held only once the replica shows it,
+// because only then every earlier claim to the same addresses shows as well.
+type leaseHolder struct {
+	margin   time.Duration // renew this long before the lease expires
+	previous netip.Prefix  // the subnet file's, the first choice of a new host
+
+	own       Lease                     // zero: none
+	candidate netip.Prefix              // being created; kept until it shows or is refused
+	refused   map[netip.Prefix]struct{} // somebody else was first, though the replica does not show it yet
+	warned    bool                      // said why the subnet file's subnet is not taken
+	full      bool                      // no subnet was free at the last try
+
+	written        uint64    // index of our last write; 0: its outcome is unknown
+	announce       bool      // the lease is to be written though it says what it should
+	contested      bool      // another host wrote our lease; our answer is due
+	answered       time.Time // when we last gave one
+	contestedUntil time.Time // at least: it is reported until then
+}
+
+// moveContainers is what to do where a host gets another subnet.
+const moveContainers = "restart this host's containers, which moves them"
+
+// Two hosts with one public IP share a lease, and cannot tell by its content.
+// So a host that finds its lease at start writes it once: the other, at work
+// already, sees a write that is not its own, and answers it likewise.
+const (
+	answerEvery  = time.Minute
+	contestedFor = 10 * time.Minute
+)
+
+// next names what is due at now.
+func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
+	if h.own.Subnet.IsValid() {
+		if s, ok := h.maintain(r, c, now); ok {
+			return s
+		}
+	}
+	return h.acquire(r, c, now)
+}
+
+// maintain looks after the lease that is held; false means that it is not any more.
+func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
+	subnet := h.own.Subnet
+	current, exists := r.leases[subnet]
+	other, overlaps := r.overlapping(subnet)
+	mine := exists && (c.ours(current.Attrs) || current.Attrs == h.own.Attrs)
+	switch {
+	case !c.Config.Fits(subnet):
+		klog.ErrorS(nil, "Lease does not fit the config any more: taking another subnet",
+			"subnet", subnet, "advice", moveContainers)
+		h.own = Lease{}
+		return step{}, false
+
+	case exists && !mine:
+		klog.ErrorS(nil, "Lease belongs to another host now: taking another subnet",
+			"subnet", subnet, "publicIP", current.PublicIP, "advice", moveContainers)
+		h.own = Lease{}
+		return step{}, false
+
+	case overlaps && (!exists || other.Created < current.Created):
+		klog.ErrorS(nil, "Lease overlaps one that another host took earlier: giving it up and taking another subnet",
+			"subnet", subnet, "other", other.Subnet, "publicIP", other.PublicIP, "advice", moveContainers)
+		h.own = Lease{}
+		if exists {
+			return step{do: remove, entry: Entry{Key: Key(subnet), Modified: current.Modified}}, true
+		}
+		return step{}, false
+
+	case !exists: // or turned into what names no holder
+		entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL, Modified: r.malformedAt[subnet]}
+		return step{do: put, entry: entry}, true
+	}
+
+	h.adopt(current, now)
+	left := h.untilRenewal(now)
+	ttl := LeaseTTL
+	if current.Expires.IsZero() { // a reservation stays one
+		ttl = 0
+	}
+	entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: ttl, Modified: h.own.Modified}
+	switch {
+	case current.Attrs != c.Attrs || h.announce:
+		if h.contested {
+			if again := h.answered.Add(answerEvery); now.Before(again) {
+				return step{wait: again.Sub(now)}, true
+			}
+			h.answered = now
+		}
+		return step{do: put, entry: entry}, true
+	case ttl > 0 && left <= 0:
+		return step{do: refresh, entry: entry}, true
+	case ttl > 0:
+		return step{wait: min(left, lookAgain)}, true
+	}
+	return step{wait: lookAgain}, true
+}
+
+// adopt takes over what the replica shows of our lease.
+func (h *leaseHolder) adopt(current Lease, now time.Time) {
+	switch {
+	case h.own.Subnet != current.Subnet:
+		klog.InfoS("Holding a lease", "subnet", current.Subnet, "expires", expires(current))
+		h.announce, h.contested = h.candidate != current.Subnet, false
+	case h.own.Modified == current.Modified:
+		return
+	case current.Attrs == h.own.Attrs && current.Expires.IsZero() != h.own.Expires.IsZero():
+		klog.InfoS("Lease became a reservation, or stopped being one", "subnet", current.Subnet, "expires", expires(current))
+	case h.written != 0 && h.written != current.Modified:
+		h.noteForeignWrite(current, now)
+	default:
+		h.announce, h.contested = false, false
+	}
+	h.own, h.candidate, h.refused, h.written = current, netip.Prefix{}, nil, current.Modified
+}
+
+// noteForeignWrite notes that somebody else wrote our lease.
+func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
+	h.announce, h.contested = true, true
+	h.contestedUntil = now.Add(contestedFor)
+}
+
+// expires is a lease's end for the log.
+func expires(l Lease) string {
+	switch {
+	case l.Expires.IsZero():
+		return "never"
+	case l.ExpiryUnknown:
+		return "unknown"
+	}
+	return l.Expires.Format(time.RFC3339)
+}
+
+// renewed takes over the reply to a renewal.
+func (h *leaseHolder) renewed(e Entry, now time.Time) {
+	h.own.Modified, h.own.Expires, h.own.ExpiryUnknown = e.Modified, expiry(e, now), false
+	klog.InfoS("Renewed the lease", "subnet", h.own.Subnet, "expires", expires(h.own))
+}
+
+// apart is how far this host's two clocks may part before a lease is renewed
+// for it.
+const apart = 10 * time.Second
+
+// untilRenewal is how long the lease needs no renewal. The monotonic clock
+// stands still in suspend, and the wall clock can be wrong and set right: where
+// they have parted, renewing is cheaper than to find out which to believe, and
+// makes both right. So it is where the store does not tell the expiry.
+func (h *leaseHolder) untilRenewal(now time.Time) time.Duration {
+	left, byWall := h.own.Expires.Sub(now), h.own.Expires.Round(0).Sub(now.Round(0))
+	if h.own.ExpiryUnknown || (left-byWall).Abs() > apart {
+		return 0
+	}
+	return left - h.margin
+}
