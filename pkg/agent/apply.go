@@ -104,7 +104,7 @@ func unreached(peers []subnet.Lease, routes []kernel.Route) (out []subnet.Lease)
 }
 
 // devices are those that a mode has whatever its peers.
-func (m *mode) devices(own subnet.Lease) []kernel.VXLAN {
+func (m *mode) devices(own subnet.Lease) []kernel.Device {
 	if !own.Subnet.IsValid() {
 		return nil
 	}
@@ -112,7 +112,7 @@ func (m *mode) devices(own subnet.Lease) []kernel.VXLAN {
 }
 
 // withDevice adds d unless there is one of its name, which takes its place.
-func withDevice(devices []kernel.VXLAN, d kernel.VXLAN) []kernel.VXLAN {
+func withDevice(devices []kernel.Device, d kernel.Device) []kernel.Device {
 	for _, have := range devices {
 		if have.Name == d.Name {
 			return devices
@@ -121,7 +121,7 @@ func withDevice(devices []kernel.VXLAN, d kernel.VXLAN) []kernel.VXLAN {
 	return append(devices, d)
 }
 
-func names(devices []kernel.VXLAN) (out []string) {
+func names(devices []kernel.Device) (out []string) {
 	for _, d := range devices {
 		out = append(out, d.Name)
 	}
@@ -154,17 +154,17 @@ func formerLease(view subnet.View, ip netip.Addr) subnet.Lease {
 // it yet still send to them.
 type lingering struct {
 	until time.Time
-	kept  []kernel.VXLAN
+	kept  []kernel.Device
 }
 
 // lingerTime is ample for a peer's watch to tell it of a lease.
 const lingerTime = 10 * time.Second
 
-func (l *lingering) keep(devices []kernel.VXLAN, now time.Time) {
+func (l *lingering) keep(devices []kernel.Device, now time.Time) {
 	l.kept, l.until = append(l.devices(now), devices...), now.Add(lingerTime)
 }
 
-func (l *lingering) devices(now time.Time) []kernel.VXLAN {
+func (l *lingering) devices(now time.Time) []kernel.Device {
 	if !now.Before(l.until) {
 		l.kept = nil
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -118,7 +119,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 func (a *Agent) have(links []kernel.Link, want kernel.State) status.Kernel {
 	var entries kernel.Entries
 	for _, l := range links {
-		if len(want.Devices) > 0 && l.Name == want.Devices[0].Name && l.VXLAN != nil {
+		if len(want.Devices) > 0 && l.Name == want.Devices[0].Name && l.Kind != nil {
 			entries, _ = a.Kernel.Entries(l)
 		}
 	}
@@ -131,7 +132,9 @@ func device(want kernel.State) *status.Device {
 		return nil
 	}
 	d := want.Devices[0]
+	outer := d.Kind.Encapsulation()
 	return &status.Device{
-		Name: d.Name, VNI: d.VNI, Port: d.Port, MAC: d.MAC.String(), MTU: d.MTU, Addr: d.Addr.Addr(), ChecksumByCPU: d.NoChecksumOffload,
+		Name: d.Name, VNI: outer.ID, Port: outer.Port, MAC: d.MAC.String(), MTU: d.MTU, Addr: d.Addrs.Of(inet.IPv4).Addr(),
+		ChecksumByCPU: d.NoChecksumOffload,
 	}
 }

@@ -59,7 +59,7 @@ func (f Facts) noInterface() []Finding {
 // candidates are interfaces that may lead to other hosts.
 func (f Facts) candidates() (out []string) {
 	for _, l := range f.Links {
-		switch l.Kind {
+		switch l.Type {
 		case "bridge", "vxlan", "dummy", "tun", "wireguard":
 			continue
 		}

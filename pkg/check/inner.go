@@ -26,7 +26,7 @@ func (f Facts) bridges() []Link { return f.bridgesIn(f.own()) }
 
 func (f Facts) bridgesIn(network netip.Prefix) (out []Link) {
 	for _, l := range f.Links {
-		if l.Kind == "bridge" && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return network.Contains(a.Addr()) }) {
+		if l.Type == "bridge" && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return network.Contains(a.Addr()) }) {
 			out = append(out, l)
 		}
 	}

@@ -57,8 +57,8 @@ func TestBridges(t *testing.T) {
 			"see this host's address in place of the container's, by: iptables -t nat -A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE", "start flanneld with --ip-masq"},
 	} {
 		f := healthy()
-		f.Links = append(f.Links[:2], Link{Link: kernel.Link{Name: "cni0", MTU: 1450, Up: true, Kind: "bridge", Addrs: addr("172.7.21.1/24")}},
-			Link{Link: kernel.Link{Name: "veth5", MTU: 1450, Up: true, Kind: "veth"}, Master: "cni0"})
+		f.Links = append(f.Links[:2], Link{Link: kernel.Link{Name: "cni0", MTU: 1450, Up: true, Type: "bridge", Addrs: addr("172.7.21.1/24")}},
+			Link{Link: kernel.Link{Name: "veth5", MTU: 1450, Up: true, Type: "veth"}, Master: "cni0"})
 		tt.spoil(&f)
 		ok := false
 		for _, x := range Run(f, f.Status.Peers) {
@@ -74,7 +74,7 @@ func TestBridges(t *testing.T) {
 }
 
 func docker0(address string) Link {
-	return Link{Link: kernel.Link{Name: "docker0", MTU: 1500, Kind: "bridge", Addrs: addr(address)}}
+	return Link{Link: kernel.Link{Name: "docker0", MTU: 1500, Type: "bridge", Addrs: addr(address)}}
 }
 
 // TestTellDocker names the way by which this host's dockerd gets its options.

@@ -69,7 +69,7 @@ func (f *Facts) readKernel() error {
 	}
 	for _, l := range links {
 		f.Links = append(f.Links, Link{l, masters[l.Name]})
-		if f.Status != nil && f.Status.Device != nil && l.Name == f.Status.Device.Name && l.VXLAN != nil {
+		if f.Status != nil && f.Status.Device != nil && l.Name == f.Status.Device.Name && l.Kind != nil {
 			if f.Entries, err = conn.Entries(l); err != nil {
 				return err
 			}

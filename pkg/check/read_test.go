@@ -76,7 +76,7 @@ func TestRead(t *testing.T) {
 	}
 	tunnel, _ := f.link("flannel.1")
 	bridges, ports := f.bridges(), f.ports("docker0")
-	if tunnel.VXLAN == nil || tunnel.VXLAN.Port != 8472 || !tunnel.Has(own.Addr()) || len(bridges) != 1 || !bridges[0].Has(gateway(own)) || len(ports) != 1 || ports[0].Name != "veth2" {
+	if tunnel.Kind == nil || tunnel.Kind.Encapsulation().Port != 8472 || !tunnel.Has(own.Addr()) || len(bridges) != 1 || !bridges[0].Has(gateway(own)) || len(ports) != 1 || ports[0].Name != "veth2" {
 		t.Errorf("%+v", f.Links)
 	}
 	if want := status.NewKernel(f.Routes, f.Entries).State(s.Peers[0]); want != status.InPlace {

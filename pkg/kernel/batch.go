@@ -78,9 +78,9 @@ func (s *socket) beginRoute(command, flags int, r FoundRoute, index int) {
 	}
 }
 
-func (s *socket) beginNeighbour(verb Verb, m netlink.Ndmsg, dst netip.Addr, mac MAC) {
+func (s *socket) beginNeighbour(a Action, m netlink.Ndmsg, dst netip.Addr, mac MAC) {
 	command, flags := unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE
-	if verb == Delete {
+	if a == Delete {
 		command, flags = unix.RTM_DELNEIGH, 0
 	}
 	m.State = unix.NUD_PERMANENT

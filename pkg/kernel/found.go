@@ -19,7 +19,7 @@ func (r FoundRoute) String() string {
 	return s
 }
 
-// Entries are a vxlan device's neighbours and forwarding entries.
+// Entries are a device's neighbours and forwarding entries.
 type Entries struct {
 	Neighbours []FoundNeighbour
 	FDB        []FoundFDB

@@ -9,20 +9,20 @@ import (
 // memory is what earlier passes put in place. It tells a repair from news, and
 // what is ours where the kernel keeps no mark.
 type memory struct {
-	devices    set[string, VXLAN]
+	devices    set[string, Device]
 	routes     set[netip.Prefix, Route]
-	neighbours set[hop, Neighbour]
-	fdb        set[port, FDB]
+	neighbours set[neighbourKey, Neighbour]
+	fdb        set[fdbKey, FDB]
 
 	searched map[string]bool // the devices on which what an earlier run left has been recognized
 }
 
-type hop struct {
+type neighbourKey struct {
 	dev  string
 	addr netip.Addr
 }
 
-type port struct {
+type fdbKey struct {
 	dev string
 	mac MAC
 }
@@ -52,16 +52,7 @@ func (m memory) after(wanted memory, partial bool, undone []Op, conflicts []Conf
 		delete(now.routes.at, c.Dst)
 	}
 	for _, o := range undone {
-		switch x := o.Object.(type) {
-		case VXLAN:
-			now.devices.putBack(m.devices, x.Name)
-		case Route:
-			now.routes.putBack(m.routes, x.Dst)
-		case Neighbour:
-			now.neighbours.putBack(m.neighbours, x.key())
-		case FDB:
-			now.fdb.putBack(m.fdb, x.key())
-		}
+		o.Object.restore(&now, m)
 	}
 	now.searched = m.searched
 	maps.DeleteFunc(now.searched, func(dev string, _ bool) bool { return !now.devices.has(dev) })
@@ -77,6 +68,7 @@ type set[K comparable, E keyed[K]] struct {
 
 type keyed[K comparable] interface {
 	comparable
+	Object
 	key() K
 }
 

@@ -14,8 +14,9 @@ import (
 // through a few sockets of its own. It is for one goroutine.
 type Netlink struct {
 	handle  *netlink.Handle
-	index   map[string]int // interfaces by name, as last listed or made
-	socket  *socket        // for what there are many of
+	index   map[string]int        // interfaces by name, as last listed or made
+	kinds   map[string]DeviceKind // of those that have one
+	socket  *socket               // for what there are many of
 	offload *offload
 }
 
@@ -38,7 +39,7 @@ func Open() (*Netlink, error) {
 		s.close()
 		return nil, err
 	}
-	return &Netlink{handle: h, index: map[string]int{}, socket: s, offload: o}, nil
+	return &Netlink{handle: h, index: map[string]int{}, kinds: map[string]DeviceKind{}, socket: s, offload: o}, nil
 }
 
 // Close ends the connection. What was written stays.
@@ -71,7 +72,8 @@ func (n *Netlink) Links() ([]Link, error) {
 		return nil, err
 	}
 	clear(n.index)
-	byIndex := map[int]*Link{}
+	clear(n.kinds)
+	byIndex := make(map[int]*Link, len(links))
 	out := make([]Link, len(links))
 	for i, l := range links {
 		out[i] = readLink(l)
@@ -83,18 +85,36 @@ func (n *Netlink) Links() ([]Link, error) {
 			l.Addrs = append(l.Addrs, readAddr(a))
 		}
 	}
+	n.readKinds(links, out, func(index int) string {
+		if l := byIndex[index]; l != nil {
+			return l.Name
+		}
+		return ""
+	})
+	return out, nil
+}
+
+// readKinds fills in what names others, or is read for devices like ours alone.
+func (n *Netlink) readKinds(links []netlink.Link, out []Link, names func(index int) string) {
+	known := kinds()
 	for i, l := range links {
-		if v, ok := l.(*netlink.Vxlan); ok {
-			out[i].VXLAN = n.readVXLAN(v, byIndex)
+		out[i].Master = names(l.Attrs().MasterIndex)
+		for _, k := range known {
+			if k.Type() == out[i].Type {
+				out[i].Kind = k.read(l, names)
+			}
+		}
+		if out[i].Kind != nil {
+			n.kinds[out[i].Name] = out[i].Kind
+			out[i].NoChecksumOffload = !n.offload.on(out[i].Name)
 		}
 	}
-	return out, nil
 }
 
 func readLink(l netlink.Link) Link {
 	a := l.Attrs()
 	return Link{
-		Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Kind: l.Type(), MAC: toMAC(a.HardwareAddr), Alias: a.Alias,
+		Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Type: l.Type(), MAC: toMAC(a.HardwareAddr), Alias: a.Alias,
 	}
 }
 
@@ -105,17 +125,6 @@ func readAddr(a netlink.Addr) Addr {
 		Prefix:    netip.PrefixFrom(ip, bits),
 		LinkLocal: netlink.Scope(a.Scope) == netlink.SCOPE_LINK || ip.IsLinkLocalUnicast(),
 	}
-}
-
-func (n *Netlink) readVXLAN(v *netlink.Vxlan, byIndex map[int]*Link) *VXLAN {
-	out := &VXLAN{
-		Name: v.Name, VNI: v.VxlanId, Port: v.Port, Local: toAddr(v.SrcAddr), GBP: v.GBP, Learning: v.Learning,
-		MAC: toMAC(v.HardwareAddr), MTU: v.MTU, NoChecksumOffload: !n.offload.on(v.Name),
-	}
-	if parent := byIndex[v.VtepDevIndex]; parent != nil {
-		out.Parent = parent.Name
-	}
-	return out
 }
 
 func toMAC(a net.HardwareAddr) (m MAC) {

@@ -98,7 +98,7 @@ func TestLinks(t *testing.T) {
 		ip link set ens33 address 0a:00:00:00:00:07
 		ip link set ens33 alias uplink`)
 	l := linkOf(t, m, "ens33")
-	if l.Index == 0 || l.MTU != 1400 || !l.Up || l.Kind != "veth" || l.MAC.String() != "0a:00:00:00:00:07" || l.Alias != "uplink" || l.VXLAN != nil {
+	if l.Index == 0 || l.MTU != 1400 || !l.Up || l.Type != "veth" || l.MAC.String() != "0a:00:00:00:00:07" || l.Alias != "uplink" || l.Kind != nil {
 		t.Errorf("%+v", l)
 	}
 	linkLocal := map[string]bool{}

@@ -57,5 +57,5 @@ func (c Conflict) String() string {
 }
 
 func (p *planner) wants(dev string) bool {
-	return slices.ContainsFunc(p.want.Devices, func(d VXLAN) bool { return d.Name == dev })
+	return slices.ContainsFunc(p.want.Devices, func(d Device) bool { return d.Name == dev })
 }

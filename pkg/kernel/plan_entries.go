@@ -28,11 +28,11 @@ func (p *planner) recognize() {
 }
 
 // hops are the gateways on dev that our routes have.
-func (p *planner) hops(dev string) map[hop]bool {
-	hops := map[hop]bool{}
+func (p *planner) hops(dev string) map[neighbourKey]bool {
+	hops := map[neighbourKey]bool{}
 	for _, r := range p.have.routes {
 		if r.Dev == dev && (r.Protocol == Protocol || p.leftover(r)) {
-			hops[hop{dev, r.Via}] = true
+			hops[neighbourKey{dev, r.Via}] = true
 		}
 	}
 	return hops
@@ -41,10 +41,10 @@ func (p *planner) hops(dev string) map[hop]bool {
 // foundEntry is one as the kernel has it, and whether it is permanent.
 type foundEntry[E any] interface{ entry() (E, bool) }
 
-func (n Neighbour) key() hop                      { return hop{n.Dev, n.Addr} }
+func (n Neighbour) key() neighbourKey             { return neighbourKey{n.Dev, n.Addr} }
 func (n FoundNeighbour) entry() (Neighbour, bool) { return n.Neighbour, n.Permanent }
 
-func (f FDB) key() port               { return port{f.Dev, f.MAC} }
+func (f FDB) key() fdbKey             { return fdbKey{f.Dev, f.MAC} }
 func (f FoundFDB) entry() (FDB, bool) { return f.FDB, f.Permanent }
 
 func (p *planner) neighbourOps(ops []Op) (with, drops []Op) {

@@ -24,7 +24,7 @@ func logOps(ops []Op) {
 	}
 	counts := map[string]int{}
 	for _, o := range ops {
-		counts[fmt.Sprintf("%s %s", o.Verb, o.Kind())]++
+		counts[fmt.Sprintf("%s %s", o.Action, o.Kind())]++
 	}
 	var parts []string
 	for _, what := range slices.Sorted(maps.Keys(counts)) {

@@ -10,12 +10,12 @@ import (
 // comparable, so two States subtract with ==. Of what is found by one key, a
 // route's destination for instance, there is no more than one.
 type State struct {
-	Devices    []VXLAN
+	Devices    []Device
 	Routes     []Route
 	Neighbours []Neighbour
 	FDB        []FDB
 
-	// Partial makes Apply add and mend only: what the State lacks is not
+	// Partial makes Apply add and repair only: what the State lacks is not
 	// removed. It is for the time before everything that is wanted is known.
 	Partial bool
 }
@@ -46,38 +46,19 @@ func (r Route) String() string {
 	return s
 }
 
-// Neighbour binds the address of a VTEP to its MAC, for ever.
+// Neighbour binds the address of a VTEP to its MAC, permanently.
 type Neighbour struct {
 	Dev  string
 	Addr netip.Addr
 	MAC  MAC
 }
 
-// FDB is an entry of a vxlan device's forwarding database: frames to MAC go to
+// FDB is an entry of a tunnel device's forwarding database: frames to MAC go to
 // the host at Dst.
 type FDB struct {
 	Dev string
 	MAC MAC
 	Dst netip.Addr
-}
-
-// VXLAN is a vxlan device (RFC 7348) that is up.
-type VXLAN struct {
-	Name     string
-	VNI      int        // 0 to 16777215
-	Port     int        // UDP, at the receiving side
-	Parent   string     // the interface that encapsulated packets leave by
-	Local    netip.Addr // their source address
-	GBP      bool       // group-based policy extension
-	Learning bool       // learn MACs from what arrives
-
-	MAC  MAC
-	MTU  int          // bytes
-	Addr netip.Prefix // scope global
-
-	// NoChecksumOffload lets the CPU compute transmit checksums. Kernels before
-	// 5.7 get them wrong on some NICs when they are left to the device.
-	NoChecksumOffload bool
 }
 
 // MAC is an Ethernet address.

@@ -156,8 +156,8 @@ func TestWatcherKnowsOurWrites(t *testing.T) {
 	route := kernel.Route{Dst: subnet, Via: netip.MustParseAddr("10.4.7.22"), Dev: "ens33"}
 	neighbour := kernel.Neighbour{Dev: "flannel.1", Addr: subnet.Addr(), MAC: kernel.MAC{0x0a, 0x39, 0x13, 0x5c, 0x8e, 0x16}}
 	ops := []kernel.Op{
-		{Verb: kernel.Add, Object: route}, {Verb: kernel.Replace, Object: neighbour},
-		{Verb: kernel.Delete, Object: kernel.FoundRoute{Route: route, Protocol: kernel.Protocol}},
+		{Action: kernel.Add, Object: route}, {Action: kernel.Replace, Object: neighbour},
+		{Action: kernel.Delete, Object: kernel.FoundRoute{Route: route, Protocol: kernel.Protocol}},
 	}
 	for i, err := range w.Do(ops...) {
 		if err != nil {

@@ -40,7 +40,7 @@ func vtepMAC(a subnet.Attrs) (kernel.MAC, bool) {
 // chooseMAC keeps the MAC that peers may know: that of a device in use, else
 // the lease's, else a new one of those that nobody assigns (IEEE 802: the
 // second lowest bit of the first byte).
-func chooseMAC(d kernel.VXLAN, h backend.Host) (kernel.MAC, error) {
+func chooseMAC(d kernel.Device, h backend.Host) (kernel.MAC, error) {
 	for _, l := range h.Links {
 		if l.Name == d.Name && kernel.Compatible(l, d) && l.MAC.Unicast() {
 			return l.MAC, nil

@@ -25,7 +25,7 @@ const overhead = 50
 type vxlan struct {
 	host   backend.Host
 	direct bool         // DirectRouting
-	device kernel.VXLAN // without Addr
+	device kernel.Device // without Addrs
 }
 
 // New is a backend.Factory.
@@ -35,9 +35,9 @@ func New(c subnet.Config, h backend.Host) (backend.Backend, error) {
 		return nil, err
 	}
 	b := &vxlan{host: h, direct: o.DirectRouting}
-	b.device = kernel.VXLAN{
-		Name: deviceName(o.VNI), VNI: o.VNI, Port: o.Port, Parent: h.Link.Name, Local: h.Local, GBP: o.GBP, Learning: o.Learning,
-		MTU: o.MTU - overhead, NoChecksumOffload: o.DisableTxChecksum,
+	b.device = kernel.Device{
+		Name: deviceName(o.VNI), MTU: o.MTU - overhead, NoChecksumOffload: o.DisableTxChecksum,
+		Kind: kernel.VXLAN{VNI: o.VNI, Port: o.Port, Parent: h.Link.Name, Local: h.Local, GBP: o.GBP, Learning: o.Learning},
 	}
 	if b.device.MAC, err = chooseMAC(b.device, h); err != nil {
 		return nil, err
@@ -55,13 +55,13 @@ func (b *vxlan) MTU() int { return b.device.MTU }
 // plain route. So a cluster changes its mode host by host.
 func (b *vxlan) Desired(own subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State {
 	device := b.device
-	device.Addr = netip.PrefixFrom(own.Subnet.Addr(), 32)
+	device.Addrs = kernel.AddrsOf(kernel.DeviceAddr{Prefix: netip.PrefixFrom(own.Subnet.Addr(), 32)})
 	through := len(peers) // the tunnel
 	if b.direct {
 		through = 0 // or few
 	}
 	s := kernel.State{
-		Devices: []kernel.VXLAN{device}, Routes: make([]kernel.Route, 0, len(peers)),
+		Devices: []kernel.Device{device}, Routes: make([]kernel.Route, 0, len(peers)),
 		Neighbours: make([]kernel.Neighbour, 0, through), FDB: make([]kernel.FDB, 0, through),
 	}
 	leads := make(map[kernel.MAC]netip.Addr, through+1) // a MAC leads to one host

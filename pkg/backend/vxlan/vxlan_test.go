@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"flanneld/pkg/backend"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -54,10 +55,10 @@ func vtep(n int) subnet.Lease {
 // render is a state as commands, in its own order.
 func render(s kernel.State) string {
 	var lines []string
-	add := func(o any) { lines = append(lines, kernel.Op{Verb: kernel.Add, Object: o}.String()) }
+	add := func(o kernel.Object) { lines = append(lines, kernel.Op{Action: kernel.Add, Object: o}.String()) }
 	for _, d := range s.Devices {
 		add(d)
-		add(kernel.Address{Dev: d.Name, Prefix: d.Addr})
+		add(kernel.Address{Dev: d.Name, Prefix: d.Addrs.Of(inet.IPv4).Prefix})
 	}
 	for _, f := range s.FDB {
 		add(f)
@@ -166,9 +167,8 @@ func TestLeaseSaysExactlyWhatFlannelsDoes(t *testing.T) {
 
 func TestMACIsKept(t *testing.T) {
 	present := mode(t, `{}`, host()).(*vxlan).device
-	present.MAC = kernel.MAC{}
-	link := kernel.Link{Name: "flannel.1", Kind: "vxlan", MAC: kernel.MAC{0x0a, 1, 1, 1, 1, 1}, VXLAN: &present}
-	other := present
+	link := kernel.Link{Name: "flannel.1", Type: "vxlan", MAC: kernel.MAC{0x0a, 1, 1, 1, 1, 1}, Kind: present.Kind}
+	other := present.Kind.(kernel.VXLAN)
 	other.Port = 4789
 	for _, c := range []struct {
 		name string
@@ -179,7 +179,7 @@ func TestMACIsKept(t *testing.T) {
 		{"the device's first", func(h *backend.Host) { h.Links = append(h.Links, link) }, "0a:01:01:01:01:01"},
 		{"not an incompatible device's", func(h *backend.Host) {
 			l := link
-			l.VXLAN = &other
+			l.Kind = other
 			h.Links = append(h.Links, l)
 		}, "0a:39:13:5c:8e:15"},
 		{"not another device's", func(h *backend.Host) {
@@ -232,7 +232,7 @@ func TestOptions(t *testing.T) {
 			`ip link add flannel.1 address 0a:39:13:5c:8e:15 mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning`},
 	} {
 		b := mode(t, c.options, host()).(*vxlan)
-		if got := (kernel.Op{Verb: kernel.Add, Object: b.device}).String(); got != c.want || b.MTU() != c.mtu {
+		if got := (kernel.Op{Action: kernel.Add, Object: b.device}).String(); got != c.want || b.MTU() != c.mtu {
 			t.Errorf("%s: MTU %d, device\n%s\nwant %d,\n%s", c.options, b.MTU(), got, c.mtu, c.want)
 		}
 		if len(b.device.Name) > 15 {

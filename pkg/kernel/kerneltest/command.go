@@ -95,18 +95,16 @@ func addr(s string) netip.Addr {
 
 func (k *Kernel) runLink(verb, name string, o map[string]string) error {
 	there := k.link(name) != nil
+	kind, known := kinds[o["type"]]
 	switch {
-	case verb == "add" && o["type"] == "vxlan":
-		err := k.addVXLAN(kernel.VXLAN{
-			Name: name, VNI: number(o["id"]), Port: number(o["dstport"]), Parent: o["dev"], Local: addr(o["local"]),
-			GBP: o["gbp"] != "", Learning: o["nolearning"] == "", MAC: mac(o["address"]), MTU: number(o["mtu"]),
-		})
-		if err != nil {
+	case verb == "add" && known:
+		d := kernel.Device{Name: name, Kind: kind.parse(o), MAC: mac(o["address"]), MTU: number(o["mtu"])}
+		if err := k.addDevice(d); err != nil {
 			return err
 		}
 		k.setLink(name, o)
 	case verb == "add" && !there:
-		k.AddLink(kernel.Link{Name: name, Kind: o["type"], MTU: 1500})
+		k.AddLink(kernel.Link{Name: name, Type: o["type"], MTU: 1500})
 		k.setLink(name, o)
 	case verb == "add":
 		return syscall.EEXIST
@@ -139,12 +137,10 @@ func (k *Kernel) setLink(name string, o map[string]string) {
 
 func (k *Kernel) runOffload(dev string, on bool) error {
 	l := k.link(dev)
-	if l == nil || l.VXLAN == nil {
+	if l == nil || l.Kind == nil {
 		return syscall.ENODEV
 	}
-	v := *l.VXLAN
-	v.NoChecksumOffload = !on
-	l.VXLAN = &v
+	l.NoChecksumOffload = !on
 	return nil
 }
 

@@ -8,54 +8,89 @@ import (
 	"flanneld/pkg/kernel"
 )
 
-func (k *Kernel) do(o kernel.Op) error {
-	if v, ok := o.Object.(kernel.VXLAN); ok {
-		if o.Verb == kernel.Delete {
-			k.deleteLink(v.Name)
-			return nil
-		}
-		return k.addVXLAN(v)
-	}
-	if o.Dev() != "" && k.link(o.Dev()) == nil {
-		if o.Verb == kernel.Delete {
-			return nil
-		}
+// writer carries out Ops.
+type writer struct{ *Kernel }
+
+// on reports whether there is a device to write to.
+func (w writer) on(dev string) error {
+	if dev != "" && w.link(dev) == nil {
 		return syscall.ENODEV
-	}
-	switch x := o.Object.(type) {
-	case kernel.Setting:
-		k.Change(x.Dev, func(l *kernel.Link) { set(l, x) })
-	case kernel.Address:
-		k.Change(x.Dev, func(l *kernel.Link) { setAddress(l, x.Prefix, o.Verb != kernel.Delete) })
-	case kernel.FDB:
-		k.setFDB(kernel.FoundFDB{FDB: x, Permanent: true}, o.Verb != kernel.Delete)
-	case kernel.Neighbour:
-		k.setNeighbour(kernel.FoundNeighbour{Neighbour: x, Permanent: true}, o.Verb != kernel.Delete)
-	case kernel.FoundRoute:
-		k.routes = slices.DeleteFunc(k.routes, func(r kernel.FoundRoute) bool { return r == x })
-	case kernel.Route:
-		x.Peer = netip.Addr{}
-		err := k.setRoute(string(o.Verb), kernel.FoundRoute{Route: x, Protocol: kernel.Protocol})
-		if o.Verb == kernel.Add && err == syscall.EEXIST {
-			return nil
-		}
-		return err
 	}
 	return nil
 }
 
-func (k *Kernel) addVXLAN(v kernel.VXLAN) error {
-	clash := func(l kernel.Link) bool {
-		return l.Name == v.Name || l.VXLAN != nil && l.VXLAN.VNI == v.VNI && l.VXLAN.Port == v.Port && l.VXLAN.GBP == v.GBP
+func (w writer) WriteDevice(a kernel.Action, d kernel.Device) error {
+	if a == kernel.Delete {
+		w.deleteLink(d.Name)
+		return nil
 	}
+	return w.addDevice(d)
+}
+
+func (w writer) WriteSetting(s kernel.Setting) error {
+	if err := w.on(s.Dev); err != nil {
+		return err
+	}
+	w.Change(s.Dev, func(l *kernel.Link) { set(l, s) })
+	return nil
+}
+
+func (w writer) WriteAddress(a kernel.Action, x kernel.Address) error {
+	if err := w.on(x.Dev); err != nil {
+		return err
+	}
+	w.Change(x.Dev, func(l *kernel.Link) { setAddress(l, x.Prefix, a != kernel.Delete) })
+	return nil
+}
+
+func (w writer) WriteFDB(a kernel.Action, f kernel.FDB) error {
+	if err := w.on(f.Dev); err != nil {
+		return err
+	}
+	w.setFDB(kernel.FoundFDB{FDB: f, Permanent: true}, a != kernel.Delete)
+	return nil
+}
+
+func (w writer) WriteNeighbour(a kernel.Action, n kernel.Neighbour) error {
+	if err := w.on(n.Dev); err != nil {
+		return err
+	}
+	w.setNeighbour(kernel.FoundNeighbour{Neighbour: n, Permanent: true}, a != kernel.Delete)
+	return nil
+}
+
+func (w writer) WriteRoute(a kernel.Action, r kernel.Route) error {
+	if err := w.on(r.Dev); err != nil {
+		return err
+	}
+	r.Peer = netip.Addr{}
+	return w.setRoute(string(a), kernel.FoundRoute{Route: r, Protocol: kernel.Protocol})
+}
+
+func (w writer) DeleteRoute(r kernel.FoundRoute) error {
+	w.routes = slices.DeleteFunc(w.routes, func(x kernel.FoundRoute) bool { return x == r })
+	return nil
+}
+
+// do carries out an Op. What is there already, or gone, is success.
+func (k *Kernel) do(o kernel.Op) error {
+	err := o.Write(writer{k})
 	switch {
-	case v.Parent != "" && k.link(v.Parent) == nil:
+	case o.Action == kernel.Delete && err == syscall.ENODEV, o.Action == kernel.Add && o.Kind() == "route" && err == syscall.EEXIST:
+		return nil
+	}
+	return err
+}
+
+func (k *Kernel) addDevice(d kernel.Device) error {
+	l := kernel.Link{Name: d.Name, MTU: d.MTU, MAC: d.MAC, Type: d.Kind.Type(), Kind: d.Kind}
+	switch p := parent(l); {
+	case p != "" && k.link(p) == nil:
 		return syscall.ENODEV
-	case slices.ContainsFunc(k.links, clash):
+	case slices.ContainsFunc(k.links, func(l kernel.Link) bool { return clash(l, d) }):
 		return syscall.EEXIST
 	}
-	v.Addr, v.NoChecksumOffload = netip.Prefix{}, false
-	k.AddLink(kernel.Link{Name: v.Name, MTU: v.MTU, MAC: v.MAC, Kind: "vxlan", VXLAN: &v})
+	k.AddLink(l)
 	return nil
 }
 
@@ -66,7 +101,7 @@ func (k *Kernel) deleteLink(name string) {
 	delete(k.entries, name)
 	k.links = slices.DeleteFunc(k.links, func(l kernel.Link) bool { return l.Name == name })
 	for _, l := range slices.Clone(k.links) {
-		if l.VXLAN != nil && l.VXLAN.Parent == name {
+		if parent(l) == name {
 			k.deleteLink(l.Name)
 		}
 	}
@@ -81,9 +116,7 @@ func set(l *kernel.Link, s kernel.Setting) {
 	case s.MAC != kernel.MAC{}:
 		l.MAC = s.MAC
 	case s.NoChecksumOffload:
-		v := *l.VXLAN
-		v.NoChecksumOffload = true
-		l.VXLAN = &v
+		l.NoChecksumOffload = true
 	default:
 		l.Alias = s.Alias
 	}
