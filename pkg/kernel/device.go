@@ -29,6 +29,11 @@ type DeviceAddrs [2]DeviceAddr
 // DeviceAddr is an address of a device.
 type DeviceAddr struct {
 	netip.Prefix // scope global; invalid: there is none
+
+	// What an earlier run wrote has no mark: it is told by what only such a
+	// device has, the first address of a subnet of this network.
+	Network   netip.Prefix
+	SubnetLen int // bits
 }
 
 // AddrsOf are addresses of different families.
@@ -37,6 +42,13 @@ func AddrsOf(addrs ...DeviceAddr) (all DeviceAddrs) {
 		all[slot(inet.Of(a.Addr()))] = a
 	}
 	return all
+}
+
+// former reports whether p can be what this was while the host held another
+// subnet.
+func (a DeviceAddr) former(p netip.Prefix) bool {
+	start, err := p.Addr().Prefix(a.SubnetLen)
+	return err == nil && p.IsSingleIP() && a.Network.Contains(p.Addr()) && start.Addr() == p.Addr()
 }
 
 // Of is the address of a family.

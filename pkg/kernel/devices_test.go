@@ -225,3 +225,22 @@ func TestNewSubnet(t *testing.T) {
 		step{want: tunnel(22), ops: "ip addr add 172.7.21.0/32 dev flannel.1\nip addr del 172.7.99.0/32 dev flannel.1"},
 	)
 }
+
+// An address that somebody else put on the device stays. Ours are those that
+// this daemon wrote, whatever the network, and the starts of the network's
+// subnets, which an earlier run may have written.
+func TestAddressesOfOthers(t *testing.T) {
+	moved := with(tunnel(22), func(s *kernel.State) { s.Devices[0].Addrs = ownAddrIn("10.9.4.0", "10.9.0.0/16") })
+	const others = `ip addr add 192.0.2.9/32 dev flannel.1
+		ip addr add 172.7.99.5/32 dev flannel.1
+		ip addr add 172.7.64.0/18 dev flannel.1
+		ip addr add 198.51.100.0/32 dev flannel.1`
+	play(t,
+		step{want: tunnel(22), ops: newDevice + newPeer22},
+		step{hand: others, want: tunnel(22)},
+		step{restart: true, want: tunnel(22), shows: withPeer22 + "\n" + others},
+		step{hand: `ip addr add 172.7.99.0/32 dev flannel.1`, want: tunnel(22), ops: `ip addr del 172.7.99.0/32 dev flannel.1`},
+		step{want: partial(moved), ops: `ip addr add 10.9.4.0/32 dev flannel.1`},
+		step{want: moved, ops: `ip addr del 172.7.21.0/32 dev flannel.1`},
+	)
+}

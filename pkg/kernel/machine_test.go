@@ -210,8 +210,10 @@ func deviceOf(name string, kind kernel.DeviceKind) kernel.Device {
 	return kernel.Device{Name: name, Kind: kind, MAC: macOf(21), MTU: 1450, Addrs: ownAddr("172.7.21.0")}
 }
 
-func ownAddr(addr string) kernel.DeviceAddrs {
-	return kernel.AddrsOf(kernel.DeviceAddr{Prefix: prefix32(addr)})
+func ownAddr(addr string) kernel.DeviceAddrs { return ownAddrIn(addr, "172.7.0.0/16") }
+
+func ownAddrIn(addr, network string) kernel.DeviceAddrs {
+	return kernel.AddrsOf(kernel.DeviceAddr{Prefix: prefix32(addr), Network: netip.MustParsePrefix(network), SubnetLen: 24})
 }
 
 // withKind is a device after an edit of its kind.

@@ -14,7 +14,8 @@ type memory struct {
 	neighbours set[neighbourKey, Neighbour]
 	fdb        set[fdbKey, FDB]
 
-	searched map[string]bool // the devices on which what an earlier run left has been recognized
+	searched map[string]bool  // the devices on which what an earlier run left has been recognized
+	addrs    map[Address]bool // that were ever wanted on the devices
 }
 
 type neighbourKey struct {
@@ -29,11 +30,11 @@ type fdbKey struct {
 
 // memoryOf is that of a pass that brought s about.
 func memoryOf(s State) memory {
-	return memory{setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB), map[string]bool{}}
+	return memory{setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB), map[string]bool{}, map[Address]bool{}}
 }
 
 func (m memory) clone() memory {
-	return memory{m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.searched}
+	return memory{m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.searched, m.addrs}
 }
 
 // after is what is known once wanted was brought about, beside what was there
@@ -54,8 +55,16 @@ func (m memory) after(wanted memory, partial bool, undone []Op, conflicts []Conf
 	for _, o := range undone {
 		o.Object.restore(&now, m)
 	}
-	now.searched = m.searched
+	now.searched, now.addrs = m.searched, m.addrs
+	for _, d := range now.devices.list {
+		for _, a := range d.Addrs {
+			if a.IsValid() {
+				now.addrs[Address{d.Name, a.Prefix}] = true
+			}
+		}
+	}
 	maps.DeleteFunc(now.searched, func(dev string, _ bool) bool { return !now.devices.has(dev) })
+	maps.DeleteFunc(now.addrs, func(a Address, _ bool) bool { return !now.devices.has(a.Dev) })
 	return now
 }
 

@@ -3,6 +3,8 @@ package kernel
 import (
 	"fmt"
 	"slices"
+
+	"flanneld/pkg/inet"
 )
 
 func (d Device) key() string { return d.Name }
@@ -55,9 +57,9 @@ func (p *planner) settings(l Link, d Device, add func(a Action, object Object, w
 	}
 }
 
-// addresses sees to the device's own addresses. Others of an address's whole
-// length are those of subnets that this host held before; they go last, since a
-// device without any address loses its routes and neighbours.
+// addresses sees to the device's own addresses. Those of subnets that this host
+// held before go last, since a device without any address loses its routes and
+// neighbours.
 func (p *planner) addresses(l Link, d Device, add func(a Action, object Object, why string)) {
 	for _, a := range d.Addrs {
 		if a.IsValid() && !slices.ContainsFunc(l.Addrs, func(has Addr) bool { return has.Prefix == a.Prefix }) {
@@ -65,7 +67,8 @@ func (p *planner) addresses(l Link, d Device, add func(a Action, object Object, 
 		}
 	}
 	for _, a := range l.Addrs {
-		if !d.Addrs.Has(a.Prefix) && a.IsSingleIP() && !p.want.Partial {
+		ours := p.was.addrs[Address{d.Name, a.Prefix}] || d.Addrs.Of(inet.Of(a.Addr())).former(a.Prefix)
+		if ours && !d.Addrs.Has(a.Prefix) && !p.want.Partial {
 			add(Delete, Address{d.Name, a.Prefix}, "")
 		}
 	}

@@ -23,9 +23,10 @@ const Type = "vxlan"
 const overhead = 50
 
 type vxlan struct {
-	host   backend.Host
-	direct bool         // DirectRouting
-	device kernel.Device // without Addrs
+	host    backend.Host
+	network netip.Prefix
+	direct  bool          // DirectRouting
+	device  kernel.Device // without Addrs
 }
 
 // New is a backend.Factory.
@@ -34,7 +35,7 @@ func New(c subnet.Config, h backend.Host) (backend.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &vxlan{host: h, direct: o.DirectRouting}
+	b := &vxlan{host: h, network: c.Network, direct: o.DirectRouting}
 	b.device = kernel.Device{
 		Name: deviceName(o.VNI), MTU: o.MTU - overhead, NoChecksumOffload: o.DisableTxChecksum,
 		Kind: kernel.VXLAN{VNI: o.VNI, Port: o.Port, Parent: h.Link.Name, Local: h.Local, GBP: o.GBP, Learning: o.Learning},
@@ -55,7 +56,9 @@ func (b *vxlan) MTU() int { return b.device.MTU }
 // plain route. So a cluster changes its mode host by host.
 func (b *vxlan) Desired(own subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State {
 	device := b.device
-	device.Addrs = kernel.AddrsOf(kernel.DeviceAddr{Prefix: netip.PrefixFrom(own.Subnet.Addr(), 32)})
+	device.Addrs = kernel.AddrsOf(kernel.DeviceAddr{
+		Prefix: netip.PrefixFrom(own.Subnet.Addr(), 32), Network: b.network, SubnetLen: own.Subnet.Bits(),
+	})
 	through := len(peers) // the tunnel
 	if b.direct {
 		through = 0 // or few
