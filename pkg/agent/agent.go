@@ -70,22 +70,22 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	source  source // what next was made from
-	next    *mode  // what the config asks for
-	claimed *mode  // what the lease is to say
-	current *mode  // what the lease says: at work in the kernel
-	linger  lingering
-	routed  peerWays
-	direct  reach
-	gone    gone // the address in use
-	fight   fight
-	notes   notes
+	source   source // what next was made from
+	next     *mode  // what the config asks for
+	claimed  *mode  // what the lease is to say
+	current  *mode  // what the lease says: at work in the kernel
+	draining draining
+	onLink   onLinkCache
+	inbound  inboundPaths
+	gone     gone // the address in use
+	fight    fight
+	notes    notes
 
 	interfaces, lists, file *outage.Outage
 	ready                   bool
 
 	asked  chan func() // what others want to know; see Status
-	ways   ways
+	paths  pathTimes
 	latest applied
 }
 
@@ -113,7 +113,7 @@ func New(o Options) *Agent {
 		lists:      outage.New("bring the kernel into the wanted state", retryLongest),
 		file:       outage.New("write the subnet file "+o.SubnetFile, retryLongest),
 		asked:      make(chan func()),
-		routed:     peerWays{},
+		inbound:    inboundPaths{},
 	}
 }
 
@@ -201,7 +201,7 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 		}
 	}
 	if a.current != nil {
-		a.linger.keep(a.current.devices(view.Own), now)
+		a.draining.add(a.current.devices(view.Own), now)
 		klog.Infof("switched from %s to %s", a.current.config.BackendType, a.next.config.BackendType)
 	}
 	a.current = a.next
@@ -219,7 +219,7 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 	working := a.current != nil && view.Own.Subnet.IsValid()
 	var placed <-chan struct{}
 	if working && a.SetRules != nil {
-		placed = a.SetRules(a.current.config, view.Own.Subnet, a.routed.peers())
+		placed = a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers())
 	}
 	if settled && a.claimed != a.next {
 		await(ctx, placed)

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,6 +51,8 @@ type host struct {
 	kernel *kerneltest.Kernel
 	peers  []rules.Peer  // that the firewall lets in
 	placed chan struct{} // what SetRules returns
+
+	silent atomic.Bool // the kernel does not say who is on the link
 }
 
 func (h *host) with(f func(k *kerneltest.Kernel)) {
@@ -89,6 +93,9 @@ func (h *host) Do(ops ...kernel.Op) []error {
 }
 
 func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
+	if h.silent.Load() {
+		return false, errors.New("no buffer space available")
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	links, _ := h.kernel.Links()
@@ -170,6 +177,19 @@ func (h *host) shows(want string) {
 	want = strings.ReplaceAll(strings.TrimSpace(want), "\t", "")
 	if got != want {
 		h.t.Errorf("kernel of %v:\n%s\nwant:\n%s", h.ip, got, want)
+	}
+}
+
+func (h *host) render() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kernel.String()
+}
+
+func (h *host) contains(line string) {
+	h.t.Helper()
+	if got := h.render(); !strings.Contains("\n"+got+"\n", "\n"+line+"\n") {
+		h.t.Errorf("kernel of %v:\n%s\nlacks %s", h.ip, got, line)
 	}
 }
 

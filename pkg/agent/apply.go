@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/backend"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -24,18 +25,21 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 		conflicts["conflict "+c.Dst.String()] = c.String()
 	}
 	a.notes.replace("conflict ", conflicts)
-	again = a.routed.note(want, a.devices(want, a.next.expect), a.next.host.Link.Name, now)
+	if a.onLink.err != nil {
+		a.inbound.hold(now)
+	}
+	again = a.inbound.note(want, outgoing(want, a.next.expect), a.next.host.Link.Name, now)
 	if rest := a.fight.note(result.Repairs, now); rest > 0 {
 		again = min(again, rest)
 	}
 	if err == nil {
-		err = a.direct.failed
+		err = a.onLink.err
 	}
 	if err != nil {
 		return min(again, a.lists.Failed(err)), false
 	}
 	a.lists.Worked()
-	return min(again, a.linger.next(now)), true
+	return min(again, a.draining.next(now)), true
 }
 
 // want is the whole state to be; false: there is nothing to want yet.
@@ -50,27 +54,24 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		return kernel.State{}, false
 	}
 	peers, rejected := subnet.Peers(a.current.config, own, view.Leases, addrs(links))
-	a.direct.renew(a.Changes.Routing(), a.current.host.Link)
-	reaches := func(ip netip.Addr) bool { return a.direct.reaches(ip, a.Kernel) }
-	want := a.current.backend.Desired(own, peers, reaches)
-	want.Partial = view.Doubtful || a.direct.failed != nil
-	a.noteWays(want.Routes, now)
+	a.onLink.renew(a.Changes.Routing(), a.current.host.Link)
+	onLink := func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) }
+	want := a.current.desired(own, peers, onLink)
+	a.paths.note(want, now)
 	a.next.expect = nil
 	if a.next != a.current {
-		a.next.expect = a.next.backend.Desired(own, peers, reaches).Routes
+		a.next.expect = a.next.desired(own, peers, onLink).Routes
 	}
-	a.explain(view, want, peers, rejected)
-	for _, d := range a.next.devices(own) {
+	want.Partial = view.Doubtful || a.onLink.err != nil
+	a.explain(view, want, rejected)
+	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
 		want.Devices = withDevice(want.Devices, d)
 	}
-	for _, d := range a.linger.devices(now) {
-		want.Devices = withDevice(want.Devices, d)
-	}
-	return want, true
+	return want.State, true
 }
 
-// explain says of each lease without a way why it has none.
-func (a *Agent) explain(view subnet.View, want kernel.State, peers []subnet.Lease, rejected map[string]string) {
+// explain says of each lease without a path why it has none.
+func (a *Agent) explain(view subnet.View, want desired, rejected map[string]string) {
 	reasons := map[string]string{}
 	for key, reason := range view.Malformed {
 		reasons["lease "+key] = fmt.Sprintf("ignoring the key %q: %s", key, reason)
@@ -78,29 +79,15 @@ func (a *Agent) explain(view subnet.View, want kernel.State, peers []subnet.Leas
 	for key, reason := range rejected {
 		reasons["lease "+key] = fmt.Sprintf("ignoring the lease %q: it %s", key, reason)
 	}
-	for _, p := range unreached(peers, want.Routes) {
-		reasons["lease "+subnet.Key(p.Subnet)] = fmt.Sprintf(
-			"no way to %v: its host %v says backend %q and is not on the link of %s; hosts behind routers need the vxlan backend, each with a MAC of its own",
-			p.Subnet, p.PublicIP, p.BackendType, a.current.host.Link.Name)
+	for i, path := range want.paths {
+		if path.Mode != backend.None || path.Reason == backend.OnLinkUnknown { // which is the kernel's fault, and said as such
+			continue
+		}
+		p := &want.peers[i]
+		reasons["lease "+subnet.Key(p.Subnet)] = fmt.Sprintf("no way to %v by %s: its host %v says backend %q; %v",
+			p.Subnet, a.current.host.Link.Name, p.PublicIP, p.BackendType, path.Reason)
 	}
 	a.notes.replace("lease ", reasons)
-}
-
-// unreached are the peers that no route leads to.
-func unreached(peers []subnet.Lease, routes []kernel.Route) (out []subnet.Lease) {
-	if len(routes) == len(peers) { // as it should be, and a thousand times as often
-		return nil
-	}
-	reached := make(map[netip.Prefix]bool, len(routes))
-	for _, r := range routes {
-		reached[r.Dst] = true
-	}
-	for _, p := range peers {
-		if !reached[p.Subnet] {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 // devices are those that a mode has whatever its peers.
@@ -108,7 +95,7 @@ func (m *mode) devices(own subnet.Lease) []kernel.Device {
 	if !own.Subnet.IsValid() {
 		return nil
 	}
-	return m.backend.Desired(own, nil, nil).Devices
+	return m.desired(own, nil, nil).Devices
 }
 
 // withDevice adds d unless there is one of its name, which takes its place.
@@ -148,33 +135,4 @@ func formerLease(view subnet.View, ip netip.Addr) subnet.Lease {
 		}
 	}
 	return subnet.Lease{}
-}
-
-// lingering are devices of a mode that was left. Peers that have not heard of
-// it yet still send to them.
-type lingering struct {
-	until time.Time
-	kept  []kernel.Device
-}
-
-// lingerTime is ample for a peer's watch to tell it of a lease.
-const lingerTime = 10 * time.Second
-
-func (l *lingering) keep(devices []kernel.Device, now time.Time) {
-	l.kept, l.until = append(l.devices(now), devices...), now.Add(lingerTime)
-}
-
-func (l *lingering) devices(now time.Time) []kernel.Device {
-	if !now.Before(l.until) {
-		l.kept = nil
-	}
-	return l.kept
-}
-
-// next is how long until the devices may go.
-func (l *lingering) next(now time.Time) time.Duration {
-	if len(l.devices(now)) == 0 {
-		return resync
-	}
-	return l.until.Sub(now)
 }

@@ -150,32 +150,3 @@ func (a *Agent) makeMode(text string, h backend.Host) (*mode, error) {
 	}
 	return &mode{config: c, host: h, backend: b}, nil
 }
-
-// reach remembers the kernel's answers until its routing changes.
-type reach struct {
-	routing uint64
-	link    string
-	index   int
-	known   map[netip.Addr]bool
-	failed  error // the kernel did not answer: what is not known is not to be acted on
-}
-
-func (r *reach) renew(routing uint64, l kernel.Link) {
-	if r.known == nil || r.routing != routing || r.link != l.Name || r.index != l.Index {
-		*r = reach{routing, l.Name, l.Index, map[netip.Addr]bool{}, nil}
-	}
-	r.failed = nil
-}
-
-func (r *reach) reaches(ip netip.Addr, k Kernel) bool {
-	is, known := r.known[ip]
-	if !known {
-		var err error
-		if is, err = k.Direct(ip, r.link); err != nil {
-			r.failed = err
-		} else {
-			r.known[ip] = is
-		}
-	}
-	return is
-}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/backend"
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
@@ -89,29 +90,27 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 		return nil, []status.Peer{}
 	}
 	peers, _ := subnet.Peers(a.current.config, view.Own, view.Leases, addrs(links))
-	want := a.current.backend.Desired(view.Own, peers, func(ip netip.Addr) bool { return a.direct.reaches(ip, a.Kernel) })
-	have := a.have(links, want)
-	routes := make(map[netip.Prefix]kernel.Route, len(want.Routes))
-	for _, r := range want.Routes {
-		routes[r.Dst] = r
-	}
-	macs := make(map[netip.Addr]kernel.MAC, len(want.Neighbours))
-	for _, n := range want.Neighbours {
-		macs[n.Addr] = n.MAC
-	}
+	want := a.current.desired(view.Own, peers, func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) })
+	have := a.have(links, want.State)
 	out := make([]status.Peer, 0, len(peers))
-	for _, l := range peers {
-		p := status.Peer{Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest, Mode: status.NoWay}
-		if r, reached := routes[l.Subnet]; reached {
-			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.ways[r.Dst].since
-			if mac, tunnel := macs[r.Via]; tunnel {
-				p.Mode, p.MAC = status.Tunnel, mac.String()
+	for i, l := range want.peers {
+		p := status.Peer{
+			Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest, Mode: status.NoWay,
+		}
+		if path := want.paths[i]; path.Mode != backend.None {
+			r := want.Routes[path.Route]
+			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.paths[r.Dst].since
+			if path.Mode == backend.Tunnel {
+				p.Mode = status.Tunnel
+				if path.MAC != (kernel.MAC{}) {
+					p.MAC = path.MAC.String()
+				}
 			}
 			p.Kernel = have.State(p)
 		}
 		out = append(out, p)
 	}
-	return device(want), out
+	return device(want.State), out
 }
 
 // have reads what the kernel has of a wanted state. What cannot be read counts

@@ -20,16 +20,16 @@ func leaseData(m kernel.MAC) string { return wirePrefix + m.String() + wireSuffi
 
 // vtepMAC reads a lease's VTEP; false where it has none that packets can be
 // sent to.
-func vtepMAC(a subnet.Attrs) (kernel.MAC, bool) {
+func vtepMAC(a *subnet.Attrs) (kernel.MAC, bool) {
 	if a.BackendType != Type {
 		return kernel.MAC{}, false
 	}
-	var data wireData
 	text, begins := strings.CutPrefix(a.BackendData, wirePrefix)
 	text, ends := strings.CutSuffix(text, wireSuffix)
 	if m, err := kernel.ParseMAC(text); err == nil && begins && ends {
 		return m, true // as nearly all are; decoding JSON takes ten times as long
 	}
+	var data wireData
 	if json.Unmarshal([]byte(a.BackendData), &data) != nil {
 		return kernel.MAC{}, false
 	}
@@ -46,7 +46,7 @@ func chooseMAC(d kernel.Device, h backend.Host) (kernel.MAC, error) {
 			return l.MAC, nil
 		}
 	}
-	if m, ok := vtepMAC(h.Lease); ok {
+	if m, ok := vtepMAC(&h.Lease); ok {
 		return m, nil
 	}
 	var m kernel.MAC

@@ -85,8 +85,6 @@ const ownDevice = `
 	ip addr add 172.7.21.0/32 dev flannel.1`
 
 func TestDesired(t *testing.T) {
-	// 22 and 23 are on the link, 32 and 33 behind a router.
-	onLink := func(ip netip.Addr) bool { return ip.As4()[3] < 30 }
 	const far = `
 		bridge fdb add 0a:39:13:5c:8e:20 dev flannel.1 dst 10.4.7.32 self permanent
 		ip neigh add 172.7.32.0 lladdr 0a:39:13:5c:8e:20 dev flannel.1 nud permanent
@@ -138,8 +136,9 @@ func TestDesired(t *testing.T) {
 			ip route add 172.7.32.0/24 via 172.7.32.0 dev flannel.1 onlink proto 77`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := mode(t, c.options, host()).Desired(lease(21, Type, ownData), c.peers, onLink)
+			s, paths := mode(t, c.options, host()).Desired(inet.IPv4, lease(21, Type, ownData), c.peers, onLink)
 			compare(t, render(s), ownDevice+c.want)
+			checkPaths(t, s, c.peers, paths)
 			for _, r := range s.Routes {
 				if !slices.ContainsFunc(c.peers, func(p subnet.Lease) bool { return p.Subnet == r.Dst && p.PublicIP == r.Peer }) {
 					t.Errorf("route %v is for %v, who does not hold that subnet", r, r.Peer)
@@ -150,7 +149,7 @@ func TestDesired(t *testing.T) {
 }
 
 func TestDevicesHaveNoNeedOfPeers(t *testing.T) {
-	s := mode(t, `{}`, host()).Desired(lease(21, Type, ownData), nil, nil)
+	s, _ := mode(t, `{}`, host()).Desired(inet.IPv4, lease(21, Type, ownData), nil, nil)
 	compare(t, render(s), ownDevice)
 }
 
@@ -289,7 +288,7 @@ func FuzzLeaseData(f *testing.F) {
 	b := mode(f, `{"DirectRouting":true}`, host())
 	f.Fuzz(func(t *testing.T, one, two string) {
 		peers := []subnet.Lease{lease(22, Type, one), lease(23, Type, two)}
-		s := b.Desired(lease(21, Type, ownData), peers, func(ip netip.Addr) bool { return false })
+		s, _ := b.Desired(inet.IPv4, lease(21, Type, ownData), peers, func(netip.Addr) backend.Answer { return backend.No })
 		if len(s.FDB) != len(s.Neighbours) || len(s.FDB) != len(s.Routes) {
 			t.Fatalf("not one of each: %s", render(s))
 		}
@@ -317,7 +316,7 @@ func BenchmarkDesired(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if s := m.Desired(lease(21, Type, ownData), peers, nil); len(s.Routes) != n {
+				if s, _ := m.Desired(inet.IPv4, lease(21, Type, ownData), peers, nil); len(s.Routes) != n {
 					b.Fatalf("%d routes", len(s.Routes))
 				}
 			}
@@ -340,7 +339,7 @@ func TestTwoLeasesOfOneHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := b.Desired(subnet.Lease{Subnet: netip.MustParsePrefix("172.7.22.0/24")}, peers, func(netip.Addr) bool { return true })
+	s, _ := b.Desired(inet.IPv4, subnet.Lease{Subnet: netip.MustParsePrefix("172.7.22.0/24")}, peers, func(netip.Addr) backend.Answer { return backend.Yes })
 	if len(s.Routes) != 2 || len(s.Neighbours) != 2 || len(s.FDB) != 1 {
 		t.Errorf("%+v", s)
 	}
