@@ -20,6 +20,7 @@ import (
 	"flanneld/pkg/backend/vxlan"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/health"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -44,7 +45,7 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	conn, err := kernel.Open()
+	conn, err := kernel.Open(inet.IPv4)
 	if err != nil {
 		return err
 	}

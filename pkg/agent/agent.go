@@ -16,6 +16,7 @@ import (
 	"flanneld/pkg/backend"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/outage"
 	"flanneld/pkg/subnet"
@@ -32,14 +33,14 @@ type Leases interface {
 type Kernel interface {
 	kernel.Conn
 	Direct(ip netip.Addr, dev string) (bool, error)
-	DefaultDev() (string, error)
+	DefaultDev(inet.Family) (string, error)
 }
 
 // Changes tells of the kernel's; kernel.Watcher.
 type Changes interface {
 	Changed() <-chan struct{}
 	Routing() uint64
-	Heed(devices, links []string)
+	Filter(devices, links []string)
 }
 
 // Options are what an Agent works with.

@@ -21,6 +21,7 @@ import (
 	"flanneld/pkg/backend/vxlan"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 	"flanneld/pkg/subnet"
@@ -104,7 +105,7 @@ func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
 	}), nil
 }
 
-func (h *host) DefaultDev() (string, error) { return "ens33", nil }
+func (h *host) DefaultDev(inet.Family) (string, error) { return "ens33", nil }
 
 type changes struct {
 	slot    chan struct{}
@@ -125,7 +126,7 @@ func (c *changes) signal(routing bool) {
 }
 
 func (c *changes) Changed() <-chan struct{} { return c.slot }
-func (c *changes) Heed(_, _ []string)       {}
+func (c *changes) Filter(_, _ []string)     {}
 func (c *changes) Routing() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

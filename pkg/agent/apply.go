@@ -18,7 +18,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	if !ok {
 		return resync, true
 	}
-	a.Changes.Heed(names(want.Devices), []string{a.next.host.Link.Name})
+	a.Changes.Filter(names(want.Devices), []string{a.next.host.Link.Name})
 	result, err := a.apply(want)
 	conflicts := map[string]string{}
 	for _, c := range result.Conflicts {

@@ -13,6 +13,7 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/extif"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -31,9 +32,9 @@ func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error
 	if err != nil {
 		return backend.Host{}, nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	choice, err := extif.Choose(a.External, links, func() (string, error) { return a.defaultDev(links) })
+	choice, err := extif.Choose(inet.IPv4, a.External, links, func() (string, error) { return a.defaultDev(links) })
 	if err != nil {
-		a.Changes.Heed(nil, nil)
+		a.Changes.Filter(nil, nil)
 		return backend.Host{}, nil, err
 	}
 	host := backend.Host{Link: choice.Link, Local: choice.Addr, PublicIP: choice.PublicIP, Links: links}
@@ -48,7 +49,7 @@ func (a *Agent) defaultDev(links []kernel.Link) (string, error) {
 	if slices.ContainsFunc(links, func(l kernel.Link) bool { return l.Name == a.source.link }) {
 		return a.source.link, nil
 	}
-	name, err := a.Kernel.DefaultDev()
+	name, err := a.Kernel.DefaultDev(inet.IPv4)
 	if err == nil && name == "" {
 		err = errors.New("this host has none")
 	}

@@ -61,13 +61,13 @@ func (f Facts) wrongDevice() string {
 	case l.MTU != d.MTU:
 		return fmt.Sprintf("%s has MTU %d, and flanneld wants %d", d.Name, l.MTU, d.MTU)
 	case !l.Has(d.Addr):
-		return fmt.Sprintf("%s has %s, and flanneld wants %v", d.Name, addresses(l.Link), d.Addr)
+		return fmt.Sprintf("%s has %s, and flanneld wants %v", d.Name, addresses(l), d.Addr)
 	}
 	return ""
 }
 
 // sameTunnel reports whether packets for the wanted device could arrive at l.
-func sameTunnel(l Link, d status.Device) bool {
+func sameTunnel(l kernel.Link, d status.Device) bool {
 	if l.Kind == nil {
 		return false
 	}

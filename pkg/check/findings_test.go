@@ -67,7 +67,7 @@ func TestFindings(t *testing.T) {
 		}, "interface", Fault, "flanneld finds no external interface: x", "restart flanneld with --iface=ens33"},
 		{"no interface, and two to choose from", func(f *Facts) {
 			f.Status.Host, f.Status.Peers, f.Status.Daemon.Reason = nil, nil, "no external interface: x"
-			f.Links = append(f.Links, Link{Link: kernel.Link{Name: "ens34", Addrs: addr("10.4.8.21/24")}})
+			f.Links = append(f.Links, kernel.Link{Name: "ens34", Addrs: addr("10.4.8.21/24")})
 		}, "interface", Fault, "flanneld finds no external interface: x", "ip -brief address"},
 		{"no interface yet", func(f *Facts) {
 			f.Status.Host, f.Status.Lease, f.Status.Daemon.Reason = nil, nil, "etcd has not been read yet"
@@ -101,7 +101,7 @@ func TestFindings(t *testing.T) {
 		}, "route", Fault, "packets to 172.7.22.1 leave by ens34, and should leave by flannel.1", "ip route del 172.7.22.0/25"},
 		{"a rule", func(f *Facts) {
 			f.Paths[gateway(far)] = Path{Dev: "ens33", Via: peer}
-			f.Rules = []RoutingRule{{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}
+			f.Rules = []kernel.Rule{{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}
 		}, "route", Fault, "leave by ens33 to 10.4.7.22", "ip rule del priority 9"},
 		{"no way but by a tunnel", func(f *Facts) { f.Status.Peers[0].Mode, f.Status.Peers[0].Backend = status.NoWay, "host-gw" }, "route", Fault, "there is no way to 172.7.22.0/24: its host 10.4.7.22 is not on the link of ens33",
 			`{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`},

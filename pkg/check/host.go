@@ -72,7 +72,7 @@ func (f Facts) candidates() (out []string) {
 
 // holder is the interface that has an address.
 func (f Facts) holder(ip netip.Addr) (string, bool) {
-	i := slices.IndexFunc(f.Links, func(l Link) bool { return l.Has(ip) })
+	i := slices.IndexFunc(f.Links, func(l kernel.Link) bool { return l.Has(ip) })
 	if i < 0 {
 		return "", false
 	}

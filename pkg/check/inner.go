@@ -22,9 +22,9 @@ func (f Facts) own() netip.Prefix {
 // bridges are those that containers of this host can be behind: the ones with an
 // address in its subnet. Whether docker, CNI or Podman has made one, and its
 // name, does not matter to a packet.
-func (f Facts) bridges() []Link { return f.bridgesIn(f.own()) }
+func (f Facts) bridges() []kernel.Link { return f.bridgesIn(f.own()) }
 
-func (f Facts) bridgesIn(network netip.Prefix) (out []Link) {
+func (f Facts) bridgesIn(network netip.Prefix) (out []kernel.Link) {
 	for _, l := range f.Links {
 		if l.Type == "bridge" && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return network.Contains(a.Addr()) }) {
 			out = append(out, l)
@@ -33,7 +33,7 @@ func (f Facts) bridgesIn(network netip.Prefix) (out []Link) {
 	return out
 }
 
-func (f Facts) ports(bridge string) (out []Link) {
+func (f Facts) ports(bridge string) (out []kernel.Link) {
 	for _, l := range f.Links {
 		if l.Master == bridge {
 			out = append(out, l)

@@ -17,6 +17,7 @@ import (
 
 	"flanneld/internal/lab"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 )
@@ -86,7 +87,9 @@ func TestRead(t *testing.T) {
 		what      string
 		got, want any
 	}{
-		{"rules", f.Rules, []RoutingRule{{77, netip.MustParsePrefix("172.7.24.0/24"), false}, {78, netip.Prefix{}, true}, {32767, netip.Prefix{}, false}}},
+		{"rules", f.Rules, []kernel.Rule{
+			{Priority: 77, Dst: netip.MustParsePrefix("172.7.24.0/24")}, {Priority: 78, Narrow: true}, {Priority: 32767},
+		}},
 		{"subnet.env", f.Env, subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: own, MTU: 1450}},
 		{"the way to a peer", f.Paths[gateway(far)], Path{Via: far.Addr(), Dev: "flannel.1"}},
 		{"the way to its host", f.Paths[peer], Path{Dev: "ens33"}},

@@ -83,7 +83,7 @@ type DeviceKind interface {
 	// netlink is the request for a new device; interfaces are found by name.
 	netlink(attrs netlink.LinkAttrs, index map[string]int) (netlink.Link, error)
 	// read is the reverse: the kind of an existing device of this type.
-	read(l netlink.Link, names func(index int) string) DeviceKind
+	read(l netlink.Link, names map[int]string) DeviceKind
 	// advice says what to do about the kernel's refusal; "" if it is not known.
 	advice(err error) string
 }

@@ -8,7 +8,7 @@ type FoundRoute struct {
 	Route
 	Protocol int
 	Metric   int
-	Odd      bool // has a type, next hops or attributes that a plain route has not
+	Special  bool // has a type, next hops or attributes that a plain route has not
 }
 
 func (r FoundRoute) String() string {
@@ -25,7 +25,7 @@ type Entries struct {
 	FDB        []FoundFDB
 }
 
-// FoundNeighbour is an IPv4 neighbour as the kernel has it.
+// FoundNeighbour is a neighbour as the kernel has it.
 type FoundNeighbour struct {
 	Neighbour
 	Permanent bool

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 )
@@ -52,7 +53,7 @@ func linux(t testing.TB) machine {
 		ip link set wire up
 		ip addr add 10.4.7.21/24 dev ens33
 		ip link set ens33 up`)
-	conn, err := kernel.Open()
+	conn, err := kernel.Open(inet.IPv4)
 	if err != nil {
 		t.Fatal(err)
 	}

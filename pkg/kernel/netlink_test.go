@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -61,7 +62,7 @@ func TestDefaultDev(t *testing.T) {
 		{`ip link set ens34 down`, "ens33"},
 	} {
 		m.sh(t, c.hand)
-		if got, err := conn.DefaultDev(); err != nil || got != c.want {
+		if got, err := conn.DefaultDev(inet.IPv4); err != nil || got != c.want {
 			t.Errorf("after %q: %q, not %q; error: %v", c.hand, got, c.want, err)
 		}
 	}

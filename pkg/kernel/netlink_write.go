@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // Do implements Conn. Routes, neighbours and forwarding entries that follow
@@ -59,13 +61,15 @@ func noInterface(dev string) error {
 
 func (w *writer) WriteFDB(a Action, f FDB) error {
 	return w.batched(f.Dev, func(s *socket, index int) {
-		s.beginNeighbour(a, netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(index), Flags: unix.NTF_SELF}, f.Dst, f.MAC)
+		m := netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(index), Flags: unix.NTF_SELF}
+		s.beginNeighbour(a, m, f.Dst, f.MAC)
 	})
 }
 
 func (w *writer) WriteNeighbour(a Action, n Neighbour) error {
 	return w.batched(n.Dev, func(s *socket, index int) {
-		s.beginNeighbour(a, netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(index), Type: unix.RTN_UNICAST}, n.Addr, n.MAC)
+		m := netlink.Ndmsg{Family: numberOf(inet.Of(n.Addr)), Index: uint32(index), Type: unix.RTN_UNICAST}
+		s.beginNeighbour(a, m, n.Addr, n.MAC)
 	})
 }
 
@@ -105,7 +109,7 @@ func (w *writer) WriteDevice(a Action, d Device) error {
 	if err != nil {
 		return fmt.Errorf("read it back: %w", err)
 	}
-	w.index[d.Name] = made.Attrs().Index
+	w.index[d.Name], w.names[made.Attrs().Index] = made.Attrs().Index, d.Name
 	return nil
 }
 

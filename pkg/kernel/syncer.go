@@ -9,7 +9,7 @@ import (
 type Conn interface {
 	// Links lists all interfaces.
 	Links() ([]Link, error)
-	// Routes lists the IPv4 routes of the main table, in the order in which
+	// Routes lists the routes of the main table, in the order in which
 	// the kernel tries those of one destination.
 	Routes() ([]FoundRoute, error)
 	// Entries lists what is on a device of ours.

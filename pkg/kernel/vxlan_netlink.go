@@ -19,13 +19,14 @@ func (v VXLAN) netlink(attrs netlink.LinkAttrs, index map[string]int) (netlink.L
 	}, nil
 }
 
-func (VXLAN) read(l netlink.Link, names func(index int) string) DeviceKind {
+func (VXLAN) read(l netlink.Link, names map[int]string) DeviceKind {
 	v, ok := l.(*netlink.Vxlan)
 	if !ok {
 		return nil
 	}
 	return VXLAN{
-		VNI: v.VxlanId, Port: v.Port, Parent: names(v.VtepDevIndex), Local: toAddr(v.SrcAddr), GBP: v.GBP, Learning: v.Learning,
+		VNI: v.VxlanId, Port: v.Port, Parent: names[v.VtepDevIndex], Local: toAddr(v.SrcAddr),
+		GBP: v.GBP, Learning: v.Learning,
 	}
 }
 

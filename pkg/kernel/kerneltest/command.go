@@ -165,7 +165,7 @@ func (k *Kernel) runRoute(verb, dst string, o map[string]string, odd bool) error
 	}
 	r := kernel.FoundRoute{
 		Route:    kernel.Route{Dst: netip.MustParsePrefix(dst), Via: addr(o["via"]), Dev: o["dev"], OnLink: o["onlink"] != ""},
-		Protocol: proto, Metric: number(o["metric"]), Odd: odd || o["mtu"] != "" || o["via"] == "",
+		Protocol: proto, Metric: metric(netip.MustParsePrefix(dst), number(o["metric"])), Special: odd || o["mtu"] != "" || o["via"] == "",
 	}
 	if r.Dev == "" && r.Via.IsValid() {
 		for _, l := range k.links {
@@ -185,6 +185,14 @@ func (k *Kernel) runRoute(verb, dst string, o map[string]string, odd bool) error
 	}
 	k.routes = slices.Delete(k.routes, i, i+1)
 	return nil
+}
+
+// metric is what Linux makes of one that was given, or was not.
+func metric(dst netip.Prefix, given int) int {
+	if given == 0 && dst.Addr().Is6() {
+		return 1024
+	}
+	return given
 }
 
 func (k *Kernel) runNeigh(verb string, a netip.Addr, o map[string]string) error {

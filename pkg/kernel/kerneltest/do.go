@@ -64,7 +64,7 @@ func (w writer) WriteRoute(a kernel.Action, r kernel.Route) error {
 		return err
 	}
 	r.Peer = netip.Addr{}
-	return w.setRoute(string(a), kernel.FoundRoute{Route: r, Protocol: kernel.Protocol})
+	return w.setRoute(string(a), kernel.FoundRoute{Route: r, Protocol: kernel.Protocol, Metric: metric(r.Dst, 0)})
 }
 
 func (w writer) DeleteRoute(r kernel.FoundRoute) error {

@@ -67,7 +67,7 @@ func (k *Kernel) connected() (routes []kernel.FoundRoute) {
 		for _, a := range l.Addrs {
 			if l.Up && !a.IsSingleIP() {
 				r := kernel.Route{Dst: a.Masked(), Dev: l.Name}
-				routes = append(routes, kernel.FoundRoute{Route: r, Protocol: unix.RTPROT_KERNEL, Odd: true})
+				routes = append(routes, kernel.FoundRoute{Route: r, Protocol: unix.RTPROT_KERNEL, Special: true})
 			}
 		}
 	}

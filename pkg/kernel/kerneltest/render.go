@@ -85,7 +85,7 @@ func onDevice(e kernel.Entries) (lines []string) {
 
 func route(r kernel.FoundRoute) string {
 	line := "ip route add " + r.String()
-	if r.Odd {
+	if r.Special {
 		line += " # and more"
 	}
 	return line
