@@ -80,7 +80,8 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 		reasons["lease "+key] = fmt.Sprintf("ignoring the lease %q: it %s", key, reason)
 	}
 	for i, path := range want.paths {
-		if path.Mode != backend.None || path.Reason == backend.OnLinkUnknown { // which is the kernel's fault, and said as such
+		// Where the kernel did not answer, that is reported, and not the lease.
+		if path.Mode != backend.None || path.Reason == backend.OnLinkUnknown {
 			continue
 		}
 		p := &want.peers[i]

@@ -26,7 +26,8 @@ func (a *Agent) apply(want kernel.State) (kernel.Result, error) {
 	result, err := a.syncer.Apply(want)
 	now := time.Now()
 	if v := klog.V(1); v.Enabled() {
-		v.InfoS("Compared the kernel with what is wanted", "routes", len(want.Routes), "writes", len(result.Ops), "took", now.Sub(start))
+		v.InfoS("Compared the kernel with what is wanted",
+			"routes", len(want.Routes), "writes", len(result.Ops), "took", now.Sub(start))
 	}
 	if a.Applied != nil {
 		a.Applied(now.Sub(start), err)

@@ -59,7 +59,9 @@ func (a *Agent) status(now time.Time) status.Status {
 	s.Daemon.Reason = a.unready(view, now)
 	s.Daemon.Ready = s.Daemon.Reason == ""
 	if a.source.link != "" {
-		s.Host = &status.Host{Interface: a.source.link, Address: a.source.local, PublicIP: a.source.publicIP, MTU: a.source.mtu}
+		s.Host = &status.Host{
+			Interface: a.source.link, Address: a.source.local, PublicIP: a.source.publicIP, MTU: a.source.mtu,
+		}
 	}
 	if m := a.mode(); m != nil {
 		s.Network = &status.Network{Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType}
@@ -95,7 +97,8 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 	out := make([]status.Peer, 0, len(peers))
 	for i, l := range want.peers {
 		p := status.Peer{
-			Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest, Mode: status.NoWay,
+			Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, AtLatest: l.AtLatest,
+			Mode: status.NoWay,
 		}
 		if path := want.paths[i]; path.Mode != backend.None {
 			r := want.Routes[path.Route]

@@ -1,4 +1,4 @@
-// Package backend says what a way of carrying packets between hosts is: a pure
+// Package backend says what a method of carrying packets between hosts is: a pure
 // function from leases to kernel state. hostgw and vxlan are the two there are.
 package backend
 
@@ -19,7 +19,9 @@ type Backend interface {
 	// peers' order. onLink tells whether the kernel reaches an address on the
 	// external interface without a gateway. Where that decides and is Unknown,
 	// the peer is left out: the State is then one to add, not to remove by.
-	Desired(family inet.Family, own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) Answer) (kernel.State, []Path)
+	Desired(
+		family inet.Family, own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) Answer,
+	) (kernel.State, []Path)
 	// MTU is that of a container's packets, in bytes.
 	MTU() int
 }

@@ -26,7 +26,9 @@ func findDevice(f Facts) []Finding {
 	}
 	var out []Finding
 	for _, s := range f.Sockets {
-		out = append(out, fault([]string{fmt.Sprintf("stop %s (pid %d), or give flanneld another port: flanneld config set, Backend.Port", s.Process.Name, s.Process.PID)},
+		fix := fmt.Sprintf("stop %s (pid %d), or give flanneld another port: flanneld config set, Backend.Port",
+			s.Process.Name, s.Process.PID)
+		out = append(out, fault([]string{fix},
 			"UDP port %d, the tunnel's, is held by %s (pid %d)", s.Port, s.Process.Name, s.Process.PID))
 	}
 	for _, l := range f.Links {
@@ -55,7 +57,8 @@ func (f Facts) wrongDevice() string {
 		return fmt.Sprintf("%s is not flanneld's device, but somebody else's of kind %s", d.Name, l.Type)
 	case !sameTunnel(l, *d):
 		has := l.Kind.Encapsulation()
-		return fmt.Sprintf("%s has VNI %d and port %d, and flanneld wants VNI %d and port %d", d.Name, has.ID, has.Port, d.VNI, d.Port)
+		return fmt.Sprintf("%s has VNI %d and port %d, and flanneld wants VNI %d and port %d",
+			d.Name, has.ID, has.Port, d.VNI, d.Port)
 	case !l.Up:
 		return d.Name + " is down"
 	case l.MTU != d.MTU:
@@ -77,8 +80,10 @@ func sameTunnel(l kernel.Link, d status.Device) bool {
 
 // culprit leads to what undoes flanneld's work.
 func (f Facts) culprit() string {
+	objects := "link address route neigh"
 	if f.Status.Device == nil {
-		return "ip monitor route   # shows when another program undoes it: often a network manager (README, systemd-networkd)"
+		objects = "route"
 	}
-	return "ip monitor link address route neigh   # shows when another program undoes it: often a network manager (README, systemd-networkd)"
+	return "ip monitor " + objects +
+		"   # shows when another program undoes it: often a network manager (README, systemd-networkd)"
 }

@@ -24,15 +24,15 @@ type Facts struct {
 	Unread []string
 	Notes  []string // worth knowing, and no fault
 
-	Links   []kernel.Link
-	Routes  []kernel.FoundRoute
-	Entries kernel.Entries      // of the tunnel's device
-	Paths   map[netip.Addr]Path // where the kernel sends a packet to
-	ways    status.Kernel       // Routes and Entries, by what they are looked up by; see Run
-	Rules   []kernel.Rule       // that are asked before the main table, in that order
-	Sysctl  map[string]string   // "net.ipv4.ip_forward": "1"; what does not exist is not there
-	Kernel  string              // release: "6.1.0-18-amd64"
-	Sockets []Socket            // other programs' on the tunnel's UDP port
+	Links    []kernel.Link
+	Routes   []kernel.FoundRoute
+	Entries  kernel.Entries      // of the tunnel's device
+	Paths    map[netip.Addr]Path // where the kernel sends a packet to
+	inKernel status.Kernel       // Routes and Entries, by what they are looked up by; see Run
+	Rules    []kernel.Rule       // that are asked before the main table, in that order
+	Sysctl   map[string]string   // "net.ipv4.ip_forward": "1"; what does not exist is not there
+	Kernel   string              // release: "6.1.0-18-amd64"
+	Sockets  []Socket            // other programs' on the tunnel's UDP port
 
 	Firewall   rules.Ruleset // of both flavours of iptables, and of nftables beside them
 	NoIPTables bool          // its rules could not be read

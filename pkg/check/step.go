@@ -63,7 +63,7 @@ type pathStep struct {
 
 func pathSteps() []pathStep {
 	return []pathStep{
-		{"route", "packets to it leave as flanneld wants", findWay},
+		{"route", "packets to it leave as flanneld wants", findPath},
 		{"rp_filter", "packets from it are expected where they come from", findReversePath},
 		{"forward", "iptables lets containers' packets pass both ways", findForward},
 		{"port", "iptables does not block the tunnel's UDP port", findPort},
@@ -92,7 +92,7 @@ func unknown(format string, args ...any) []Finding {
 
 // Run walks all steps.
 func Run(f Facts, peers []status.Peer) []Finding {
-	f.ways = status.NewKernel(f.Routes, f.Entries)
+	f.inKernel = status.NewKernel(f.Routes, f.Entries)
 	var out []Finding
 	for _, s := range steps() {
 		out = append(out, named(s.name, s.find(f), func() string { return s.good(f) })...)

@@ -37,17 +37,17 @@ func Choose(
 ) (Choice, error) {
 	links = ofFamily(f, links)
 	var refused []string
-	for _, wish := range wishes(o, defaultRoute) {
-		candidates, err := wish.find(links)
+	for _, criterion := range criteria(o, defaultRoute) {
+		candidates, err := criterion.find(links)
 		if err != nil {
 			refused = append(refused, err.Error())
 		}
 		for _, c := range candidates {
-			choice, err := c.use(f, o.PublicIP, wish.source)
+			choice, err := c.use(f, o.PublicIP, criterion.source)
 			if err == nil {
 				return choice, nil
 			}
-			refused = append(refused, fmt.Sprintf("%s: %v", wish.source, err))
+			refused = append(refused, fmt.Sprintf("%s: %v", criterion.source, err))
 		}
 	}
 	return Choice{}, fmt.Errorf("%s; this host has %s",
@@ -66,30 +66,30 @@ func ofFamily(f inet.Family, links []kernel.Link) []kernel.Link {
 	return out
 }
 
-// wish is one of the operator's, in order.
-type wish struct {
+// criterion is one of the operator's, in order.
+type criterion struct {
 	source string // "--iface=ens33"
 	find   func([]kernel.Link) ([]candidate, error)
 }
 
-func wishes(o Options, defaultRoute func() (string, error)) []wish {
-	var out []wish
+func criteria(o Options, defaultRoute func() (string, error)) []criterion {
+	var out []criterion
 	for _, text := range o.Ifaces {
 		source := "--iface=" + text
-		out = append(out, wish{source, func(links []kernel.Link) ([]candidate, error) {
+		out = append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
 			return some(source, byText(links, text))
 		}})
 	}
 	for _, re := range o.Regexes {
 		source := "--iface-regex=" + re.String()
-		out = append(out, wish{source, func(links []kernel.Link) ([]candidate, error) {
+		out = append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
 			return some(source, byRegex(links, re))
 		}})
 	}
 	if len(out) > 0 {
 		return out
 	}
-	return []wish{{"the default route", func(links []kernel.Link) ([]candidate, error) {
+	return []criterion{{"the default route", func(links []kernel.Link) ([]candidate, error) {
 		name, err := defaultRoute()
 		if err != nil {
 			return nil, fmt.Errorf("none is named by --iface, and the default route names none: %w", err)

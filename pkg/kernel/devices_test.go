@@ -95,7 +95,7 @@ func TestRecreationIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	klog.Flush()
-	if want := "kernel: ip link del flannel.1 (its VNI is 2, not 1)\n"; !strings.Contains(log.String(), want) {
+	if want := `"Wrote to the kernel" command="ip link del flannel.1" reason="its VNI is 2, not 1"` + "\n"; !strings.Contains(log.String(), want) {
 		t.Errorf("log lacks %q:\n%s", want, log.String())
 	}
 }

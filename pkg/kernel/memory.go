@@ -30,7 +30,10 @@ type fdbKey struct {
 
 // memoryOf is that of a pass that brought s about.
 func memoryOf(s State) memory {
-	return memory{setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB), map[string]bool{}, map[Address]bool{}}
+	return memory{
+		setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB),
+		map[string]bool{}, map[Address]bool{},
+	}
 }
 
 func (m memory) clone() memory {

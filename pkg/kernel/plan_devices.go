@@ -24,7 +24,7 @@ func (p *planner) deviceOps() (ops []Op) {
 			}
 		}
 		if !exists {
-			p.fresh[d.Name] = true
+			p.created[d.Name] = true
 			add(Add, d, "")
 			l = Link{Name: d.Name, MAC: d.MAC, MTU: d.MTU, Kind: d.Kind}
 		}

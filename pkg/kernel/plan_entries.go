@@ -4,7 +4,7 @@ package kernel
 // left on a device that is looked at for the first time: those that our routes
 // lead to. Of these it takes an interest in what is not wanted.
 func (p *planner) recognize() {
-	for dev := range p.fresh {
+	for dev := range p.created {
 		p.was.searched[dev] = true
 	}
 	for dev, e := range p.have.entries {
@@ -50,7 +50,7 @@ func (f FoundFDB) entry() (FDB, bool) { return f.FDB, f.Permanent }
 func (p *planner) neighbourOps(ops []Op) (with, drops []Op) {
 	var have [][]FoundNeighbour
 	for dev, e := range p.have.entries {
-		if !p.fresh[dev] {
+		if !p.created[dev] {
 			have = append(have, e.Neighbours)
 		}
 	}
@@ -60,7 +60,7 @@ func (p *planner) neighbourOps(ops []Op) (with, drops []Op) {
 func (p *planner) fdbOps(ops []Op) (with, drops []Op) {
 	var have [][]FoundFDB
 	for dev, e := range p.have.entries {
-		if !p.fresh[dev] {
+		if !p.created[dev] {
 			have = append(have, e.FDB)
 		}
 	}
@@ -70,7 +70,9 @@ func (p *planner) fdbOps(ops []Op) (with, drops []Op) {
 // entryOps subtracts entries of either kind: it appends to ops what is missing,
 // and returns beside them what is to go. Only permanent ones, as we write
 // them, can be right or ours.
-func entryOps[K comparable, E keyed[K], F foundEntry[E]](ops []Op, wanted set[K, E], have [][]F, was set[K, E], partial bool) (with, drops []Op) {
+func entryOps[K comparable, E keyed[K], F foundEntry[E]](
+	ops []Op, wanted set[K, E], have [][]F, was set[K, E], partial bool,
+) (with, drops []Op) {
 	there := make([]bool, len(wanted.list))
 	for _, some := range have {
 		for _, f := range some {

@@ -63,7 +63,7 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 	places = make([]place, len(p.wanted.routes.list))
 	for j := range p.have.routes {
 		r := &p.have.routes[j]
-		if p.fresh[r.Dev] {
+		if p.created[r.Dev] {
 			continue
 		}
 		i, isWanted := p.wanted.routes.at[r.Dst]

@@ -76,7 +76,9 @@ func (w writer) DeleteRoute(r kernel.FoundRoute) error {
 func (k *Kernel) do(o kernel.Op) error {
 	err := o.Write(writer{k})
 	switch {
-	case o.Action == kernel.Delete && err == syscall.ENODEV, o.Action == kernel.Add && o.Kind() == "route" && err == syscall.EEXIST:
+	case o.Action == kernel.Delete && err == syscall.ENODEV:
+		return nil
+	case o.Action == kernel.Add && o.Kind() == "route" && err == syscall.EEXIST:
 		return nil
 	}
 	return err
@@ -149,7 +151,7 @@ func (k *Kernel) setNeighbour(n kernel.FoundNeighbour, there bool) {
 
 // setRoute adds a route as the flags of rtnetlink(7) have it: of those with one
 // destination and metric, packets take the first.
-func (k *Kernel) setRoute(verb string, r kernel.FoundRoute) error {
+func (k *Kernel) setRoute(action string, r kernel.FoundRoute) error {
 	if err := k.leadsOut(r.Route); err != nil {
 		return err
 	}
@@ -162,18 +164,20 @@ func (k *Kernel) setRoute(verb string, r kernel.FoundRoute) error {
 			last = i
 		}
 	}
-	there := slices.ContainsFunc(k.connected(), func(c kernel.FoundRoute) bool { return c.Dst == r.Dst && c.Metric == r.Metric })
+	there := slices.ContainsFunc(k.connected(), func(c kernel.FoundRoute) bool {
+		return c.Dst == r.Dst && c.Metric == r.Metric
+	})
 	switch {
-	case verb == "replace" && first >= 0:
+	case action == "replace" && first >= 0:
 		if i := slices.Index(k.routes, r); i >= 0 && i != first {
 			return syscall.EEXIST
 		}
 		k.routes[first] = r
-	case verb == "prepend" && first >= 0:
+	case action == "prepend" && first >= 0:
 		k.routes = slices.Insert(k.routes, first, r)
-	case verb == "append" && last >= 0:
+	case action == "append" && last >= 0:
 		k.routes = slices.Insert(k.routes, last+1, r)
-	case verb == "add" && (first >= 0 || there):
+	case action == "add" && (first >= 0 || there):
 		return syscall.EEXIST
 	default:
 		k.routes = append(k.routes, r)

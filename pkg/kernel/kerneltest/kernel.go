@@ -1,5 +1,5 @@
 // Package kerneltest is a kernel in memory: it keeps links, routes, neighbours
-// and forwarding entries the way Linux does, as far as a kernel.Syncer can
+// and forwarding entries as Linux does, as far as a kernel.Syncer can
 // tell, takes and prints `ip` commands, and fails on demand.
 package kerneltest
 
@@ -77,7 +77,8 @@ func (k *Kernel) connected() (routes []kernel.FoundRoute) {
 // Entries implements kernel.Conn.
 func (k *Kernel) Entries(dev kernel.Link) (kernel.Entries, error) {
 	e := k.entries[dev.Name]
-	return kernel.Entries{Neighbours: slices.Clone(e.Neighbours), FDB: slices.Clone(e.FDB)}, k.fail("list entries of " + dev.Name)
+	e = kernel.Entries{Neighbours: slices.Clone(e.Neighbours), FDB: slices.Clone(e.FDB)}
+	return e, k.fail("list entries of " + dev.Name)
 }
 
 // Do implements kernel.Conn.

@@ -28,7 +28,10 @@ var kinds = map[string]struct {
 
 // clash tells devices that cannot be beside each other.
 func clash(l kernel.Link, d kernel.Device) bool {
-	return l.Name == d.Name || l.Kind != nil && l.Kind.Type() == d.Kind.Type() && kinds[d.Kind.Type()].clash(l.Kind, d.Kind)
+	if l.Name == d.Name {
+		return true
+	}
+	return l.Kind != nil && l.Kind.Type() == d.Kind.Type() && kinds[l.Type].clash(l.Kind, d.Kind)
 }
 
 // parent is the interface without which l is not; "": there is none.

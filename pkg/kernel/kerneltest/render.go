@@ -48,7 +48,8 @@ func Render(c kernel.Conn) string {
 }
 
 func device(l kernel.Link) (lines []string) {
-	line := kernel.Op{Action: kernel.Add, Object: kernel.Device{Name: l.Name, Kind: l.Kind, MAC: l.MAC, MTU: l.MTU}}.String()
+	d := kernel.Device{Name: l.Name, Kind: l.Kind, MAC: l.MAC, MTU: l.MTU}
+	line := kernel.Op{Action: kernel.Add, Object: d}.String()
 	if l.Alias != "" {
 		line += " alias " + l.Alias
 	}
