@@ -129,7 +129,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
-			klog.ErrorS(nil, "The kernel changed faster than could be received", "advice", "none needed: everything is compared")
+			klog.InfoS("The kernel changed faster than its changes could be received: everything is compared")
 			w.mark(true)
 			continue
 		case err != nil:
