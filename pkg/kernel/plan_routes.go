@@ -67,8 +67,9 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 			continue
 		}
 		i, isWanted := p.wanted.routes.at[r.Dst]
-		right := isWanted && r.is(p.wanted.routes.list[i])
-		if isWanted && r.usualMetric() {
+		collides := isWanted && r.usualMetric()
+		right := collides && r.is(&p.wanted.routes.list[i])
+		if collides {
 			at := &places[i]
 			if at.first == nil {
 				at.first = r
@@ -83,16 +84,16 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 }
 
 // usualMetric reports whether r has the metric that ours have.
-func (r FoundRoute) usualMetric() bool { return r.Metric == metricOf(inet.Of(r.Dst.Addr())) }
+func (r *FoundRoute) usualMetric() bool { return r.Metric == metricOf(inet.Of(r.Dst.Addr())) }
 
 // sameFamily reports whether r has a gateway, and one of its own family.
 func (r FoundRoute) sameFamily() bool {
 	return r.Via.IsValid() && inet.Of(r.Via) == inet.Of(r.Dst.Addr())
 }
 
-// is reports whether r is what we write for want.
-func (r FoundRoute) is(want Route) bool {
-	return r.Protocol == Protocol && r.usualMetric() && !r.Special &&
+// is reports whether r is what we write for want, but for its metric.
+func (r *FoundRoute) is(want *Route) bool {
+	return r.Protocol == Protocol && !r.Special &&
 		r.Via == want.Via && r.Dev == want.Dev && r.OnLink == want.OnLink
 }
 
