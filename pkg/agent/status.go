@@ -135,8 +135,11 @@ func device(want kernel.State) *status.Device {
 	}
 	d := want.Devices[0]
 	outer := d.Kind.Encapsulation()
+	if outer.Protocol == "udp" {
+		outer.Protocol = ""
+	}
 	return &status.Device{
 		Name: d.Name, VNI: outer.ID, Port: outer.Port, MAC: d.MAC.String(), MTU: d.MTU, Addr: d.Addrs.Of(inet.IPv4).Addr(),
-		ChecksumByCPU: d.NoChecksumOffload,
+		Protocol: outer.Protocol, ChecksumByCPU: d.NoChecksumOffload,
 	}
 }
