@@ -104,10 +104,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 			r := want.Routes[path.Route]
 			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.paths[r.Dst].since
 			if path.Mode == backend.Tunnel {
-				p.Mode = status.Tunnel
-				if path.MAC != (kernel.MAC{}) {
-					p.MAC = path.MAC.String()
-				}
+				p.Mode, p.MAC = status.Tunnel, text(path.MAC)
 			}
 			p.Kernel = have.State(p)
 		}
@@ -139,7 +136,15 @@ func device(want kernel.State) *status.Device {
 		outer.Protocol = ""
 	}
 	return &status.Device{
-		Name: d.Name, VNI: outer.ID, Port: outer.Port, MAC: d.MAC.String(), MTU: d.MTU, Addr: d.Addrs.Of(inet.IPv4).Addr(),
+		Name: d.Name, VNI: outer.ID, Port: outer.Port, MAC: text(d.MAC), MTU: d.MTU, Addr: d.Addrs.Of(inet.IPv4).Addr(),
 		Protocol: outer.Protocol, ChecksumByCPU: d.NoChecksumOffload,
 	}
+}
+
+// text is empty for the MAC of a kind of device that has none.
+func text(m kernel.MAC) string {
+	if m == (kernel.MAC{}) {
+		return ""
+	}
+	return m.String()
 }
