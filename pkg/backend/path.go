@@ -49,7 +49,7 @@ const (
 func (r Reason) String() string {
 	switch r {
 	case NotOnLink:
-		return "it is not on the link, and host-gw reaches no further; hosts behind routers need the vxlan backend"
+		return "it is not on the link, and plain routes lead no further; hosts behind routers need the vxlan backend"
 	case NoEndpoint:
 		return "it is not on the link, and its lease names no tunnel endpoint; hosts behind routers need the vxlan backend"
 	case DuplicateMAC:

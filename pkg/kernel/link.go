@@ -13,7 +13,7 @@ type Link struct {
 	Type   string // "vxlan", "veth"; "device" for hardware
 	MAC    MAC
 	Alias  string
-	Master string // the bridge that it is a port of; "" if none
+	Master string // the bridge, or the like, that it is a port of; "" if none
 
 	// Kind is what kind of device it is; nil: none that this package knows.
 	Kind              DeviceKind
