@@ -11,26 +11,28 @@ import (
 	"flanneld/pkg/inet"
 )
 
-// lookup asks which route a packet to ip takes. The error is the kernel's own.
-func (n *Netlink) lookup(ip netip.Addr) (r routeMessage, err error) {
+// beginLookup begins to ask which route a packet to ip takes.
+func (n *Netlink) beginLookup(ip netip.Addr) {
 	f := inet.Of(ip)
 	m := nl.RtMsg{RtMsg: unix.RtMsg{Family: numberOf(f), Dst_len: uint8(f.Bits())}}
 	n.socket.begin(unix.RTM_GETROUTE, 0, m.Serialize())
 	n.socket.add(unix.RTA_DST, ip.AsSlice())
-	err = n.socket.ask(func(body []byte) { r, _ = readRoute(body) })
-	return r, err
 }
 
 // Direct reports whether the kernel reaches ip through dev without a gateway.
-func (n *Netlink) Direct(ip netip.Addr, dev string) (bool, error) {
-	r, err := n.lookup(ip)
+func (n *Netlink) Direct(ip netip.Addr, dev string) (direct bool, err error) {
+	n.beginLookup(ip)
+	err = n.socket.ask(func(body []byte) {
+		r, ok := readRoute(body)
+		direct = ok && r.Type == unix.RTN_UNICAST && !r.via.IsValid() && r.index != 0 && r.index == n.index[dev]
+	})
 	switch {
+	case err == nil:
+		return direct, nil
 	case is(err, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL):
 		return false, nil // no route, or one that forbids (ip-route(8): unreachable, prohibit, blackhole)
-	case err != nil:
-		return false, fmt.Errorf("ask for the route to %v: %w", ip, err)
 	}
-	return r.Type == unix.RTN_UNICAST && !r.via.IsValid() && r.index != 0 && r.index == n.index[dev], nil
+	return false, fmt.Errorf("ask for the route to %v: %w", ip, err)
 }
 
 // Lookup is how the kernel sends a packet to ip, as `ip route get` shows it: by
@@ -38,8 +40,13 @@ func (n *Netlink) Direct(ip netip.Addr, dev string) (bool, error) {
 // EINVAL for a blackhole, EACCES for a prohibition. Interfaces have the names of
 // the last call of Links.
 func (n *Netlink) Lookup(ip netip.Addr) (via netip.Addr, dev string, err error) {
-	r, err := n.lookup(ip)
-	return r.via, n.names[r.index], err
+	n.beginLookup(ip)
+	err = n.socket.ask(func(body []byte) {
+		if r, ok := readRoute(body); ok {
+			via, dev = r.via, n.names[r.index]
+		}
+	})
+	return via, dev, err
 }
 
 // Rule is one of those that ip-rule(8) lists.
