@@ -17,6 +17,7 @@ import (
 	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -32,14 +33,14 @@ type Leases interface {
 type Kernel interface {
 	kernel.Conn
 	Direct(ip netip.Addr, dev string) (bool, error)
-	DefaultDev() (string, error)
+	DefaultDev(inet.Family) (string, error)
 }
 
 // Changes tells of the kernel's; kernel.Watcher.
 type Changes interface {
 	Changed() <-chan struct{}
 	Routing() uint64
-	Heed(devices, links []string)
+	Filter(devices, links []string)
 }
 
 // Options are what an Agent works with.
@@ -73,21 +74,21 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	source     source // what next was made from
+	inputs     inputs // what next was made from
 	next       *mode  // what the config asks for
 	claimed    *mode  // what the lease is to say
 	current    *mode  // what the lease says: at work in the kernel
-	linger     lingering
-	routed     peerWays
-	direct     reach
-	gone       gone // the address in use
+	draining   draining
+	onLink     onLinkCache
+	inbound    inboundPaths
+	lost       addressLoss // of the address in use
 	contention contention
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
 
 	asked  chan func() // what others want to know; see Status
-	ways   ways
+	paths  pathTimes
 	latest applied
 }
 
@@ -121,7 +122,7 @@ func New(o Options) *Agent {
 		applying: retry(condition.KernelNotApplied, "apply kernel state"),
 		writing:  retry(condition.SubnetFileUnwritten, "write the subnet file "+o.SubnetFile),
 		asked:    make(chan func()),
-		routed:   peerWays{},
+		inbound:  inboundPaths{},
 	}
 }
 
@@ -207,7 +208,7 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 		}
 	}
 	if a.current != nil {
-		a.linger.keep(a.current.devices(view.Own), now)
+		a.draining.add(a.current.devices(view.Own), now)
 		klog.Infof("switched from %s to %s", a.current.config.BackendType, a.next.config.BackendType)
 	}
 	a.current = a.next
@@ -225,7 +226,7 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 	working := a.current != nil && view.Own.Subnet.IsValid()
 	var placed <-chan struct{}
 	if working && a.SetRules != nil {
-		placed = a.SetRules(a.current.config, view.Own.Subnet, a.routed.peers())
+		placed = a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers())
 	}
 	if settled && a.claimed != a.next {
 		await(ctx, placed)

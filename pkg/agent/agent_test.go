@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 	"flanneld/pkg/subnet"
@@ -50,6 +53,8 @@ type host struct {
 	kernel *kerneltest.Kernel
 	peers  []rules.Peer  // that the firewall lets in
 	placed chan struct{} // what SetRules returns
+
+	silent atomic.Bool // the kernel does not say who is on the link
 }
 
 func (h *host) with(f func(k *kerneltest.Kernel)) {
@@ -90,6 +95,9 @@ func (h *host) Do(ops ...kernel.Op) []error {
 }
 
 func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
+	if h.silent.Load() {
+		return false, errors.New("no buffer space available")
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	links, _ := h.kernel.Links()
@@ -98,7 +106,7 @@ func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
 	}), nil
 }
 
-func (h *host) DefaultDev() (string, error) { return "ens33", nil }
+func (h *host) DefaultDev(inet.Family) (string, error) { return "ens33", nil }
 
 type changes struct {
 	slot    chan struct{}
@@ -119,7 +127,7 @@ func (c *changes) signal(routing bool) {
 }
 
 func (c *changes) Changed() <-chan struct{} { return c.slot }
-func (c *changes) Heed(_, _ []string)       {}
+func (c *changes) Filter(_, _ []string)     {}
 func (c *changes) Routing() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,6 +181,19 @@ func (h *host) shows(want string) {
 	want = strings.ReplaceAll(strings.TrimSpace(want), "\t", "")
 	if got != want {
 		h.t.Errorf("kernel of %v:\n%s\nwant:\n%s", h.ip, got, want)
+	}
+}
+
+func (h *host) render() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kernel.String()
+}
+
+func (h *host) contains(line string) {
+	h.t.Helper()
+	if got := h.render(); !strings.Contains("\n"+got+"\n", "\n"+line+"\n") {
+		h.t.Errorf("kernel of %v:\n%s\nlacks %s", h.ip, got, line)
 	}
 }
 

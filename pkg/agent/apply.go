@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/backend"
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
@@ -18,21 +19,24 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	if !ok {
 		return resync, true
 	}
-	a.Changes.Heed(names(want.Devices), []string{a.next.host.Link.Name})
+	a.Changes.Filter(names(want.Devices), []string{a.next.host.Link.Name})
 	result, err := a.apply(want)
 	a.noteConflicts(result.Conflicts)
-	again = a.routed.note(want, a.devices(want, a.next.expect), a.next.host.Link.Name, now)
+	if a.onLink.err != nil {
+		a.inbound.hold(now)
+	}
+	again = a.inbound.note(want, outgoing(want, a.next.expect), a.next.host.Link.Name, now)
 	if wait := a.contention.note(a.Conditions, result.Repairs, now); wait > 0 {
 		again = min(again, wait)
 	}
 	if err == nil {
-		err = a.direct.failed
+		err = a.onLink.err
 	}
 	if err != nil {
 		return min(again, a.applying.Failed(err)), false
 	}
 	a.applying.Succeeded()
-	return min(again, a.linger.next(now)), true
+	return min(again, a.draining.next(now)), true
 }
 
 // want is the whole state to be; false: there is nothing to want yet.
@@ -47,27 +51,24 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		return kernel.State{}, false
 	}
 	peers, rejected := subnet.Peers(a.current.config, own, view.Leases, addrs(links))
-	a.direct.renew(a.Changes.Routing(), a.current.host.Link)
-	reaches := func(ip netip.Addr) bool { return a.direct.reaches(ip, a.Kernel) }
-	want := a.current.backend.Desired(own, peers, reaches)
-	want.Partial = view.Degraded || a.direct.failed != nil
-	a.noteWays(want.Routes, now)
+	a.onLink.renew(a.Changes.Routing(), a.current.host.Link)
+	onLink := func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) }
+	want := a.current.desired(own, peers, onLink)
+	a.paths.note(want, now)
 	a.next.expect = nil
 	if a.next != a.current {
-		a.next.expect = a.next.backend.Desired(own, peers, reaches).Routes
+		a.next.expect = a.next.desired(own, peers, onLink).Routes
 	}
-	a.explain(view, want, peers, rejected)
-	for _, d := range a.next.devices(own) {
+	want.Partial = view.Degraded || a.onLink.err != nil
+	a.explain(view, want, rejected)
+	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
 		want.Devices = withDevice(want.Devices, d)
 	}
-	for _, d := range a.linger.devices(now) {
-		want.Devices = withDevice(want.Devices, d)
-	}
-	return want, true
+	return want.State, true
 }
 
-// explain says of each lease without a way why it has none.
-func (a *Agent) explain(view subnet.View, want kernel.State, peers []subnet.Lease, rejected map[string]string) {
+// explain says of each lease without a path why it has none.
+func (a *Agent) explain(view subnet.View, want desired, rejected map[string]string) {
 	var ignored, unreachable []condition.Condition
 	for key, reason := range view.Malformed {
 		ignored = append(ignored, condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason})
@@ -75,42 +76,30 @@ func (a *Agent) explain(view subnet.View, want kernel.State, peers []subnet.Leas
 	for key, reason := range rejected {
 		ignored = append(ignored, condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", key, reason)})
 	}
-	for _, p := range unreached(peers, want.Routes) {
+	for i, path := range want.paths {
+		// Where the kernel did not answer, that is reported, and not the lease.
+		if path.Mode != backend.None || path.Reason == backend.OnLinkUnknown {
+			continue
+		}
+		p := &want.peers[i]
 		unreachable = append(unreachable, condition.Condition{Subject: p.Subnet.String(), Message: fmt.Sprintf(
-			"no way to %v: its host %v says backend %q and is not on the link of %s; hosts behind routers need the vxlan backend, each with a MAC of its own",
-			p.Subnet, p.PublicIP, p.BackendType, a.current.host.Link.Name)})
+			"no way to %v by %s: its host %v says backend %q; %v",
+			p.Subnet, a.current.host.Link.Name, p.PublicIP, p.BackendType, path.Reason)})
 	}
 	a.Conditions.Replace(condition.LeaseIgnored, ignored)
 	a.Conditions.Replace(condition.PeerUnreachable, unreachable)
 }
 
-// unreached are the peers that no route leads to.
-func unreached(peers []subnet.Lease, routes []kernel.Route) (out []subnet.Lease) {
-	if len(routes) == len(peers) { // as it should be, and a thousand times as often
-		return nil
-	}
-	reached := make(map[netip.Prefix]bool, len(routes))
-	for _, r := range routes {
-		reached[r.Dst] = true
-	}
-	for _, p := range peers {
-		if !reached[p.Subnet] {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
 // devices are those that a mode has whatever its peers.
-func (m *mode) devices(own subnet.Lease) []kernel.VXLAN {
+func (m *mode) devices(own subnet.Lease) []kernel.Device {
 	if !own.Subnet.IsValid() {
 		return nil
 	}
-	return m.backend.Desired(own, nil, nil).Devices
+	return m.desired(own, nil, nil).Devices
 }
 
 // withDevice adds d unless there is one of its name, which takes its place.
-func withDevice(devices []kernel.VXLAN, d kernel.VXLAN) []kernel.VXLAN {
+func withDevice(devices []kernel.Device, d kernel.Device) []kernel.Device {
 	for _, have := range devices {
 		if have.Name == d.Name {
 			return devices
@@ -119,7 +108,7 @@ func withDevice(devices []kernel.VXLAN, d kernel.VXLAN) []kernel.VXLAN {
 	return append(devices, d)
 }
 
-func names(devices []kernel.VXLAN) (out []string) {
+func names(devices []kernel.Device) (out []string) {
 	for _, d := range devices {
 		out = append(out, d.Name)
 	}
@@ -146,33 +135,4 @@ func formerLease(view subnet.View, ip netip.Addr) subnet.Lease {
 		}
 	}
 	return subnet.Lease{}
-}
-
-// lingering are devices of a mode that was left. Peers that have not heard of
-// it yet still send to them.
-type lingering struct {
-	until time.Time
-	kept  []kernel.VXLAN
-}
-
-// lingerTime is ample for a peer's watch to tell it of a lease.
-const lingerTime = 10 * time.Second
-
-func (l *lingering) keep(devices []kernel.VXLAN, now time.Time) {
-	l.kept, l.until = append(l.devices(now), devices...), now.Add(lingerTime)
-}
-
-func (l *lingering) devices(now time.Time) []kernel.VXLAN {
-	if !now.Before(l.until) {
-		l.kept = nil
-	}
-	return l.kept
-}
-
-// next is how long until the devices may go.
-func (l *lingering) next(now time.Time) time.Duration {
-	if len(l.devices(now)) == 0 {
-		return resync
-	}
-	return l.until.Sub(now)
 }

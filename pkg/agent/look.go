@@ -14,12 +14,13 @@ import (
 	"flanneld/pkg/backend"
 	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
 
-// source is what a mode is made from.
-type source struct {
+// inputs are what a mode is made from.
+type inputs struct {
 	config          string
 	link            string
 	index, mtu      int
@@ -32,9 +33,9 @@ func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error
 	if err != nil {
 		return backend.Host{}, nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	choice, err := extif.Choose(a.External, links, func() (string, error) { return a.defaultDev(links) })
+	choice, err := extif.Choose(inet.IPv4, a.External, links, func() (string, error) { return a.defaultDev(links) })
 	if err != nil {
-		a.Changes.Heed(nil, nil)
+		a.Changes.Filter(nil, nil)
 		return backend.Host{}, nil, err
 	}
 	host := backend.Host{Link: choice.Link, Local: choice.Addr, PublicIP: choice.PublicIP, Links: links}
@@ -46,10 +47,10 @@ func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error
 // defaultDev keeps to the interface chosen at first, for as long as it exists:
 // a VPN that takes the default route over does not move this host.
 func (a *Agent) defaultDev(links []kernel.Link) (string, error) {
-	if slices.ContainsFunc(links, func(l kernel.Link) bool { return l.Name == a.source.link }) {
-		return a.source.link, nil
+	if slices.ContainsFunc(links, func(l kernel.Link) bool { return l.Name == a.inputs.link }) {
+		return a.inputs.link, nil
 	}
-	name, err := a.Kernel.DefaultDev()
+	name, err := a.Kernel.DefaultDev(inet.IPv4)
 	if err == nil && name == "" {
 		err = errors.New("this host has none")
 	}
@@ -60,50 +61,50 @@ func (a *Agent) defaultDev(links []kernel.Link) (string, error) {
 // comes in addition, such as a virtual one, does not move this host. Nor does
 // one that is left alone for a moment, while a lease of DHCP's is renewed.
 func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) {
-	moves := h.Link.Name != a.source.link || h.Local != a.source.local
+	moves := h.Link.Name != a.inputs.link || h.Local != a.inputs.local
 	switch {
 	case !moves:
-	case h.Link.Name == a.source.link && h.Link.Has(a.source.local):
+	case h.Link.Name == a.inputs.link && h.Link.Has(a.inputs.local):
 		if h.PublicIP == h.Local {
-			h.PublicIP = a.source.local
+			h.PublicIP = a.inputs.local
 		}
-		h.Local = a.source.local
-	case h.Link.Name == a.source.link && makeshift(h.Link, h.Local) && a.gone.waits(time.Now()):
-		return h, fmt.Errorf("%s has lost the address %v and has only %v left", h.Link.Name, a.source.local, h.Local)
+		h.Local = a.inputs.local
+	case h.Link.Name == a.inputs.link && fallbackAddress(h.Link, h.Local) && a.lost.waits(time.Now()):
+		return h, fmt.Errorf("%s has lost the address %v and has only %v left", h.Link.Name, a.inputs.local, h.Local)
 	default:
 		klog.Infof("external interface: %s", choice.Reason)
 	}
-	a.gone = gone{}
+	a.lost = addressLoss{}
 	return h, nil
 }
 
-// makeshift tells addresses that a host does not go by if it has another.
-func makeshift(l kernel.Link, ip netip.Addr) bool {
+// fallbackAddress tells addresses that a host does not go by if it has another.
+func fallbackAddress(l kernel.Link, ip netip.Addr) bool {
 	return slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Addr() == ip && (a.LinkLocal || a.Bits() == 32) })
 }
 
-// gone is since when the address in use is missing.
-type gone struct{ since time.Time }
+// addressLoss is since when the address in use is missing.
+type addressLoss struct{ since time.Time }
 
 // patience is how long a missing address is waited for.
 const patience = 10 * time.Second
 
 // waits reports whether it is worth waiting still.
-func (g *gone) waits(now time.Time) bool {
-	if g.since.IsZero() {
-		g.since = now
+func (l *addressLoss) waits(now time.Time) bool {
+	if l.since.IsZero() {
+		l.since = now
 	}
-	return now.Sub(g.since) < patience
+	return now.Sub(l.since) < patience
 }
 
 // configure makes the next mode where the config or the host has changed. A
 // config that is absent or wrong changes nothing.
 func (a *Agent) configure(text string, h backend.Host) {
-	now := source{text, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
-	if now == a.source {
+	now := inputs{text, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
+	if now == a.inputs {
 		return
 	}
-	a.source = now
+	a.inputs = now
 	if text == "" {
 		a.configIs(condition.ConfigMissing, "there is no config key yet: waiting for it; write it to <prefix>/config, "+
 			`such as {"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"}}`+a.meanwhile())
@@ -150,33 +151,4 @@ func (a *Agent) makeMode(text string, h backend.Host) (*mode, error) {
 		return nil, err
 	}
 	return &mode{config: c, host: h, backend: b}, nil
-}
-
-// reach remembers the kernel's answers until its routing changes.
-type reach struct {
-	routing uint64
-	link    string
-	index   int
-	known   map[netip.Addr]bool
-	failed  error // the kernel did not answer: what is not known is not to be acted on
-}
-
-func (r *reach) renew(routing uint64, l kernel.Link) {
-	if r.known == nil || r.routing != routing || r.link != l.Name || r.index != l.Index {
-		*r = reach{routing, l.Name, l.Index, map[netip.Addr]bool{}, nil}
-	}
-	r.failed = nil
-}
-
-func (r *reach) reaches(ip netip.Addr, k Kernel) bool {
-	is, known := r.known[ip]
-	if !known {
-		var err error
-		if is, err = k.Direct(ip, r.link); err != nil {
-			r.failed = err
-		} else {
-			r.known[ip] = is
-		}
-	}
-	return is
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"flanneld/pkg/backend"
 	"flanneld/pkg/kernel"
 )
 
@@ -25,11 +26,11 @@ func (u unreachable) Direct(ip netip.Addr, _ string) (bool, error) {
 // for another, whose working route must stay.
 func TestOneFailureIsNotForgotten(t *testing.T) {
 	first, second := netip.MustParseAddr("10.4.7.22"), netip.MustParseAddr("10.4.7.23")
-	var r reach
-	r.renew(1, kernel.Link{Name: "ens33", Index: 2})
+	var c onLinkCache
+	c.renew(1, kernel.Link{Name: "ens33", Index: 2})
 	k := unreachable{ip: first}
-	r.reaches(first, k)
-	if is := r.reaches(second, k); !is || r.failed == nil {
-		t.Errorf("the second is on the link: %t; the first one's failure: %v", is, r.failed)
+	c.ask(first, k)
+	if is := c.ask(second, k); is != backend.Yes || c.err == nil {
+		t.Errorf("the second is on the link: %v; the first one's failure: %v", is, c.err)
 	}
 }

@@ -160,10 +160,10 @@ func TestAddressIsWaitedFor(t *testing.T) {
 			h.with(func(k *kerneltest.Kernel) { k.Change("ens33", func(l *kernel.Link) { l.Addrs = addrs }) })
 		}
 		own := kernel.Addr{Prefix: netip.PrefixFrom(h.ip, 24)}
-		makeshift := kernel.Addr{Prefix: netip.MustParsePrefix("169.254.7.8/16"), LinkLocal: true}
+		fallbackAddress := kernel.Addr{Prefix: netip.MustParsePrefix("169.254.7.8/16"), LinkLocal: true}
 		leaseOf := func() string { return find(store, "subnets/172.7.21.0-24").Value }
 		before := leaseOf()
-		set(makeshift)
+		set(fallbackAddress)
 		settle(5 * time.Second)
 		h.expectReason("cannot choose the external interface: ens33 has lost the address 10.4.7.21 and has only 169.254.7.8 left")
 		set(own)
@@ -172,7 +172,7 @@ func TestAddressIsWaitedFor(t *testing.T) {
 		if now := leaseOf(); now != before {
 			t.Errorf("the lease changed from %s to %s", before, now)
 		}
-		set(makeshift)
+		set(fallbackAddress)
 		settle(time.Minute)
 		if now := leaseOf(); !strings.Contains(now, "169.254.7.8") {
 			t.Errorf("the lease is still %s", now)

@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"time"
 
+	"flanneld/pkg/backend"
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -60,8 +62,10 @@ func (a *Agent) status(now time.Time) status.Status {
 	unready, not := s.Conditions.Unready()
 	s.Daemon.Ready, s.Daemon.Reason = !not, unready.Text()
 	s.Conditions = s.Conditions.Bound(conditionsAtOnce)
-	if a.source.link != "" {
-		s.Host = &status.Host{Interface: a.source.link, Address: a.source.local, PublicIP: a.source.publicIP, MTU: a.source.mtu}
+	if a.inputs.link != "" {
+		s.Host = &status.Host{
+			Interface: a.inputs.link, Address: a.inputs.local, PublicIP: a.inputs.publicIP, MTU: a.inputs.mtu,
+		}
 	}
 	if m := a.mode(); m != nil {
 		s.Network = &status.Network{Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType}
@@ -91,29 +95,25 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 		return nil, []status.Peer{}
 	}
 	peers, _ := subnet.Peers(a.current.config, view.Own, view.Leases, addrs(links))
-	want := a.current.backend.Desired(view.Own, peers, func(ip netip.Addr) bool { return a.direct.reaches(ip, a.Kernel) })
-	have := a.have(links, want)
-	routes := make(map[netip.Prefix]kernel.Route, len(want.Routes))
-	for _, r := range want.Routes {
-		routes[r.Dst] = r
-	}
-	macs := make(map[netip.Addr]kernel.MAC, len(want.Neighbours))
-	for _, n := range want.Neighbours {
-		macs[n.Addr] = n.MAC
-	}
+	want := a.current.desired(view.Own, peers, func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) })
+	have := a.have(links, want.State)
 	out := make([]status.Peer, 0, len(peers))
-	for _, l := range peers {
-		p := status.Peer{Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown, Mode: status.NoWay}
-		if r, reached := routes[l.Subnet]; reached {
-			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.ways[r.Dst].since
-			if mac, tunnel := macs[r.Via]; tunnel {
-				p.Mode, p.MAC = status.Tunnel, mac.String()
+	for i, l := range want.peers {
+		p := status.Peer{
+			Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType,
+			Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown, Mode: status.NoWay,
+		}
+		if path := want.paths[i]; path.Mode != backend.None {
+			r := want.Routes[path.Route]
+			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.paths[r.Dst].since
+			if path.Mode == backend.Tunnel {
+				p.Mode, p.MAC = status.Tunnel, text(path.MAC)
 			}
 			p.Kernel = have.State(p)
 		}
 		out = append(out, p)
 	}
-	return device(want), out
+	return device(want.State), out
 }
 
 // have reads what the kernel has of a wanted state. What cannot be read counts
@@ -121,7 +121,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 func (a *Agent) have(links []kernel.Link, want kernel.State) status.Kernel {
 	var entries kernel.Entries
 	for _, l := range links {
-		if len(want.Devices) > 0 && l.Name == want.Devices[0].Name && l.VXLAN != nil {
+		if len(want.Devices) > 0 && l.Name == want.Devices[0].Name && l.Kind != nil {
 			entries, _ = a.Kernel.Entries(l)
 		}
 	}
@@ -134,7 +134,20 @@ func device(want kernel.State) *status.Device {
 		return nil
 	}
 	d := want.Devices[0]
-	return &status.Device{
-		Name: d.Name, VNI: d.VNI, Port: d.Port, MAC: d.MAC.String(), MTU: d.MTU, Addr: d.Addr.Addr(), ChecksumByCPU: d.NoChecksumOffload,
+	outer := d.Kind.Encapsulation()
+	if outer.Protocol == "udp" {
+		outer.Protocol = ""
 	}
+	return &status.Device{
+		Name: d.Name, VNI: outer.ID, Port: outer.Port, MAC: text(d.MAC), MTU: d.MTU, Addr: d.Addrs.Of(inet.IPv4).Addr(),
+		Protocol: outer.Protocol, ChecksumByCPU: d.NoChecksumOffload,
+	}
+}
+
+// text is empty for the MAC of a kind of device that has none.
+func text(m kernel.MAC) string {
+	if m == (kernel.MAC{}) {
+		return ""
+	}
+	return m.String()
 }

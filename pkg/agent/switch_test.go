@@ -43,7 +43,7 @@ func carries(from, to *host) string {
 
 func carriesTunnel(from *kerneltest.Kernel, to *host, r kernel.FoundRoute) string {
 	sender, receiver := device(from, r.Dev), device(to.kernel, r.Dev)
-	if sender == nil || receiver == nil || !receiver.Up || sender.VXLAN.VNI != receiver.VXLAN.VNI {
+	if sender == nil || receiver == nil || !receiver.Up || sender.Kind.Encapsulation().ID != receiver.Kind.Encapsulation().ID {
 		return "no device " + r.Dev + " at one end"
 	}
 	entries, _ := from.Entries(*sender)
@@ -181,7 +181,7 @@ func TestVXLAN(t *testing.T) {
 		settle(time.Minute)
 		links, _ := h.Links()
 		for _, l := range links {
-			if l.VXLAN != nil && (l.Name != "flannel.7" || !netip.MustParsePrefix("10.9.0.0/16").Contains(l.Addrs[0].Addr())) {
+			if l.Kind != nil && (l.Name != "flannel.7" || !netip.MustParsePrefix("10.9.0.0/16").Contains(l.Addrs[0].Addr())) {
 				t.Errorf("device %s with %v", l.Name, l.Addrs)
 			}
 		}

@@ -1,10 +1,11 @@
-// Package backend says what a way of carrying packets between hosts is: a pure
+// Package backend says what a method of carrying packets between hosts is: a pure
 // function from leases to kernel state. hostgw and vxlan are the two there are.
 package backend
 
 import (
 	"net/netip"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -13,11 +14,14 @@ import (
 type Backend interface {
 	// Attrs is what our lease must say, so that peers can reach us.
 	Attrs() subnet.Attrs
-	// Desired is what the kernel must have so that packets reach the peers
-	// from the holder of own. direct tells whether the kernel reaches an
-	// address on the external interface without a gateway. A peer that cannot
-	// be reached in this way gets no route.
-	Desired(own subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State
+	// Desired is what the kernel must have so that packets of a family reach
+	// the peers from the holder of own, and how each peer is reached: in the
+	// peers' order. onLink tells whether the kernel reaches an address on the
+	// external interface without a gateway. Where that decides and is Unknown,
+	// the peer is left out: the State is then one to add, not to remove by.
+	Desired(
+		family inet.Family, own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) Answer,
+	) (kernel.State, []Path)
 	// MTU is that of a container's packets, in bytes.
 	MTU() int
 }
@@ -34,8 +38,3 @@ type Host struct {
 // Factory makes a Backend from the config key's Backend object. Its errors say
 // which option is wrong, as *subnet.FieldError, or what the host lacks.
 type Factory func(subnet.Config, Host) (Backend, error)
-
-// PlainRoute leads to a peer over the common link.
-func PlainRoute(peer subnet.Lease, dev string) kernel.Route {
-	return kernel.Route{Dst: peer.Subnet, Via: peer.PublicIP, Dev: dev, Peer: peer.PublicIP}
-}

@@ -37,11 +37,11 @@ func healthy() Facts {
 	}
 	return Facts{
 		Now: now, Status: s, Kernel: "6.1.0",
-		Links: []Link{
-			{Link: kernel.Link{Name: "ens33", MTU: 1500, Up: true, Addrs: addr("10.4.7.21/24")}},
-			{Link: kernel.Link{Name: "flannel.1", MTU: 1450, Up: true, Kind: "vxlan", Alias: kernel.Alias, VXLAN: &kernel.VXLAN{VNI: 1, Port: 8472}, Addrs: addr("172.7.21.0/32")}},
-			{Link: kernel.Link{Name: "docker0", MTU: 1450, Up: true, Kind: "bridge", Addrs: addr("172.7.21.1/24")}},
-			{Link: kernel.Link{Name: "veth2", MTU: 1450, Up: true, Kind: "veth"}, Master: "docker0"},
+		Links: []kernel.Link{
+			{Name: "ens33", MTU: 1500, Up: true, Addrs: addr("10.4.7.21/24")},
+			{Name: "flannel.1", MTU: 1450, Up: true, Type: "vxlan", Alias: kernel.Alias, Kind: kernel.VXLAN{VNI: 1, Port: 8472}, Addrs: addr("172.7.21.0/32")},
+			{Name: "docker0", MTU: 1450, Up: true, Type: "bridge", Addrs: addr("172.7.21.1/24")},
+			{Name: "veth2", MTU: 1450, Up: true, Type: "veth", Master: "docker0"},
 		},
 		Routes: []kernel.FoundRoute{{Route: kernel.Route{Dst: far, Via: vtep22, Dev: "flannel.1", OnLink: true}, Protocol: kernel.Protocol}},
 		Entries: kernel.Entries{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/status"
 )
 
 func goodDevice(f Facts) string {
@@ -25,12 +26,15 @@ func findDevice(f Facts) []Finding {
 	}
 	var out []Finding
 	for _, s := range f.Sockets {
-		out = append(out, fault([]string{fmt.Sprintf("stop %s (pid %d), or give flanneld another port: flanneld config set, Backend.Port", s.Process.Name, s.Process.PID)},
+		fix := fmt.Sprintf("stop %s (pid %d), or give flanneld another port: flanneld config set, Backend.Port",
+			s.Process.Name, s.Process.PID)
+		out = append(out, fault([]string{fix},
 			"UDP port %d, the tunnel's, is held by %s (pid %d)", s.Port, s.Process.Name, s.Process.PID))
 	}
 	for _, l := range f.Links {
-		if v := l.VXLAN; v != nil && l.Name != d.Name && v.VNI == d.VNI && v.Port == d.Port {
-			out = append(out, fault([]string{"ip link del " + l.Name}, "%s is a vxlan device with the VNI %d and port %d that flanneld needs", l.Name, v.VNI, v.Port))
+		if l.Name != d.Name && sameTunnel(l, *d) {
+			out = append(out, fault([]string{"ip link del " + l.Name},
+				"%s is a %s device with the VNI %d and port %d that flanneld needs", l.Name, l.Type, d.VNI, d.Port))
 		}
 	}
 	if len(out) > 0 {
@@ -49,24 +53,37 @@ func (f Facts) wrongDevice() string {
 	switch l, exists := f.link(d.Name); {
 	case !exists:
 		return "the device " + d.Name + " is not there"
-	case l.Kind != "vxlan" || l.Alias != kernel.Alias:
-		return fmt.Sprintf("%s is not flanneld's device, but somebody else's of kind %s", d.Name, l.Kind)
-	case l.VXLAN.VNI != d.VNI || l.VXLAN.Port != d.Port:
-		return fmt.Sprintf("%s has VNI %d and port %d, and flanneld wants VNI %d and port %d", d.Name, l.VXLAN.VNI, l.VXLAN.Port, d.VNI, d.Port)
+	case l.Kind == nil || l.Alias != kernel.Alias:
+		return fmt.Sprintf("%s is not flanneld's device, but somebody else's of kind %s", d.Name, l.Type)
+	case !sameTunnel(l, *d):
+		has := l.Kind.Encapsulation()
+		return fmt.Sprintf("%s has VNI %d and port %d, and flanneld wants VNI %d and port %d",
+			d.Name, has.ID, has.Port, d.VNI, d.Port)
 	case !l.Up:
 		return d.Name + " is down"
 	case l.MTU != d.MTU:
 		return fmt.Sprintf("%s has MTU %d, and flanneld wants %d", d.Name, l.MTU, d.MTU)
 	case !l.Has(d.Addr):
-		return fmt.Sprintf("%s has %s, and flanneld wants %v", d.Name, addresses(l.Link), d.Addr)
+		return fmt.Sprintf("%s has %s, and flanneld wants %v", d.Name, addresses(l), d.Addr)
 	}
 	return ""
 }
 
+// sameTunnel reports whether packets for the wanted device could arrive at l.
+func sameTunnel(l kernel.Link, d status.Device) bool {
+	if l.Kind == nil {
+		return false
+	}
+	outer := l.Kind.Encapsulation()
+	return outer.ID == d.VNI && outer.Port == d.Port
+}
+
 // culprit leads to what undoes flanneld's work.
 func (f Facts) culprit() string {
+	objects := "link address route neigh"
 	if f.Status.Device == nil {
-		return "ip monitor route   # shows when another program undoes it: often a network manager (README, systemd-networkd)"
+		objects = "route"
 	}
-	return "ip monitor link address route neigh   # shows when another program undoes it: often a network manager (README, systemd-networkd)"
+	return "ip monitor " + objects +
+		"   # shows when another program undoes it: often a network manager (README, systemd-networkd)"
 }

@@ -38,7 +38,7 @@ func findEnv(f Facts) []Finding {
 
 func goodDocker(f Facts) string {
 	bridge := f.bridges()[0]
-	return fmt.Sprintf("%s has %s", bridge.Name, addresses(bridge.Link)) + mtuText(bridge.MTU)
+	return fmt.Sprintf("%s has %s", bridge.Name, addresses(bridge)) + mtuText(bridge.MTU)
 }
 
 func mtuText(mtu int) string { return fmt.Sprintf(", MTU %d", mtu) }
@@ -60,8 +60,8 @@ func findDocker(f Facts) []Finding {
 	bridge, ports := all[0], f.ports(all[0].Name)
 	cure, late := f.remake(bridge.Name)
 	var out []Finding
-	if !has(bridge.Link, want) {
-		out = append(out, fault(cure, "%s has %s, and subnet.env says %v%s", bridge.Name, addresses(bridge.Link), want, late))
+	if !has(bridge, want) {
+		out = append(out, fault(cure, "%s has %s, and subnet.env says %v%s", bridge.Name, addresses(bridge), want, late))
 	}
 	for _, p := range append(ports, bridge) {
 		// A bridge without ports shows 1500, whatever dockerd was told.
@@ -79,13 +79,13 @@ func (f Facts) noBridge(want netip.Prefix) []Finding {
 	for _, l := range f.bridgesIn(f.Env.Network) {
 		if l.Name != dockerBridge {
 			cure, _ := f.remake(l.Name)
-			return []Finding{fault(cure, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l.Link), want)}
+			return []Finding{fault(cure, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l), want)}
 		}
 	}
 	cure, late := f.remake(dockerBridge)
 	cure = append(cure, "nothing, if the subnet is not docker's: CNI and Podman make their bridge with the first container")
 	if docker0, exists := f.link(dockerBridge); exists {
-		return []Finding{fault(cure, "docker0 has %s, and subnet.env says %v%s", addresses(docker0.Link), want, late)}
+		return []Finding{fault(cure, "docker0 has %s, and subnet.env says %v%s", addresses(docker0), want, late)}
 	}
 	if f.Docker != nil {
 		return []Finding{fault(cure, "there is no docker0 with the address %v%s", want, late)}
@@ -95,7 +95,7 @@ func (f Facts) noBridge(want netip.Prefix) []Finding {
 
 // tooMany is about bridges that share the subnet. The kernel sends what is for a
 // container to one of them alone.
-func (f Facts) tooMany(all []Link) Finding {
+func (f Facts) tooMany(all []kernel.Link) Finding {
 	var names []string
 	for _, l := range all {
 		names = append(names, l.Name)

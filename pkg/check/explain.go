@@ -18,7 +18,7 @@ func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, fil
 	switch {
 	case err != nil:
 		return Finding{Level: Unknown, Text: err.Error()}
-	case !outer.Came:
+	case !outer.Answered:
 		return fault([]string{fmt.Sprintf("ping %v   # is it up? what is between here and there?", peer.PublicIP)},
 			"no answer from %v, nor from its host %v itself%s", dst, peer.PublicIP, said)
 	case peer.Mode == status.Tunnel:
@@ -44,7 +44,7 @@ func (p Prober) lostInTunnel(f Facts, peer status.Peer, dst netip.Addr, said str
 		}, "%s: the router with this host's public IP %v seems not to pass UDP port %d on%s", lost, h.PublicIP, port, said)
 	}
 	allow := fmt.Sprintf("iptables -I INPUT -p udp --dport %d -s %v -j ACCEPT   # on the peer, or the like on what is between", port, f.neighbourhood(h.Address))
-	if a, err := p.Network.Knock(h.Address, netip.AddrPortFrom(peer.PublicIP, uint16(port)), probeTime); err == nil && a.Echo {
+	if a, err := p.Network.ProbeUDP(h.Address, netip.AddrPortFrom(peer.PublicIP, uint16(port)), probeTime); err == nil && a.Echo {
 		return fault([]string{f.checkThere(peer) + ": does flanneld run there?", allow}, "%s: nobody listens on its UDP port %d, or a firewall there rejects what comes for it", lost, port)
 	}
 	return fault([]string{allow, f.checkThere(peer)}, "%s: UDP port %d seems to be blocked there or on the way%s", lost, port, said)
@@ -68,7 +68,7 @@ func (p Prober) thorough(f Facts, peer status.Peer, src, dst netip.Addr) []Findi
 	if peer.Mode != status.Tunnel {
 		return out
 	}
-	if a, err := p.Network.Connect(src, dst, 3*probeTime); err == nil && !a.Came {
+	if a, err := p.Network.Connect(src, dst, 3*probeTime); err == nil && !a.Answered {
 		out = append(out, f.noTCP(peer, dst))
 	}
 	return out

@@ -25,16 +25,16 @@ type Facts struct {
 	Unread []string
 	Notes  []string // worth knowing, and no fault
 
-	Links   []Link
-	Routes  []kernel.FoundRoute
-	Entries kernel.Entries      // of the tunnel's device
-	Paths   map[netip.Addr]Path // where the kernel sends a packet to
-	ways    status.Kernel       // Routes and Entries, by what they are looked up by; see Run
-	before  []Finding           // what earlier steps have found; see Run
-	Rules   []RoutingRule       // that are asked before the main table, in that order
-	Sysctl  map[string]string   // "net.ipv4.ip_forward": "1"; what does not exist is not there
-	Kernel  string              // release: "6.1.0-18-amd64"
-	Sockets []Socket            // other programs' on the tunnel's UDP port
+	Links    []kernel.Link
+	Routes   []kernel.FoundRoute
+	Entries  kernel.Entries      // of the tunnel's device
+	Paths    map[netip.Addr]Path // where the kernel sends a packet to
+	inKernel status.Kernel       // Routes and Entries, by what they are looked up by; see Run
+	before   []Finding           // what earlier steps have found; see Run
+	Rules    []kernel.Rule       // that are asked before the main table, in that order
+	Sysctl   map[string]string   // "net.ipv4.ip_forward": "1"; what does not exist is not there
+	Kernel   string              // release: "6.1.0-18-amd64"
+	Sockets  []Socket            // other programs' on the tunnel's UDP port
 
 	Firewall   rules.Ruleset // of both flavours of iptables, and of nftables beside them
 	NoIPTables bool          // its rules could not be read
@@ -53,24 +53,11 @@ type Facts struct {
 	Members      []Member
 }
 
-// Link is an interface, and what it is a port of.
-type Link struct {
-	kernel.Link
-	Master string
-}
-
 // Path is the kernel's choice of a route.
 type Path struct {
 	Via netip.Addr
 	Dev string
 	Err error
-}
-
-// RoutingRule is one of those that `ip rule` lists.
-type RoutingRule struct {
-	Priority int
-	Dst      netip.Prefix // zero: any
-	Narrow   bool         // looks at more than the destination
 }
 
 // Socket is a UDP socket and the process that has it.
@@ -114,11 +101,11 @@ func (f Facts) has(codes ...condition.Code) bool {
 	return f.Status != nil && f.Status.Conditions.Has(codes...)
 }
 
-func (f Facts) link(name string) (Link, bool) {
+func (f Facts) link(name string) (kernel.Link, bool) {
 	for _, l := range f.Links {
 		if l.Name == name {
 			return l, true
 		}
 	}
-	return Link{}, false
+	return kernel.Link{}, false
 }

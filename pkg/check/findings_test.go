@@ -87,7 +87,7 @@ func TestFindings(t *testing.T) {
 		{"no interface, and two to choose from", func(f *Facts) {
 			f.Status.Host, f.Status.Peers = nil, nil
 			is(f, condition.InterfaceMissing, "x")
-			f.Links = append(f.Links, Link{Link: kernel.Link{Name: "ens34", Addrs: addr("10.4.8.21/24")}})
+			f.Links = append(f.Links, kernel.Link{Name: "ens34", Addrs: addr("10.4.8.21/24")})
 		}, "interface", Fault, "flanneld finds no external interface: x", "ip -brief address"},
 		{"no interface yet", func(f *Facts) {
 			f.Status.Host, f.Status.Lease = nil, nil
@@ -97,11 +97,11 @@ func TestFindings(t *testing.T) {
 		{"the interface is gone", func(f *Facts) { f.Links = f.Links[1:] }, "interface", Fault, "ens33 is gone", "ip -brief address"},
 		{"the address is gone", func(f *Facts) { f.Links[0].Addrs = nil }, "interface", Fault, "ens33 has lost its address 10.4.7.21", "ip address add 10.4.7.21/24 dev ens33"},
 		{"behind NAT", func(f *Facts) { f.Status.Host.PublicIP = netip.MustParseAddr("192.0.2.1") }, "interface", Note, "192.0.2.1 is no address of this host", ""},
-		{"the device is missing", func(f *Facts) { f.Links[1].Name = "x"; f.Links[1].VXLAN = nil }, "device", Fault, "flannel.1 is not there", "systemctl restart flanneld"},
+		{"the device is missing", func(f *Facts) { f.Links[1].Name = "x"; f.Links[1].Kind = nil }, "device", Fault, "flannel.1 is not there", "systemctl restart flanneld"},
 		{"the device is somebody else's", func(f *Facts) { f.Links[1].Alias = "" }, "device", Fault, "flannel.1 is not flanneld's device", "systemctl restart flanneld"},
-		{"the device is a bridge", func(f *Facts) { f.Links[1].Kind = "bridge" }, "device", Fault, "of kind bridge", "systemctl restart flanneld"},
+		{"the device is a bridge", func(f *Facts) { f.Links[1].Type, f.Links[1].Kind = "bridge", nil }, "device", Fault, "of kind bridge", "systemctl restart flanneld"},
 		{"the device is down", func(f *Facts) { f.Links[1].Up = false }, "device", Fault, "flannel.1 is down", "ip monitor link"},
-		{"the device has another port", func(f *Facts) { f.Links[1].VXLAN.Port = 4789 }, "device", Fault, "flannel.1 has VNI 1 and port 4789, and flanneld wants VNI 1 and port 8472", "systemctl restart flanneld"},
+		{"the device has another port", func(f *Facts) { f.Links[1].Kind = kernel.VXLAN{VNI: 1, Port: 4789} }, "device", Fault, "flannel.1 has VNI 1 and port 4789, and flanneld wants VNI 1 and port 8472", "systemctl restart flanneld"},
 		{"the device has another MTU", func(f *Facts) { f.Links[1].MTU = 1500 }, "device", Fault, "flannel.1 has MTU 1500, and flanneld wants 1450", "systemctl restart flanneld"},
 		{"the device has no address", func(f *Facts) { f.Links[1].Addrs = nil }, "device", Fault, "flannel.1 has no address, and flanneld wants 172.7.21.0", "systemctl restart flanneld"},
 		{"the device is down, and flanneld may not change it", func(f *Facts) {
@@ -123,7 +123,7 @@ func TestFindings(t *testing.T) {
 		}, "route", Fault, "packets to 172.7.22.1 leave by ens34, and should leave by flannel.1", "ip route del 172.7.22.0/25"},
 		{"a rule", func(f *Facts) {
 			f.Paths[gateway(far)] = Path{Dev: "ens33", Via: peer}
-			f.Rules = []RoutingRule{{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}
+			f.Rules = []kernel.Rule{{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}
 		}, "route", Fault, "leave by ens33 to 10.4.7.22", "ip rule del priority 9"},
 		{"no way but by a tunnel", func(f *Facts) { f.Status.Peers[0].Mode, f.Status.Peers[0].Backend = status.NoWay, "host-gw" }, "route", Fault, "there is no way to 172.7.22.0/24: its host 10.4.7.22 is not on the link of ens33",
 			`{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`},

@@ -60,7 +60,7 @@ func (f Facts) noInterface() []Finding {
 // candidates are interfaces that may lead to other hosts.
 func (f Facts) candidates() (out []string) {
 	for _, l := range f.Links {
-		switch l.Kind {
+		switch l.Type {
 		case "bridge", "vxlan", "dummy", "tun", "wireguard":
 			continue
 		}
@@ -73,7 +73,7 @@ func (f Facts) candidates() (out []string) {
 
 // holder is the interface that has an address.
 func (f Facts) holder(ip netip.Addr) (string, bool) {
-	i := slices.IndexFunc(f.Links, func(l Link) bool { return l.Has(ip) })
+	i := slices.IndexFunc(f.Links, func(l kernel.Link) bool { return l.Has(ip) })
 	if i < 0 {
 		return "", false
 	}

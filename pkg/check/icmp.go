@@ -20,10 +20,10 @@ const headers = 20 + 8
 
 // Answer is what comes back of a packet.
 type Answer struct {
-	Came bool       // anything at all
-	From netip.Addr // who says it
-	Echo bool       // by the target itself; else Says is what was sent instead
-	Says string
+	Answered bool       // anything at all
+	From     netip.Addr // who says it
+	Echo     bool       // by the target itself; else Text is what was sent instead
+	Text     string
 }
 
 // Network sends packets that ask for an answer.
@@ -35,9 +35,9 @@ type Network interface {
 	Step(src, dst netip.Addr, wait time.Duration) (Answer, error)
 	// Connect begins a TCP connection, which may be refused.
 	Connect(src, dst netip.Addr, wait time.Duration) (Answer, error)
-	// Knock sends a datagram to a UDP port. A tunnel does not answer, only one
+	// ProbeUDP sends a datagram to a UDP port. A tunnel does not answer, only one
 	// that is not there.
-	Knock(src netip.Addr, to netip.AddrPort, wait time.Duration) (Answer, error)
+	ProbeUDP(src netip.Addr, to netip.AddrPort, wait time.Duration) (Answer, error)
 }
 
 // Host is the network of this host.
@@ -65,7 +65,8 @@ func ping(src, dst netip.Addr, size, ttl int, wait time.Duration) (Answer, error
 	defer conn.Close()
 	id := os.Getpid() & 0xffff
 	seq := int(time.Now().UnixNano()) & 0xffff
-	message := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: seq, Data: make([]byte, max(0, size-headers))}}
+	echo := icmp.Echo{ID: id, Seq: seq, Data: make([]byte, max(0, size-headers))}
+	message := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &echo}
 	packet, err := message.Marshal(nil)
 	if err != nil {
 		return Answer{}, err
@@ -75,11 +76,11 @@ func ping(src, dst netip.Addr, size, ttl int, wait time.Duration) (Answer, error
 	}
 	switch _, err := conn.WriteTo(packet, &net.IPAddr{IP: dst.AsSlice()}); {
 	case errors.Is(err, unix.EMSGSIZE):
-		return Answer{Says: "it is longer than a packet on this path may be"}, nil
+		return Answer{Text: "it is longer than a packet on this path may be"}, nil
 	case errors.Is(err, unix.EPERM):
-		return Answer{Says: "iptables of this host drops it"}, nil
+		return Answer{Text: "iptables of this host drops it"}, nil
 	case err != nil:
-		return Answer{Says: err.Error()}, nil
+		return Answer{Text: err.Error()}, nil
 	}
 	return await(conn, dst, id, seq)
 }
@@ -126,7 +127,7 @@ func answer(packet []byte, dst netip.Addr, id, seq int) (Answer, bool) {
 	var original []byte
 	switch body := m.Body.(type) {
 	case *icmp.Echo:
-		return Answer{Came: true, Echo: true}, m.Type == ipv4.ICMPTypeEchoReply && body.ID == id && body.Seq == seq
+		return Answer{Answered: true, Echo: true}, m.Type == ipv4.ICMPTypeEchoReply && body.ID == id && body.Seq == seq
 	case *icmp.DstUnreach:
 		original = body.Data
 	case *icmp.TimeExceeded:
@@ -142,7 +143,7 @@ func answer(packet []byte, dst netip.Addr, id, seq int) (Answer, bool) {
 	if int(echo[4])<<8|int(echo[5]) != id || int(echo[6])<<8|int(echo[7]) != seq {
 		return Answer{}, false
 	}
-	return Answer{Came: true, Says: meaning(m)}, true
+	return Answer{Answered: true, Text: meaning(m)}, true
 }
 
 func meaning(m *icmp.Message) string {

@@ -24,9 +24,9 @@ func TestHost(t *testing.T) {
 	step := func() (Answer, error) { return Host{}.Step(here, container(far), patience) }
 	connect := func() (Answer, error) { return Host{}.Connect(here, peer, patience) }
 	knock := func(wait time.Duration) func() (Answer, error) {
-		return func() (Answer, error) { return Host{}.Knock(here, netip.AddrPortFrom(peer, 8472), wait) }
+		return func() (Answer, error) { return Host{}.ProbeUDP(here, netip.AddrPortFrom(peer, 8472), wait) }
 	}
-	refused := Answer{Came: true, Echo: true, From: peer, Says: "connection refused"}
+	refused := Answer{Answered: true, Echo: true, From: peer, Text: "connection refused"}
 	for _, tt := range []struct {
 		name       string
 		how, undo  string
@@ -34,23 +34,23 @@ func TestHost(t *testing.T) {
 		want       Answer
 		wantNoSays bool
 	}{
-		{name: "an echo", send: ping(small), want: Answer{Came: true, Echo: true, From: peer}},
-		{name: "a full packet", send: ping(1500), want: Answer{Came: true, Echo: true, From: peer}},
-		{name: "a packet too long", send: ping(1501), want: Answer{Says: "it is longer than a packet on this path may be"}},
-		{name: "our own firewall", how: "iptables -A OUTPUT -p icmp -j DROP", undo: "iptables -F OUTPUT", send: lostPing, want: Answer{Says: "iptables of this host drops it"}},
+		{name: "an echo", send: ping(small), want: Answer{Answered: true, Echo: true, From: peer}},
+		{name: "a full packet", send: ping(1500), want: Answer{Answered: true, Echo: true, From: peer}},
+		{name: "a packet too long", send: ping(1501), want: Answer{Text: "it is longer than a packet on this path may be"}},
+		{name: "our own firewall", how: "iptables -A OUTPUT -p icmp -j DROP", undo: "iptables -F OUTPUT", send: lostPing, want: Answer{Text: "iptables of this host drops it"}},
 		{name: "nothing comes back", how: "ip netns exec far iptables -A INPUT -j DROP", undo: "ip netns exec far iptables -F INPUT", send: lostPing},
 		{name: "their firewall", how: "ip netns exec far iptables -A INPUT -j REJECT --reject-with icmp-admin-prohibited", undo: "ip netns exec far iptables -F INPUT", send: ping(small),
-			want: Answer{Came: true, From: peer, Says: "a firewall forbids it"}},
-		{name: "no way on", how: "ip route add 172.7.22.0/24 via 10.4.7.22", send: behind, want: Answer{Came: true, From: peer, Says: "there is no route to that network"}},
+			want: Answer{Answered: true, From: peer, Text: "a firewall forbids it"}},
+		{name: "no way on", how: "ip route add 172.7.22.0/24 via 10.4.7.22", send: behind, want: Answer{Answered: true, From: peer, Text: "there is no route to that network"}},
 		{name: "as far as the first router", how: "ip netns exec far ip link add docker0 up type bridge; ip netns exec far ip address add 172.7.22.1/24 dev docker0", send: step,
-			want: Answer{Came: true, From: peer, Says: "it went in a circle"}},
+			want: Answer{Answered: true, From: peer, Text: "it went in a circle"}},
 		{name: "the first router with a firewall", how: "ip netns exec far iptables -P INPUT DROP; ip netns exec far iptables -P FORWARD DROP", undo: "ip netns exec far iptables -P INPUT ACCEPT", send: step,
-			want: Answer{Came: true, From: peer, Says: "it went in a circle"}},
+			want: Answer{Answered: true, From: peer, Text: "it went in a circle"}},
 		{name: "TCP", send: connect, want: refused},
 		{name: "UDP where nobody listens", send: knock(patience), want: refused},
 		{name: "UDP to a tunnel", how: "ip netns exec far ip link add flannel.1 up type vxlan id 1 dev eth0 dstport 8472", send: knock(50 * time.Millisecond)},
 		{name: "TCP is rejected", how: "ip netns exec far iptables -A INPUT -j REJECT --reject-with icmp-host-prohibited", undo: "ip netns exec far iptables -F INPUT", send: connect,
-			want: Answer{Came: true, From: peer, Says: "no route to host"}},
+			want: Answer{Answered: true, From: peer, Text: "no route to host"}},
 		{name: "TCP gets lost", how: "ip netns exec far iptables -A INPUT -j DROP", undo: "ip netns exec far iptables -F INPUT",
 			send: func() (Answer, error) { return Host{}.Connect(here, peer, 50*time.Millisecond) }},
 	} {

@@ -22,18 +22,19 @@ func (f Facts) own() netip.Prefix {
 // bridges are those that containers of this host can be behind: the ones with an
 // address in its subnet. Whether docker, CNI or Podman has made one, and its
 // name, does not matter to a packet.
-func (f Facts) bridges() []Link { return f.bridgesIn(f.own()) }
+func (f Facts) bridges() []kernel.Link { return f.bridgesIn(f.own()) }
 
-func (f Facts) bridgesIn(network netip.Prefix) (out []Link) {
+func (f Facts) bridgesIn(network netip.Prefix) (out []kernel.Link) {
 	for _, l := range f.Links {
-		if l.Kind == "bridge" && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return network.Contains(a.Addr()) }) {
+		inside := func(a kernel.Addr) bool { return network.Contains(a.Addr()) }
+		if l.Type == "bridge" && slices.ContainsFunc(l.Addrs, inside) {
 			out = append(out, l)
 		}
 	}
 	return out
 }
 
-func (f Facts) ports(bridge string) (out []Link) {
+func (f Facts) ports(bridge string) (out []kernel.Link) {
 	for _, l := range f.Links {
 		if l.Master == bridge {
 			out = append(out, l)
@@ -55,7 +56,9 @@ func (f Facts) inner() string {
 // addresses in place of what has made the bridge.
 func (f Facts) masquerade() string {
 	if f.inner() == dockerBridge {
-		return "start flanneld with --ip-masq and dockerd with --ip-masq=false (mk-docker-opts.sh writes it), which does for the whole network what docker does"
+		return "start flanneld with --ip-masq and dockerd with --ip-masq=false (mk-docker-opts.sh writes it), " +
+			"which does for the whole network what docker does"
 	}
-	return "start flanneld with --ip-masq, and then the containers behind " + f.inner() + " anew, with a network that does not translate addresses itself (docs/cni.md)"
+	return "start flanneld with --ip-masq, and then the containers behind " + f.inner() +
+		" anew, with a network that does not translate addresses itself (docs/cni.md)"
 }

@@ -27,7 +27,7 @@ func TestBridges(t *testing.T) {
 		{"two with the subnet", func(f *Facts) { f.Links = append(f.Links, docker0("172.7.21.1/24")) }, "docker", Fault,
 			"cni0 and docker0 have addresses in 172.7.21.0/24", "ip link delete cni0   #"},
 		{"two with the subnet, docker's first", func(f *Facts) {
-			f.Links = append(f.Links[:2], append([]Link{docker0("172.7.21.1/24")}, f.Links[2:]...)...)
+			f.Links = append(f.Links[:2], append([]kernel.Link{docker0("172.7.21.1/24")}, f.Links[2:]...)...)
 		}, "docker", Fault,
 			"docker0 and cni0 have addresses in 172.7.21.0/24", "ip link delete cni0   #"},
 		{"an earlier subnet", func(f *Facts) { f.Links[2].Addrs = addr("172.7.30.1/24") }, "docker", Fault,
@@ -57,8 +57,8 @@ func TestBridges(t *testing.T) {
 			"see this host's address in place of the container's, by: iptables -t nat -A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE", "start flanneld with --ip-masq"},
 	} {
 		f := healthy()
-		f.Links = append(f.Links[:2], Link{Link: kernel.Link{Name: "cni0", MTU: 1450, Up: true, Kind: "bridge", Addrs: addr("172.7.21.1/24")}},
-			Link{Link: kernel.Link{Name: "veth5", MTU: 1450, Up: true, Kind: "veth"}, Master: "cni0"})
+		f.Links = append(f.Links[:2], kernel.Link{Name: "cni0", MTU: 1450, Up: true, Type: "bridge", Addrs: addr("172.7.21.1/24")},
+			kernel.Link{Name: "veth5", MTU: 1450, Up: true, Type: "veth", Master: "cni0"})
 		tt.spoil(&f)
 		ok := false
 		for _, x := range Run(f, f.Status.Peers) {
@@ -73,8 +73,8 @@ func TestBridges(t *testing.T) {
 	}
 }
 
-func docker0(address string) Link {
-	return Link{Link: kernel.Link{Name: "docker0", MTU: 1500, Kind: "bridge", Addrs: addr(address)}}
+func docker0(address string) kernel.Link {
+	return kernel.Link{Name: "docker0", MTU: 1500, Type: "bridge", Addrs: addr(address)}
 }
 
 // TestTellDocker names the way by which this host's dockerd gets its options.

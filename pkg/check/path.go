@@ -17,14 +17,15 @@ func gateway(p netip.Prefix) netip.Addr { return p.Addr().Next() }
 // container is an address that one of a subnet's containers may have.
 func container(p netip.Prefix) netip.Addr { return gateway(p).Next() }
 
-// findWay compares the kernel's way to a peer with the wanted one.
-func findWay(f Facts, p status.Peer) []Finding {
+// findPath compares the kernel's path to a peer with the wanted one.
+func findPath(f Facts, p status.Peer) []Finding {
 	if p.Mode == status.NoWay || p.Mode == "" {
-		return []Finding{fault([]string{f.setConfig("vxlan"), "every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"},
-			"there is no way to %v: its host %v is not on the link of %s, and its lease says %q", p.Subnet, p.PublicIP, f.Status.Host.Interface, p.Backend)}
+		fix := []string{f.setConfig("vxlan"), "every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"}
+		return []Finding{fault(fix, "there is no way to %v: its host %v is not on the link of %s, and its lease says %q",
+			p.Subnet, p.PublicIP, f.Status.Host.Interface, p.Backend)}
 	}
-	if state := f.ways.State(p); state != status.InPlace {
-		return []Finding{fault(cureWay(f, p), "the way to %v is not as flanneld wants it: %s", p.Subnet, state)}
+	if state := f.inKernel.State(p); state != status.InPlace {
+		return []Finding{fault(fixPath(f, p), "the way to %v is not as flanneld wants it: %s", p.Subnet, state)}
 	}
 	to := gateway(p.Subnet)
 	path, known := f.Paths[to]
@@ -32,15 +33,16 @@ func findWay(f Facts, p status.Peer) []Finding {
 	case !known:
 		return nil
 	case path.Err != nil:
-		return []Finding{fault(f.cureAstray(p, to), "the kernel has no way to %v: %s", to, astray(path.Err))}
+		return []Finding{fault(f.fixStray(p, to), "the kernel has no way to %v: %s", to, stray(path.Err))}
 	case path.Dev != p.Dev || path.Via.IsValid() && path.Via != p.Via:
-		return []Finding{fault(f.cureAstray(p, to), "packets to %v leave by %s, and should leave by %s: a narrower route or a rule comes first", to, via(path), p.Dev)}
+		return []Finding{fault(f.fixStray(p, to),
+			"packets to %v leave by %s, and should leave by %s: a narrower route or a rule comes first", to, via(path), p.Dev)}
 	}
 	return nil
 }
 
-// cureWay names what stands in the way; what is only missing flanneld puts back.
-func cureWay(f Facts, p status.Peer) []string {
+// fixPath names what stands in the way; what is only missing flanneld puts back.
+func fixPath(f Facts, p status.Peer) []string {
 	for _, r := range f.Routes {
 		if r.Dst == p.Subnet && (r.Via != p.Via || r.Dev != p.Dev) {
 			return []string{"ip route del " + r.String()}
@@ -58,8 +60,8 @@ func (f Facts) repairCure() []string {
 	return []string{restartCure, f.culprit()}
 }
 
-// astray is what the kernel says of routes that lead nowhere.
-func astray(err error) string {
+// stray is what the kernel says of routes that lead nowhere.
+func stray(err error) string {
 	switch {
 	case errors.Is(err, unix.EINVAL):
 		return "a route of type blackhole swallows it"
@@ -69,9 +71,9 @@ func astray(err error) string {
 	return err.Error()
 }
 
-// cureAstray names what the kernel asks before flanneld's route: a rule, or a
+// fixStray names what the kernel asks before flanneld's route: a rule, or a
 // narrower route.
-func (f Facts) cureAstray(p status.Peer, to netip.Addr) []string {
+func (f Facts) fixStray(p status.Peer, to netip.Addr) []string {
 	show := fmt.Sprintf("ip route get %v; ip route show match %v; ip rule", to, to)
 	for _, r := range f.Routes {
 		if r.Dst.Contains(to) && r.Dst.Bits() > p.Subnet.Bits() {
@@ -104,6 +106,11 @@ func findReversePath(f Facts, p status.Peer) []Finding {
 	if !known || path.Err != nil || path.Dev == h.Interface {
 		return nil
 	}
-	return []Finding{fault([]string{"sysctl -w net.ipv4.conf." + h.Interface + ".rp_filter=2", fmt.Sprintf("ip route get %v   # or: mend this route", p.PublicIP)},
-		"packets from %v are dropped where they come in on %s, as the route to it leads over %s: rp_filter is strict", p.PublicIP, h.Interface, path.Dev)}
+	fix := []string{
+		"sysctl -w net.ipv4.conf." + h.Interface + ".rp_filter=2",
+		fmt.Sprintf("ip route get %v   # or: fix this route", p.PublicIP),
+	}
+	return []Finding{fault(fix,
+		"packets from %v are dropped where they come in on %s, as the route to it leads over %s: rp_filter is strict",
+		p.PublicIP, h.Interface, path.Dev)}
 }

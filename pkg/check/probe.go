@@ -135,10 +135,10 @@ func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
 			return []Finding{{Level: Unknown, Text: t.err.Error()}}
 		case t.Echo && t.ping && reason == "":
 			return p.thorough(f, peer, src, t.dst)
-		case t.Came && (peer.Mode == status.Tunnel || t.From == peer.PublicIP):
+		case t.Answered && (peer.Mode == status.Tunnel || t.From == peer.PublicIP):
 			return nil // it has no docker0 yet, and says so, or lets in no pings
-		case t.Says != "" && said == "":
-			said = fmt.Sprintf(": %v says that %s", orHere(t.From), t.Says)
+		case t.Text != "" && said == "":
+			said = fmt.Sprintf(": %v says that %s", orHere(t.From), t.Text)
 		}
 	}
 	if reason != "" {
@@ -160,7 +160,7 @@ func (p Prober) ping(src, dst netip.Addr, size int) (a Answer, err error) {
 
 func (p Prober) pingFor(wait time.Duration, src, dst netip.Addr, size int) (a Answer, err error) {
 	for range tries {
-		if a, err = p.Network.Ping(src, dst, size, wait); err != nil || a.Came {
+		if a, err = p.Network.Ping(src, dst, size, wait); err != nil || a.Answered {
 			return a, err
 		}
 	}

@@ -19,7 +19,7 @@ func (silence) Ping(_, _ netip.Addr, _ int, _ time.Duration) (Answer, error) { r
 func (silence) Step(_, _ netip.Addr, _ time.Duration) (Answer, error)        { return Answer{}, nil }
 func (silence) Connect(_, _ netip.Addr, _ time.Duration) (Answer, error)     { return Answer{}, nil }
 
-func (silence) Knock(_ netip.Addr, _ netip.AddrPort, _ time.Duration) (Answer, error) {
+func (silence) ProbeUDP(_ netip.Addr, _ netip.AddrPort, _ time.Duration) (Answer, error) {
 	return Answer{}, nil
 }
 
@@ -51,7 +51,7 @@ func (n *network) Step(_, dst netip.Addr, _ time.Duration) (Answer, error) {
 	return n.answers["step "+dst.String()], n.fail
 }
 
-func (n *network) Knock(_ netip.Addr, to netip.AddrPort, _ time.Duration) (Answer, error) {
+func (n *network) ProbeUDP(_ netip.Addr, to netip.AddrPort, _ time.Duration) (Answer, error) {
 	return n.answers["udp "+to.String()], nil
 }
 
@@ -60,8 +60,8 @@ func (n *network) Connect(_, dst netip.Addr, _ time.Duration) (Answer, error) {
 }
 
 func TestProbe(t *testing.T) {
-	echo := Answer{Came: true, Echo: true}
-	from := func(ip netip.Addr, says string) Answer { return Answer{Came: true, From: ip, Says: says} }
+	echo := Answer{Answered: true, Echo: true}
+	from := func(ip netip.Addr, says string) Answer { return Answer{Answered: true, From: ip, Text: says} }
 	const gw, vtep, host = "172.7.22.1", "172.7.22.0", "10.4.7.22"
 	direct := func(f *Facts) {
 		p := &f.Status.Peers[0]
@@ -93,8 +93,8 @@ func TestProbe(t *testing.T) {
 			text: "that host does not pass it on or back: 10.4.7.254 says that there is no route", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
 		{name: "nothing comes back", level: Fault, text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", cure: "ping 10.4.7.22"},
 		{name: "the host answers, the tunnel does not", answers: map[string]Answer{host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked there or on the way", cure: "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT   # on the peer"},
-		{name: "no tunnel at the other end", answers: map[string]Answer{host: echo, "udp 10.4.7.22:8472": {Came: true, Echo: true}}, level: Fault, text: "nobody listens on its UDP port 8472", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: does flanneld run there?"},
-		{name: "this host's rules drop the pings", answers: map[string]Answer{gw: {Says: "iptables of this host drops it"}, host: echo}, level: Fault, text: ": this host says that iptables of this host drops it"},
+		{name: "no tunnel at the other end", answers: map[string]Answer{host: echo, "udp 10.4.7.22:8472": {Answered: true, Echo: true}}, level: Fault, text: "nobody listens on its UDP port 8472", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: does flanneld run there?"},
+		{name: "this host's rules drop the pings", answers: map[string]Answer{gw: {Text: "iptables of this host drops it"}, host: echo}, level: Fault, text: ": this host says that iptables of this host drops it"},
 		{name: "rp_filter drops the answers", answers: map[string]Answer{host: echo}, dropped: 3, level: Fault, text: "this host drops it, as it comes in where rp_filter does not expect it", cure: "sysctl -w net.ipv4.conf.all.rp_filter=2"},
 		{name: "as was to be expected", found: []Finding{{Step: "route", Level: Fault}}, level: Skipped, text: "no answer from 172.7.22.1: mend what route says first"},
 		{name: "what other steps found explains nothing", found: []Finding{{Step: "docker", Level: Fault}, {Step: "route", Level: OK}}, level: Fault, text: "nor from its host"},
@@ -165,14 +165,14 @@ func FuzzAnswer(f *testing.F) {
 		f.Errorf("an echo is read as %+v, %t", a, ours)
 	}
 	forbidden := append([]byte{3, 13, 0, 0, 0, 0, 0, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 172, 7, 22, 1}, 8, 0, 0, 0, 0, 7, 0, 9)
-	if a, ours := answer(forbidden, dst, 7, 9); !ours || a.Echo || !a.Came || a.Says != "a firewall forbids it" {
+	if a, ours := answer(forbidden, dst, 7, 9); !ours || a.Echo || !a.Answered || a.Text != "a firewall forbids it" {
 		f.Errorf("a prohibition is read as %+v, %t", a, ours)
 	}
 	if _, ours := answer(forbidden, dst, 7, 10); ours {
 		f.Error("an answer to another's ping is ours")
 	}
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		if a, ours := answer(packet, dst, 7, 9); ours && !a.Came {
+		if a, ours := answer(packet, dst, 7, 9); ours && !a.Answered {
 			t.Errorf("%+v", a)
 		}
 	})

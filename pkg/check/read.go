@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -54,22 +53,16 @@ func (f *Facts) note(what string, err error) {
 }
 
 func (f *Facts) readKernel() error {
-	conn, err := kernel.Open()
+	conn, err := kernel.Open(inet.IPv4)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	links, err := conn.Links()
-	if err != nil {
+	if f.Links, err = conn.Links(); err != nil {
 		return err
 	}
-	masters, err := masters()
-	if err != nil {
-		return err
-	}
-	for _, l := range links {
-		f.Links = append(f.Links, Link{l, masters[l.Name]})
-		if f.Status != nil && f.Status.Device != nil && l.Name == f.Status.Device.Name && l.VXLAN != nil {
+	for _, l := range f.Links {
+		if f.Status != nil && f.Status.Device != nil && l.Name == f.Status.Device.Name && l.Kind != nil {
 			if f.Entries, err = conn.Entries(l); err != nil {
 				return err
 			}
@@ -78,66 +71,28 @@ func (f *Facts) readKernel() error {
 	if f.Routes, err = conn.Routes(); err != nil {
 		return err
 	}
-	f.Rules, err = routingRules()
+	f.Rules, err = conn.Rules(inet.IPv4)
 	return err
-}
-
-// routingRules are the rules that are asked before the main table, but for the
-// one of the table local.
-func routingRules() (out []RoutingRule, err error) {
-	all, err := netlink.RuleList(netlink.FAMILY_V4)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range all {
-		if r.Priority == 0 || r.Table == unix.RT_TABLE_MAIN {
-			continue
-		}
-		rule := RoutingRule{Priority: r.Priority, Narrow: r.Src != nil || r.IifName != "" || r.OifName != "" || r.Mark != 0 || r.Tos != 0 || r.IPProto != 0 || r.Dport != nil || r.Sport != nil || r.UIDRange != nil}
-		if r.Dst != nil {
-			ip, _ := netip.AddrFromSlice(r.Dst.IP.To4())
-			bits, _ := r.Dst.Mask.Size()
-			rule.Dst = netip.PrefixFrom(ip, bits)
-		}
-		out = append(out, rule)
-	}
-	return out, nil
-}
-
-// masters are the bridges that interfaces are ports of, by name.
-func masters() (map[string]string, error) {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return nil, err
-	}
-	names, out := map[int]string{}, map[string]string{}
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
-	for _, l := range links {
-		out[l.Attrs().Name] = names[l.Attrs().MasterIndex]
-	}
-	return out, nil
 }
 
 // ReadPaths asks the kernel how it reaches peers.
 func (f *Facts) ReadPaths(peers []status.Peer) {
-	names := map[int]string{}
-	for _, l := range f.Links {
-		names[l.Index] = l.Name
+	conn, err := kernel.Open(inet.IPv4)
+	if err == nil {
+		defer conn.Close()
+		_, err = conn.Links() // their names
+	}
+	if err != nil {
+		f.note("paths to peers", err)
+		return
 	}
 	for _, p := range peers {
 		for _, to := range []netip.Addr{gateway(p.Subnet), p.PublicIP} {
-			if _, known := f.Paths[to]; known {
-				continue
+			if _, known := f.Paths[to]; !known {
+				path := Path{}
+				path.Via, path.Dev, path.Err = conn.Lookup(to)
+				f.Paths[to] = path
 			}
-			path := Path{}
-			routes, err := netlink.RouteGet(net.IP(to.AsSlice()))
-			if path.Err = err; err == nil && len(routes) > 0 {
-				path.Via, _ = netip.AddrFromSlice(routes[0].Gw.To4())
-				path.Dev = names[routes[0].LinkIndex]
-			}
-			f.Paths[to] = path
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"flanneld/internal/lab"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 )
@@ -76,7 +77,7 @@ func TestRead(t *testing.T) {
 	}
 	tunnel, _ := f.link("flannel.1")
 	bridges, ports := f.bridges(), f.ports("docker0")
-	if tunnel.VXLAN == nil || tunnel.VXLAN.Port != 8472 || !tunnel.Has(own.Addr()) || len(bridges) != 1 || !bridges[0].Has(gateway(own)) || len(ports) != 1 || ports[0].Name != "veth2" {
+	if tunnel.Kind == nil || tunnel.Kind.Encapsulation().Port != 8472 || !tunnel.Has(own.Addr()) || len(bridges) != 1 || !bridges[0].Has(gateway(own)) || len(ports) != 1 || ports[0].Name != "veth2" {
 		t.Errorf("%+v", f.Links)
 	}
 	if want := status.NewKernel(f.Routes, f.Entries).State(s.Peers[0]); want != status.InPlace {
@@ -86,7 +87,9 @@ func TestRead(t *testing.T) {
 		what      string
 		got, want any
 	}{
-		{"rules", f.Rules, []RoutingRule{{77, netip.MustParsePrefix("172.7.24.0/24"), false}, {78, netip.Prefix{}, true}, {32767, netip.Prefix{}, false}}},
+		{"rules", f.Rules, []kernel.Rule{
+			{Priority: 77, Dst: netip.MustParsePrefix("172.7.24.0/24")}, {Priority: 78, Narrow: true}, {Priority: 32767},
+		}},
 		{"subnet.env", f.Env, subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: own, MTU: 1450}},
 		{"the way to a peer", f.Paths[gateway(far)], Path{Via: far.Addr(), Dev: "flannel.1"}},
 		{"the way to its host", f.Paths[peer], Path{Dev: "ens33"}},

@@ -19,7 +19,7 @@ func (Host) Connect(src, dst netip.Addr, wait time.Duration) (Answer, error) {
 	conn, err := dialer.Dial("tcp4", netip.AddrPortFrom(dst, discard).String())
 	if err == nil {
 		conn.Close()
-		return Answer{Came: true, Echo: true, From: dst}, nil
+		return Answer{Answered: true, Echo: true, From: dst}, nil
 	}
 	return refused(err, dst), nil
 }
@@ -28,15 +28,15 @@ func (Host) Connect(src, dst netip.Addr, wait time.Duration) (Answer, error) {
 func refused(err error, by netip.Addr) Answer {
 	for _, refusal := range []error{unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ECONNRESET, unix.EACCES} {
 		if errors.Is(err, refusal) {
-			return Answer{Came: true, Echo: refusal == unix.ECONNREFUSED, From: by, Says: refusal.Error()}
+			return Answer{Answered: true, Echo: refusal == unix.ECONNREFUSED, From: by, Text: refusal.Error()}
 		}
 	}
 	return Answer{}
 }
 
-// Knock implements Network. The datagram is eight zeros, which a vxlan device
+// ProbeUDP implements Network. The datagram is eight zeros, which a vxlan device
 // ignores as they lack the flag I (RFC 7348, section 5).
-func (Host) Knock(src netip.Addr, to netip.AddrPort, wait time.Duration) (Answer, error) {
+func (Host) ProbeUDP(src netip.Addr, to netip.AddrPort, wait time.Duration) (Answer, error) {
 	conn, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(src, 0)), net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		return refused(err, to.Addr()), nil

@@ -82,7 +82,7 @@ type pathStep struct {
 
 func pathSteps() []pathStep {
 	return []pathStep{
-		{name: "route", good: "packets to it leave as flanneld wants", find: findWay, after: tunnelNeedsDevice, blocks: true,
+		{name: "route", good: "packets to it leave as flanneld wants", find: findPath, after: tunnelNeedsDevice, blocks: true,
 			covers: []condition.Code{condition.KernelNotApplied, condition.PeerUnreachable, condition.RouteConflict}},
 		{name: "rp_filter", good: "packets from it are expected where they come from", find: findReversePath, blocks: true},
 		{name: "forward", good: "iptables lets containers' packets pass both ways", find: findForward},
@@ -134,7 +134,7 @@ func unknown(format string, args ...any) []Finding {
 
 // Run walks all steps.
 func Run(f Facts, peers []status.Peer) []Finding {
-	f.ways = status.NewKernel(f.Routes, f.Entries)
+	f.inKernel = status.NewKernel(f.Routes, f.Entries)
 	for _, s := range steps() {
 		found := s.find(f)
 		if first, there := f.first(s.after); there && faulty(found) {

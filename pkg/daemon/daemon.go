@@ -22,6 +22,7 @@ import (
 	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/health"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdauto"
@@ -63,7 +64,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		return err
 	}
 	defer lock.Close()
-	conn, err := kernel.Open()
+	conn, err := kernel.Open(inet.IPv4)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -26,53 +27,69 @@ type Choice struct {
 	Reason   string     // both, and why, in a phrase for the log
 }
 
-// Choose picks the interface among links. defaultRoute names the one of the
-// default route, and is asked only where the options name none. What matches
-// but cannot be used (no IPv4 address, MTU 0) gives way to what matches next;
-// where nothing is left, the error says why and lists the interfaces.
-func Choose(o Options, links []kernel.Link, defaultRoute func() (name string, err error)) (Choice, error) {
+// Choose picks the interface among links by which hosts talk in a family.
+// defaultRoute names the one of the default route, and is asked only where the
+// options name none. What matches but cannot be used (no address, MTU 0) gives
+// way to what matches next; where nothing is left, the error says why and lists
+// the interfaces.
+func Choose(
+	f inet.Family, o Options, links []kernel.Link, defaultRoute func() (name string, err error),
+) (Choice, error) {
+	links = ofFamily(f, links)
 	var refused []string
-	for _, wish := range wishes(o, defaultRoute) {
-		candidates, err := wish.find(links)
+	for _, criterion := range criteria(o, defaultRoute) {
+		candidates, err := criterion.find(links)
 		if err != nil {
 			refused = append(refused, err.Error())
 		}
 		for _, c := range candidates {
-			choice, err := c.use(o.PublicIP, wish.source)
+			choice, err := c.use(f, o.PublicIP, criterion.source)
 			if err == nil {
 				return choice, nil
 			}
-			refused = append(refused, fmt.Sprintf("%s: %v", wish.source, err))
+			refused = append(refused, fmt.Sprintf("%s: %v", criterion.source, err))
 		}
 	}
 	return Choice{}, fmt.Errorf("%s; this host has %s",
-		strings.Join(refused, "; "), list(links))
+		strings.Join(refused, "; "), list(f, links))
 }
 
-// wish is one of the operator's, in order.
-type wish struct {
+// ofFamily leaves each interface its addresses of one family.
+func ofFamily(f inet.Family, links []kernel.Link) []kernel.Link {
+	other := func(a kernel.Addr) bool { return inet.Of(a.Addr()) != f }
+	out := slices.Clone(links)
+	for i := range out {
+		if slices.ContainsFunc(out[i].Addrs, other) {
+			out[i].Addrs = slices.DeleteFunc(slices.Clone(out[i].Addrs), other)
+		}
+	}
+	return out
+}
+
+// criterion is one of the operator's, in order.
+type criterion struct {
 	source string // "--iface=ens33"
 	find   func([]kernel.Link) ([]candidate, error)
 }
 
-func wishes(o Options, defaultRoute func() (string, error)) []wish {
-	var out []wish
+func criteria(o Options, defaultRoute func() (string, error)) []criterion {
+	var out []criterion
 	for _, text := range o.Ifaces {
 		source := "--iface=" + text
-		out = append(out, wish{source, func(links []kernel.Link) ([]candidate, error) {
+		out = append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
 			return some(source, byText(links, text))
 		}})
 	}
 	for _, re := range o.Regexes {
 		source := "--iface-regex=" + re.String()
-		out = append(out, wish{source, func(links []kernel.Link) ([]candidate, error) {
+		out = append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
 			return some(source, byRegex(links, re))
 		}})
 	}
 	if len(out) > 0 {
 		return out
 	}
-	return []wish{{"the default route", func(links []kernel.Link) ([]candidate, error) {
+	return []criterion{{"the default route", func(links []kernel.Link) ([]candidate, error) {
 		name, err := defaultRoute()
 		if err != nil {
 			return nil, fmt.Errorf("none is named by --iface, and the default route names none: %w", err)
@@ -150,7 +167,7 @@ func rank(a kernel.Addr) int {
 }
 
 // use makes a choice of the candidate.
-func (c candidate) use(publicIP netip.Addr, source string) (Choice, error) {
+func (c candidate) use(f inet.Family, publicIP netip.Addr, source string) (Choice, error) {
 	l := c.link
 	if l.MTU <= 0 {
 		return Choice{}, fmt.Errorf("interface %s has MTU %d: set one with: ip link set %s mtu 1500", l.Name, l.MTU, l.Name)
@@ -162,7 +179,7 @@ func (c candidate) use(publicIP netip.Addr, source string) (Choice, error) {
 	if !addr.IsValid() {
 		addrs := ranked(l)
 		if len(addrs) == 0 {
-			return Choice{}, fmt.Errorf("interface %s has no IPv4 address that another host could reach", l.Name)
+			return Choice{}, fmt.Errorf("interface %s has no %v address that another host could reach", l.Name, f)
 		}
 		addr = addrs[0]
 	}
@@ -186,13 +203,13 @@ func withLength(l kernel.Link, addr netip.Addr) netip.Prefix {
 }
 
 // list shows an operator what there is to choose from.
-func list(links []kernel.Link) string {
+func list(f inet.Family, links []kernel.Link) string {
 	if len(links) == 0 {
 		return "no interface"
 	}
 	var out []string
 	for _, l := range links {
-		addrs := []string{"no IPv4 address"}
+		addrs := []string{fmt.Sprintf("no %v address", f)}
 		for i, a := range l.Addrs {
 			addrs = append(addrs[:i], a.Prefix.String())
 		}

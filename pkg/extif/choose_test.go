@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"pgregory.net/rapid"
 )
@@ -114,7 +115,7 @@ func TestChoose(t *testing.T) {
 			if tt.publicIP != "" {
 				o.PublicIP = netip.MustParseAddr(tt.publicIP)
 			}
-			got, err := Choose(o, host, func() (string, error) {
+			got, err := Choose(inet.IPv4, o, host, func() (string, error) {
 				switch {
 				case tt.ifaces+tt.regexes != "":
 					t.Error("the default route is asked for in vain")
@@ -146,7 +147,7 @@ func TestChoose(t *testing.T) {
 }
 
 func TestHostWithoutInterfaces(t *testing.T) {
-	_, err := Choose(Options{Ifaces: []string{"eth0"}}, nil, nil)
+	_, err := Choose(inet.IPv4, Options{Ifaces: []string{"eth0"}}, nil, nil)
 	if want := "--iface=eth0 matches none; this host has no interface"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
@@ -165,7 +166,7 @@ func TestAnyHost(t *testing.T) {
 		if rapid.Bool().Draw(t, "any") {
 			o.Regexes = append(o.Regexes, regexp.MustCompile(""))
 		}
-		got, err := Choose(o, links, func() (string, error) { return "ens34", nil })
+		got, err := Choose(inet.IPv4, o, links, func() (string, error) { return "ens34", nil })
 		if err == nil {
 			if got.Link.MTU == 0 || !got.Link.Has(got.Addr) || got.PublicIP != got.Addr || got.Reason == "" {
 				t.Errorf("unusable choice %+v", got)

@@ -8,6 +8,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // batchSize is so small that the answers fit the socket's buffer, were every
@@ -56,7 +58,7 @@ func (s *socket) verdicts(first uint32, errs []error) (over bool, err error) {
 
 func (s *socket) beginRoute(command, flags int, r FoundRoute, index int) {
 	m := nl.RtMsg{RtMsg: unix.RtMsg{
-		Family: unix.AF_INET, Dst_len: uint8(r.Dst.Bits()), Table: unix.RT_TABLE_MAIN,
+		Family: numberOf(inet.Of(r.Dst.Addr())), Dst_len: uint8(r.Dst.Bits()), Table: unix.RT_TABLE_MAIN,
 		Protocol: uint8(r.Protocol), Scope: unix.RT_SCOPE_UNIVERSE, Type: unix.RTN_UNICAST,
 	}}
 	if command == unix.RTM_DELROUTE { // of whatever type and scope
@@ -67,7 +69,7 @@ func (s *socket) beginRoute(command, flags int, r FoundRoute, index int) {
 	}
 	s.begin(command, flags, m.Serialize())
 	s.add(unix.RTA_DST, r.Dst.Addr().AsSlice())
-	if r.Via.Is4() { // a route with several next hops has no one gateway and device, one over IPv6 no such gateway
+	if r.sameFamily() { // a route with several next hops has no one gateway, one over the other family no such gateway
 		s.add(unix.RTA_GATEWAY, r.Via.AsSlice())
 	}
 	if index != 0 {
@@ -78,9 +80,9 @@ func (s *socket) beginRoute(command, flags int, r FoundRoute, index int) {
 	}
 }
 
-func (s *socket) beginNeighbour(verb Verb, m netlink.Ndmsg, dst netip.Addr, mac MAC) {
+func (s *socket) beginNeighbour(a Action, m netlink.Ndmsg, dst netip.Addr, mac MAC) {
 	command, flags := unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE
-	if verb == Delete {
+	if a == Delete {
 		command, flags = unix.RTM_DELNEIGH, 0
 	}
 	m.State = unix.NUD_PERMANENT

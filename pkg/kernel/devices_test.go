@@ -3,7 +3,6 @@ package kernel_test
 import (
 	"bytes"
 	"io"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -96,7 +95,7 @@ func TestRecreationIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	klog.Flush()
-	if want := "kernel: ip link del flannel.1 (its VNI is 2, not 1)\n"; !strings.Contains(log.String(), want) {
+	if want := `"Wrote to the kernel" command="ip link del flannel.1" reason="its VNI is 2, not 1"` + "\n"; !strings.Contains(log.String(), want) {
 		t.Errorf("log lacks %q:\n%s", want, log.String())
 	}
 }
@@ -104,7 +103,8 @@ func TestRecreationIsLogged(t *testing.T) {
 func TestDeviceOptions(t *testing.T) {
 	all := with(tunnel(), func(s *kernel.State) {
 		d := &s.Devices[0]
-		d.Name, d.VNI, d.Port, d.GBP, d.Learning, d.NoChecksumOffload = "flannel.0", 0, 4789, true, true, true
+		*d = withKind(*d, func(v *kernel.VXLAN) { v.VNI, v.Port, v.GBP, v.Learning = 0, 4789, true, true })
+		d.Name, d.NoChecksumOffload = "flannel.0", true
 	})
 	play(t,
 		step{
@@ -127,7 +127,10 @@ func TestStaleDevices(t *testing.T) {
 	vxlan := func(name, rest string) string {
 		return "ip link add " + name + " address 0a:00:00:00:00:01 mtu 1450 type vxlan " + rest + " local 10.4.7.21 dev ens33 dstport 8472 nolearning\n"
 	}
-	second := with(tunnel(), func(s *kernel.State) { s.Devices[0].Name, s.Devices[0].VNI = "flannel.2", 2 })
+	second := with(tunnel(), func(s *kernel.State) {
+		s.Devices[0] = withKind(device(), func(v *kernel.VXLAN) { v.VNI = 2 })
+		s.Devices[0].Name = "flannel.2"
+	})
 	const others = `ip link add cali.77 address 0a:00:00:00:00:01 mtu 1450 type vxlan id 77 local 10.4.7.21 dev ens33 dstport 8472 nolearning
 		ip link add flannel.7 address 0a:00:00:00:00:01 mtu 1450 type vxlan id 7 local 10.4.7.21 dev ens33 dstport 8472 nolearning alias hand-made`
 	play(t,
@@ -155,12 +158,12 @@ func TestStaleDevices(t *testing.T) {
 
 // The old and the new VNI's devices stand side by side for a while.
 func TestTwoDevicesSideBySide(t *testing.T) {
-	next := device()
-	next.Name, next.VNI, next.MAC = "flannel.2", 2, macOf(221)
+	next := withKind(device(), func(v *kernel.VXLAN) { v.VNI = 2 })
+	next.Name, next.MAC = "flannel.2", macOf(221)
 	both := tunnel(22)
 	both.Devices = append(both.Devices, next)
 	both = join(both, through("flannel.2", 23))
-	after := join(kernel.State{Devices: []kernel.VXLAN{next}}, join(through("flannel.2", 22), through("flannel.2", 23)))
+	after := join(kernel.State{Devices: []kernel.Device{next}}, join(through("flannel.2", 22), through("flannel.2", 23)))
 	play(t,
 		step{want: both, ops: newDevice + `
 			ip link add flannel.2 address 0a:39:13:5c:8e:dd mtu 1450 type vxlan id 2 local 10.4.7.21 dev ens33 dstport 8472 nolearning
@@ -202,7 +205,7 @@ func TestNewMAC(t *testing.T) {
 
 // What was on a device that is made anew comes back in the same pass.
 func TestRecreationTakesPeersAlong(t *testing.T) {
-	moved := with(tunnel(22), func(s *kernel.State) { s.Devices[0].Port = 4789 })
+	moved := with(tunnel(22), func(s *kernel.State) { s.Devices[0] = withKind(device(), func(v *kernel.VXLAN) { v.Port = 4789 }) })
 	play(t,
 		step{want: tunnel(22, 23), ops: newDevice + newPeers},
 		step{restart: true, want: moved, ops: `ip link del flannel.1 (its UDP port is 8472, not 4789)
@@ -213,12 +216,31 @@ func TestRecreationTakesPeersAlong(t *testing.T) {
 // A device without any address loses its routes: the new one comes first. An
 // administrator's network on the device stays.
 func TestNewSubnet(t *testing.T) {
-	moved := with(tunnel(22), func(s *kernel.State) { s.Devices[0].Addr = netip.MustParsePrefix("172.7.99.0/32") })
+	moved := with(tunnel(22), func(s *kernel.State) { s.Devices[0].Addrs = ownAddr("172.7.99.0") })
 	const add, del = "ip addr add 172.7.99.0/32 dev flannel.1\n", "ip addr del 172.7.21.0/32 dev flannel.1"
 	play(t,
 		step{want: tunnel(22), ops: newDevice + newPeer22},
 		step{hand: `ip addr add 192.168.9.1/24 dev flannel.1`, want: partial(moved), ops: add},
 		step{want: moved, ops: del},
 		step{want: tunnel(22), ops: "ip addr add 172.7.21.0/32 dev flannel.1\nip addr del 172.7.99.0/32 dev flannel.1"},
+	)
+}
+
+// An address that somebody else put on the device stays. Ours are those that
+// this daemon wrote, whatever the network, and the starts of the network's
+// subnets, which an earlier run may have written.
+func TestAddressesOfOthers(t *testing.T) {
+	moved := with(tunnel(22), func(s *kernel.State) { s.Devices[0].Addrs = ownAddrIn("10.9.4.0", "10.9.0.0/16") })
+	const others = `ip addr add 192.0.2.9/32 dev flannel.1
+		ip addr add 172.7.99.5/32 dev flannel.1
+		ip addr add 172.7.64.0/18 dev flannel.1
+		ip addr add 198.51.100.0/32 dev flannel.1`
+	play(t,
+		step{want: tunnel(22), ops: newDevice + newPeer22},
+		step{hand: others, want: tunnel(22)},
+		step{restart: true, want: tunnel(22), shows: withPeer22 + "\n" + others},
+		step{hand: `ip addr add 172.7.99.0/32 dev flannel.1`, want: tunnel(22), ops: `ip addr del 172.7.99.0/32 dev flannel.1`},
+		step{want: partial(moved), ops: `ip addr add 10.9.4.0/32 dev flannel.1`},
+		step{want: moved, ops: `ip addr del 172.7.21.0/32 dev flannel.1`},
 	)
 }

@@ -1,5 +1,5 @@
-// Package kernel puts routes, neighbours, forwarding entries and vxlan devices
-// into the Linux kernel, and keeps them there.
+// Package kernel puts routes, neighbours, forwarding entries and the devices of
+// tunnels into the Linux kernel, and keeps them there.
 //
 // A State says what there shall be; a Syncer reads what there is, subtracts,
 // and makes the fewest writes. It is the only writer. A Watcher says when
@@ -15,9 +15,11 @@
 //     appears in place of a route of ours was edited by hand and is put right;
 //     one that was there before us, or that somebody puts in front of ours, is
 //     left alone and reported.
-//   - A vxlan device is ours by its alias, Alias. One of the wanted name that
+//   - A tunnel's device is ours by its alias, Alias. One of the wanted name that
 //     is compatible gets the alias and is otherwise left as it is; one that is
 //     not is made anew.
+//   - An address on such a device is ours if we wrote it, or if it is the first
+//     one of a subnet of our network, by its whole length: an earlier run's.
 //   - Neighbours and forwarding entries have no room for a mark: ours are those
 //     that we put in place and, after a restart, those that a route of ours
 //     leads to, by the chain route → gateway → neighbour → MAC → entry.
@@ -25,6 +27,6 @@
 // # Order
 //
 // A pass follows the packet backwards when it adds (forwarding entry,
-// neighbour, route), so that no packet finds half a way, and forwards when it
+// neighbour, route), so that no packet finds half a path, and forwards when it
 // removes.
 package kernel

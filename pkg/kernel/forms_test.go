@@ -75,18 +75,18 @@ func TestChecksumsByTheCPU(t *testing.T) {
 		if _, err := s.Apply(want); err != nil {
 			t.Fatal(err)
 		}
-		if l := linkOf(t, m, "flannel.1"); l.VXLAN.NoChecksumOffload != quiet {
-			t.Errorf("asked for checksums by the CPU: %v, found: %v", quiet, l.VXLAN.NoChecksumOffload)
+		if l := linkOf(t, m, "flannel.1"); l.NoChecksumOffload != quiet {
+			t.Errorf("asked for checksums by the CPU: %v, found: %v", quiet, l.NoChecksumOffload)
 		}
 	}
 	m.sh(t, `offload on flannel.1`)
-	if linkOf(t, m, "flannel.1").VXLAN.NoChecksumOffload {
+	if linkOf(t, m, "flannel.1").NoChecksumOffload {
 		t.Fatal("a hand cannot switch the offload on")
 	}
 	if _, err := s.Apply(want); err != nil {
 		t.Fatal(err)
 	}
-	if !linkOf(t, m, "flannel.1").VXLAN.NoChecksumOffload {
+	if !linkOf(t, m, "flannel.1").NoChecksumOffload {
 		t.Error("the offload stays on")
 	}
 }

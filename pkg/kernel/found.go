@@ -8,7 +8,7 @@ type FoundRoute struct {
 	Route
 	Protocol int
 	Metric   int
-	Odd      bool // has a type, next hops or attributes that a plain route has not
+	Special  bool // has a type, next hops or attributes that a plain route has not
 }
 
 func (r FoundRoute) String() string {
@@ -19,13 +19,13 @@ func (r FoundRoute) String() string {
 	return s
 }
 
-// Entries are a vxlan device's neighbours and forwarding entries.
+// Entries are a device's neighbours and forwarding entries.
 type Entries struct {
 	Neighbours []FoundNeighbour
 	FDB        []FoundFDB
 }
 
-// FoundNeighbour is an IPv4 neighbour as the kernel has it.
+// FoundNeighbour is a neighbour as the kernel has it.
 type FoundNeighbour struct {
 	Neighbour
 	Permanent bool

@@ -8,18 +8,22 @@ type Link struct {
 	Index int
 	MTU   int // bytes
 	Up    bool
-	Addrs []Addr // IPv4, in the kernel's order
+	Addrs []Addr // in the kernel's order
 
-	Kind  string // "vxlan", "veth"; "device" for hardware
-	MAC   MAC
-	Alias string
-	VXLAN *VXLAN // its attributes where Kind is "vxlan", without Addr
+	Type   string // "vxlan", "veth"; "device" for hardware
+	MAC    MAC
+	Alias  string
+	Master string // the bridge, or the like, that it is a port of; "" if none
+
+	// Kind is what kind of device it is; nil: none that this package knows.
+	Kind              DeviceKind
+	NoChecksumOffload bool // read only where there is a Kind
 }
 
-// Addr is an IPv4 address on an interface.
+// Addr is an address on an interface.
 type Addr struct {
 	netip.Prefix      // the address with the length of its network
-	LinkLocal    bool // scope link or in 169.254.0.0/16: a global one is preferred
+	LinkLocal    bool // scope link or in 169.254.0.0/16 or fe80::/10: a global one is preferred
 }
 
 // Has reports whether ip is an address of the interface.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 )
@@ -52,7 +53,7 @@ func linux(t testing.TB) machine {
 		ip link set wire up
 		ip addr add 10.4.7.21/24 dev ens33
 		ip link set ens33 up`)
-	conn, err := kernel.Open()
+	conn, err := kernel.Open(inet.IPv4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func texts(ops []kernel.Op) string {
 		lines, group = append(lines, group...), nil
 	}
 	for i, o := range ops {
-		if i > 0 && (o.Kind() != ops[i-1].Kind() || o.Verb != ops[i-1].Verb) {
+		if i > 0 && (o.Kind() != ops[i-1].Kind() || o.Action != ops[i-1].Action) {
 			flush()
 		}
 		group = append(group, text(o))
@@ -200,16 +201,33 @@ func plain(peers ...int) (s kernel.State) {
 	return s
 }
 
-func device() kernel.VXLAN {
-	return kernel.VXLAN{
-		Name: "flannel.1", VNI: 1, Port: 8472, Parent: "ens33", Local: ipOf(21), MAC: macOf(21), MTU: 1450,
-		Addr: netip.MustParsePrefix("172.7.21.0/32"),
-	}
+func device() kernel.Device { return deviceOf("flannel.1", vxlan()) }
+
+func vxlan() kernel.VXLAN {
+	return kernel.VXLAN{VNI: 1, Port: 8472, Parent: "ens33", Local: ipOf(21)}
+}
+
+func deviceOf(name string, kind kernel.DeviceKind) kernel.Device {
+	return kernel.Device{Name: name, Kind: kind, MAC: macOf(21), MTU: 1450, Addrs: ownAddr("172.7.21.0")}
+}
+
+func ownAddr(addr string) kernel.DeviceAddrs { return ownAddrIn(addr, "172.7.0.0/16") }
+
+func ownAddrIn(addr, network string) kernel.DeviceAddrs {
+	return kernel.AddrsOf(kernel.DeviceAddr{Prefix: prefix32(addr), Network: netip.MustParsePrefix(network), SubnetLen: 24})
+}
+
+// withKind is a device after an edit of its kind.
+func withKind(d kernel.Device, edit func(*kernel.VXLAN)) kernel.Device {
+	v := d.Kind.(kernel.VXLAN)
+	edit(&v)
+	d.Kind = v
+	return d
 }
 
 // tunnel has the device flannel.1 and all that leads to each peer through it.
 func tunnel(peers ...int) kernel.State {
-	s := kernel.State{Devices: []kernel.VXLAN{device()}}
+	s := kernel.State{Devices: []kernel.Device{device()}}
 	for _, n := range peers {
 		s = join(s, through("flannel.1", n))
 	}

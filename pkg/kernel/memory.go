@@ -9,31 +9,35 @@ import (
 // memory is what earlier passes put in place. It tells a repair from news, and
 // what is ours where the kernel keeps no mark.
 type memory struct {
-	devices    set[string, VXLAN]
+	devices    set[string, Device]
 	routes     set[netip.Prefix, Route]
-	neighbours set[hop, Neighbour]
-	fdb        set[port, FDB]
+	neighbours set[neighbourKey, Neighbour]
+	fdb        set[fdbKey, FDB]
 
-	searched map[string]bool // the devices on which what an earlier run left has been recognized
+	searched map[string]bool  // the devices on which what an earlier run left has been recognized
+	addrs    map[Address]bool // that were ever wanted on the devices
 }
 
-type hop struct {
+type neighbourKey struct {
 	dev  string
 	addr netip.Addr
 }
 
-type port struct {
+type fdbKey struct {
 	dev string
 	mac MAC
 }
 
 // memoryOf is that of a pass that brought s about.
 func memoryOf(s State) memory {
-	return memory{setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB), map[string]bool{}}
+	return memory{
+		setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB),
+		map[string]bool{}, map[Address]bool{},
+	}
 }
 
 func (m memory) clone() memory {
-	return memory{m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.searched}
+	return memory{m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.searched, m.addrs}
 }
 
 // after is what is known once wanted was brought about, beside what was there
@@ -52,19 +56,18 @@ func (m memory) after(wanted memory, partial bool, undone []Op, conflicts []Conf
 		delete(now.routes.at, c.Dst)
 	}
 	for _, o := range undone {
-		switch x := o.Object.(type) {
-		case VXLAN:
-			now.devices.putBack(m.devices, x.Name)
-		case Route:
-			now.routes.putBack(m.routes, x.Dst)
-		case Neighbour:
-			now.neighbours.putBack(m.neighbours, x.key())
-		case FDB:
-			now.fdb.putBack(m.fdb, x.key())
+		o.Object.restore(&now, m)
+	}
+	now.searched, now.addrs = m.searched, m.addrs
+	for _, d := range now.devices.list {
+		for _, a := range d.Addrs {
+			if a.IsValid() {
+				now.addrs[Address{d.Name, a.Prefix}] = true
+			}
 		}
 	}
-	now.searched = m.searched
 	maps.DeleteFunc(now.searched, func(dev string, _ bool) bool { return !now.devices.has(dev) })
+	maps.DeleteFunc(now.addrs, func(a Address, _ bool) bool { return !now.devices.has(a.Dev) })
 	return now
 }
 
@@ -77,6 +80,7 @@ type set[K comparable, E keyed[K]] struct {
 
 type keyed[K comparable] interface {
 	comparable
+	Object
 	key() K
 }
 

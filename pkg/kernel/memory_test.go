@@ -18,7 +18,7 @@ func neighbours(macs ...byte) (out []Neighbour) {
 }
 
 func TestMemory(t *testing.T) {
-	op := func(n Neighbour) Op { return Op{Verb: Replace, Object: n} }
+	op := func(n Neighbour) Op { return Op{Action: Replace, Object: n} }
 	for _, c := range []struct {
 		name      string
 		was, want []Neighbour
@@ -31,7 +31,7 @@ func TestMemory(t *testing.T) {
 		{"nothing goes in a partial pass", neighbours(1, 2), neighbours(0, 2, 3), true, nil, neighbours(1, 2, 3)},
 		{"what changes in a partial pass", neighbours(1, 2), neighbours(9), true, nil, neighbours(9, 2)},
 		{"a write that failed", neighbours(1, 2), neighbours(9, 2, 3), false, []Op{op(neighbours(9)[0]), op(neighbours(0, 0, 3)[0])}, neighbours(1, 2)},
-		{"a removal that failed", neighbours(1, 2), neighbours(1), false, []Op{{Verb: Delete, Object: neighbours(0, 2)[0]}}, neighbours(1, 2)},
+		{"a removal that failed", neighbours(1, 2), neighbours(1), false, []Op{{Action: Delete, Object: neighbours(0, 2)[0]}}, neighbours(1, 2)},
 		{"the same in a partial pass", neighbours(1, 2), neighbours(9, 0, 3), true, []Op{op(neighbours(9)[0])}, neighbours(1, 2, 3)},
 	} {
 		was, want := memoryOf(State{Neighbours: slices.Clone(c.was)}), slices.Clone(c.want)

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // routeMessage is what matters here of an RTM_NEWROUTE (rtnetlink(7)): its
@@ -23,16 +25,24 @@ type routeMessage struct {
 // RTA_NH_ID).
 const rtaNextHop = 30
 
-// readRoute reads an IPv4 route; false: it is none.
+// readRoute reads a route; false: it is none of either family.
 func readRoute(body []byte) (r routeMessage, ok bool) {
-	if len(body) < unix.SizeofRtMsg || body[0] != unix.AF_INET || body[1] > 32 {
+	if len(body) < unix.SizeofRtMsg {
+		return r, false
+	}
+	family, ok := familyOf(body[0])
+	if !ok || int(body[1]) > family.Bits() {
 		return r, false
 	}
 	r.RtMsg = unix.RtMsg{
-		Family: body[0], Dst_len: body[1], Src_len: body[2], Tos: body[3], Table: body[4], Protocol: body[5], Scope: body[6], Type: body[7],
+		Family: body[0], Dst_len: body[1], Src_len: body[2], Tos: body[3],
+		Table: body[4], Protocol: body[5], Scope: body[6], Type: body[7],
 		Flags: binary.NativeEndian.Uint32(body[8:]),
 	}
 	dst := netip.IPv4Unspecified()
+	if family == inet.IPv6 {
+		dst = netip.IPv6Unspecified()
+	}
 	for kind, value := range attributes(body[unix.SizeofRtMsg:]) {
 		switch kind {
 		case unix.RTA_DST:
@@ -55,7 +65,7 @@ func readRoute(body []byte) (r routeMessage, ok bool) {
 		r.via, r.index = netip.Addr{}, 0
 	}
 	r.dst = netip.PrefixFrom(dst, int(r.Dst_len))
-	return r, dst.Is4()
+	return r, inet.Of(dst) == family
 }
 
 // found is the route in the form that passes work with.
@@ -63,8 +73,28 @@ func (r routeMessage) found(names map[int]string) FoundRoute {
 	return FoundRoute{
 		Route:    Route{Dst: r.dst, Via: r.via, Dev: names[r.index], OnLink: r.Flags&unix.RTNH_F_ONLINK != 0},
 		Protocol: int(r.Protocol), Metric: r.metric,
-		Odd: r.more || r.Type != unix.RTN_UNICAST || r.Scope != unix.RT_SCOPE_UNIVERSE,
+		Special: r.more || r.Type != unix.RTN_UNICAST || r.Scope != unix.RT_SCOPE_UNIVERSE,
 	}
+}
+
+// linkMessage is what matters here of an RTM_NEWLINK or RTM_DELLINK.
+type linkMessage struct {
+	index  int
+	bridge bool   // it speaks of an interface as a bridge's port, not of the interface itself
+	name   string // "" if it says none
+}
+
+func readLinkMessage(body []byte) (l linkMessage, ok bool) {
+	if len(body) < unix.SizeofIfInfomsg {
+		return l, false
+	}
+	l.bridge, l.index = body[0] != unix.AF_UNSPEC, number(body[4:])
+	for kind, value := range attributes(body[unix.SizeofIfInfomsg:]) {
+		if kind == unix.IFLA_IFNAME {
+			l.name = unix.ByteSliceToString(value)
+		}
+	}
+	return l, true
 }
 
 // neighbourMessage is what matters here of an RTM_NEWNEIGH, be it a neighbour

@@ -8,21 +8,26 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // Netlink is the kernel of the network namespace in which it was opened,
 // through a few sockets of its own. It is for one goroutine.
 type Netlink struct {
-	handle  *netlink.Handle
-	index   map[string]int // interfaces by name, as last listed or made
-	socket  *socket        // for what there are many of
-	offload *offload
+	families []inet.Family // whose addresses, routes and neighbours are looked at
+	handle   *netlink.Handle
+	index    map[string]int        // interfaces by name, as last listed or made
+	names    map[int]string        // the reverse
+	kinds    map[string]DeviceKind // of those that have one
+	socket   *socket               // for what there are many of
+	offload  *offload
 }
 
 var _ Conn = (*Netlink)(nil)
 
-// Open connects to the kernel.
-func Open() (*Netlink, error) {
+// Open connects to the kernel, to see and write what is of these families.
+func Open(families ...inet.Family) (*Netlink, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
@@ -38,7 +43,10 @@ func Open() (*Netlink, error) {
 		s.close()
 		return nil, err
 	}
-	return &Netlink{handle: h, index: map[string]int{}, socket: s, offload: o}, nil
+	return &Netlink{
+		families: families, handle: h, index: map[string]int{}, names: map[int]string{}, kinds: map[string]DeviceKind{},
+		socket: s, offload: o,
+	}, nil
 }
 
 // Close ends the connection. What was written stays.
@@ -66,35 +74,53 @@ func (n *Netlink) Links() ([]Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := dump(func() ([]netlink.Addr, error) { return n.handle.AddrList(nil, netlink.FAMILY_V4) })
-	if err != nil {
-		return nil, err
-	}
 	clear(n.index)
-	byIndex := map[int]*Link{}
+	clear(n.names)
+	clear(n.kinds)
+	byIndex := make(map[int]*Link, len(links))
 	out := make([]Link, len(links))
 	for i, l := range links {
 		out[i] = readLink(l)
-		n.index[out[i].Name] = out[i].Index
+		n.index[out[i].Name], n.names[out[i].Index] = out[i].Index, out[i].Name
 		byIndex[out[i].Index] = &out[i]
 	}
-	for _, a := range addrs {
-		if l := byIndex[a.LinkIndex]; l != nil {
-			l.Addrs = append(l.Addrs, readAddr(a))
+	for _, f := range n.families {
+		addrs, err := dump(func() ([]netlink.Addr, error) { return n.handle.AddrList(nil, int(numberOf(f))) })
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addrs {
+			if l := byIndex[a.LinkIndex]; l != nil {
+				l.Addrs = append(l.Addrs, readAddr(a))
+			}
 		}
 	}
-	for i, l := range links {
-		if v, ok := l.(*netlink.Vxlan); ok {
-			out[i].VXLAN = n.readVXLAN(v, byIndex)
-		}
-	}
+	n.readKinds(links, out)
 	return out, nil
+}
+
+// readKinds fills in what names others, or is read for devices like ours alone.
+func (n *Netlink) readKinds(links []netlink.Link, out []Link) {
+	known := kinds()
+	for i, l := range links {
+		out[i].Master = n.names[l.Attrs().MasterIndex]
+		for _, k := range known {
+			if k.Type() == out[i].Type {
+				out[i].Kind = k.read(l, n.names)
+			}
+		}
+		if out[i].Kind != nil {
+			n.kinds[out[i].Name] = out[i].Kind
+			out[i].NoChecksumOffload = !n.offload.on(out[i].Name)
+		}
+	}
 }
 
 func readLink(l netlink.Link) Link {
 	a := l.Attrs()
 	return Link{
-		Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Kind: l.Type(), MAC: toMAC(a.HardwareAddr), Alias: a.Alias,
+		Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0,
+		Type: l.Type(), MAC: toMAC(a.HardwareAddr), Alias: a.Alias,
 	}
 }
 
@@ -105,17 +131,6 @@ func readAddr(a netlink.Addr) Addr {
 		Prefix:    netip.PrefixFrom(ip, bits),
 		LinkLocal: netlink.Scope(a.Scope) == netlink.SCOPE_LINK || ip.IsLinkLocalUnicast(),
 	}
-}
-
-func (n *Netlink) readVXLAN(v *netlink.Vxlan, byIndex map[int]*Link) *VXLAN {
-	out := &VXLAN{
-		Name: v.Name, VNI: v.VxlanId, Port: v.Port, Local: toAddr(v.SrcAddr), GBP: v.GBP, Learning: v.Learning,
-		MAC: toMAC(v.HardwareAddr), MTU: v.MTU, NoChecksumOffload: !n.offload.on(v.Name),
-	}
-	if parent := byIndex[v.VtepDevIndex]; parent != nil {
-		out.Parent = parent.Name
-	}
-	return out
 }
 
 func toMAC(a net.HardwareAddr) (m MAC) {

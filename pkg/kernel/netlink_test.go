@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -61,7 +62,7 @@ func TestDefaultDev(t *testing.T) {
 		{`ip link set ens34 down`, "ens33"},
 	} {
 		m.sh(t, c.hand)
-		if got, err := conn.DefaultDev(); err != nil || got != c.want {
+		if got, err := conn.DefaultDev(inet.IPv4); err != nil || got != c.want {
 			t.Errorf("after %q: %q, not %q; error: %v", c.hand, got, c.want, err)
 		}
 	}
@@ -98,7 +99,7 @@ func TestLinks(t *testing.T) {
 		ip link set ens33 address 0a:00:00:00:00:07
 		ip link set ens33 alias uplink`)
 	l := linkOf(t, m, "ens33")
-	if l.Index == 0 || l.MTU != 1400 || !l.Up || l.Kind != "veth" || l.MAC.String() != "0a:00:00:00:00:07" || l.Alias != "uplink" || l.VXLAN != nil {
+	if l.Index == 0 || l.MTU != 1400 || !l.Up || l.Type != "veth" || l.MAC.String() != "0a:00:00:00:00:07" || l.Alias != "uplink" || l.Kind != nil {
 		t.Errorf("%+v", l)
 	}
 	linkLocal := map[string]bool{}

@@ -8,105 +8,140 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // Do implements Conn. Routes, neighbours and forwarding entries that follow
 // each other go to the kernel together.
 func (n *Netlink) Do(ops ...Op) []error {
-	errs := make([]error, len(ops))
-	for done := 0; done < len(ops); {
-		together := 0
-		for done+together < len(ops) && together < batchSize && n.begin(ops[done+together]) {
-			together++
+	w := writer{Netlink: n, errs: make([]error, 0, len(ops))}
+	for _, o := range ops {
+		w.errs = append(w.errs, o.Write(&w))
+		if w.waiting == batchSize {
+			w.flush()
 		}
-		if together > 0 {
-			n.socket.exchange(errs[done : done+together])
-		} else {
-			errs[done] = n.do(ops[done])
-		}
-		done += max(1, together)
 	}
+	w.flush()
 	for i, o := range ops {
-		errs[i] = judge(o, errs[i])
+		w.errs[i] = n.judge(o, w.errs[i])
 	}
-	return errs
+	return w.errs
 }
 
-// begin adds the op to a batch; false: it is none for one.
-func (n *Netlink) begin(o Op) bool {
-	index, ok := n.index[o.Dev()]
-	if !ok && o.Dev() != "" {
-		return false
-	}
-	switch x := o.Object.(type) {
-	case FDB:
-		n.socket.beginNeighbour(o.Verb, netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(index), Flags: unix.NTF_SELF}, x.Dst, x.MAC)
-	case Neighbour:
-		n.socket.beginNeighbour(o.Verb, netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(index), Type: unix.RTN_UNICAST}, x.Addr, x.MAC)
-	case FoundRoute:
-		n.socket.beginRoute(unix.RTM_DELROUTE, 0, x, index)
-	case Route:
-		flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
-		if o.Verb == Replace {
-			flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
-		}
-		n.socket.beginRoute(unix.RTM_NEWROUTE, flags, FoundRoute{Route: x, Protocol: Protocol}, index)
-	default:
-		return false
-	}
-	return true
+// writer is a Writer. Of what there are many it only takes down the requests.
+type writer struct {
+	*Netlink
+	errs    []error // of the ops so far
+	waiting int     // the last of these, whose requests are not sent yet
 }
 
-// judge tells a failure from an object that is as it should be already.
-func judge(o Op, err error) error {
+func (w *writer) flush() {
+	if w.waiting > 0 {
+		w.socket.exchange(w.errs[len(w.errs)-w.waiting:])
+		w.waiting = 0
+	}
+}
+
+// batched has begin add a request to those that wait.
+func (w *writer) batched(dev string, begin func(s *socket, index int)) error {
+	index, ok := w.index[dev]
+	if !ok && dev != "" {
+		w.flush()
+		return noInterface(dev)
+	}
+	begin(w.socket, index)
+	w.waiting++
+	return nil
+}
+
+func noInterface(dev string) error {
+	return fmt.Errorf("there is no interface %s: %w", dev, unix.ENODEV)
+}
+
+func (w *writer) WriteFDB(a Action, f FDB) error {
+	return w.batched(f.Dev, func(s *socket, index int) {
+		m := netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(index), Flags: unix.NTF_SELF}
+		s.beginNeighbour(a, m, f.Dst, f.MAC)
+	})
+}
+
+func (w *writer) WriteNeighbour(a Action, n Neighbour) error {
+	return w.batched(n.Dev, func(s *socket, index int) {
+		m := netlink.Ndmsg{Family: numberOf(inet.Of(n.Addr)), Index: uint32(index), Type: unix.RTN_UNICAST}
+		s.beginNeighbour(a, m, n.Addr, n.MAC)
+	})
+}
+
+func (w *writer) WriteRoute(a Action, r Route) error {
+	flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	if a == Replace {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	}
+	return w.batched(r.Dev, func(s *socket, index int) {
+		s.beginRoute(unix.RTM_NEWROUTE, flags, FoundRoute{Route: r, Protocol: Protocol}, index)
+	})
+}
+
+func (w *writer) DeleteRoute(r FoundRoute) error {
+	return w.batched(r.Dev, func(s *socket, index int) { s.beginRoute(unix.RTM_DELROUTE, 0, r, index) })
+}
+
+func (w *writer) WriteDevice(a Action, d Device) error {
+	w.flush()
+	if a == Delete {
+		return w.handle.LinkDel(w.link(d.Name))
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = d.Name, d.MTU
+	if d.MAC != (MAC{}) {
+		attrs.HardwareAddr = d.MAC[:]
+	}
+	link, err := d.Kind.netlink(attrs, w.index)
+	if err != nil {
+		return err
+	}
+	w.kinds[d.Name] = d.Kind
+	if err := w.handle.LinkAdd(link); err != nil {
+		return err
+	}
+	made, err := w.handle.LinkByName(d.Name)
+	if err != nil {
+		return fmt.Errorf("read it back: %w", err)
+	}
+	w.index[d.Name], w.names[made.Attrs().Index] = made.Attrs().Index, d.Name
+	return nil
+}
+
+func (w *writer) WriteAddress(a Action, x Address) error {
+	w.flush()
+	if _, ok := w.index[x.Dev]; !ok {
+		return noInterface(x.Dev)
+	}
+	addr := &netlink.Addr{IPNet: toIPNet(x.Prefix), Scope: unix.RT_SCOPE_UNIVERSE}
+	if a == Delete {
+		return w.handle.AddrDel(w.link(x.Dev), addr)
+	}
+	return w.handle.AddrAdd(w.link(x.Dev), addr)
+}
+
+func (w *writer) WriteSetting(s Setting) error {
+	w.flush()
+	if _, ok := w.index[s.Dev]; !ok {
+		return noInterface(s.Dev)
+	}
+	link := w.link(s.Dev)
 	switch {
-	case err == nil:
-		return nil
-	case o.Verb == Delete && (errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL)):
-		return nil
-	case o.Verb == Add && errors.Is(err, unix.EEXIST) && o.Kind() != "device":
-		return nil
+	case s.Up:
+		return w.handle.LinkSetUp(link)
+	case s.MTU != 0:
+		return w.handle.LinkSetMTU(link, s.MTU)
+	case s.MAC != MAC{}:
+		return w.handle.LinkSetHardwareAddr(link, s.MAC[:])
+	case s.NoChecksumOffload:
+		return w.offload.set(s.Dev, 0)
 	}
-	return explain(o, err)
-}
-
-// explain adds what to do about the kernel's answer.
-func explain(o Op, err error) error {
-	device := o.Kind() == "device"
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: flanneld needs CAP_NET_ADMIN", err)
-	case device && errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w: another vxlan device has this VNI and port; find it with: ip -d link show type vxlan", err)
-	case device && errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("%w: another program or vxlan device holds this UDP port; find it with: ss -lunp", err)
-	case device && errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: this kernel has no vxlan; load the module with: modprobe vxlan", err)
-	}
-	return err
-}
-
-func (n *Netlink) do(o Op) error {
-	if v, ok := o.Object.(VXLAN); ok {
-		if o.Verb == Delete {
-			return n.handle.LinkDel(n.link(v.Name))
-		}
-		return n.addVXLAN(v)
-	}
-	if _, ok := n.index[o.Dev()]; !ok {
-		return fmt.Errorf("there is no interface %s: %w", o.Dev(), unix.ENODEV)
-	}
-	switch x := o.Object.(type) {
-	case Setting:
-		return n.set(x)
-	case Address:
-		addr := &netlink.Addr{IPNet: toIPNet(x.Prefix), Scope: unix.RT_SCOPE_UNIVERSE}
-		if o.Verb == Delete {
-			return n.handle.AddrDel(n.link(x.Dev), addr)
-		}
-		return n.handle.AddrAdd(n.link(x.Dev), addr)
-	}
-	return fmt.Errorf("no such object: %T", o.Object)
+	return w.handle.LinkSetAlias(link, s.Alias)
 }
 
 // link is enough of an interface for the calls that need only its index.
@@ -115,41 +150,36 @@ func (n *Netlink) link(name string) netlink.Link {
 }
 
 func toIPNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-func (n *Netlink) addVXLAN(v VXLAN) error {
-	parent, ok := n.index[v.Parent]
-	if !ok {
-		return fmt.Errorf("there is no interface %s", v.Parent)
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = v.Name, v.MTU, v.MAC[:]
-	err := n.handle.LinkAdd(&netlink.Vxlan{
-		LinkAttrs: attrs, VxlanId: v.VNI, VtepDevIndex: parent, SrcAddr: v.Local.AsSlice(), Port: v.Port, Learning: v.Learning, GBP: v.GBP,
-	})
-	if err != nil {
-		return err
-	}
-	made, err := n.handle.LinkByName(v.Name)
-	if err != nil {
-		return fmt.Errorf("read it back: %w", err)
-	}
-	n.index[v.Name] = made.Attrs().Index
-	return nil
-}
-
-func (n *Netlink) set(s Setting) error {
-	link := n.link(s.Dev)
+// judge tells a failure from an object that is as it should be already, and adds
+// to a failure what to do about it.
+func (n *Netlink) judge(o Op, err error) error {
+	device := o.Kind() == kindDevice
 	switch {
-	case s.Up:
-		return n.handle.LinkSetUp(link)
-	case s.MTU != 0:
-		return n.handle.LinkSetMTU(link, s.MTU)
-	case s.MAC != MAC{}:
-		return n.handle.LinkSetHardwareAddr(link, s.MAC[:])
-	case s.NoChecksumOffload:
-		return n.offload.set(s.Dev, 0)
+	case err == nil:
+		return nil
+	case o.Action == Delete && is(err, unix.ESRCH, unix.ENOENT, unix.ENODEV, unix.EADDRNOTAVAIL):
+		return nil
+	case o.Action == Add && errors.Is(err, unix.EEXIST) && !device:
+		return nil
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: flanneld needs CAP_NET_ADMIN", err)
 	}
-	return n.handle.LinkSetAlias(link, s.Alias)
+	if kind := n.kinds[o.Dev()]; device && kind != nil {
+		if advice := kind.advice(err); advice != "" {
+			return fmt.Errorf("%w: %s", err, advice)
+		}
+	}
+	return err
+}
+
+func is(err error, any ...unix.Errno) bool {
+	for _, one := range any {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,10 +1,6 @@
 package kernel
 
-import (
-	"fmt"
-	"net/netip"
-	"strings"
-)
+import "net/netip"
 
 // Protocol marks our routes (rtm_protocol, see rtnetlink(7)). Values above 4
 // are free for routing daemons; iproute2's rt_protos names none at 77.
@@ -15,21 +11,68 @@ const Alias = "flanneld"
 
 // Op is one write. It prints itself as the command that does the same.
 type Op struct {
-	Verb   Verb
-	Object any    // VXLAN, Setting, Address, FDB, Neighbour, Route, FoundRoute (to delete)
+	Action Action
+	Object Object
 	Why    string // what was wrong, for the log; may be empty
 	Repair bool   // it restores what was in place before
 }
 
-// Verb is what an Op does with its object.
-type Verb string
+// Action is what an Op does with its object.
+type Action string
 
+// The actions. A Setting is set, everything else is added, replaced or deleted.
 const (
-	Add     Verb = "add"
-	Replace Verb = "replace"
-	Set     Verb = "set"
-	Delete  Verb = "delete"
+	Add     Action = "add"
+	Replace Action = "replace"
+	Set     Action = "set"
+	Delete  Action = "delete"
 )
+
+// word is that of iproute2's commands.
+func (a Action) word() string {
+	if a == Delete {
+		return "del"
+	}
+	return string(a)
+}
+
+func (o Op) String() string { return o.Object.command(o.Action) }
+
+// Dev is the device that the object belongs to.
+func (o Op) Dev() string { return o.Object.device() }
+
+// Kind names the object's kind: "route", "neighbour", "fdb", "device", "address".
+func (o Op) Kind() string { return o.Object.kind() }
+
+// Write has w carry the Op out.
+func (o Op) Write(w Writer) error { return o.Object.write(w, o.Action) }
+
+// wholeDevice tells making and deleting a device, on which all else there
+// depends, from changing it.
+func (o Op) wholeDevice() bool { return o.Action != Set && o.Kind() == kindDevice }
+
+const kindDevice = "device"
+
+// Object is what an Op writes: a Device, Setting, Address, FDB, Neighbour or
+// Route, or a FoundRoute to delete.
+type Object interface {
+	command(Action) string // of iproute2 or ethtool
+	device() string
+	kind() string
+	write(Writer, Action) error
+	restore(now *memory, was memory) // makes now say of the object what was said
+}
+
+// Writer carries Ops out, by a method for each type of Object.
+type Writer interface {
+	WriteDevice(Action, Device) error
+	WriteSetting(Setting) error
+	WriteAddress(Action, Address) error
+	WriteFDB(Action, FDB) error
+	WriteNeighbour(Action, Neighbour) error
+	WriteRoute(Action, Route) error
+	DeleteRoute(FoundRoute) error
+}
 
 // Setting is one attribute of a device; one field besides Dev is not zero.
 type Setting struct {
@@ -45,97 +88,4 @@ type Setting struct {
 type Address struct {
 	Dev    string
 	Prefix netip.Prefix
-}
-
-func (o Op) String() string {
-	switch x := o.Object.(type) {
-	case VXLAN:
-		if o.Verb == Delete {
-			return "ip link del " + x.Name
-		}
-		return "ip link add " + x.String()
-	case Setting:
-		return x.String()
-	case Address:
-		return fmt.Sprintf("ip addr %s %v dev %s", short(o.Verb), x.Prefix, x.Dev)
-	case FDB:
-		return fmt.Sprintf("bridge fdb %s %v dev %s dst %v self permanent", short(o.Verb), x.MAC, x.Dev, x.Dst)
-	case Neighbour:
-		return fmt.Sprintf("ip neigh %s %v lladdr %v dev %s nud permanent", short(o.Verb), x.Addr, x.MAC, x.Dev)
-	case FoundRoute:
-		return fmt.Sprintf("ip route %s %v", short(o.Verb), x)
-	case Route:
-		return fmt.Sprintf("ip route %s %v proto %d", short(o.Verb), x, Protocol)
-	}
-	return fmt.Sprintf("%s %v", o.Verb, o.Object)
-}
-
-func short(v Verb) string {
-	if v == Delete {
-		return "del"
-	}
-	return string(v)
-}
-
-// Dev is the device that the object belongs to.
-func (o Op) Dev() string {
-	switch x := o.Object.(type) {
-	case VXLAN:
-		return x.Name
-	case Setting:
-		return x.Dev
-	case Address:
-		return x.Dev
-	case FDB:
-		return x.Dev
-	case Neighbour:
-		return x.Dev
-	case FoundRoute:
-		return x.Dev
-	case Route:
-		return x.Dev
-	}
-	return ""
-}
-
-// Kind names the object's kind: "route", "neighbour", "fdb", "device", "address".
-func (o Op) Kind() string {
-	switch o.Object.(type) {
-	case Route, FoundRoute:
-		return "route"
-	case Neighbour:
-		return "neighbour"
-	case FDB:
-		return "fdb"
-	case Address:
-		return "address"
-	}
-	return "device"
-}
-
-func (v VXLAN) String() string {
-	words := []string{v.Name, "address", v.MAC.String(), "mtu", fmt.Sprint(v.MTU), "type vxlan id", fmt.Sprint(v.VNI),
-		"local", v.Local.String(), "dev", v.Parent, "dstport", fmt.Sprint(v.Port)}
-	if !v.Learning {
-		words = append(words, "nolearning")
-	}
-	if v.GBP {
-		words = append(words, "gbp")
-	}
-	return strings.Join(words, " ")
-}
-
-func (s Setting) String() string {
-	set := "ip link set " + s.Dev + " "
-	switch {
-	case s.Up:
-		return set + "up"
-	case s.MTU != 0:
-		return set + fmt.Sprint("mtu ", s.MTU)
-	case s.MAC != MAC{}:
-		return set + "address " + s.MAC.String()
-	case s.NoChecksumOffload:
-		return "ethtool -K " + s.Dev + " tx-checksum-ip-generic off"
-	}
-	return set + "alias " + s.Alias
 }

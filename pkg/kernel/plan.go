@@ -25,7 +25,7 @@ func (f found) link(name string) (Link, bool) {
 // wanted, in order, and what stands in the way. It does no I/O. Into was it
 // notes what it recognizes as ours from before a restart.
 func plan(want State, wanted memory, have found, was *memory) (ops []Op, conflicts []Conflict) {
-	p := &planner{want: want, wanted: wanted, have: have, was: was, fresh: map[string]bool{}}
+	p := &planner{want: want, wanted: wanted, have: have, was: was, created: map[string]bool{}}
 	ops = p.deviceOps()
 	p.recognize()
 	ops, dropFDB := p.fdbOps(ops)
@@ -42,7 +42,7 @@ type planner struct {
 	wanted    memory // the same, by key
 	have      found
 	was       *memory
-	fresh     map[string]bool // devices that are being created: what was on them is gone
+	created   map[string]bool // devices that are being created: what was on them is gone
 	conflicts []Conflict
 }
 
@@ -53,9 +53,10 @@ type Conflict struct {
 }
 
 func (c Conflict) String() string {
-	return fmt.Sprintf("route %v was written by somebody else and stays: to leave %v to flanneld, type: ip route del %v", c.Found, c.Dst, c.Found)
+	return fmt.Sprintf("route %v was written by somebody else and stays: to leave %v to flanneld, type: ip route del %v",
+		c.Found, c.Dst, c.Found)
 }
 
 func (p *planner) wants(dev string) bool {
-	return slices.ContainsFunc(p.want.Devices, func(d VXLAN) bool { return d.Name == dev })
+	return slices.ContainsFunc(p.want.Devices, func(d Device) bool { return d.Name == dev })
 }

@@ -26,9 +26,9 @@ func BenchmarkPlan(b *testing.B) {
 }
 
 func many(n int) (want State, have found) {
-	d := VXLAN{Name: "flannel.1", VNI: 1, Port: 8472, MTU: 1450, MAC: MAC{2}}
-	want.Devices = []VXLAN{d}
-	have.links = []Link{{Name: "lo"}, {Name: d.Name, Up: true, MTU: 1450, MAC: d.MAC, Alias: Alias, VXLAN: &d}}
+	d := Device{Name: "flannel.1", Kind: VXLAN{VNI: 1, Port: 8472}, MTU: 1450, MAC: MAC{2}}
+	want.Devices = []Device{d}
+	have.links = []Link{{Name: "lo"}, {Name: d.Name, Up: true, MTU: 1450, MAC: d.MAC, Alias: Alias, Kind: d.Kind}}
 	var e Entries
 	for i := range n {
 		vtep := netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0})

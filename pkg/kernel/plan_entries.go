@@ -4,7 +4,7 @@ package kernel
 // left on a device that is looked at for the first time: those that our routes
 // lead to. Of these it takes an interest in what is not wanted.
 func (p *planner) recognize() {
-	for dev := range p.fresh {
+	for dev := range p.created {
 		p.was.searched[dev] = true
 	}
 	for dev, e := range p.have.entries {
@@ -28,11 +28,11 @@ func (p *planner) recognize() {
 }
 
 // hops are the gateways on dev that our routes have.
-func (p *planner) hops(dev string) map[hop]bool {
-	hops := map[hop]bool{}
+func (p *planner) hops(dev string) map[neighbourKey]bool {
+	hops := map[neighbourKey]bool{}
 	for _, r := range p.have.routes {
 		if r.Dev == dev && (r.Protocol == Protocol || p.leftover(r)) {
-			hops[hop{dev, r.Via}] = true
+			hops[neighbourKey{dev, r.Via}] = true
 		}
 	}
 	return hops
@@ -41,16 +41,16 @@ func (p *planner) hops(dev string) map[hop]bool {
 // foundEntry is one as the kernel has it, and whether it is permanent.
 type foundEntry[E any] interface{ entry() (E, bool) }
 
-func (n Neighbour) key() hop                      { return hop{n.Dev, n.Addr} }
+func (n Neighbour) key() neighbourKey             { return neighbourKey{n.Dev, n.Addr} }
 func (n FoundNeighbour) entry() (Neighbour, bool) { return n.Neighbour, n.Permanent }
 
-func (f FDB) key() port               { return port{f.Dev, f.MAC} }
+func (f FDB) key() fdbKey             { return fdbKey{f.Dev, f.MAC} }
 func (f FoundFDB) entry() (FDB, bool) { return f.FDB, f.Permanent }
 
 func (p *planner) neighbourOps(ops []Op) (with, drops []Op) {
 	var have [][]FoundNeighbour
 	for dev, e := range p.have.entries {
-		if !p.fresh[dev] {
+		if !p.created[dev] {
 			have = append(have, e.Neighbours)
 		}
 	}
@@ -60,7 +60,7 @@ func (p *planner) neighbourOps(ops []Op) (with, drops []Op) {
 func (p *planner) fdbOps(ops []Op) (with, drops []Op) {
 	var have [][]FoundFDB
 	for dev, e := range p.have.entries {
-		if !p.fresh[dev] {
+		if !p.created[dev] {
 			have = append(have, e.FDB)
 		}
 	}
@@ -70,7 +70,9 @@ func (p *planner) fdbOps(ops []Op) (with, drops []Op) {
 // entryOps subtracts entries of either kind: it appends to ops what is missing,
 // and returns beside them what is to go. Only permanent ones, as we write
 // them, can be right or ours.
-func entryOps[K comparable, E keyed[K], F foundEntry[E]](ops []Op, wanted set[K, E], have [][]F, was set[K, E], partial bool) (with, drops []Op) {
+func entryOps[K comparable, E keyed[K], F foundEntry[E]](
+	ops []Op, wanted set[K, E], have [][]F, was set[K, E], partial bool,
+) (with, drops []Op) {
 	there := make([]bool, len(wanted.list))
 	for _, some := range have {
 		for _, f := range some {

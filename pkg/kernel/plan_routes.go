@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 func (r Route) key() netip.Prefix { return r.Dst }
@@ -44,7 +46,7 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 // want: it goes by destination, metric and next hop, where one is named, and
 // takes the first.
 func (r FoundRoute) mistakable(want Route) bool {
-	return r.Metric == 0 && (!r.Via.Is4() || r.Via == want.Via)
+	return r.usualMetric() && (!r.sameFamily() || r.Via == want.Via)
 }
 
 // place is what the kernel has where a route is wanted: one of the same
@@ -61,12 +63,13 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 	places = make([]place, len(p.wanted.routes.list))
 	for j := range p.have.routes {
 		r := &p.have.routes[j]
-		if p.fresh[r.Dev] {
+		if p.created[r.Dev] {
 			continue
 		}
 		i, isWanted := p.wanted.routes.at[r.Dst]
-		right := isWanted && r.is(p.wanted.routes.list[i])
-		if isWanted && r.Metric == 0 {
+		collides := isWanted && r.usualMetric()
+		right := collides && r.is(&p.wanted.routes.list[i])
+		if collides {
 			at := &places[i]
 			if at.first == nil {
 				at.first = r
@@ -80,9 +83,18 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 	return places, stray
 }
 
-// is reports whether r is what we write for want.
-func (r FoundRoute) is(want Route) bool {
-	return r.Protocol == Protocol && r.Metric == 0 && !r.Odd && r.Via == want.Via && r.Dev == want.Dev && r.OnLink == want.OnLink
+// usualMetric reports whether r has the metric that ours have.
+func (r *FoundRoute) usualMetric() bool { return r.Metric == metricOf(inet.Of(r.Dst.Addr())) }
+
+// sameFamily reports whether r has a gateway, and one of its own family.
+func (r FoundRoute) sameFamily() bool {
+	return r.Via.IsValid() && inet.Of(r.Via) == inet.Of(r.Dst.Addr())
+}
+
+// is reports whether r is what we write for want, but for its metric.
+func (r *FoundRoute) is(want *Route) bool {
+	return r.Protocol == Protocol && !r.Special &&
+		r.Via == want.Via && r.Dev == want.Dev && r.OnLink == want.OnLink
 }
 
 // mayReplace tells routes that are ours, were edited by hand, or were written
@@ -111,7 +123,7 @@ func (p *planner) leftover(r FoundRoute) bool {
 }
 
 func (r FoundRoute) describe() string {
-	if r.Odd {
+	if r.Special {
 		return r.String() + ", not a plain one"
 	}
 	return r.String()

@@ -22,10 +22,12 @@ func drawState(t *rapid.T) kernel.State {
 		if !rapid.Bool().Draw(t, name) {
 			continue
 		}
-		d := device()
-		d.Name, d.VNI = name, i+1
-		d.Learning = rapid.IntRange(0, 4).Draw(t, "learning") == 0
-		d.Addr = rapid.SampledFrom([]kernel.Address{{Prefix: d.Addr}, {Prefix: prefix32("172.7.99.0")}}).Draw(t, "address").Prefix
+		d := withKind(device(), func(v *kernel.VXLAN) {
+			v.VNI = i + 1
+			v.Learning = rapid.IntRange(0, 4).Draw(t, "learning") == 0
+		})
+		d.Name = name
+		d.Addrs = ownAddr(rapid.SampledFrom([]string{"172.7.21.0", "172.7.99.0"}).Draw(t, "address"))
 		s.Devices = append(s.Devices, d)
 	}
 	for _, n := range peers {
@@ -147,7 +149,7 @@ func checkOthers(t *rapid.T, ops []kernel.Op, before, after []string) {
 	disturbed := map[string]bool{}
 	for _, o := range ops {
 		s, setting := o.Object.(kernel.Setting)
-		if _, device := o.Object.(kernel.VXLAN); device || setting && s.MAC != (kernel.MAC{}) {
+		if _, device := o.Object.(kernel.Device); device || setting && s.MAC != (kernel.MAC{}) {
 			disturbed[o.Dev()] = true
 		}
 	}

@@ -16,33 +16,33 @@ const (
 
 // logOps says what was done: each write where there are few, else their number.
 func logOps(ops []Op) {
-	if len(ops) <= opsToLog {
+	if len(ops) <= opsToLog || klog.V(3).Enabled() {
 		for _, o := range ops {
-			klog.Info(o.sentence())
+			o.log()
 		}
 		return
 	}
 	counts := map[string]int{}
 	for _, o := range ops {
-		counts[fmt.Sprintf("%s %s", o.Verb, o.Kind())]++
+		counts[fmt.Sprintf("%s %s", o.Action, o.Kind())]++
 	}
 	var parts []string
 	for _, what := range slices.Sorted(maps.Keys(counts)) {
 		parts = append(parts, fmt.Sprintf("%s: %d", what, counts[what]))
 	}
-	klog.Infof("kernel: %s", strings.Join(parts, ", "))
+	klog.InfoS("Wrote to the kernel", "writes", len(ops), "of", strings.Join(parts, ", "))
 }
 
-func (o Op) sentence() string {
-	text := "kernel: "
+func (o Op) log() {
+	message := "Wrote to the kernel"
 	if o.Repair {
-		text += "repair: "
+		message = "Repaired what another program changed in the kernel"
 	}
-	text += o.String()
-	if o.Why != "" {
-		text += " (" + o.Why + ")"
+	if o.Why == "" {
+		klog.InfoS(message, "command", o.String())
+	} else {
+		klog.InfoS(message, "command", o.String(), "reason", o.Why)
 	}
-	return text
 }
 
 // failures collects the errors of a pass: all are counted, the first are kept.

@@ -161,8 +161,9 @@ func messages(b []byte) iter.Seq2[unix.NlMsghdr, []byte] {
 	return func(yield func(unix.NlMsghdr, []byte) bool) {
 		for len(b) >= unix.SizeofNlMsghdr {
 			h := unix.NlMsghdr{
-				Len: binary.NativeEndian.Uint32(b), Type: binary.NativeEndian.Uint16(b[4:]), Flags: binary.NativeEndian.Uint16(b[6:]),
-				Seq: binary.NativeEndian.Uint32(b[8:]), Pid: binary.NativeEndian.Uint32(b[12:]),
+				Len: binary.NativeEndian.Uint32(b), Type: binary.NativeEndian.Uint16(b[4:]),
+				Flags: binary.NativeEndian.Uint16(b[6:]),
+				Seq:   binary.NativeEndian.Uint32(b[8:]), Pid: binary.NativeEndian.Uint32(b[12:]),
 			}
 			if h.Len < unix.SizeofNlMsghdr || int64(h.Len) > int64(len(b)) || !yield(h, b[unix.SizeofNlMsghdr:h.Len]) {
 				return

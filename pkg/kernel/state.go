@@ -4,20 +4,59 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 )
 
 // State is what one network of ours looks like in the kernel. Its parts are
 // comparable, so two States subtract with ==. Of what is found by one key, a
 // route's destination for instance, there is no more than one.
 type State struct {
-	Devices    []VXLAN
+	Devices    []Device
 	Routes     []Route
 	Neighbours []Neighbour
 	FDB        []FDB
 
-	// Partial makes Apply add and mend only: what the State lacks is not
+	// Partial makes Apply add and repair only: what the State lacks is not
 	// removed. It is for the time before everything that is wanted is known.
 	Partial bool
+}
+
+// And is s with another family's state beside it: a device in both has the
+// addresses of both.
+func (s State) And(o State) State {
+	s.Devices = slices.Clone(s.Devices)
+	for _, d := range o.Devices {
+		i := slices.IndexFunc(s.Devices, func(has Device) bool { return has.Name == d.Name })
+		if i < 0 {
+			s.Devices = append(s.Devices, d)
+			continue
+		}
+		for family, a := range d.Addrs {
+			if a.IsValid() {
+				s.Devices[i].Addrs[family] = a
+			}
+		}
+	}
+	s.Routes, s.Neighbours = slices.Concat(s.Routes, o.Routes), slices.Concat(s.Neighbours, o.Neighbours)
+	s.FDB = appendNew(s.FDB, o.FDB) // both families' packets travel in the same frames
+	s.Partial = s.Partial || o.Partial
+	return s
+}
+
+// appendNew appends the entries that are not there yet.
+func appendNew(s, more []FDB) []FDB {
+	has := make(map[FDB]bool, len(s))
+	for _, f := range s {
+		has[f] = true
+	}
+	s = slices.Clip(s)
+	for _, f := range more {
+		if !has[f] {
+			s = append(s, f)
+		}
+	}
+	return s
 }
 
 // Route leads to one subnet, in the main table.
@@ -46,38 +85,19 @@ func (r Route) String() string {
 	return s
 }
 
-// Neighbour binds the address of a VTEP to its MAC, for ever.
+// Neighbour binds the address of a VTEP to its MAC, permanently.
 type Neighbour struct {
 	Dev  string
 	Addr netip.Addr
 	MAC  MAC
 }
 
-// FDB is an entry of a vxlan device's forwarding database: frames to MAC go to
+// FDB is an entry of a tunnel device's forwarding database: frames to MAC go to
 // the host at Dst.
 type FDB struct {
 	Dev string
 	MAC MAC
 	Dst netip.Addr
-}
-
-// VXLAN is a vxlan device (RFC 7348) that is up.
-type VXLAN struct {
-	Name     string
-	VNI      int        // 0 to 16777215
-	Port     int        // UDP, at the receiving side
-	Parent   string     // the interface that encapsulated packets leave by
-	Local    netip.Addr // their source address
-	GBP      bool       // group-based policy extension
-	Learning bool       // learn MACs from what arrives
-
-	MAC  MAC
-	MTU  int          // bytes
-	Addr netip.Prefix // scope global
-
-	// NoChecksumOffload lets the CPU compute transmit checksums. Kernels before
-	// 5.7 get them wrong on some NICs when they are left to the device.
-	NoChecksumOffload bool
 }
 
 // MAC is an Ethernet address.
@@ -88,15 +108,34 @@ func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 // ParseMAC reads six hexadecimal bytes, separated as String does it or in
 // another usual way. An address that no host can have is an error.
 func ParseMAC(s string) (MAC, error) {
-	bytes, err := net.ParseMAC(s)
-	if err != nil || len(bytes) != len(MAC{}) {
-		return MAC{}, fmt.Errorf("%q is not a MAC address such as 0a:39:13:5c:8e:41", s)
+	m, ok := withColons(s)
+	if !ok {
+		bytes, err := net.ParseMAC(s)
+		if err != nil || len(bytes) != len(MAC{}) {
+			return MAC{}, fmt.Errorf("%q is not a MAC address such as 0a:39:13:5c:8e:41", s)
+		}
+		m = MAC(bytes)
 	}
-	m := MAC(bytes)
 	if !m.Unicast() {
 		return MAC{}, fmt.Errorf("%q is not the MAC address of one host", s)
 	}
 	return m, nil
+}
+
+// withColons reads the form of String, in which nearly all leases have it,
+// without the garbage that net.ParseMAC makes.
+func withColons(s string) (m MAC, ok bool) {
+	if len(s) != 3*len(m)-1 {
+		return m, false
+	}
+	for i := range m {
+		b, err := strconv.ParseUint(s[3*i:3*i+2], 16, 8)
+		if err != nil || i > 0 && s[3*i-1] != ':' {
+			return m, false
+		}
+		m[i] = byte(b)
+	}
+	return m, true
 }
 
 // Unicast reports whether m can be the address of one host.

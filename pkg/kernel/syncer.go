@@ -9,10 +9,10 @@ import (
 type Conn interface {
 	// Links lists all interfaces.
 	Links() ([]Link, error)
-	// Routes lists the IPv4 routes of the main table, in the order in which
+	// Routes lists the routes of the main table, in the order in which
 	// the kernel tries those of one destination.
 	Routes() ([]FoundRoute, error)
-	// Entries lists what is on a vxlan device.
+	// Entries lists what is on a device of ours.
 	Entries(dev Link) (Entries, error)
 	// Do carries out writes in order, whatever becomes of the others, and
 	// returns an error or nil for each. That an object to delete is gone is
@@ -72,7 +72,7 @@ func (s *Syncer) read(want State) (found, error) {
 	}
 	for _, d := range want.Devices {
 		l, exists := have.link(d.Name)
-		if !exists || l.VXLAN == nil {
+		if !exists || l.Kind == nil {
 			continue
 		}
 		if have.entries[d.Name], err = s.conn.Entries(l); err != nil {
@@ -111,7 +111,7 @@ func (s *Syncer) carryOut(ops []Op) (done, undone []Op, err error) {
 			}
 			failed.add(o, err)
 			undone = append(undone, o)
-			if _, device := o.Object.(VXLAN); device {
+			if o.wholeDevice() {
 				broken[o.Dev()] = true
 			}
 		}
@@ -124,7 +124,7 @@ func groups(ops []Op) iter.Seq[[]Op] {
 	return func(yield func([]Op) bool) {
 		from := 0
 		for i, o := range ops {
-			if _, device := o.Object.(VXLAN); device {
+			if o.wholeDevice() {
 				if from < i && !yield(ops[from:i]) || !yield(ops[i:i+1]) {
 					return
 				}

@@ -3,12 +3,13 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // list reads a table that begin asks for. take says what an entry is to the
@@ -37,16 +38,12 @@ func appended[T any](s []T, x T) []T {
 	return append(s, x)
 }
 
-// routes lists those of the main table that take wants; protocol 0: any. Left
-// out are routes of one type of service (TOS), which stand beside ours, and
-// those that the kernel has derived from others.
-func (n *Netlink) routes(protocol uint8, take func(routeMessage) bool) ([]FoundRoute, error) {
-	names := make(map[int]string, len(n.index))
-	for name, index := range n.index {
-		names[index] = name
-	}
+// routes lists those of a family in the main table that take wants; protocol 0:
+// any. Left out are routes of one type of service (TOS), which stand beside
+// ours, and those that the kernel has derived from others.
+func (n *Netlink) routes(f inet.Family, protocol uint8, take func(routeMessage) bool) ([]FoundRoute, error) {
 	begin := func() {
-		m := nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Table: unix.RT_TABLE_MAIN, Protocol: protocol}}
+		m := nl.RtMsg{RtMsg: unix.RtMsg{Family: numberOf(f), Table: unix.RT_TABLE_MAIN, Protocol: protocol}}
 		n.socket.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP, m.Serialize())
 	}
 	return list(n.socket, begin, func(body []byte) (FoundRoute, bool) {
@@ -54,19 +51,37 @@ func (n *Netlink) routes(protocol uint8, take func(routeMessage) bool) ([]FoundR
 		if !ok || r.Table != unix.RT_TABLE_MAIN || r.Tos != 0 || r.Flags&unix.RTM_F_CLONED != 0 || !take(r) {
 			return FoundRoute{}, false
 		}
-		return r.found(names), true
+		return r.found(n.names), true
 	})
+}
+
+// each lists something for each family.
+func each[T any](families []inet.Family, list func(inet.Family) ([]T, error)) (all []T, err error) {
+	for _, f := range families {
+		some, err := list(f)
+		if err != nil {
+			return nil, err
+		}
+		if all == nil {
+			all = some
+			continue
+		}
+		all = append(all, some...)
+	}
+	return all, nil
 }
 
 // Routes implements Conn.
 func (n *Netlink) Routes() ([]FoundRoute, error) {
-	return n.routes(0, func(routeMessage) bool { return true })
+	return each(n.families, func(f inet.Family) ([]FoundRoute, error) {
+		return n.routes(f, 0, func(routeMessage) bool { return true })
+	})
 }
 
-// DefaultDev is the interface of the IPv4 default route with the lowest metric;
-// "" if there is none.
-func (n *Netlink) DefaultDev() (string, error) {
-	routes, err := n.routes(0, func(r routeMessage) bool { return r.Dst_len == 0 })
+// DefaultDev is the interface of a family's default route with the lowest
+// metric; "" if there is none.
+func (n *Netlink) DefaultDev(f inet.Family) (string, error) {
+	routes, err := n.routes(f, 0, func(r routeMessage) bool { return r.Dst_len == 0 })
 	if err != nil {
 		return "", fmt.Errorf("list routes: %w", err)
 	}
@@ -86,40 +101,25 @@ func (n *Netlink) Ours() (bool, error) {
 		return false, fmt.Errorf("list interfaces: %w", err)
 	}
 	ours := slices.ContainsFunc(links, func(l Link) bool { return l.Alias == Alias })
-	_, err = n.routes(Protocol, func(r routeMessage) bool {
-		ours = ours || r.Protocol == Protocol
-		return false
-	})
-	if err != nil {
-		return false, fmt.Errorf("list routes: %w", err)
+	for _, f := range n.families {
+		_, err = n.routes(f, Protocol, func(r routeMessage) bool {
+			ours = ours || r.Protocol == Protocol
+			return false
+		})
+		if err != nil {
+			return false, fmt.Errorf("list routes: %w", err)
+		}
 	}
 	return ours, nil
 }
 
-// Direct reports whether the kernel reaches ip through dev without a gateway.
-func (n *Netlink) Direct(ip netip.Addr, dev string) (bool, error) {
-	m := nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Dst_len: 32}}
-	n.socket.begin(unix.RTM_GETROUTE, 0, m.Serialize())
-	n.socket.add(unix.RTA_DST, ip.AsSlice())
-	direct := false
-	err := n.socket.ask(func(body []byte) {
-		r, ok := readRoute(body)
-		direct = ok && r.Type == unix.RTN_UNICAST && !r.via.IsValid() && r.index != 0 && r.index == n.index[dev]
-	})
-	switch {
-	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL):
-		return false, nil // no route, or one that forbids (ip-route(8): unreachable, prohibit, blackhole)
-	case err != nil:
-		return false, fmt.Errorf("ask for the route to %v: %w", ip, err)
-	}
-	return direct, nil
-}
-
 // Entries implements Conn.
 func (n *Netlink) Entries(dev Link) (e Entries, err error) {
-	e.Neighbours, err = list(n.socket, n.neighbours(unix.AF_INET, dev), func(body []byte) (FoundNeighbour, bool) {
-		m, ok := readNeighbour(body)
-		return FoundNeighbour{Neighbour{dev.Name, m.dst, m.mac}, m.permanent}, ok && m.index == dev.Index
+	e.Neighbours, err = each(n.families, func(f inet.Family) ([]FoundNeighbour, error) {
+		return list(n.socket, n.neighbours(numberOf(f), dev), func(body []byte) (FoundNeighbour, bool) {
+			m, ok := readNeighbour(body)
+			return FoundNeighbour{Neighbour{dev.Name, m.dst, m.mac}, m.permanent}, ok && m.index == dev.Index
+		})
 	})
 	if err != nil {
 		return e, err
@@ -131,7 +131,8 @@ func (n *Netlink) Entries(dev Link) (e Entries, err error) {
 	return e, err
 }
 
-// neighbours asks for the neighbours on dev, or for its forwarding entries.
+// neighbours asks for the neighbours of a family on dev, or for its forwarding
+// entries.
 func (n *Netlink) neighbours(family uint8, dev Link) func() {
 	return func() {
 		m := netlink.Ndmsg{Family: family}

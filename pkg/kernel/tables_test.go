@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -76,10 +77,10 @@ func TestRoutesAsTheLibraryReadsThem(t *testing.T) {
 		}
 		kinds := map[bool]int{}
 		for _, r := range got {
-			kinds[r.Odd]++
+			kinds[r.Special]++
 		}
 		if len(got) != 24 || kinds[true] != 13 {
-			t.Errorf("%d routes, %d of them odd:\n%v", len(got), kinds[true], got)
+			t.Errorf("%d routes, %d of them special:\n%v", len(got), kinds[true], got)
 		}
 		if ours, err := conn.Ours(); !ours || err != nil {
 			t.Errorf("ours: %v, %v", ours, err)
@@ -97,7 +98,7 @@ func TestNoRoutesAtAll(t *testing.T) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
-	bare, err := kernel.Open()
+	bare, err := kernel.Open(inet.IPv4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func routesByLibrary(t *testing.T) (out []kernel.FoundRoute) {
 			f.Dev = nameOf(t, r.LinkIndex)
 		}
 		numbers := r.Realm | r.MTU | r.AdvMSS | r.Window | r.Hoplimit | r.Rtt | r.InitCwnd | r.InitRwnd | r.QuickACK | r.Features
-		f.Odd = numbers != 0 || r.Congctl != "" || r.Type != unix.RTN_UNICAST || r.Scope != netlink.SCOPE_UNIVERSE || r.Src != nil || len(r.MultiPath) > 0
+		f.Special = numbers != 0 || r.Congctl != "" || r.Type != unix.RTN_UNICAST || r.Scope != netlink.SCOPE_UNIVERSE || r.Src != nil || len(r.MultiPath) > 0
 		out = append(out, f)
 	}
 	return out
@@ -157,7 +158,7 @@ func TestRoutesOverOtherNextHops(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range routes {
-		if r.Protocol == kernel.Protocol && !r.Odd {
+		if r.Protocol == kernel.Protocol && !r.Special {
 			t.Errorf("%v counts as a plain route", r)
 		}
 	}

@@ -30,9 +30,9 @@ var story = []step{
 }
 
 func secondDevice() kernel.State {
-	d := device()
-	d.Name, d.VNI, d.NoChecksumOffload = "flannel.2", 2, true
-	return kernel.State{Devices: []kernel.VXLAN{d}}
+	d := withKind(device(), func(v *kernel.VXLAN) { v.VNI = 2 })
+	d.Name, d.NoChecksumOffload = "flannel.2", true
+	return kernel.State{Devices: []kernel.Device{d}}
 }
 
 // flaky lets one call fail: before it reaches the kernel, or after, so that the
@@ -199,7 +199,7 @@ func TestLinuxRefuses(t *testing.T) {
 			`ip link add other type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning`, `ip link del other`, tunnel(),
 			"file exists: another vxlan device has this VNI and port; find it with: ip -d link show type vxlan",
 		},
-		{``, ``, with(tunnel(), func(s *kernel.State) { s.Devices[0].Parent = "ens99" }), "there is no interface ens99"},
+		{``, ``, with(tunnel(), func(s *kernel.State) { s.Devices[0] = withKind(device(), func(v *kernel.VXLAN) { v.Parent = "ens99" }) }), "there is no interface ens99"},
 		{``, ``, with(plain(22), func(s *kernel.State) { s.Routes[0].Dev = "ens99" }), "there is no interface ens99: no such device"},
 		{``, ``, with(plain(22), func(s *kernel.State) { s.Routes[0].Via = subnetOf(22).Addr() }), "network is unreachable: Nexthop has invalid gateway"},
 	} {
@@ -257,16 +257,16 @@ func TestDeletingWhatIsGone(t *testing.T) {
 			peer := through("flannel.1", 22)
 			for _, hand := range []string{``, `ip link del flannel.1`} {
 				m.sh(t, hand)
-				for _, o := range []any{
+				for _, o := range []kernel.Object{
 					kernel.FoundRoute{Route: peer.Routes[0], Protocol: kernel.Protocol}, peer.Neighbours[0], peer.FDB[0],
 					kernel.Address{Dev: "flannel.1", Prefix: subnetOf(22)},
 				} {
-					if err := m.Do(kernel.Op{Verb: kernel.Delete, Object: o})[0]; err != nil {
+					if err := m.Do(kernel.Op{Action: kernel.Delete, Object: o})[0]; err != nil {
 						t.Errorf("after %q: delete %v: %v", hand, o, err)
 					}
 				}
 			}
-			if err := m.Do(kernel.Op{Verb: kernel.Delete, Object: kernel.VXLAN{Name: "flannel.1"}})[0]; err != nil {
+			if err := m.Do(kernel.Op{Action: kernel.Delete, Object: kernel.Device{Name: "flannel.1"}})[0]; err != nil {
 				t.Errorf("delete the device: %v", err)
 			}
 		})

@@ -7,12 +7,11 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"flanneld/pkg/inet"
 )
 
 // Watcher notices that somebody changed the kernel's state. It only says so:
@@ -24,7 +23,7 @@ type Watcher struct {
 	routing atomic.Uint64
 
 	mu      sync.Mutex
-	devices map[string]bool // our vxlan devices
+	devices map[string]bool // our devices
 	links   map[string]bool // the interfaces whose changes matter; nil: all
 	names   map[int]string  // interfaces by index, as announced
 }
@@ -41,20 +40,33 @@ const largestMessage = 32 << 10 // bytes
 // the work of each change. (Of forwarding entries, and of neighbours that go, the
 // kernel does not tell by whose request.)
 func (n *Netlink) Watch() (*Watcher, error) {
-	socket, err := subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_NEIGH)
+	socket, err := subscribe(n.groups()...)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to changes of the kernel's network state: %w", err)
 	}
 	w := &Watcher{socket: socket, ours: n.socket.port, changed: make(chan struct{}, 1), names: map[int]string{}}
-	links, err := dump(netlink.LinkList)
+	links, err := n.Links()
 	if err != nil {
 		_ = socket.Close()
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {
-		w.names[l.Attrs().Index] = l.Attrs().Name
+		w.names[l.Index] = l.Name
 	}
 	return w, nil
+}
+
+// groups are those of the messages that tell of changes.
+func (n *Netlink) groups() []uint {
+	groups := []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH}
+	for _, f := range n.families {
+		if f == inet.IPv4 {
+			groups = append(groups, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
+		} else {
+			groups = append(groups, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE)
+		}
+	}
+	return groups
 }
 
 // subscribe opens a socket that gets one message for each change.
@@ -85,9 +97,9 @@ func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 // than before: of interfaces, addresses and routes that are not ours.
 func (w *Watcher) Routing() uint64 { return w.routing.Load() }
 
-// Heed says what matters: our vxlan devices, and the interfaces beside them.
-// No links: all.
-func (w *Watcher) Heed(devices, links []string) {
+// Filter says what matters: our devices, and the interfaces beside them. No
+// links: all.
+func (w *Watcher) Filter(devices, links []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.devices, w.links = toSet(devices), nil
@@ -117,21 +129,34 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
-			klog.Warning("kernel: more changes at once than could be received: comparing everything")
+			klog.InfoS("The kernel changed faster than its changes could be received: everything is compared")
 			w.mark(true)
 			continue
 		case err != nil:
 			return fmt.Errorf("receive changes of the kernel's network state: %w", err)
+		case n == len(buffer):
+			w.mark(true) // cut short: the rest can mean anything
 		}
-		messages, err := syscall.ParseNetlinkMessage(buffer[:n])
-		if err != nil {
-			w.mark(true) // cut short: it can mean anything
-		}
-		for _, m := range messages {
-			if m.Header.Pid != w.ours { // netlink(7): of whose request it speaks
-				w.look(m.Header.Type, m.Data)
+		for h, body := range messages(buffer[:n]) {
+			if h.Pid != w.ours { // netlink(7): of whose request it speaks
+				w.receive(h.Type, body)
 			}
 		}
+	}
+}
+
+// receive looks at a message and signals what matters.
+func (w *Watcher) receive(kind uint16, body []byte) {
+	is, dev := w.judge(kind, body)
+	if is != irrelevant {
+		w.mark(is == ofRouting)
+	}
+	level := klog.V(4)
+	if is != irrelevant {
+		level = klog.V(2)
+	}
+	if level.Enabled() {
+		level.InfoS("The kernel announced a change", "of", messageName(kind), "dev", dev, "matters", is != irrelevant)
 	}
 }
 
@@ -143,55 +168,4 @@ func (w *Watcher) mark(routing bool) {
 	case w.changed <- struct{}{}:
 	default:
 	}
-}
-
-// look decides from a message's fixed part whether it matters (rtnetlink(7)).
-func (w *Watcher) look(kind uint16, data []byte) {
-	switch kind {
-	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		if len(data) >= unix.SizeofIfInfomsg && w.link(kind, data) {
-			w.mark(true)
-		}
-	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		w.mark(true)
-	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		if len(data) < unix.SizeofRtMsg {
-			return
-		}
-		if m := nl.DeserializeRtMsg(data); m.Table == unix.RT_TABLE_MAIN || m.Table == unix.RT_TABLE_COMPAT {
-			w.mark(m.Protocol != Protocol)
-		}
-	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
-		if len(data) < unix.SizeofNdMsg {
-			return
-		}
-		w.mu.Lock()
-		ours := w.devices[w.names[int(nl.NativeEndian().Uint32(data[4:8]))]] // ndm_ifindex
-		w.mu.Unlock()
-		if ours {
-			w.mark(false)
-		}
-	}
-}
-
-// link notes an interface's name and reports whether its change matters.
-func (w *Watcher) link(kind uint16, data []byte) bool {
-	index := int(nl.DeserializeIfInfomsg(data).Index)
-	attrs, err := nl.ParseRouteAttr(data[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return true
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	former := w.names[index]
-	for _, a := range attrs {
-		if a.Attr.Type == unix.IFLA_IFNAME {
-			w.names[index] = unix.ByteSliceToString(a.Value)
-		}
-	}
-	name := w.names[index]
-	if kind == unix.RTM_DELLINK && nl.DeserializeIfInfomsg(data).Family == unix.AF_UNSPEC {
-		delete(w.names, index)
-	}
-	return w.links == nil || w.links[name] || w.links[former]
 }

@@ -85,7 +85,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 func TestWatcher(t *testing.T) {
 	w := watch(t)
-	w.Heed([]string{"flannel.1", "flannel.2"}, []string{"ens33"})
+	w.Filter([]string{"flannel.1", "flannel.2"}, []string{"ens33"})
 	w.run(t)
 	const nothing, change, routing, some = "nothing", "change", "change of routing", "one of these changes"
 	for _, c := range []struct{ hand, leads string }{
@@ -147,7 +147,7 @@ func TestWatcher(t *testing.T) {
 // other hands is.
 func TestWatcherKnowsOurWrites(t *testing.T) {
 	w := watch(t)
-	w.Heed([]string{"flannel.1"}, []string{"ens33"})
+	w.Filter([]string{"flannel.1"}, []string{"ens33"})
 	w.run(t)
 	if _, err := w.Links(); err != nil {
 		t.Fatal(err)
@@ -156,8 +156,8 @@ func TestWatcherKnowsOurWrites(t *testing.T) {
 	route := kernel.Route{Dst: subnet, Via: netip.MustParseAddr("10.4.7.22"), Dev: "ens33"}
 	neighbour := kernel.Neighbour{Dev: "flannel.1", Addr: subnet.Addr(), MAC: kernel.MAC{0x0a, 0x39, 0x13, 0x5c, 0x8e, 0x16}}
 	ops := []kernel.Op{
-		{Verb: kernel.Add, Object: route}, {Verb: kernel.Replace, Object: neighbour},
-		{Verb: kernel.Delete, Object: kernel.FoundRoute{Route: route, Protocol: kernel.Protocol}},
+		{Action: kernel.Add, Object: route}, {Action: kernel.Replace, Object: neighbour},
+		{Action: kernel.Delete, Object: kernel.FoundRoute{Route: route, Protocol: kernel.Protocol}},
 	}
 	for i, err := range w.Do(ops...) {
 		if err != nil {
@@ -185,7 +185,7 @@ func TestWatcherForgetsInterfaces(t *testing.T) {
 }
 
 // As long as nobody said what matters, everything does.
-func TestWatcherHeedsAllAtFirst(t *testing.T) {
+func TestWatcherReportsAllAtFirst(t *testing.T) {
 	w := watch(t)
 	w.run(t)
 	for _, hand := range []string{`ip link add docker0 type bridge`, `ip link set docker0 up`, `ip link del docker0`} {
@@ -199,7 +199,7 @@ func TestWatcherHeedsAllAtFirst(t *testing.T) {
 // What happened between Watch and Run is not missed.
 func TestWatcherMissesNothingBeforeItRuns(t *testing.T) {
 	w := watch(t)
-	w.Heed(nil, []string{"ens33"})
+	w.Filter(nil, []string{"ens33"})
 	w.sh(t, `ip link set ens33 down`)
 	w.run(t)
 	eventually(t, "a signal", w.signalled)
@@ -212,7 +212,7 @@ func TestWatcherSurvivesAFlood(t *testing.T) {
 	if err := w.ShrinkBuffer(); err != nil {
 		t.Fatal(err)
 	}
-	w.Heed([]string{"flannel.1"}, []string{"ens33"})
+	w.Filter([]string{"flannel.1"}, []string{"ens33"})
 	var flood []string
 	for i := range 200 { // in a table that does not matter
 		flood = append(flood, fmt.Sprintf("ip route add 192.0.2.%d/32 via 10.4.7.99 table 100", i))

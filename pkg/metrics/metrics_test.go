@@ -151,7 +151,7 @@ func TestNoLabelPerPeer(t *testing.T) {
 
 func TestKernelIsCounted(t *testing.T) {
 	var c Counts
-	c.Wrote([]kernel.Op{{Verb: kernel.Add, Object: kernel.Route{}}, {Verb: kernel.Add, Object: kernel.Route{}, Repair: true}, {Verb: kernel.Add, Object: kernel.FDB{}, Repair: true}},
+	c.Wrote([]kernel.Op{{Action: kernel.Add, Object: kernel.Route{}}, {Action: kernel.Add, Object: kernel.Route{}, Repair: true}, {Action: kernel.Add, Object: kernel.FDB{}, Repair: true}},
 		[]error{nil, nil, errors.New("no")})
 	c.Applied(time.Millisecond, nil)
 	c.Applied(30*time.Millisecond, nil)

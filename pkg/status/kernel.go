@@ -37,14 +37,14 @@ func NewKernel(routes []kernel.FoundRoute, e kernel.Entries) Kernel {
 	return k
 }
 
-// State says how the way to p is in the kernel: InPlace, or the first thing
+// State says how the path to p is in the kernel: InPlace, or the first thing
 // that is wrong, in the order in which a packet meets it. "" where there is no
-// way to look for.
+// path to look for. A tunnel without MACs has nothing but the route.
 func (k Kernel) State(p Peer) string {
 	if p.Mode != Direct && p.Mode != Tunnel {
 		return ""
 	}
-	if wrong := k.route(p); wrong != "" || p.Mode == Direct {
+	if wrong := k.route(p); wrong != "" || p.Mode == Direct || p.MAC == "" {
 		return orInPlace(wrong)
 	}
 	mac, err := kernel.ParseMAC(p.MAC)

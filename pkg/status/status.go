@@ -64,16 +64,17 @@ type Lease struct {
 	MTU     int          `json:"mtu"`              // of a container's packets, in bytes
 }
 
-// Device is the end of the tunnel, a vxlan device.
+// Device is the end of the tunnel.
 type Device struct {
 	Name string     `json:"name"`
-	VNI  int        `json:"vni"`
+	VNI  int        `json:"vni"`  // or what else its kind has to tell tunnels apart; 0: nothing
 	Port int        `json:"port"` // UDP
 	MAC  string     `json:"mac"`
 	MTU  int        `json:"mtu"` // bytes
 	Addr netip.Addr `json:"address"`
 
-	ChecksumByCPU bool `json:"checksum_by_cpu"`
+	Protocol      string `json:"protocol,omitempty"` // of its packets between hosts, where that is not UDP: "ipencap"
+	ChecksumByCPU bool   `json:"checksum_by_cpu"`
 }
 
 // Etcd is the store.

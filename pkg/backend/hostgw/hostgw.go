@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"flanneld/pkg/backend"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -19,8 +20,8 @@ type hostGW struct{ host backend.Host }
 // New is a backend.Factory. host-gw has no options.
 func New(_ subnet.Config, h backend.Host) (backend.Backend, error) {
 	if !h.Link.Has(h.PublicIP) {
-		return nil, fmt.Errorf("host-gw needs a public IP that is an address of the external interface, and %v is none of %s: "+
-			"choose another with --public-ip or --iface, or use the vxlan backend", h.PublicIP, h.Link.Name)
+		return nil, fmt.Errorf("host-gw needs a public IP that is an address of the external interface, and %v is none "+
+			"of %s: choose another with --public-ip or --iface, or use the vxlan backend", h.PublicIP, h.Link.Name)
 	}
 	return hostGW{h}, nil
 }
@@ -33,12 +34,21 @@ func (b hostGW) MTU() int { return b.host.Link.MTU }
 
 // Desired routes to every peer on the link, whatever its lease says: a peer
 // that has gone over to vxlan already still takes plain packets.
-func (b hostGW) Desired(_ subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State {
-	s := kernel.State{Routes: make([]kernel.Route, 0, len(peers))}
-	for _, p := range peers {
-		if direct(p.PublicIP) {
-			s.Routes = append(s.Routes, backend.PlainRoute(p, b.host.Link.Name))
+func (b hostGW) Desired(
+	_ inet.Family, _ subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
+) (kernel.State, []backend.Path) {
+	routes, paths := make([]kernel.Route, 0, len(peers)), make([]backend.Path, len(peers))
+	for i := range peers {
+		p := &peers[i]
+		switch onLink(p.PublicIP) {
+		case backend.Yes:
+			paths[i] = backend.Path{Mode: backend.Direct, Route: int32(len(routes))}
+			routes = append(routes, backend.PlainRoute(p, b.host.Link.Name))
+		case backend.No:
+			paths[i].Reason = backend.NotOnLink
+		default:
+			paths[i].Reason = backend.OnLinkUnknown
 		}
 	}
-	return s
+	return kernel.State{Routes: routes}, paths
 }

@@ -20,16 +20,16 @@ func leaseData(m kernel.MAC) string { return wirePrefix + m.String() + wireSuffi
 
 // vtepMAC reads a lease's VTEP; false where it has none that packets can be
 // sent to.
-func vtepMAC(a subnet.Attrs) (kernel.MAC, bool) {
+func vtepMAC(a *subnet.Attrs) (kernel.MAC, bool) {
 	if a.BackendType != Type {
 		return kernel.MAC{}, false
 	}
-	var data wireData
 	text, begins := strings.CutPrefix(a.BackendData, wirePrefix)
 	text, ends := strings.CutSuffix(text, wireSuffix)
 	if m, err := kernel.ParseMAC(text); err == nil && begins && ends {
 		return m, true // as nearly all are; decoding JSON takes ten times as long
 	}
+	var data wireData
 	if json.Unmarshal([]byte(a.BackendData), &data) != nil {
 		return kernel.MAC{}, false
 	}
@@ -40,13 +40,13 @@ func vtepMAC(a subnet.Attrs) (kernel.MAC, bool) {
 // chooseMAC keeps the MAC that peers may know: that of a device in use, else
 // the lease's, else a new one of those that nobody assigns (IEEE 802: the
 // second lowest bit of the first byte).
-func chooseMAC(d kernel.VXLAN, h backend.Host) (kernel.MAC, error) {
+func chooseMAC(d kernel.Device, h backend.Host) (kernel.MAC, error) {
 	for _, l := range h.Links {
 		if l.Name == d.Name && kernel.Compatible(l, d) && l.MAC.Unicast() {
 			return l.MAC, nil
 		}
 	}
-	if m, ok := vtepMAC(h.Lease); ok {
+	if m, ok := vtepMAC(&h.Lease); ok {
 		return m, nil
 	}
 	var m kernel.MAC

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"flanneld/pkg/backend"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/subnet"
 )
 
@@ -25,8 +26,6 @@ const (
 	defaultVNI  = 1
 	defaultPort = 8472
 	maxVNI      = 1<<24 - 1
-	// leastMTU leaves the 576 bytes that every IPv4 host must take (RFC 791).
-	leastMTU = 576 + overhead
 )
 
 func readOptions(c subnet.Config, h backend.Host) (options, error) {
@@ -37,15 +36,16 @@ func readOptions(c subnet.Config, h backend.Host) (options, error) {
 	wrong := func(field string, value int, reason string, args ...any) error {
 		return &subnet.FieldError{Field: "Backend." + field, Value: fmt.Sprint(value), Reason: fmt.Sprintf(reason, args...)}
 	}
+	least := leastMTU(inet.Of(h.Local))
 	switch {
 	case o.VNI < 0 || o.VNI > maxVNI:
 		return o, wrong("VNI", o.VNI, "is not a VXLAN network identifier: it must be from 0 to %d", maxVNI)
 	case o.Port < 0 || o.Port > 65535:
 		return o, wrong("Port", o.Port, "is not a UDP port: it must be from 0 to 65535, where 0 means %d", defaultPort)
-	case h.Link.MTU < leastMTU:
-		return o, fmt.Errorf("interface %s has an MTU of %d, and vxlan needs %d at least", h.Link.Name, h.Link.MTU, leastMTU)
-	case o.MTU != 0 && (o.MTU < leastMTU || o.MTU > h.Link.MTU):
-		return o, wrong("MTU", o.MTU, "must be from %d to %d, the MTU of %s", leastMTU, h.Link.MTU, h.Link.Name)
+	case h.Link.MTU < least:
+		return o, fmt.Errorf("interface %s has an MTU of %d, and vxlan needs %d at least", h.Link.Name, h.Link.MTU, least)
+	case o.MTU != 0 && (o.MTU < least || o.MTU > h.Link.MTU):
+		return o, wrong("MTU", o.MTU, "must be from %d to %d, the MTU of %s", least, h.Link.MTU, h.Link.Name)
 	}
 	if o.Port == 0 {
 		o.Port = defaultPort

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 
 	"flanneld/pkg/backend"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -18,14 +19,31 @@ import (
 // Type is the backend's name in the config key and in leases.
 const Type = "vxlan"
 
-// overhead is what the tunnel adds to an IPv4 packet: the outer IPv4, UDP and
-// VXLAN headers and the inner Ethernet header (20 + 8 + 8 + 14 bytes).
-const overhead = 50
+// overhead is what the tunnel adds to a packet, in bytes: the outer IP, UDP and
+// VXLAN headers and the inner Ethernet header. outer is the family in which the
+// hosts talk.
+func overhead(outer inet.Family) int {
+	ip := 20 // RFC 791
+	if outer == inet.IPv6 {
+		ip = 40 // RFC 8200
+	}
+	return ip + 8 + 8 + 14
+}
+
+// leastMTU is what the external interface must carry, so that the tunnel carries
+// what every host of a family must take: 576 bytes (RFC 791), 1280 (RFC 8200).
+func leastMTU(outer inet.Family) int {
+	if outer == inet.IPv6 {
+		return 1280 + overhead(outer)
+	}
+	return 576 + overhead(outer)
+}
 
 type vxlan struct {
-	host   backend.Host
-	direct bool         // DirectRouting
-	device kernel.VXLAN // without Addr
+	host    backend.Host
+	network netip.Prefix
+	direct  bool          // DirectRouting
+	device  kernel.Device // without Addrs
 }
 
 // New is a backend.Factory.
@@ -34,10 +52,10 @@ func New(c subnet.Config, h backend.Host) (backend.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &vxlan{host: h, direct: o.DirectRouting}
-	b.device = kernel.VXLAN{
-		Name: deviceName(o.VNI), VNI: o.VNI, Port: o.Port, Parent: h.Link.Name, Local: h.Local, GBP: o.GBP, Learning: o.Learning,
-		MTU: o.MTU - overhead, NoChecksumOffload: o.DisableTxChecksum,
+	b := &vxlan{host: h, network: c.Network, direct: o.DirectRouting}
+	b.device = kernel.Device{
+		Name: deviceName(o.VNI), MTU: o.MTU - overhead(inet.Of(h.Local)), NoChecksumOffload: o.DisableTxChecksum,
+		Kind: kernel.VXLAN{VNI: o.VNI, Port: o.Port, Parent: h.Link.Name, Local: h.Local, GBP: o.GBP, Learning: o.Learning},
 	}
 	if b.device.MAC, err = chooseMAC(b.device, h); err != nil {
 		return nil, err
@@ -53,33 +71,72 @@ func (b *vxlan) MTU() int { return b.device.MTU }
 
 // Desired reaches each peer the way its lease says: one without a VTEP by a
 // plain route. So a cluster changes its mode host by host.
-func (b *vxlan) Desired(own subnet.Lease, peers []subnet.Lease, direct func(netip.Addr) bool) kernel.State {
-	device := b.device
-	device.Addr = netip.PrefixFrom(own.Subnet.Addr(), 32)
-	through := len(peers) // the tunnel
+func (b *vxlan) Desired(
+	family inet.Family, own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
+) (kernel.State, []backend.Path) {
+	t := b.tunnel(family, own, len(peers))
+	paths := make([]backend.Path, len(peers))
+	for i := range peers {
+		p := &peers[i]
+		mac, hasVTEP := vtepMAC(&p.Attrs)
+		direct := backend.No
+		if !hasVTEP || b.direct {
+			direct = onLink(p.PublicIP)
+		}
+		switch {
+		case direct == backend.Yes:
+			paths[i] = backend.Path{Mode: backend.Direct, Route: int32(len(t.Routes))}
+			t.Routes = append(t.Routes, backend.PlainRoute(p, b.host.Link.Name))
+		case direct == backend.Unknown:
+			paths[i].Reason = backend.OnLinkUnknown
+		case !hasVTEP:
+			paths[i].Reason = backend.NoEndpoint
+		default:
+			paths[i] = t.add(p, mac)
+		}
+	}
+	return t.State, paths
+}
+
+// tunnel is a State that grows by peers.
+type tunnel struct {
+	kernel.State
+	dev   string
+	hosts map[kernel.MAC]*netip.Addr // a MAC leads to one host
+}
+
+// tunnel has the device, and room for as many peers.
+func (b *vxlan) tunnel(family inet.Family, own subnet.Lease, peers int) *tunnel {
+	d := b.device
+	d.Addrs = kernel.AddrsOf(kernel.DeviceAddr{
+		Prefix: netip.PrefixFrom(own.Subnet.Addr(), family.Bits()), Network: b.network, SubnetLen: own.Subnet.Bits(),
+	})
+	through := peers
 	if b.direct {
 		through = 0 // or few
 	}
-	s := kernel.State{
-		Devices: []kernel.VXLAN{device}, Routes: make([]kernel.Route, 0, len(peers)),
-		Neighbours: make([]kernel.Neighbour, 0, through), FDB: make([]kernel.FDB, 0, through),
+	return &tunnel{
+		State: kernel.State{
+			Devices: []kernel.Device{d}, Routes: make([]kernel.Route, 0, peers),
+			Neighbours: make([]kernel.Neighbour, 0, through), FDB: make([]kernel.FDB, 0, through),
+		},
+		dev:   d.Name,
+		hosts: map[kernel.MAC]*netip.Addr{d.MAC: &b.host.PublicIP},
 	}
-	leads := make(map[kernel.MAC]netip.Addr, through+1) // a MAC leads to one host
-	leads[device.MAC] = b.host.PublicIP
-	for _, p := range peers {
-		mac, hasVTEP := vtepMAC(p.Attrs)
-		switch {
-		case (!hasVTEP || b.direct) && direct(p.PublicIP):
-			s.Routes = append(s.Routes, backend.PlainRoute(p, b.host.Link.Name))
-		case hasVTEP && (leads[mac] == netip.Addr{} || leads[mac] == p.PublicIP): // again: one that moves has two leases for a day
-			vtep := p.Subnet.Addr()
-			if leads[mac] != p.PublicIP {
-				s.FDB = append(s.FDB, kernel.FDB{Dev: device.Name, MAC: mac, Dst: p.PublicIP})
-			}
-			leads[mac] = p.PublicIP
-			s.Neighbours = append(s.Neighbours, kernel.Neighbour{Dev: device.Name, Addr: vtep, MAC: mac})
-			s.Routes = append(s.Routes, kernel.Route{Dst: p.Subnet, Via: vtep, Dev: device.Name, OnLink: true, Peer: p.PublicIP})
-		}
+}
+
+// add adds what leads to a peer with a VTEP of this MAC.
+func (t *tunnel) add(p *subnet.Lease, mac kernel.MAC) backend.Path {
+	host, known := t.hosts[mac]
+	switch {
+	case !known:
+		t.hosts[mac] = &p.PublicIP
+		t.FDB = append(t.FDB, kernel.FDB{Dev: t.dev, MAC: mac, Dst: p.PublicIP})
+	case *host != p.PublicIP: // again: one that moves has two leases for a day
+		return backend.Path{Reason: backend.DuplicateMAC}
 	}
-	return s
+	vtep := p.Subnet.Addr()
+	t.Neighbours = append(t.Neighbours, kernel.Neighbour{Dev: t.dev, Addr: vtep, MAC: mac})
+	t.Routes = append(t.Routes, kernel.Route{Dst: p.Subnet, Via: vtep, Dev: t.dev, OnLink: true, Peer: p.PublicIP})
+	return backend.Path{Mode: backend.Tunnel, MAC: mac, Route: int32(len(t.Routes) - 1)}
 }

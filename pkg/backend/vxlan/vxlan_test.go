@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"flanneld/pkg/backend"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -54,10 +55,10 @@ func vtep(n int) subnet.Lease {
 // render is a state as commands, in its own order.
 func render(s kernel.State) string {
 	var lines []string
-	add := func(o any) { lines = append(lines, kernel.Op{Verb: kernel.Add, Object: o}.String()) }
+	add := func(o kernel.Object) { lines = append(lines, kernel.Op{Action: kernel.Add, Object: o}.String()) }
 	for _, d := range s.Devices {
 		add(d)
-		add(kernel.Address{Dev: d.Name, Prefix: d.Addr})
+		add(kernel.Address{Dev: d.Name, Prefix: d.Addrs.Of(inet.IPv4).Prefix})
 	}
 	for _, f := range s.FDB {
 		add(f)
@@ -84,8 +85,6 @@ const ownDevice = `
 	ip addr add 172.7.21.0/32 dev flannel.1`
 
 func TestDesired(t *testing.T) {
-	// 22 and 23 are on the link, 32 and 33 behind a router.
-	onLink := func(ip netip.Addr) bool { return ip.As4()[3] < 30 }
 	const far = `
 		bridge fdb add 0a:39:13:5c:8e:20 dev flannel.1 dst 10.4.7.32 self permanent
 		ip neigh add 172.7.32.0 lladdr 0a:39:13:5c:8e:20 dev flannel.1 nud permanent
@@ -137,8 +136,9 @@ func TestDesired(t *testing.T) {
 			ip route add 172.7.32.0/24 via 172.7.32.0 dev flannel.1 onlink proto 77`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := mode(t, c.options, host()).Desired(lease(21, Type, ownData), c.peers, onLink)
+			s, paths := mode(t, c.options, host()).Desired(inet.IPv4, lease(21, Type, ownData), c.peers, onLink)
 			compare(t, render(s), ownDevice+c.want)
+			checkPaths(t, s, c.peers, paths)
 			for _, r := range s.Routes {
 				if !slices.ContainsFunc(c.peers, func(p subnet.Lease) bool { return p.Subnet == r.Dst && p.PublicIP == r.Peer }) {
 					t.Errorf("route %v is for %v, who does not hold that subnet", r, r.Peer)
@@ -149,7 +149,7 @@ func TestDesired(t *testing.T) {
 }
 
 func TestDevicesHaveNoNeedOfPeers(t *testing.T) {
-	s := mode(t, `{}`, host()).Desired(lease(21, Type, ownData), nil, nil)
+	s, _ := mode(t, `{}`, host()).Desired(inet.IPv4, lease(21, Type, ownData), nil, nil)
 	compare(t, render(s), ownDevice)
 }
 
@@ -166,9 +166,8 @@ func TestLeaseSaysExactlyWhatFlannelsDoes(t *testing.T) {
 
 func TestMACIsKept(t *testing.T) {
 	present := mode(t, `{}`, host()).(*vxlan).device
-	present.MAC = kernel.MAC{}
-	link := kernel.Link{Name: "flannel.1", Kind: "vxlan", MAC: kernel.MAC{0x0a, 1, 1, 1, 1, 1}, VXLAN: &present}
-	other := present
+	link := kernel.Link{Name: "flannel.1", Type: "vxlan", MAC: kernel.MAC{0x0a, 1, 1, 1, 1, 1}, Kind: present.Kind}
+	other := present.Kind.(kernel.VXLAN)
 	other.Port = 4789
 	for _, c := range []struct {
 		name string
@@ -179,7 +178,7 @@ func TestMACIsKept(t *testing.T) {
 		{"the device's first", func(h *backend.Host) { h.Links = append(h.Links, link) }, "0a:01:01:01:01:01"},
 		{"not an incompatible device's", func(h *backend.Host) {
 			l := link
-			l.VXLAN = &other
+			l.Kind = other
 			h.Links = append(h.Links, l)
 		}, "0a:39:13:5c:8e:15"},
 		{"not another device's", func(h *backend.Host) {
@@ -232,7 +231,7 @@ func TestOptions(t *testing.T) {
 			`ip link add flannel.1 address 0a:39:13:5c:8e:15 mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning`},
 	} {
 		b := mode(t, c.options, host()).(*vxlan)
-		if got := (kernel.Op{Verb: kernel.Add, Object: b.device}).String(); got != c.want || b.MTU() != c.mtu {
+		if got := (kernel.Op{Action: kernel.Add, Object: b.device}).String(); got != c.want || b.MTU() != c.mtu {
 			t.Errorf("%s: MTU %d, device\n%s\nwant %d,\n%s", c.options, b.MTU(), got, c.mtu, c.want)
 		}
 		if len(b.device.Name) > 15 {
@@ -289,7 +288,7 @@ func FuzzLeaseData(f *testing.F) {
 	b := mode(f, `{"DirectRouting":true}`, host())
 	f.Fuzz(func(t *testing.T, one, two string) {
 		peers := []subnet.Lease{lease(22, Type, one), lease(23, Type, two)}
-		s := b.Desired(lease(21, Type, ownData), peers, func(ip netip.Addr) bool { return false })
+		s, _ := b.Desired(inet.IPv4, lease(21, Type, ownData), peers, func(netip.Addr) backend.Answer { return backend.No })
 		if len(s.FDB) != len(s.Neighbours) || len(s.FDB) != len(s.Routes) {
 			t.Fatalf("not one of each: %s", render(s))
 		}
@@ -317,7 +316,7 @@ func BenchmarkDesired(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if s := m.Desired(lease(21, Type, ownData), peers, nil); len(s.Routes) != n {
+				if s, _ := m.Desired(inet.IPv4, lease(21, Type, ownData), peers, nil); len(s.Routes) != n {
 					b.Fatalf("%d routes", len(s.Routes))
 				}
 			}
@@ -340,7 +339,7 @@ func TestTwoLeasesOfOneHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := b.Desired(subnet.Lease{Subnet: netip.MustParsePrefix("172.7.22.0/24")}, peers, func(netip.Addr) bool { return true })
+	s, _ := b.Desired(inet.IPv4, subnet.Lease{Subnet: netip.MustParsePrefix("172.7.22.0/24")}, peers, func(netip.Addr) backend.Answer { return backend.Yes })
 	if len(s.Routes) != 2 || len(s.Neighbours) != 2 || len(s.FDB) != 1 {
 		t.Errorf("%+v", s)
 	}

@@ -31,21 +31,21 @@ func (k *Kernel) Run(command string) (err error) {
 	if w[0] == "offload" {
 		return k.runOffload(w[2], w[1] == "on")
 	}
-	verb := w[2]
+	action := w[2]
 	switch w[0] + " " + w[1] {
 	case "ip link":
-		return k.runLink(verb, w[3], options(w[4:]))
+		return k.runLink(action, w[3], options(w[4:]))
 	case "ip addr":
-		return k.runAddr(verb, w[3], options(w[len(w)-2:]))
+		return k.runAddr(action, w[3], options(w[len(w)-2:]))
 	case "ip route":
 		if !strings.Contains(w[3], "/") { // a type, such as blackhole
-			return k.runRoute(verb, w[4], options(w[5:]), true)
+			return k.runRoute(action, w[4], options(w[5:]), true)
 		}
-		return k.runRoute(verb, w[3], options(w[4:]), false)
+		return k.runRoute(action, w[3], options(w[4:]), false)
 	case "ip neigh":
-		return k.runNeigh(verb, netip.MustParseAddr(w[3]), options(w[4:]))
+		return k.runNeigh(action, netip.MustParseAddr(w[3]), options(w[4:]))
 	case "bridge fdb":
-		return k.runFDB(verb, mac(w[3]), options(w[4:]))
+		return k.runFDB(action, mac(w[3]), options(w[4:]))
 	}
 	return syscall.EINVAL
 }
@@ -54,7 +54,9 @@ func (k *Kernel) Run(command string) (err error) {
 var flags = []string{"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic"}
 
 // protocols are iproute2's names of those that tests use.
-var protocols = map[string]int{"kernel": unix.RTPROT_KERNEL, "boot": unix.RTPROT_BOOT, "": unix.RTPROT_BOOT, "static": unix.RTPROT_STATIC}
+var protocols = map[string]int{
+	"kernel": unix.RTPROT_KERNEL, "boot": unix.RTPROT_BOOT, "": unix.RTPROT_BOOT, "static": unix.RTPROT_STATIC,
+}
 
 // options reads words: a flag has itself for a value.
 func options(words []string) map[string]string {
@@ -93,28 +95,26 @@ func addr(s string) netip.Addr {
 	return netip.MustParseAddr(s)
 }
 
-func (k *Kernel) runLink(verb, name string, o map[string]string) error {
+func (k *Kernel) runLink(action, name string, o map[string]string) error {
 	there := k.link(name) != nil
+	kind, known := kinds[o["type"]]
 	switch {
-	case verb == "add" && o["type"] == "vxlan":
-		err := k.addVXLAN(kernel.VXLAN{
-			Name: name, VNI: number(o["id"]), Port: number(o["dstport"]), Parent: o["dev"], Local: addr(o["local"]),
-			GBP: o["gbp"] != "", Learning: o["nolearning"] == "", MAC: mac(o["address"]), MTU: number(o["mtu"]),
-		})
-		if err != nil {
+	case action == "add" && known:
+		d := kernel.Device{Name: name, Kind: kind.parse(o), MAC: mac(o["address"]), MTU: number(o["mtu"])}
+		if err := k.addDevice(d); err != nil {
 			return err
 		}
 		k.setLink(name, o)
-	case verb == "add" && !there:
-		k.AddLink(kernel.Link{Name: name, Kind: o["type"], MTU: 1500})
+	case action == "add" && !there:
+		k.AddLink(kernel.Link{Name: name, Type: o["type"], MTU: 1500})
 		k.setLink(name, o)
-	case verb == "add":
+	case action == "add":
 		return syscall.EEXIST
 	case !there:
 		return syscall.ENODEV
-	case verb == "del":
+	case action == "del":
 		k.deleteLink(name)
-	case verb == "set":
+	case action == "set":
 		k.setLink(name, o)
 	default:
 		return syscall.EINVAL
@@ -139,37 +139,37 @@ func (k *Kernel) setLink(name string, o map[string]string) {
 
 func (k *Kernel) runOffload(dev string, on bool) error {
 	l := k.link(dev)
-	if l == nil || l.VXLAN == nil {
+	if l == nil || l.Kind == nil {
 		return syscall.ENODEV
 	}
-	v := *l.VXLAN
-	v.NoChecksumOffload = !on
-	l.VXLAN = &v
+	l.NoChecksumOffload = !on
 	return nil
 }
 
-func (k *Kernel) runAddr(verb, what string, o map[string]string) error {
+func (k *Kernel) runAddr(action, what string, o map[string]string) error {
 	if k.link(o["dev"]) == nil {
 		return syscall.ENODEV
 	}
 	k.Change(o["dev"], func(l *kernel.Link) {
-		if verb == "flush" {
+		if action == "flush" {
 			l.Addrs = nil
 			return
 		}
-		setAddress(l, netip.MustParsePrefix(what), verb == "add")
+		setAddress(l, netip.MustParsePrefix(what), action == "add")
 	})
 	return nil
 }
 
-func (k *Kernel) runRoute(verb, dst string, o map[string]string, odd bool) error {
+func (k *Kernel) runRoute(action, dst string, o map[string]string, special bool) error {
 	proto, named := protocols[o["proto"]]
 	if !named {
 		proto = number(o["proto"])
 	}
+	to := netip.MustParsePrefix(dst)
 	r := kernel.FoundRoute{
-		Route:    kernel.Route{Dst: netip.MustParsePrefix(dst), Via: addr(o["via"]), Dev: o["dev"], OnLink: o["onlink"] != ""},
-		Protocol: proto, Metric: number(o["metric"]), Odd: odd || o["mtu"] != "" || o["via"] == "",
+		Route:    kernel.Route{Dst: to, Via: addr(o["via"]), Dev: o["dev"], OnLink: o["onlink"] != ""},
+		Protocol: proto, Metric: metric(to, number(o["metric"])),
+		Special: special || o["mtu"] != "" || o["via"] == "",
 	}
 	if r.Dev == "" && r.Via.IsValid() {
 		for _, l := range k.links {
@@ -178,8 +178,8 @@ func (k *Kernel) runRoute(verb, dst string, o map[string]string, odd bool) error
 			}
 		}
 	}
-	if verb != "del" {
-		return k.setRoute(verb, r)
+	if action != "del" {
+		return k.setRoute(action, r)
 	}
 	i := slices.IndexFunc(k.routes, func(x kernel.FoundRoute) bool {
 		return x.Dst == r.Dst && (!r.Via.IsValid() || x.Via == r.Via) && (o["proto"] == "" || x.Protocol == proto)
@@ -191,20 +191,29 @@ func (k *Kernel) runRoute(verb, dst string, o map[string]string, odd bool) error
 	return nil
 }
 
-func (k *Kernel) runNeigh(verb string, a netip.Addr, o map[string]string) error {
+// metric is what Linux makes of one that was given, or was not.
+func metric(dst netip.Prefix, given int) int {
+	if given == 0 && dst.Addr().Is6() {
+		return 1024
+	}
+	return given
+}
+
+func (k *Kernel) runNeigh(action string, a netip.Addr, o map[string]string) error {
 	if k.link(o["dev"]) == nil {
 		return syscall.ENODEV
 	}
 	n := kernel.Neighbour{Dev: o["dev"], Addr: a, MAC: mac(o["lladdr"])}
-	k.setNeighbour(kernel.FoundNeighbour{Neighbour: n, Permanent: o["nud"] == "permanent"}, verb != "del")
+	k.setNeighbour(kernel.FoundNeighbour{Neighbour: n, Permanent: o["nud"] == "permanent"}, action != "del")
 	return nil
 }
 
-func (k *Kernel) runFDB(verb string, m kernel.MAC, o map[string]string) error {
+func (k *Kernel) runFDB(action string, m kernel.MAC, o map[string]string) error {
 	if k.link(o["dev"]) == nil {
 		return syscall.ENODEV
 	}
 	f := kernel.FDB{Dev: o["dev"], MAC: m, Dst: addr(o["dst"])}
-	k.setFDB(kernel.FoundFDB{FDB: f, Permanent: o["permanent"] != "" && o["vni"]+o["port"]+o["via"] == ""}, verb != "del")
+	permanent := o["permanent"] != "" && o["vni"]+o["port"]+o["via"] == ""
+	k.setFDB(kernel.FoundFDB{FDB: f, Permanent: permanent}, action != "del")
 	return nil
 }

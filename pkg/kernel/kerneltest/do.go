@@ -8,54 +8,27 @@ import (
 	"flanneld/pkg/kernel"
 )
 
+// do carries out an Op. What is there already, or gone, is success.
 func (k *Kernel) do(o kernel.Op) error {
-	if v, ok := o.Object.(kernel.VXLAN); ok {
-		if o.Verb == kernel.Delete {
-			k.deleteLink(v.Name)
-			return nil
-		}
-		return k.addVXLAN(v)
+	err := o.Write(writer{k})
+	switch {
+	case o.Action == kernel.Delete && err == syscall.ENODEV:
+		return nil
+	case o.Action == kernel.Add && o.Kind() == "route" && err == syscall.EEXIST:
+		return nil
 	}
-	if o.Dev() != "" && k.link(o.Dev()) == nil {
-		if o.Verb == kernel.Delete {
-			return nil
-		}
-		return syscall.ENODEV
-	}
-	switch x := o.Object.(type) {
-	case kernel.Setting:
-		k.Change(x.Dev, func(l *kernel.Link) { set(l, x) })
-	case kernel.Address:
-		k.Change(x.Dev, func(l *kernel.Link) { setAddress(l, x.Prefix, o.Verb != kernel.Delete) })
-	case kernel.FDB:
-		k.setFDB(kernel.FoundFDB{FDB: x, Permanent: true}, o.Verb != kernel.Delete)
-	case kernel.Neighbour:
-		k.setNeighbour(kernel.FoundNeighbour{Neighbour: x, Permanent: true}, o.Verb != kernel.Delete)
-	case kernel.FoundRoute:
-		k.routes = slices.DeleteFunc(k.routes, func(r kernel.FoundRoute) bool { return r == x })
-	case kernel.Route:
-		x.Peer = netip.Addr{}
-		err := k.setRoute(string(o.Verb), kernel.FoundRoute{Route: x, Protocol: kernel.Protocol})
-		if o.Verb == kernel.Add && err == syscall.EEXIST {
-			return nil
-		}
-		return err
-	}
-	return nil
+	return err
 }
 
-func (k *Kernel) addVXLAN(v kernel.VXLAN) error {
-	clash := func(l kernel.Link) bool {
-		return l.Name == v.Name || l.VXLAN != nil && l.VXLAN.VNI == v.VNI && l.VXLAN.Port == v.Port && l.VXLAN.GBP == v.GBP
-	}
-	switch {
-	case v.Parent != "" && k.link(v.Parent) == nil:
+func (k *Kernel) addDevice(d kernel.Device) error {
+	l := kernel.Link{Name: d.Name, MTU: d.MTU, MAC: d.MAC, Type: d.Kind.Type(), Kind: d.Kind}
+	switch p := parent(l); {
+	case p != "" && k.link(p) == nil:
 		return syscall.ENODEV
-	case slices.ContainsFunc(k.links, clash):
+	case slices.ContainsFunc(k.links, func(l kernel.Link) bool { return clash(l, d) }):
 		return syscall.EEXIST
 	}
-	v.Addr, v.NoChecksumOffload = netip.Prefix{}, false
-	k.AddLink(kernel.Link{Name: v.Name, MTU: v.MTU, MAC: v.MAC, Kind: "vxlan", VXLAN: &v})
+	k.AddLink(l)
 	return nil
 }
 
@@ -66,7 +39,7 @@ func (k *Kernel) deleteLink(name string) {
 	delete(k.entries, name)
 	k.links = slices.DeleteFunc(k.links, func(l kernel.Link) bool { return l.Name == name })
 	for _, l := range slices.Clone(k.links) {
-		if l.VXLAN != nil && l.VXLAN.Parent == name {
+		if parent(l) == name {
 			k.deleteLink(l.Name)
 		}
 	}
@@ -81,9 +54,7 @@ func set(l *kernel.Link, s kernel.Setting) {
 	case s.MAC != kernel.MAC{}:
 		l.MAC = s.MAC
 	case s.NoChecksumOffload:
-		v := *l.VXLAN
-		v.NoChecksumOffload = true
-		l.VXLAN = &v
+		l.NoChecksumOffload = true
 	default:
 		l.Alias = s.Alias
 	}
@@ -116,7 +87,7 @@ func (k *Kernel) setNeighbour(n kernel.FoundNeighbour, there bool) {
 
 // setRoute adds a route as the flags of rtnetlink(7) have it: of those with one
 // destination and metric, packets take the first.
-func (k *Kernel) setRoute(verb string, r kernel.FoundRoute) error {
+func (k *Kernel) setRoute(action string, r kernel.FoundRoute) error {
 	if err := k.leadsOut(r.Route); err != nil {
 		return err
 	}
@@ -129,18 +100,20 @@ func (k *Kernel) setRoute(verb string, r kernel.FoundRoute) error {
 			last = i
 		}
 	}
-	there := slices.ContainsFunc(k.connected(), func(c kernel.FoundRoute) bool { return c.Dst == r.Dst && c.Metric == r.Metric })
+	there := slices.ContainsFunc(k.connected(), func(c kernel.FoundRoute) bool {
+		return c.Dst == r.Dst && c.Metric == r.Metric
+	})
 	switch {
-	case verb == "replace" && first >= 0:
+	case action == "replace" && first >= 0:
 		if i := slices.Index(k.routes, r); i >= 0 && i != first {
 			return syscall.EEXIST
 		}
 		k.routes[first] = r
-	case verb == "prepend" && first >= 0:
+	case action == "prepend" && first >= 0:
 		k.routes = slices.Insert(k.routes, first, r)
-	case verb == "append" && last >= 0:
+	case action == "append" && last >= 0:
 		k.routes = slices.Insert(k.routes, last+1, r)
-	case verb == "add" && (first >= 0 || there):
+	case action == "add" && (first >= 0 || there):
 		return syscall.EEXIST
 	default:
 		k.routes = append(k.routes, r)

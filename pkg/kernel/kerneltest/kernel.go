@@ -1,5 +1,5 @@
 // Package kerneltest is a kernel in memory: it keeps links, routes, neighbours
-// and forwarding entries the way Linux does, as far as a kernel.Syncer can
+// and forwarding entries as Linux does, as far as a kernel.Syncer can
 // tell, takes and prints `ip` commands, and fails on demand.
 package kerneltest
 
@@ -28,8 +28,8 @@ var _ kernel.Conn = (*Kernel)(nil)
 // New returns a kernel with loopback and one interface that is up.
 func New(name string, mtu int, addrs ...string) *Kernel {
 	k := &Kernel{next: 1, entries: map[string]kernel.Entries{}}
-	k.AddLink(kernel.Link{Name: "lo", MTU: 65536, Up: true, Kind: "device"})
-	l := kernel.Link{Name: name, MTU: mtu, Up: true, Kind: "veth"}
+	k.AddLink(kernel.Link{Name: "lo", MTU: 65536, Up: true, Type: "device"})
+	l := kernel.Link{Name: name, MTU: mtu, Up: true, Type: "veth"}
 	for _, a := range addrs {
 		l.Addrs = append(l.Addrs, kernel.Addr{Prefix: netip.MustParsePrefix(a)})
 	}
@@ -65,9 +65,9 @@ func (k *Kernel) Routes() ([]kernel.FoundRoute, error) {
 func (k *Kernel) connected() (routes []kernel.FoundRoute) {
 	for _, l := range k.links {
 		for _, a := range l.Addrs {
-			if l.Up && a.Bits() < 32 {
+			if l.Up && !a.IsSingleIP() {
 				r := kernel.Route{Dst: a.Masked(), Dev: l.Name}
-				routes = append(routes, kernel.FoundRoute{Route: r, Protocol: unix.RTPROT_KERNEL, Odd: true})
+				routes = append(routes, kernel.FoundRoute{Route: r, Protocol: unix.RTPROT_KERNEL, Special: true})
 			}
 		}
 	}
@@ -77,7 +77,8 @@ func (k *Kernel) connected() (routes []kernel.FoundRoute) {
 // Entries implements kernel.Conn.
 func (k *Kernel) Entries(dev kernel.Link) (kernel.Entries, error) {
 	e := k.entries[dev.Name]
-	return kernel.Entries{Neighbours: slices.Clone(e.Neighbours), FDB: slices.Clone(e.FDB)}, k.fail("list entries of " + dev.Name)
+	e = kernel.Entries{Neighbours: slices.Clone(e.Neighbours), FDB: slices.Clone(e.FDB)}
+	return e, k.fail("list entries of " + dev.Name)
 }
 
 // Do implements kernel.Conn.

@@ -12,7 +12,10 @@ import (
 )
 
 var (
-	vtep   = kernel.VXLAN{Name: "flannel.1", VNI: 1, Port: 8472, Parent: "ens33", Local: netip.MustParseAddr("10.4.7.21"), MAC: kernel.MAC{10, 1}, MTU: 1450}
+	vtep = kernel.Device{
+		Name: "flannel.1", MAC: kernel.MAC{10, 1}, MTU: 1450,
+		Kind: kernel.VXLAN{VNI: 1, Port: 8472, Parent: "ens33", Local: netip.MustParseAddr("10.4.7.21")},
+	}
 	peer   = netip.MustParseAddr("172.7.22.0")
 	onward = kernel.Route{Dst: netip.MustParsePrefix("172.7.22.0/24"), Via: peer, Dev: "flannel.1", OnLink: true}
 	plain  = kernel.Route{Dst: netip.MustParsePrefix("172.7.23.0/24"), Via: netip.MustParseAddr("10.4.7.23"), Dev: "ens33"}
@@ -24,22 +27,22 @@ func TestOpsAreCommands(t *testing.T) {
 	k, typed := kerneltest.New("ens33", 1500, "10.4.7.21/24"), kerneltest.New("ens33", 1500, "10.4.7.21/24")
 	var states []string
 	for _, o := range []kernel.Op{
-		{Verb: kernel.Add, Object: vtep},
-		{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Alias: "flanneld"}},
-		{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", MTU: 1400}},
-		{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", MAC: kernel.MAC{10, 2}}},
-		{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Up: true}},
-		{Verb: kernel.Add, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
-		{Verb: kernel.Replace, Object: kernel.FDB{Dev: "flannel.1", MAC: kernel.MAC{10, 3}, Dst: netip.MustParseAddr("10.4.7.22")}},
-		{Verb: kernel.Replace, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
-		{Verb: kernel.Add, Object: onward},
-		{Verb: kernel.Add, Object: plain},
-		{Verb: kernel.Replace, Object: kernel.Route{Dst: plain.Dst, Via: netip.MustParseAddr("10.4.7.99"), Dev: "ens33"}},
-		{Verb: kernel.Delete, Object: kernel.FoundRoute{Route: onward, Protocol: kernel.Protocol}},
-		{Verb: kernel.Delete, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
-		{Verb: kernel.Delete, Object: kernel.FDB{Dev: "flannel.1", MAC: kernel.MAC{10, 3}, Dst: netip.MustParseAddr("10.4.7.22")}},
-		{Verb: kernel.Delete, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
-		{Verb: kernel.Delete, Object: vtep},
+		{Action: kernel.Add, Object: vtep},
+		{Action: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Alias: "flanneld"}},
+		{Action: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", MTU: 1400}},
+		{Action: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", MAC: kernel.MAC{10, 2}}},
+		{Action: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Up: true}},
+		{Action: kernel.Add, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
+		{Action: kernel.Replace, Object: kernel.FDB{Dev: "flannel.1", MAC: kernel.MAC{10, 3}, Dst: netip.MustParseAddr("10.4.7.22")}},
+		{Action: kernel.Replace, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
+		{Action: kernel.Add, Object: onward},
+		{Action: kernel.Add, Object: plain},
+		{Action: kernel.Replace, Object: kernel.Route{Dst: plain.Dst, Via: netip.MustParseAddr("10.4.7.99"), Dev: "ens33"}},
+		{Action: kernel.Delete, Object: kernel.FoundRoute{Route: onward, Protocol: kernel.Protocol}},
+		{Action: kernel.Delete, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
+		{Action: kernel.Delete, Object: kernel.FDB{Dev: "flannel.1", MAC: kernel.MAC{10, 3}, Dst: netip.MustParseAddr("10.4.7.22")}},
+		{Action: kernel.Delete, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
+		{Action: kernel.Delete, Object: vtep},
 	} {
 		before := k.String()
 		if err := errors.Join(k.Do(o)...); err != nil {
@@ -67,11 +70,11 @@ func tunnel(t *testing.T) *kerneltest.Kernel {
 	t.Helper()
 	k := kerneltest.New("ens33", 1500, "10.4.7.21/24")
 	if err := errors.Join(k.Do(
-		kernel.Op{Verb: kernel.Add, Object: vtep},
-		kernel.Op{Verb: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Up: true}},
-		kernel.Op{Verb: kernel.Add, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
-		kernel.Op{Verb: kernel.Replace, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
-		kernel.Op{Verb: kernel.Add, Object: onward}, kernel.Op{Verb: kernel.Add, Object: plain},
+		kernel.Op{Action: kernel.Add, Object: vtep},
+		kernel.Op{Action: kernel.Set, Object: kernel.Setting{Dev: "flannel.1", Up: true}},
+		kernel.Op{Action: kernel.Add, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
+		kernel.Op{Action: kernel.Replace, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
+		kernel.Op{Action: kernel.Add, Object: onward}, kernel.Op{Action: kernel.Add, Object: plain},
 	)...); err != nil {
 		t.Fatal(err)
 	}
@@ -112,13 +115,13 @@ func TestRefusedOps(t *testing.T) {
 		op   kernel.Op
 		want error
 	}{
-		{kernel.Op{Verb: kernel.Add, Object: vtep}, syscall.EEXIST},
-		{kernel.Op{Verb: kernel.Add, Object: second}, syscall.EEXIST}, // the same VNI and port
-		{kernel.Op{Verb: kernel.Add, Object: kernel.VXLAN{Name: "flannel.9", VNI: 9, Parent: "ens99"}}, syscall.ENODEV},
-		{kernel.Op{Verb: kernel.Replace, Object: elsewhere}, syscall.ENODEV},
-		{kernel.Op{Verb: kernel.Delete, Object: elsewhere}, nil},
-		{kernel.Op{Verb: kernel.Add, Object: plain}, nil}, // by whomever
-		{kernel.Op{Verb: kernel.Add, Object: kernel.Route{Dst: plain.Dst, Via: netip.MustParseAddr("192.168.1.1"), Dev: "ens33"}}, syscall.ENETUNREACH},
+		{kernel.Op{Action: kernel.Add, Object: vtep}, syscall.EEXIST},
+		{kernel.Op{Action: kernel.Add, Object: second}, syscall.EEXIST}, // the same VNI and port
+		{kernel.Op{Action: kernel.Add, Object: kernel.Device{Name: "flannel.9", Kind: kernel.VXLAN{VNI: 9, Parent: "ens99"}}}, syscall.ENODEV},
+		{kernel.Op{Action: kernel.Replace, Object: elsewhere}, syscall.ENODEV},
+		{kernel.Op{Action: kernel.Delete, Object: elsewhere}, nil},
+		{kernel.Op{Action: kernel.Add, Object: plain}, nil}, // by whomever
+		{kernel.Op{Action: kernel.Add, Object: kernel.Route{Dst: plain.Dst, Via: netip.MustParseAddr("192.168.1.1"), Dev: "ens33"}}, syscall.ENETUNREACH},
 	} {
 		k := tunnel(t)
 		before := k.String()
@@ -132,7 +135,7 @@ func TestRefusedOps(t *testing.T) {
 func TestFailOnDemand(t *testing.T) {
 	k := tunnel(t)
 	before, done := k.String(), len(k.Ops)
-	remove := []kernel.Op{{Verb: kernel.Delete, Object: vtep}, {Verb: kernel.Delete, Object: kernel.FoundRoute{Route: plain, Protocol: kernel.Protocol}}}
+	remove := []kernel.Op{{Action: kernel.Delete, Object: vtep}, {Action: kernel.Delete, Object: kernel.FoundRoute{Route: plain, Protocol: kernel.Protocol}}}
 	k.Fail = func(call string) error {
 		if call == "list links" || call == remove[0].String() {
 			return syscall.ENOBUFS

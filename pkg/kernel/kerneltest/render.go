@@ -15,7 +15,7 @@ func (k *Kernel) String() string {
 }
 
 // Render is what a kernel has, sorted, as the commands that would make it: the
-// vxlan devices with all that is on them, and the routes but those of connected
+// tunnel devices with all that is on them, and the routes but those of connected
 // networks. An error reads as the one line there is.
 func Render(c kernel.Conn) string {
 	links, err := c.Links()
@@ -28,7 +28,7 @@ func Render(c kernel.Conn) string {
 	}
 	var lines []string
 	for _, l := range links {
-		if l.VXLAN == nil {
+		if l.Kind == nil {
 			continue
 		}
 		entries, err := c.Entries(l)
@@ -48,35 +48,34 @@ func Render(c kernel.Conn) string {
 }
 
 func device(l kernel.Link) (lines []string) {
-	v := *l.VXLAN
-	v.MAC, v.MTU = l.MAC, l.MTU
-	line := "ip link add " + v.String()
+	d := kernel.Device{Name: l.Name, Kind: l.Kind, MAC: l.MAC, MTU: l.MTU}
+	line := kernel.Op{Action: kernel.Add, Object: d}.String()
 	if l.Alias != "" {
 		line += " alias " + l.Alias
 	}
 	if l.Up {
 		line += " up"
 	}
-	if v.NoChecksumOffload {
+	if l.NoChecksumOffload {
 		line += " # checksums by the CPU"
 	}
 	lines = append(lines, line)
 	for _, a := range l.Addrs {
-		lines = append(lines, kernel.Op{Verb: kernel.Add, Object: kernel.Address{Dev: l.Name, Prefix: a.Prefix}}.String())
+		lines = append(lines, kernel.Op{Action: kernel.Add, Object: kernel.Address{Dev: l.Name, Prefix: a.Prefix}}.String())
 	}
 	return lines
 }
 
 func onDevice(e kernel.Entries) (lines []string) {
 	for _, n := range e.Neighbours {
-		line := kernel.Op{Verb: kernel.Add, Object: n.Neighbour}.String()
+		line := kernel.Op{Action: kernel.Add, Object: n.Neighbour}.String()
 		if !n.Permanent {
 			line = strings.Replace(line, "permanent", "reachable", 1)
 		}
 		lines = append(lines, line)
 	}
 	for _, f := range e.FDB {
-		line := kernel.Op{Verb: kernel.Add, Object: f.FDB}.String()
+		line := kernel.Op{Action: kernel.Add, Object: f.FDB}.String()
 		if !f.Permanent {
 			line = strings.Replace(line, "permanent", "dynamic", 1)
 		}
@@ -87,7 +86,7 @@ func onDevice(e kernel.Entries) (lines []string) {
 
 func route(r kernel.FoundRoute) string {
 	line := "ip route add " + r.String()
-	if r.Odd {
+	if r.Special {
 		line += " # and more"
 	}
 	return line

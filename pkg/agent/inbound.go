@@ -10,45 +10,54 @@ import (
 	"flanneld/pkg/kernel"
 )
 
-// peerWays are the ways by which packets come from peers, and when each was wanted
-// last. A peer that has not heard of a change yet still sends by one that was left.
-type peerWays map[rules.Peer]time.Time
+// inboundPaths are the paths by which packets come from peers, and when each was
+// wanted last. A peer that has not heard of a change yet still sends by one that
+// was left.
+type inboundPaths map[rules.Peer]time.Time
 
 // note takes up the peers of a wanted state, each by all devices over which we
 // route now or will next: while modes change, a peer may be ahead of us or behind.
 // external is the interface by which hosts' own packets come. It returns when to
-// look again at the latest because a way may go.
-func (w peerWays) note(want kernel.State, devices []string, external string, now time.Time) time.Duration {
+// look again at the latest because a path may go.
+func (in inboundPaths) note(want kernel.State, devices []string, external string, now time.Time) time.Duration {
 	for _, r := range want.Routes {
 		for _, dev := range devices {
 			p := rules.Peer{Subnet: r.Dst, Device: dev}
 			if dev == external {
 				p.Host = r.Peer
 			}
-			w[p] = now
+			in[p] = now
 		}
 	}
 	next := resync
-	for p, last := range w {
-		switch left := lingerTime - now.Sub(last); {
+	for p, last := range in {
+		switch left := drainingTime - now.Sub(last); {
 		case left <= 0:
-			delete(w, p)
-		case left < lingerTime:
+			delete(in, p)
+		case left < drainingTime:
 			next = min(next, left)
 		}
 	}
 	return next
 }
 
+// hold takes all of them for wanted: some may be, and that is not known.
+func (in inboundPaths) hold(now time.Time) {
+	for p := range in {
+		in[p] = now
+	}
+}
+
 // peers are all of them, in an order that stays the same.
-func (w peerWays) peers() []rules.Peer {
-	return slices.SortedFunc(maps.Keys(w), func(a, b rules.Peer) int {
+func (in inboundPaths) peers() []rules.Peer {
+	return slices.SortedFunc(maps.Keys(in), func(a, b rules.Peer) int {
 		return cmp.Or(a.Subnet.Addr().Compare(b.Subnet.Addr()), cmp.Compare(a.Device, b.Device), a.Host.Compare(b.Host))
 	})
 }
 
-// devices are those of a wanted state, and of the routes of the mode to come.
-func (a *Agent) devices(want kernel.State, next []kernel.Route) []string {
+// outgoing are the devices of a wanted state, and of the routes of the mode to
+// come.
+func outgoing(want kernel.State, next []kernel.Route) []string {
 	out := names(want.Devices)
 	for _, routes := range [][]kernel.Route{want.Routes, next} {
 		for _, r := range routes {

@@ -1,0 +1,81 @@
+package kernel
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// change is what a message means to us.
+type change int
+
+const (
+	irrelevant change = iota
+	ofOurs            // something that we write may have changed
+	ofRouting         // and peers may be reached another way
+)
+
+// judge decides from a message what it means (rtnetlink(7)), and of which
+// interface it speaks, where that is easy to tell.
+func (w *Watcher) judge(kind uint16, body []byte) (is change, dev string) {
+	switch kind {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		return w.link(kind, body)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return ofRouting, ""
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		r, ok := readRoute(body)
+		switch {
+		case !ok || r.Table != unix.RT_TABLE_MAIN && r.Table != unix.RT_TABLE_COMPAT:
+			return irrelevant, ""
+		case r.Protocol == Protocol:
+			return ofOurs, ""
+		}
+		return ofRouting, ""
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		n, ok := readNeighbour(body)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if dev = w.names[n.index]; ok && w.devices[dev] {
+			return ofOurs, dev
+		}
+	}
+	return irrelevant, dev
+}
+
+// link notes an interface's name.
+func (w *Watcher) link(kind uint16, body []byte) (change, string) {
+	l, ok := readLinkMessage(body)
+	if !ok {
+		return irrelevant, ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	former := w.names[l.index]
+	if l.name != "" {
+		w.names[l.index] = l.name
+	}
+	name := w.names[l.index]
+	if kind == unix.RTM_DELLINK && !l.bridge {
+		delete(w.names, l.index)
+	}
+	if w.links == nil || w.links[name] || w.links[former] {
+		return ofRouting, name
+	}
+	return irrelevant, name
+}
+
+// messageName is what the log calls a message.
+func messageName(kind uint16) string {
+	switch kind {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		return "link"
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return "address"
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return "route"
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		return "neighbour"
+	}
+	return fmt.Sprint("message ", kind)
+}

@@ -1,0 +1,112 @@
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+
+	"flanneld/pkg/inet"
+)
+
+// Device is a tunnel's end on this host: an interface of ours that is up.
+type Device struct {
+	Name  string
+	Kind  DeviceKind
+	MTU   int // bytes
+	MAC   MAC // zero: its kind has none
+	Addrs DeviceAddrs
+
+	// NoChecksumOffload lets the CPU compute transmit checksums. Kernels before
+	// 5.7 get them wrong on some NICs when they are left to the device.
+	NoChecksumOffload bool
+}
+
+// DeviceAddrs are a device's own addresses, one of each family at most: IPv4's
+// first.
+type DeviceAddrs [2]DeviceAddr
+
+// DeviceAddr is an address of a device.
+type DeviceAddr struct {
+	netip.Prefix // scope global; invalid: there is none
+
+	// What an earlier run wrote has no mark: it is told by what only such a
+	// device has, the first address of a subnet of this network.
+	Network   netip.Prefix
+	SubnetLen int // bits
+}
+
+// AddrsOf are addresses of different families.
+func AddrsOf(addrs ...DeviceAddr) (all DeviceAddrs) {
+	for _, a := range addrs {
+		all[slot(inet.Of(a.Addr()))] = a
+	}
+	return all
+}
+
+// former reports whether p can be what this was while the host held another
+// subnet.
+func (a DeviceAddr) former(p netip.Prefix) bool {
+	start, err := p.Addr().Prefix(a.SubnetLen)
+	return err == nil && p.IsSingleIP() && a.Network.Contains(p.Addr()) && start.Addr() == p.Addr()
+}
+
+// Of is the address of a family.
+func (a DeviceAddrs) Of(f inet.Family) DeviceAddr { return a[slot(f)] }
+
+// Has reports whether p is one of the addresses.
+func (a DeviceAddrs) Has(p netip.Prefix) bool {
+	return p.IsValid() && a.Of(inet.Of(p.Addr())).Prefix == p
+}
+
+func slot(f inet.Family) int {
+	if f == inet.IPv4 {
+		return 0
+	}
+	return 1
+}
+
+// DeviceKind is one sort of tunnel, with all that cannot be changed on an
+// existing device. Its types compare with ==, so Devices do; kinds lists them.
+// They know their netlink messages, and nobody else does.
+type DeviceKind interface {
+	// Type is its name in `ip link add NAME type TYPE`.
+	Type() string
+	// Args are what follows there.
+	Args() string
+	// Incompatible names what differs on an existing device of this type, and
+	// how; "" if nothing does.
+	Incompatible(with DeviceKind) string
+	// Encapsulation is how its packets look between hosts.
+	Encapsulation() Encapsulation
+
+	// netlink is the request for a new device; interfaces are found by name.
+	netlink(attrs netlink.LinkAttrs, index map[string]int) (netlink.Link, error)
+	// read is the reverse: the kind of an existing device of this type.
+	read(l netlink.Link, names map[int]string) DeviceKind
+	// advice says what to do about the kernel's refusal; "" if it is not known.
+	advice(err error) string
+}
+
+// kinds are those that this package knows.
+func kinds() []DeviceKind { return []DeviceKind{VXLAN{}} }
+
+// Encapsulation is what the hosts and the firewalls between them see of a
+// tunnel's packets.
+type Encapsulation struct {
+	Protocol string // as iptables -p names it: "udp"
+	Port     int    // at the receiving side; 0: the protocol has none
+	ID       int    // tells tunnels of one port apart, as a VNI does
+}
+
+// incompatible names the attribute that cannot be changed on the existing
+// device; "" if there is none.
+func incompatible(l Link, d Device) string {
+	if l.Kind == nil || l.Kind.Type() != d.Kind.Type() {
+		return fmt.Sprintf("it is of kind %q, not %s", l.Type, d.Kind.Type())
+	}
+	return d.Kind.Incompatible(l.Kind)
+}
+
+// Compatible reports whether an existing interface can serve as d.
+func Compatible(l Link, d Device) bool { return incompatible(l, d) == "" }

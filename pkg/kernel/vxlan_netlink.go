@@ -1,0 +1,43 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func (v VXLAN) netlink(attrs netlink.LinkAttrs, index map[string]int) (netlink.Link, error) {
+	parent, ok := index[v.Parent]
+	if !ok {
+		return nil, fmt.Errorf("there is no interface %s", v.Parent)
+	}
+	return &netlink.Vxlan{
+		LinkAttrs: attrs, VxlanId: v.VNI, VtepDevIndex: parent, SrcAddr: v.Local.AsSlice(), Port: v.Port,
+		Learning: v.Learning, GBP: v.GBP,
+	}, nil
+}
+
+func (VXLAN) read(l netlink.Link, names map[int]string) DeviceKind {
+	v, ok := l.(*netlink.Vxlan)
+	if !ok {
+		return nil
+	}
+	return VXLAN{
+		VNI: v.VxlanId, Port: v.Port, Parent: names[v.VtepDevIndex], Local: toAddr(v.SrcAddr),
+		GBP: v.GBP, Learning: v.Learning,
+	}
+}
+
+func (VXLAN) advice(err error) string {
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return "another vxlan device has this VNI and port; find it with: ip -d link show type vxlan"
+	case errors.Is(err, unix.EADDRINUSE):
+		return "another program or vxlan device holds this UDP port; find it with: ss -lunp"
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return "this kernel has no vxlan; load the module with: modprobe vxlan"
+	}
+	return ""
+}
