@@ -15,7 +15,7 @@ import (
 func (p *program) checkCommand() *cobra.Command {
 	return p.newCommand(&cobra.Command{
 		Use:   "check [flags] [PEER-SUBNET|PEER-IP]",
-		Short: "say why containers do not reach each other, and what mends it",
+		Short: "say why containers do not reach each other, and what fixes it",
 		Long: `It walks along the path of a packet, from a container of this host to one of a
 peer (without an argument: of each peer) and back, and changes nothing. It needs
 root, and the flanneld of this network namespace.

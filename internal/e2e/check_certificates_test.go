@@ -44,14 +44,14 @@ func TestCheckCertificates(t *testing.T) {
 		o.Args = append(args, "--etcd-keyfile="+f.key, "--etcd-certfile="+f.cert, "--etcd-endpoints="+strings.Join(append(c.etcd.Endpoints(), "https://10.4.7.13:2379"), ","))
 	})
 	const replace = "put a new certificate in its place; flanneld uses it without a restart"
-	mend := func() { f.replace(t, good, c.ca) }
+	repair := func() { f.replace(t, good, c.ca) }
 	notes := []string{"docker", "certificates"} // the lab's last for a day
 	troubles := []trouble{
-		{name: "expired", text: f.cert + " has expired on ", cure: replace, mend: mend},
-		{name: "not valid yet", do: func() { f.replace(t, young, c.ca) }, text: f.cert + " is valid only from ", cure: replace, mend: mend},
+		{name: "expired", text: f.cert + " has expired on ", fix: replace, repair: repair},
+		{name: "not valid yet", do: func() { f.replace(t, young, c.ca) }, text: f.cert + " is valid only from ", fix: replace, repair: repair},
 		{name: "etcd's has expired", do: func() { show(c.ca.Between("server", now.Add(-2*time.Hour), now.Add(-time.Hour), "10.4.7.13")) },
-			text: "the certificate of etcd at https://10.4.7.13:2379 has expired on ", cure: "give that etcd a new one, as its --cert-file",
-			mend: func() { show(c.ca.Between("server", now.Add(-time.Hour), now.Add(24*time.Hour), "10.4.7.13")) }},
+			text: "the certificate of etcd at https://10.4.7.13:2379 has expired on ", fix: "give that etcd a new one, as its --cert-file",
+			repair: func() { show(c.ca.Between("server", now.Add(-time.Hour), now.Add(24*time.Hour), "10.4.7.13")) }},
 	}
 	for i := range troubles {
 		tr := &troubles[i]
@@ -68,7 +68,7 @@ func TestCheckCertificates(t *testing.T) {
 			if x := firstOf(found, check.Unknown); code != 2 || x.Step != "certificates" || !strings.Contains(x.Text, f.cert) {
 				t.Errorf("exit code %d, %+v", code, found)
 			}
-			mend()
+			repair()
 			clean(t, h, "all to be well with a certificate", "", notes...)
 		})
 	}

@@ -29,8 +29,8 @@ func TestCheckDevice(t *testing.T) {
 	})
 	h.daemon = unable
 	h.daemon.WaitReady()
-	const cure = "start flanneld as root, or with the capability CAP_NET_ADMIN, as systemd/flanneld.service does"
-	mend := func() {
+	const fix = "start flanneld as root, or with the capability CAP_NET_ADMIN, as systemd/flanneld.service does"
+	repair := func() {
 		unable.Stop()
 		able.Restart()
 		able.WaitReady()
@@ -59,7 +59,7 @@ func TestCheckDevice(t *testing.T) {
 	}
 	for i := range troubles {
 		tr := &troubles[i]
-		tr.on, tr.cure, tr.mend, tr.after = h, cure, mend, []string{"flanneld"} // iptables refuses as well
+		tr.on, tr.fix, tr.repair, tr.after = h, fix, repair, []string{"flanneld"} // iptables refuses as well
 		how := tr.how
 		tr.do, tr.how = func() { disable(); h.Shell(how) }, ""
 	}
@@ -67,7 +67,7 @@ func TestCheckDevice(t *testing.T) {
 	t.Run("from the start", func(t *testing.T) {
 		able.Stop()
 		h.Shell("ip link del flannel.1")
-		trouble{on: h, do: unable.Restart, step: "lease", text: "this host has no subnet, as the kernel does not take what flanneld needs: ip link add flannel.1", cure: cure, mend: mend}.find(t)
+		trouble{on: h, do: unable.Restart, step: "lease", text: "this host has no subnet, as the kernel does not take what flanneld needs: ip link add flannel.1", fix: fix, repair: repair}.find(t)
 	})
 }
 
@@ -79,7 +79,7 @@ func TestCheckFindsWhatWasThereBefore(t *testing.T) {
 
 	other := &node{Host: c.Host("hdss7-31", "10.4.7.31/24").SubnetEnv("172.7.31.1/24")}
 	trouble{on: other, how: "ip link add tunnel9 type vxlan id 1 dev ens33 dstport 8472 nolearning; ip link set tunnel9 up", do: func() { other.daemon = other.Flanneld() },
-		step: "device", text: "tunnel9 is a vxlan device with the VNI 1 and port 8472 that flanneld needs", cure: "ip link del tunnel9", notes: notes}.find(t)
+		step: "device", text: "tunnel9 is a vxlan device with the VNI 1 and port 8472 that flanneld needs", fix: "ip link del tunnel9", notes: notes}.find(t)
 
 	held := &node{Host: c.Host("hdss7-32", "10.4.7.32/24").SubnetEnv("172.7.32.1/24")}
 	holder := held.Command(testBinary(t))
@@ -96,18 +96,18 @@ func TestCheckFindsWhatWasThereBefore(t *testing.T) {
 	end := func() { _ = holder.Process.Kill(); _ = holder.Wait() }
 	defer end()
 	trouble{on: held, do: func() { held.daemon = held.Flanneld() }, step: "device", text: fmt.Sprintf("UDP port 8472, the tunnel's, is held by e2e.test (pid %d)", holder.Process.Pid),
-		cure: fmt.Sprintf("stop e2e.test (pid %d), or give flanneld another port: flanneld config set, Backend.Port", holder.Process.Pid), mend: end, notes: notes}.find(t)
+		fix: fmt.Sprintf("stop e2e.test (pid %d), or give flanneld another port: flanneld config set, Backend.Port", holder.Process.Pid), repair: end, notes: notes}.find(t)
 
 	none := &node{Host: c.Host("hdss7-33", "10.4.7.33/24").SubnetEnv("172.7.33.1/24")}
 	trouble{on: none, how: "ip route del default", do: func() {
 		none.daemon = none.FlanneldAs(func(o *lab.FlanneldOptions) { o.Args = without(o.Args, "--iface=") })
-	}, step: "interface", text: "flanneld finds no external interface: none is named by --iface, and the default route names none", cure: "restart flanneld with --iface=ens33",
-		mend: func() { none.daemon.Stop(); none.daemon = none.Flanneld(); none.daemon.WaitReady() }, notes: notes}.find(t)
+	}, step: "interface", text: "flanneld finds no external interface: none is named by --iface, and the default route names none", fix: "restart flanneld with --iface=ens33",
+		repair: func() { none.daemon.Stop(); none.daemon = none.Flanneld(); none.daemon.WaitReady() }, notes: notes}.find(t)
 
 	gone := &node{Host: c.Host("hdss7-34", "10.4.7.34/24")}
 	gone.daemon = gone.Flanneld()
 	gone.daemon.WaitReady()
-	trouble{on: gone, how: "ip link del ens33", step: "interface", text: "the external interface ens33 is gone", cure: "ip -brief address"}.expect(t)
+	trouble{on: gone, how: "ip link del ens33", step: "interface", text: "the external interface ens33 is gone", fix: "ip -brief address"}.expect(t)
 
 	// Two hosts with one address: the lease goes back and forth.
 	clone := c.Host("hdss7-37", "10.4.7.37/24")
@@ -115,7 +115,7 @@ func TestCheckFindsWhatWasThereBefore(t *testing.T) {
 	trouble{on: c.hosts[0], do: func() {
 		twin = clone.FlanneldAs(func(o *lab.FlanneldOptions) { o.Args[0] = "--public-ip=10.4.7.22" })
 	}, step: "lease", text: "another host writes the lease of 172.7.22.0/24: it seems to have the public IP 10.4.7.22 too",
-		cure: "give each host its own by --public-ip or --iface, and restart flanneld"}.expect(t)
+		fix: "give each host its own by --public-ip or --iface, and restart flanneld"}.expect(t)
 	twin.Stop()
 
 	fought(t, other)
@@ -135,7 +135,7 @@ func fought(t *testing.T, h *node) {
 			}
 		}
 	}()
-	var cure string
+	var fix string
 	lab.Eventually(t, 3*soon, "the fight to be noticed", func() error {
 		found, code := checked(t, h, "172.7.22.0/24")
 		first := firstOf(found, check.Fault)
@@ -143,15 +143,15 @@ func fought(t *testing.T, h *node) {
 			!strings.Contains(first.Text, "the neighbour entry for 172.7.22.0 says 0a:00:00:00:00:99") {
 			return errors.New(shown(found))
 		}
-		cure, _, _ = strings.Cut(first.Cure[0], "   # ")
+		fix, _, _ = strings.Cut(first.Fix[0], "   # ")
 		return nil
 	})
 	close(stop)
 	<-fighting
-	if cure != "systemctl restart flanneld" {
-		t.Errorf("the cure is %q", cure)
+	if fix != "systemctl restart flanneld" {
+		t.Errorf("the fix is %q", fix)
 	}
-	h.typed(t, cure)
+	h.typed(t, fix)
 	clean(t, h, "the fight to be over", "172.7.22.0/24", "docker")
 }
 

@@ -22,15 +22,15 @@ func TestCheckEtcd(t *testing.T) {
 	findAll(t, []trouble{
 		{name: "a wrong config key", on: h, do: func() {
 			c.etcd.Set(configKey, `{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"},"SubnetLen":99}`)
-		}, step: "config", text: "config key is wrong: SubnetLen", cure: set},
-		{name: "no config key", on: h, do: func() { c.etcd.Delete(configKey) }, step: "config", text: "there is no config key yet", cure: set},
-		{name: "etcd is away", on: h, do: c.etcd.Stop, step: "etcd", text: "etcd cannot be read: ", cure: "curl -k http://10.4.7.12:2379/version", mend: c.etcd.Start},
+		}, step: "config", text: "config key is wrong: SubnetLen", fix: set},
+		{name: "no config key", on: h, do: func() { c.etcd.Delete(configKey) }, step: "config", text: "there is no config key yet", fix: set},
+		{name: "etcd is away", on: h, do: c.etcd.Stop, step: "etcd", text: "etcd cannot be read: ", fix: "curl -k http://10.4.7.12:2379/version", repair: c.etcd.Start},
 	})
 	for i, tr := range []trouble{
 		{name: "no config key, and none before", do: func() {}, step: "config", text: "there is no config key yet: waiting for it; write it to /first/config",
-			cure: `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-prefix=/first '{"Network": "172.7.0.0/16", "Backend": {"Type": "host-gw"}}'`},
-		{name: "etcd answers, and has a key where keys should lie", do: func() { c.etcd.Set("/second", "?") }, step: "etcd", text: "etcd cannot be read: ", cure: "journalctl -u flanneld",
-			mend: func() { c.etcd.Delete("/second"); c.etcd.Set("/second/config", hostGW) }},
+			fix: `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-prefix=/first '{"Network": "172.7.0.0/16", "Backend": {"Type": "host-gw"}}'`},
+		{name: "etcd answers, and has a key where keys should lie", do: func() { c.etcd.Set("/second", "?") }, step: "etcd", text: "etcd cannot be read: ", fix: "journalctl -u flanneld",
+			repair: func() { c.etcd.Delete("/second"); c.etcd.Set("/second/config", hostGW) }},
 	} {
 		t.Run(tr.name, func(t *testing.T) {
 			tr.do()
@@ -53,7 +53,7 @@ func TestCheckEtcd(t *testing.T) {
 		c.etcd.Set(configKey, two)
 		full := c.join("hdss7-23")
 		const lease, flags = "flanneld lease ", " --etcd-endpoints=http://10.4.7.12:2379 --etcd-api=2"
-		trouble{on: full, step: "lease", text: "this host has no subnet: ", cure: lease + "list" + flags, notes: []string{"docker"}, mend: func() {
+		trouble{on: full, step: "lease", text: "this host has no subnet: ", fix: lease + "list" + flags, notes: []string{"docker"}, repair: func() {
 			h22.daemon.Stop()
 			full.typed(t, lease+"list"+flags)
 			full.typed(t, lease+"release --yes --now 172.7.22.0/24"+flags)
@@ -107,12 +107,12 @@ func TestCheckClock(t *testing.T) {
 	}
 	for i := range troubles {
 		tr := &troubles[i]
-		tr.on, tr.step, tr.cure, tr.mend, tr.notes = h, "clock", "timedatectl set-ntp true", set(0, 0), []string{"docker"}
+		tr.on, tr.step, tr.fix, tr.repair, tr.notes = h, "clock", "timedatectl set-ntp true", set(0, 0), []string{"docker"}
 	}
 	findAll(t, troubles)
 	t.Run("a proxy that holds watches back", func(t *testing.T) {
 		hangs.Store(true)
 		trouble{on: h, do: h.daemon.Restart, step: "flanneld", text: "flanneld is not ready: the list of peers may be old: the watch of etcd does not stand yet",
-			cure: "journalctl -u flanneld", mend: func() { hangs.Store(false) }, notes: []string{"docker"}}.find(t)
+			fix: "journalctl -u flanneld", repair: func() { hangs.Store(false) }, notes: []string{"docker"}}.find(t)
 	})
 }

@@ -17,21 +17,21 @@ func TestCheckTunnel(t *testing.T) {
 	h21, h22 := c.hosts[0], c.hosts[1]
 	t.Run("rp_filter drops answers that come another way", func(t *testing.T) {
 		trouble{on: h21, how: "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.ens33.rp_filter=1", do: func() { h22.Shell("ip route prepend 172.7.21.0/24 via 10.4.7.21 dev ens33") },
-			step: "probe", text: "no answer from 172.7.22.1: this host drops it, as it comes in where rp_filter does not expect it", cure: "sysctl -w net.ipv4.conf.all.rp_filter=2"}.find(t)
+			step: "probe", text: "no answer from 172.7.22.1: this host drops it, as it comes in where rp_filter does not expect it", fix: "sysctl -w net.ipv4.conf.all.rp_filter=2"}.find(t)
 		h22.Shell("ip route del 172.7.21.0/24 via 10.4.7.21 dev ens33")
 	})
 	t.Run("large packets get lost", func(t *testing.T) {
 		h22.Shell("iptables -t raw -A PREROUTING -p udp -m udp --dport 8472 -m length --length 1401:65535 -j DROP")
-		trouble{on: h21, step: "probe", text: "packets of 1450 bytes get lost on the way to 172.7.22.1, those of 1350 arrive", line: 1, cure: "ip link set ens33 mtu 1400",
-			mend: func() { h21.shrink(t, "ip link set ens33 mtu 1400", "FLANNEL_MTU=1350") }}.find(t)
+		trouble{on: h21, step: "probe", text: "packets of 1450 bytes get lost on the way to 172.7.22.1, those of 1350 arrive", line: 1, fix: "ip link set ens33 mtu 1400",
+			repair: func() { h21.shrink(t, "ip link set ens33 mtu 1400", "FLANNEL_MTU=1350") }}.find(t)
 		h22.Shell("iptables -t raw -F")
 		h21.shrink(t, "ip link set ens33 mtu 1500", "FLANNEL_MTU=1450")
 	})
 	t.Run("the network card computes no checksums within a tunnel", func(t *testing.T) {
 		web := h22.box.HTTPServer()
 		h21.CardWithoutTunnels()
-		trouble{on: h21, step: "probe", text: "172.7.22.1 answers pings, and no TCP: its checksums are computed wrongly by the network card", cure: "ethtool -K flannel.1 tx-checksum-ip-generic off",
-			mend: func() {
+		trouble{on: h21, step: "probe", text: "172.7.22.1 answers pings, and no TCP: its checksums are computed wrongly by the network card", fix: "ethtool -K flannel.1 tx-checksum-ip-generic off",
+			repair: func() {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				if conn, err := h21.box.Dial(ctx, "tcp4", "172.7.22.2:80"); err == nil {
@@ -47,17 +47,17 @@ func TestCheckTunnel(t *testing.T) {
 	t.Run("TCP is dropped there, and not for its checksums", func(t *testing.T) {
 		c.etcd.Set(configKey, `{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan", "DisableTxChecksum": true}}`)
 		h22.Shell("iptables -t raw -A PREROUTING -i flannel.1 -p tcp -j DROP")
-		trouble{on: h21, step: "probe", text: "172.7.22.1 answers pings, and no TCP: a firewall on 10.4.7.22 or on the way drops it", cure: checkThere, mend: func() {
-			trouble{on: h22, step: "forward", text: "what 172.7.21.0/24 sends to containers is dropped, by: iptables -t raw", after: []string{"probe"}, cure: "iptables -t raw -D PREROUTING -i flannel.1 -p tcp -j DROP"}.find(t)
+		trouble{on: h21, step: "probe", text: "172.7.22.1 answers pings, and no TCP: a firewall on 10.4.7.22 or on the way drops it", fix: checkThere, repair: func() {
+			trouble{on: h22, step: "forward", text: "what 172.7.21.0/24 sends to containers is dropped, by: iptables -t raw", after: []string{"probe"}, fix: "iptables -t raw -D PREROUTING -i flannel.1 -p tcp -j DROP"}.find(t)
 		}}.find(t)
 	})
 	t.Run("the peer has no tunnel", func(t *testing.T) { // as after a restart of the machine
 		h22.daemon.Kill()
 		h22.Shell("ip link del flannel.1")
-		trouble{on: h21, step: "probe", text: "no answer from 172.7.22.1 through the tunnel, though its host 10.4.7.22 answers: nobody listens on its UDP port 8472", cure: checkThere, mend: func() { h22.startedAfterCheck(t) }}.find(t)
+		trouble{on: h21, step: "probe", text: "no answer from 172.7.22.1 through the tunnel, though its host 10.4.7.22 answers: nobody listens on its UDP port 8472", fix: checkThere, repair: func() { h22.startedAfterCheck(t) }}.find(t)
 	})
 	t.Run("the peer is gone", func(t *testing.T) {
-		trouble{on: h21, do: h22.Cut, step: "probe", text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", cure: "ping 10.4.7.22", mend: h22.Heal}.find(t)
+		trouble{on: h21, do: h22.Cut, step: "probe", text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", fix: "ping 10.4.7.22", repair: h22.Heal}.find(t)
 	})
 }
 
@@ -93,15 +93,15 @@ func TestCheckDirect(t *testing.T) {
 	h21, h22 := c.hosts[0], c.hosts[1]
 	t.Run("large packets get lost", func(t *testing.T) {
 		h22.Shell("iptables -t raw -A PREROUTING -s 172.7.21.0/24 -m length --length 1401:65535 -j DROP")
-		trouble{on: h21, step: "probe", text: "packets of 1500 bytes get lost on the way to 172.7.22.1, those of 1400 arrive", line: 1, cure: "ip link set ens33 mtu 1400",
-			mend: func() { h21.shrink(t, "ip link set ens33 mtu 1400", "FLANNEL_MTU=1400") }}.find(t)
+		trouble{on: h21, step: "probe", text: "packets of 1500 bytes get lost on the way to 172.7.22.1, those of 1400 arrive", line: 1, fix: "ip link set ens33 mtu 1400",
+			repair: func() { h21.shrink(t, "ip link set ens33 mtu 1400", "FLANNEL_MTU=1400") }}.find(t)
 		h22.Shell("iptables -t raw -F")
 		h21.shrink(t, "ip link set ens33 mtu 1500", "FLANNEL_MTU=1500")
 	})
 	t.Run("the peer has forgotten the way back", func(t *testing.T) {
 		h22.daemon.Kill()
 		h22.Shell("ip route del 172.7.21.0/24")
-		trouble{on: h21, step: "probe", text: "no answer from 172.7.22.1, though its host 10.4.7.22 answers: that host does not pass it on or back", cure: checkThere, mend: func() { h22.startedAfterCheck(t) }}.find(t)
+		trouble{on: h21, step: "probe", text: "no answer from 172.7.22.1, though its host 10.4.7.22 answers: that host does not pass it on or back", fix: checkThere, repair: func() { h22.startedAfterCheck(t) }}.find(t)
 	})
 	t.Run("a router is in between", func(t *testing.T) {
 		c.Router("gateway", "10.4.7.254/24", "10.4.9.254/24")
@@ -109,7 +109,7 @@ func TestCheckDirect(t *testing.T) {
 		far.daemon = far.Flanneld()
 		far.daemon.WaitReady()
 		trouble{on: far, step: "route", text: `its host 10.4.7.21 is not on the link of ens33, and its lease says "host-gw"`, notes: []string{"docker"},
-			cure: `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-api=2 '{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`}.find(t)
+			fix: `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-api=2 '{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`}.find(t)
 	})
 }
 
@@ -123,7 +123,7 @@ func TestCheckTwoWays(t *testing.T) {
 	two.box.Reach(c.hosts[0].box, soon)
 	trouble{on: two, how: "ip route add 10.4.7.22/32 via 10.4.9.254 dev ens34; sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.ens33.rp_filter=1",
 		step: "rp_filter", text: "packets from 10.4.7.22 are dropped where they come in on ens33, as the route to it leads over ens34: rp_filter is strict",
-		cure: "sysctl -w net.ipv4.conf.ens33.rp_filter=2"}.find(t)
+		fix: "sysctl -w net.ipv4.conf.ens33.rp_filter=2"}.find(t)
 }
 
 // TestCheckNAT has a host whose packets leave by a router that translates them:
@@ -137,7 +137,7 @@ func TestCheckNAT(t *testing.T) {
 	inside.box = inside.Container("c1")
 	trouble{on: router, from: inside, step: "probe", after: nil, notes: []string{"interface"},
 		text: "no answer from 172.7.22.1 through the tunnel, though its host 10.4.7.22 answers: the router with this host's public IP 10.4.7.254 seems not to pass UDP port 8472 on",
-		cure: "iptables -t nat -A PREROUTING -d 10.4.7.254 -p udp --dport 8472 -j DNAT --to-destination 192.168.5.21"}.find(t)
+		fix:  "iptables -t nat -A PREROUTING -d 10.4.7.254 -p udp --dport 8472 -j DNAT --to-destination 192.168.5.21"}.find(t)
 	found, _ := checked(t, inside, "")
 	if x := firstOf(found, check.Note); x.Text != "the public IP 10.4.7.254 is no address of this host: a router must pass what comes there on to 192.168.5.21" {
 		t.Errorf("%+v", found)
@@ -161,7 +161,7 @@ func TestCheckIPTables(t *testing.T) {
 				o.Binary, o.Args = "/usr/bin/unshare", append(append(hide, o.Args...), "--firewall=iptables")
 			})
 			h.box = h.Container("c1")
-			trouble{on: h, step: "flanneld", text: tt.text, cure: "journalctl -u flanneld", mend: func() {
+			trouble{on: h, step: "flanneld", text: tt.text, fix: "journalctl -u flanneld", repair: func() {
 				h.daemon.Stop()
 				h.daemon = h.Flanneld()
 				h.daemon.WaitReady()

@@ -25,8 +25,8 @@ func TestCheckRights(t *testing.T) {
 		name    string
 		options lab.EtcdOptions
 		secure  func(*testing.T, *lab.Host, *lab.Etcd) rights
-		line    int // of the cure, while flanneld does not know yet by which API
-		cure    string
+		line    int // of the fix, while flanneld does not know yet by which API
+		fix     string
 	}{
 		{"v2", lab.EtcdOptions{}, secureV2, 1, "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
 		{"v3", lab.EtcdOptions{NoV2: true}, secureV3, 0, "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
@@ -42,9 +42,9 @@ func TestCheckRights(t *testing.T) {
 			h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) {
 				o.Args, o.Env = append(o.Args, "--etcd-username=flannel"), []string{"FLANNELD_ETCD_PASSWORD=s3cret"}
 			})
-			trouble{on: h, step: "etcd", text: "wants a user with other rights or another password", line: tt.line, cure: tt.cure}.expect(t)
+			trouble{on: h, step: "etcd", text: "wants a user with other rights or another password", line: tt.line, fix: tt.fix}.expect(t)
 			r.grant("read")
-			trouble{on: h, step: "etcd", text: "this host's lease cannot be written: ", cure: tt.cure, notes: []string{"docker"}, mend: func() { r.grant("readwrite") }}.find(t)
+			trouble{on: h, step: "etcd", text: "this host's lease cannot be written: ", fix: tt.fix, notes: []string{"docker"}, repair: func() { r.grant("readwrite") }}.find(t)
 		})
 	}
 }
@@ -76,9 +76,9 @@ func TestCheckExpiredLease(t *testing.T) {
 		return nil
 	})
 	etcd.Stop()
-	trouble{on: h, step: "etcd", text: "etcd cannot be read: ", after: []string{"lease"}, cure: "curl -k http://10.4.7.12:2379/version", notes: []string{"docker"}, mend: func() {
+	trouble{on: h, step: "etcd", text: "etcd cannot be read: ", after: []string{"lease"}, fix: "curl -k http://10.4.7.12:2379/version", notes: []string{"docker"}, repair: func() {
 		found, _ := checked(t, h, "")
-		if said := shown(found); !strings.Contains(said, "FAULT lease: the lease of 172.7.21.0/24 has expired on ") || !strings.Contains(said, "\n    mend what etcd says: then it is renewed at once\n") {
+		if said := shown(found); !strings.Contains(said, "FAULT lease: the lease of 172.7.21.0/24 has expired on ") || !strings.Contains(said, "\n    repair what etcd says: then it is renewed at once\n") {
 			t.Error(said)
 		}
 		etcd.Start()

@@ -90,7 +90,7 @@ func TestCheckWithoutPrograms(t *testing.T) {
 			}
 			found := parsed(t, out)
 			if first := firstOf(found, check.Fault); first.Step != "nftables" || !strings.Contains(first.Text, `the nftables table "inet office" drops what containers send to 172.7.22.0/24, in chain from, by: oifname "flannel.1" ip daddr 172.7.22.0/24 drop comment "no"`) ||
-				len(first.Cure) < 2 || !strings.HasPrefix(first.Cure[1], "nft delete rule inet office from handle ") {
+				len(first.Fix) < 2 || !strings.HasPrefix(first.Fix[1], "nft delete rule inet office from handle ") {
 				t.Errorf("%+v", first)
 			}
 			var noted string

@@ -69,29 +69,29 @@ func shown(found []check.Finding) string {
 	var b strings.Builder
 	for _, x := range found {
 		if x.Level != check.OK && x.Level != check.Skipped {
-			fmt.Fprintf(&b, "%s %s: %s\n    %s\n", x.Level, x.Step, x.Text, strings.Join(x.Cure, "\n    "))
+			fmt.Fprintf(&b, "%s %s: %s\n    %s\n", x.Level, x.Step, x.Text, strings.Join(x.Fix, "\n    "))
 		}
 	}
 	return b.String()
 }
 
-// trouble is a way to break a host, what is found, and what mends it.
+// trouble is a way to break a host, what is found, and what repairs it.
 type trouble struct {
 	name  string
-	on    *node  // that is broken, and mended
+	on    *node  // that is broken, and repaired
 	from  *node  // where check runs; nil: there
 	how   string // by a line of shell
 	do    func() // or so
-	again bool   // as the daemon, should it look at something, would mend it
+	again bool   // as the daemon, should it look at something, would repair it
 
 	step, text string   // of the first fault
 	after      []string // steps that show a fault in its wake
-	cure       string   // the command that mends it, without its comment; %s stands for what only the run knows
-	line       int      // the cure's, from 0 on
+	fix        string   // the command that repairs it, without its comment; %s stands for what only the run knows
+	line       int      // the fix's, from 0 on
 
-	mend  func()   // stands in for a cure that the lab cannot type
-	more  string   // is typed after the cure, or mended beyond what check looks at
-	notes []string // steps that note something all the while
+	repair func()   // stands in for a fix that the lab cannot type
+	more   string   // is typed after the fix, or repaired beyond what check looks at
+	notes  []string // steps that note something all the while
 }
 
 // findAll has one trouble after the other, up to one that stays.
@@ -122,28 +122,28 @@ func (tr trouble) strike() trouble {
 func (tr trouble) find(t *testing.T) {
 	t.Helper()
 	tr = tr.strike()
-	var cure string
+	var fix string
 	lab.Eventually(t, soon, tr.name+" to be found", func() (err error) { // a busy machine may lose a probe
 		if tr.again {
 			tr.on.Shell(tr.how)
 		}
-		cure, err = tr.found(t)
+		fix, err = tr.found(t)
 		return err
 	})
-	if tr.mend != nil {
-		tr.mend()
+	if tr.repair != nil {
+		tr.repair()
 	} else {
-		tr.on.typed(t, cure)
+		tr.on.typed(t, fix)
 	}
 	if tr.more != "" {
 		tr.on.Shell(tr.more)
 	}
-	clean(t, tr.from, "all to be well after "+cure, "", tr.notes...)
+	clean(t, tr.from, "all to be well after "+fix, "", tr.notes...)
 }
 
-// found is the command that mends the first fault, where that is as expected,
+// found is the command that repairs the first fault, where that is as expected,
 // and nothing beyond is wrong.
-func (tr trouble) found(t *testing.T) (cure string, err error) {
+func (tr trouble) found(t *testing.T) (fix string, err error) {
 	t.Helper()
 	found, code := checked(t, tr.from, "")
 	first, steps := firstOf(found, check.Fault), []string(nil)
@@ -152,22 +152,22 @@ func (tr trouble) found(t *testing.T) (cure string, err error) {
 			steps = append(steps, x.Step)
 		}
 	}
-	if len(first.Cure) > tr.line {
-		cure, _, _ = strings.Cut(first.Cure[tr.line], "   # ")
+	if len(first.Fix) > tr.line {
+		fix, _, _ = strings.Cut(first.Fix[tr.line], "   # ")
 	}
-	before, after, _ := strings.Cut(tr.cure, "%s")
+	before, after, _ := strings.Cut(tr.fix, "%s")
 	switch {
 	case code != 1 || first.Step != tr.step || !strings.Contains(first.Text, tr.text):
 		err = fmt.Errorf("exit code %d; want step %s and %q", code, tr.step, tr.text)
-	case !strings.HasPrefix(cure, before) || !strings.HasSuffix(cure, after) || !strings.Contains(tr.cure, "%s") && cure != tr.cure:
-		err = fmt.Errorf("the cure is %q; want %q", cure, tr.cure)
+	case !strings.HasPrefix(fix, before) || !strings.HasSuffix(fix, after) || !strings.Contains(tr.fix, "%s") && fix != tr.fix:
+		err = fmt.Errorf("the fix is %q; want %q", fix, tr.fix)
 	case !slices.Equal(slices.Compact(steps), append([]string{tr.step}, tr.after...)):
 		err = fmt.Errorf("findings of the steps %v; want those of %s and %v", steps, tr.step, tr.after)
 	}
 	if err != nil {
 		err = fmt.Errorf("%w in\n%s", err, shown(found))
 	}
-	return cure, err
+	return fix, err
 }
 
 // typed does on a host what a user does who types a command that check has
@@ -199,7 +199,7 @@ for link in docker0 $(ip -o link show master docker0 | sed 's/^[0-9]*: //; s/[@:
 done
 `
 
-// programs is a folder with those that cures name, and the lab has not installed.
+// programs is a folder with those that fixes name, and the lab has not installed.
 func (n *node) programs(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(n.Dir(), "bin")
@@ -219,15 +219,15 @@ func (n *node) programs(t *testing.T) string {
 	return dir
 }
 
-// expect is find for what no command mends.
+// expect is find for what no command repairs.
 func (tr trouble) expect(t *testing.T) {
 	t.Helper()
 	tr = tr.strike()
 	lab.Eventually(t, soon, tr.text, func() error {
 		found, code := checked(t, tr.from, "")
 		first := firstOf(found, check.Fault)
-		if code != 1 || first.Step != tr.step || !strings.Contains(first.Text, tr.text) || !strings.HasPrefix(first.Cure[tr.line], tr.cure) {
-			return fmt.Errorf("exit code %d; want step %s, %q and %q in\n%s", code, tr.step, tr.text, tr.cure, shown(found))
+		if code != 1 || first.Step != tr.step || !strings.Contains(first.Text, tr.text) || !strings.HasPrefix(first.Fix[tr.line], tr.fix) {
+			return fmt.Errorf("exit code %d; want step %s, %q and %q in\n%s", code, tr.step, tr.text, tr.fix, shown(found))
 		}
 		return nil
 	})

@@ -76,7 +76,7 @@ func copyFile(t testing.TB, from, to string) {
 	}
 }
 
-// tlsFilesAreReplaced mends one file after the other, while the client runs.
+// tlsFilesAreReplaced fixes one file after the other, while the client runs.
 func (s Suite) tlsFilesAreReplaced(t *testing.T) {
 	ca, other := lab.NewCA(t, "ca"), lab.NewCA(t, "other")
 	etcd := s.newest(t, func(o *lab.EtcdOptions) { o.TLS = ca })

@@ -20,15 +20,15 @@ func findBridge(f Facts) []Finding {
 		if f.blocksPeers(v) {
 			continue
 		}
-		through, cure := "iptables, where "+by(v), []string{fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT", v.Table.Program, dev, dev)}
+		through, fix := "iptables, where "+by(v), []string{fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT", v.Table.Program, dev, dev)}
 		switch {
 		case !byIPTables(v.Table):
 			through = fmt.Sprintf("nftables, where the table %q (%s)", tableOf(v.Table), place(v))
-			cure = []string{fmt.Sprintf("nft insert rule %s iifname %q oifname %q accept", chainOf(v.Table, v.Chain), dev, dev)}
+			fix = []string{fmt.Sprintf("nft insert rule %s iifname %q oifname %q accept", chainOf(v.Table, v.Chain), dev, dev)}
 		case v.Rule != nil:
-			cure = append(cure, iptables.Remove(*v.Rule)+"   # or so")
+			fix = append(fix, iptables.Remove(*v.Rule)+"   # or so")
 		}
-		out = append(out, fault(append(cure, "sysctl -w net.bridge.bridge-nf-call-iptables=0   # or so, if nothing else needs br_netfilter"),
+		out = append(out, fault(append(fix, "sysctl -w net.bridge.bridge-nf-call-iptables=0   # or so, if nothing else needs br_netfilter"),
 			"containers of this host do not reach each other: br_netfilter sends what crosses %s through %s drops it", dev, through))
 	}
 	return merge(out)

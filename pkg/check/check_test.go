@@ -75,7 +75,7 @@ func TestAllIsWell(t *testing.T) {
 	}
 }
 
-// What is in the way to peers too is found there, and its cure is one for both.
+// What is in the way to peers too is found there, and its fix is one for both.
 func TestBridgeAndPeers(t *testing.T) {
 	for _, rule := range []string{":FORWARD DROP [0:0]", "FORWARD -j DROP"} {
 		f := healthy()
@@ -181,7 +181,7 @@ func TestPrint(t *testing.T) {
 	}
 	const want = `ok     daemon   runs
 FAULT  forward  dropped?[2J
-       mend:    iptables -D FORWARD -j DROP
+       fix:    iptables -D FORWARD -j DROP
                 or?otherwise
 `
 	if diff := cmp.Diff(want, printed(t, found)); diff != "" {

@@ -9,11 +9,11 @@ import (
 	"flanneld/pkg/status"
 )
 
-// logCure leads to the daemon's own words.
-const logCure = "journalctl -u flanneld   # or supervisord's stdout_logfile: it says what flanneld does and why"
+// logFix leads to the daemon's own words.
+const logFix = "journalctl -u flanneld   # or supervisord's stdout_logfile: it says what flanneld does and why"
 
-// restartCure has a daemon put everything right that is its own, at once.
-const restartCure = "systemctl restart flanneld   # or: supervisorctl restart, and its program's name"
+// restartFix has a daemon put everything right that is its own, at once.
+const restartFix = "systemctl restart flanneld   # or: supervisorctl restart, and its program's name"
 
 func goodDaemon(f Facts) string {
 	return fmt.Sprintf("flanneld %s runs, pid %d", f.Status.Daemon.Version, f.Status.Daemon.PID)

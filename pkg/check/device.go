@@ -41,7 +41,7 @@ func findDevice(f Facts) []Finding {
 		return out
 	}
 	if wrong := f.wrongDevice(); wrong != "" {
-		return []Finding{fault(f.repairCure(), "%s", wrong)}
+		return []Finding{fault(f.repairFix(), "%s", wrong)}
 	}
 	return nil
 }

@@ -18,20 +18,20 @@ func findEnv(f Facts) []Finding {
 		return skipped("not before the lease")
 	}
 	file, l := f.Status.Daemon.SubnetFile, f.Status.Lease
-	cure := []string{restartCure}
+	fix := []string{restartFix}
 	if c, failed := f.condition(condition.SubnetFileUnwritten); failed {
 		dir := filepath.Dir(file)
 		return []Finding{fault([]string{fmt.Sprintf("ls -la %s; df -h %s   # is there room, and nothing in the way? flanneld tries again by itself", dir, dir)}, "flanneld cannot write %s: %s", file, c.Cause)}
 	}
 	switch {
 	case errors.Is(f.EnvError, fs.ErrNotExist):
-		return []Finding{fault(cure, "%s is not there: docker cannot learn this host's subnet", file)}
+		return []Finding{fault(fix, "%s is not there: docker cannot learn this host's subnet", file)}
 	case f.EnvError != nil:
-		return []Finding{fault(cure, "%v", f.EnvError)}
+		return []Finding{fault(fix, "%v", f.EnvError)}
 	case f.Env.Subnet != l.Subnet:
-		return []Finding{fault([]string{"rm " + file + "; " + restartCure}, "%s says %v, and this host has %v: somebody has edited it", file, f.Env.Subnet, l.Subnet)}
+		return []Finding{fault([]string{"rm " + file + "; " + restartFix}, "%s says %v, and this host has %v: somebody has edited it", file, f.Env.Subnet, l.Subnet)}
 	case f.Env.MTU != l.MTU:
-		return []Finding{fault(cure, "%s says MTU %d, and packets may have %d bytes: somebody has edited it", file, f.Env.MTU, l.MTU)}
+		return []Finding{fault(fix, "%s says MTU %d, and packets may have %d bytes: somebody has edited it", file, f.Env.MTU, l.MTU)}
 	}
 	return nil
 }
@@ -58,15 +58,15 @@ func findDocker(f Facts) []Finding {
 		return []Finding{f.tooMany(all)}
 	}
 	bridge, ports := all[0], f.ports(all[0].Name)
-	cure, late := f.remake(bridge.Name)
+	fix, late := f.remake(bridge.Name)
 	var out []Finding
 	if !has(bridge, want) {
-		out = append(out, fault(cure, "%s has %s, and subnet.env says %v%s", bridge.Name, addresses(bridge), want, late))
+		out = append(out, fault(fix, "%s has %s, and subnet.env says %v%s", bridge.Name, addresses(bridge), want, late))
 	}
 	for _, p := range append(ports, bridge) {
 		// A bridge without ports shows 1500, whatever dockerd was told.
 		if p.MTU > f.Env.MTU && (p.Name != bridge.Name || len(ports) > 0) {
-			return append(out, fault(cure, "the MTU of %s is %d, and subnet.env says %d: larger packets do not get through the tunnel%s", p.Name, p.MTU, f.Env.MTU, late))
+			return append(out, fault(fix, "the MTU of %s is %d, and subnet.env says %d: larger packets do not get through the tunnel%s", p.Name, p.MTU, f.Env.MTU, late))
 		}
 	}
 	return out
@@ -78,17 +78,17 @@ func findDocker(f Facts) []Finding {
 func (f Facts) noBridge(want netip.Prefix) []Finding {
 	for _, l := range f.bridgesIn(f.Env.Network) {
 		if l.Name != dockerBridge {
-			cure, _ := f.remake(l.Name)
-			return []Finding{fault(cure, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l), want)}
+			fix, _ := f.remake(l.Name)
+			return []Finding{fault(fix, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l), want)}
 		}
 	}
-	cure, late := f.remake(dockerBridge)
-	cure = append(cure, "nothing, if the subnet is not docker's: CNI and Podman make their bridge with the first container")
+	fix, late := f.remake(dockerBridge)
+	fix = append(fix, "nothing, if the subnet is not docker's: CNI and Podman make their bridge with the first container")
 	if docker0, exists := f.link(dockerBridge); exists {
-		return []Finding{fault(cure, "docker0 has %s, and subnet.env says %v%s", addresses(docker0), want, late)}
+		return []Finding{fault(fix, "docker0 has %s, and subnet.env says %v%s", addresses(docker0), want, late)}
 	}
 	if f.Docker != nil {
-		return []Finding{fault(cure, "there is no docker0 with the address %v%s", want, late)}
+		return []Finding{fault(fix, "there is no docker0 with the address %v%s", want, late)}
 	}
 	return []Finding{note("no bridge has the address %v yet: there is no docker0, and dockerd does not run here; CNI and Podman make theirs with the first container", want)}
 }
@@ -124,15 +124,15 @@ func (f Facts) tellDocker() string {
 
 // remake says how a bridge comes to be what subnet.env says, and what may have
 // been done too late.
-func (f Facts) remake(bridge string) (cure []string, late string) {
+func (f Facts) remake(bridge string) (fix []string, late string) {
 	switch bridge {
 	case dockerBridge:
-		cure = []string{f.tellDocker(), "dockerd must be started with what that wrote (README, Give docker the subnet)"}
+		fix = []string{f.tellDocker(), "dockerd must be started with what that wrote (README, Give docker the subnet)"}
 		if f.Docker != nil && f.Docker.Started.Before(f.EnvTime) {
-			cure = []string{"systemctl restart docker", cure[0] + "   # if that does not help", cure[1]}
+			fix = []string{"systemctl restart docker", fix[0] + "   # if that does not help", fix[1]}
 			late = fmt.Sprintf("; dockerd (pid %d) was started %v before the file was written", f.Docker.PID, f.EnvTime.Sub(f.Docker.Started).Round(time.Second))
 		}
-		return cure, late
+		return fix, late
 	case "cni0":
 		return []string{"mk-cni-conf.sh -f " + f.envFile() + "   # unless flannel's own CNI plugin reads that file",
 			"end the containers behind cni0, then: ip link delete cni0   # the next container makes it anew"}, ""

@@ -20,43 +20,43 @@ func findEtcd(f Facts) []Finding {
 		return skipped("flanneld does not say where etcd is")
 	}
 	if c, there := f.condition(condition.EtcdUnreadable); there {
-		return []Finding{fault(f.cureReads(c), "etcd cannot be read: %s", c.Cause)}
+		return []Finding{fault(f.fixReads(c), "etcd cannot be read: %s", c.Cause)}
 	}
 	if c, there := f.condition(condition.EtcdUnwritable); there {
-		return []Finding{fault(f.cureRights(), "this host's lease cannot be written: %s", c.Cause)}
+		return []Finding{fault(f.fixRights(), "this host's lease cannot be written: %s", c.Cause)}
 	}
 	return nil
 }
 
-func (f Facts) cureReads(c condition.Condition) (cure []string) {
+func (f Facts) fixReads(c condition.Condition) (fix []string) {
 	if c.Denied {
-		return f.cureRights()
+		return f.fixRights()
 	}
 	for _, m := range f.Members {
 		if m.Err != nil {
-			cure = append(cure, fmt.Sprintf("curl -k %s/version   # must answer: %v", m.URL, m.Err))
+			fix = append(fix, fmt.Sprintf("curl -k %s/version   # must answer: %v", m.URL, m.Err))
 		}
 	}
-	if len(cure) == 0 {
-		cure = append(cure, logCure)
+	if len(fix) == 0 {
+		fix = append(fix, logFix)
 	}
-	return cure
+	return fix
 }
 
-// cureRights gives flanneld's user its rights. What that user is called only the
+// fixRights gives flanneld's user its rights. What that user is called only the
 // daemon's command line knows.
-func (f Facts) cureRights() []string {
+func (f Facts) fixRights() []string {
 	prefix, whose := f.Status.Etcd.Prefix, "   # ROLE: one of flanneld's user, or of its certificate's common name"
 	v2 := "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '" + prefix + "/*'" + whose
 	v3 := "etcdctl role grant-permission ROLE --prefix=true readwrite " + prefix + "/" + whose
-	cure := []string{v3, v2} // not known yet
+	fix := []string{v3, v2} // not known yet
 	switch f.Status.Etcd.API {
 	case "v2":
-		cure = []string{v2}
+		fix = []string{v2}
 	case "v3":
-		cure = []string{v3}
+		fix = []string{v3}
 	}
-	return append(cure, "or give flanneld another --etcd-username and --etcd-password-file, and restart it")
+	return append(fix, "or give flanneld another --etcd-username and --etcd-password-file, and restart it")
 }
 
 // clockTolerance is beyond what a clock without NTP is off by after a month.
@@ -123,15 +123,15 @@ func (f Facts) dated(c Certificate, name, replace string) []Finding {
 	case c.Err != nil:
 		return []Finding{{Level: Unknown, Text: c.Err.Error()}}
 	case f.Now.Before(c.NotBefore):
-		cure := []string{replace}
+		fix := []string{replace}
 		if !f.fine("clock") { // wrong, or not to be compared
-			cure = []string{"date   # is the clock right?", replace}
+			fix = []string{"date   # is the clock right?", replace}
 		}
-		return []Finding{fault(cure, "%s is valid only from %s on", name, c.NotBefore.Format(time.DateTime))}
+		return []Finding{fault(fix, "%s is valid only from %s on", name, c.NotBefore.Format(time.DateTime))}
 	case !f.Now.Before(c.NotAfter):
 		return []Finding{fault([]string{replace}, "%s has expired on %s", name, c.NotAfter.Format(time.DateTime))}
 	case c.NotAfter.Sub(f.Now) < renewalTime:
-		return []Finding{{Level: Note, Text: fmt.Sprintf("%s expires on %s", name, c.NotAfter.Format(time.DateTime)), Cure: []string{replace}}}
+		return []Finding{{Level: Note, Text: fmt.Sprintf("%s expires on %s", name, c.NotAfter.Format(time.DateTime)), Fix: []string{replace}}}
 	}
 	return nil
 }

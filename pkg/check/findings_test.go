@@ -32,7 +32,7 @@ func TestFindings(t *testing.T) {
 		step  string
 		level Level
 		text  string
-		cure  string
+		fix   string
 	}{
 		{"no daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoDaemon }, "daemon", Fault, "no flanneld runs", "systemctl start flanneld"},
 		{"a stopped daemon", func(f *Facts) { f.Status, f.Daemon, f.Frozen = nil, status.ErrNoAnswer, 812 }, "daemon", Fault, "flanneld (pid 812) is stopped", "kill -CONT 812"},
@@ -77,7 +77,7 @@ func TestFindings(t *testing.T) {
 		{"an expired lease, as etcd is away", func(f *Facts) {
 			f.Status.Lease.Expires = now.Add(-time.Second)
 			is(f, condition.EtcdUnreadable, "timeout")
-		}, "lease", Fault, "has expired on", "mend what etcd says"},
+		}, "lease", Fault, "has expired on", "fix what etcd says"},
 		{"a contested lease", func(f *Facts) { is(f, condition.LeaseContested, "") }, "lease", Fault, "another host writes the lease", "--public-ip"},
 		{"no interface", func(f *Facts) {
 			f.Status.Host = nil
@@ -219,13 +219,13 @@ func TestFindings(t *testing.T) {
 		found := all(f)
 		ok := false
 		for _, x := range found {
-			ok = ok || x.Step == tt.step && x.Level == tt.level && strings.Contains(x.Text, tt.text) && strings.Contains(strings.Join(x.Cure, "\n"), tt.cure)
-			if x.Level == Fault && (len(x.Cure) == 0 || tt.level == OK || tt.level == Note) {
-				t.Errorf("%s: a fault without a cure, or one too many: %+v", tt.name, x)
+			ok = ok || x.Step == tt.step && x.Level == tt.level && strings.Contains(x.Text, tt.text) && strings.Contains(strings.Join(x.Fix, "\n"), tt.fix)
+			if x.Level == Fault && (len(x.Fix) == 0 || tt.level == OK || tt.level == Note) {
+				t.Errorf("%s: a fault without a fix, or one too many: %+v", tt.name, x)
 			}
 		}
 		if !ok {
-			t.Errorf("%s: no %s by %s with %q and %q in\n%s", tt.name, tt.level, tt.step, tt.text, tt.cure, printed(t, found))
+			t.Errorf("%s: no %s by %s with %q and %q in\n%s", tt.name, tt.level, tt.step, tt.text, tt.fix, printed(t, found))
 		}
 		for want, level := range map[Level]Level{Fault: Fault, Unknown: Unknown, Note: OK, OK: OK} {
 			if tt.level == want && Worst(found) != level {

@@ -213,12 +213,12 @@ func findHiding(f Facts, p status.Peer) []Finding {
 	if v.SNAT == nil {
 		return nil
 	}
-	cure, program := []string{f.masquerade()}, v.SNAT.Table.Program
+	fix, program := []string{f.masquerade()}, v.SNAT.Table.Program
 	if byIPTables(v.SNAT.Table) {
-		cure = append(cure, fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand",
+		fix = append(fix, fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand",
 			iptables.Remove(*v.SNAT), program, f.Status.Lease.Subnet, f.network(), f.inner()))
 	} else {
 		program += " " + chainOf(v.SNAT.Table, v.SNAT.Chain) + ":"
 	}
-	return []Finding{fault(cure, "containers on %v see this host's address in place of the container's, by: %s %s", p.PublicIP, program, ruleOf(v.SNAT))}
+	return []Finding{fault(fix, "containers on %v see this host's address in place of the container's, by: %s %s", p.PublicIP, program, ruleOf(v.SNAT))}
 }

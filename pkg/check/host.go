@@ -50,11 +50,11 @@ func (f Facts) noInterface() []Finding {
 	if !there {
 		return skipped("none is chosen before etcd has been read")
 	}
-	cure := []string{"ip -brief address   # which one leads to the other hosts? restart flanneld with --iface=NAME"}
+	fix := []string{"ip -brief address   # which one leads to the other hosts? restart flanneld with --iface=NAME"}
 	if candidates := f.candidates(); len(candidates) == 1 {
-		cure = []string{"restart flanneld with --iface=" + candidates[0] + "   # FLANNELD_IFACE, in the environment"}
+		fix = []string{"restart flanneld with --iface=" + candidates[0] + "   # FLANNELD_IFACE, in the environment"}
 	}
-	return []Finding{fault(cure, "flanneld finds no external interface: %s", missing.Cause)}
+	return []Finding{fault(fix, "flanneld finds no external interface: %s", missing.Cause)}
 }
 
 // candidates are interfaces that may lead to other hosts.

@@ -15,7 +15,7 @@ func TestBridges(t *testing.T) {
 		step  string
 		level Level
 		text  string
-		cure  string // its first line begins so
+		fix   string // its first line begins so
 	}{
 		{"no docker", func(f *Facts) { f.Docker = nil; f.Links = f.Links[:4] }, "docker", OK, "cni0 has 172.7.21.1/24, MTU 1450", ""},
 		{"a docker beside it", func(f *Facts) { f.Links = append(f.Links, docker0("172.17.0.1/16")) }, "docker", OK, "cni0 has 172.7.21.1/24, MTU 1450", ""},
@@ -65,10 +65,10 @@ func TestBridges(t *testing.T) {
 			if x.Level == Fault && x.Step != tt.step {
 				t.Errorf("%s: %+v", tt.name, x)
 			}
-			ok = ok || x.Step == tt.step && x.Level == tt.level && strings.Contains(x.Text, tt.text) && strings.HasPrefix(strings.Join(x.Cure, "\n"), tt.cure) && (tt.level != Fault || tt.cure != "")
+			ok = ok || x.Step == tt.step && x.Level == tt.level && strings.Contains(x.Text, tt.text) && strings.HasPrefix(strings.Join(x.Fix, "\n"), tt.fix) && (tt.level != Fault || tt.fix != "")
 		}
 		if !ok {
-			t.Errorf("%s: no %s by %s with %q and %q in\n%s", tt.name, tt.level, tt.step, tt.text, tt.cure, printed(t, Run(f, f.Status.Peers)))
+			t.Errorf("%s: no %s by %s with %q and %q in\n%s", tt.name, tt.level, tt.step, tt.text, tt.fix, printed(t, Run(f, f.Status.Peers)))
 		}
 	}
 }

@@ -23,11 +23,11 @@ func findLease(f Facts) []Finding {
 	case s.Lease == nil:
 		return f.noLease()
 	case !s.Lease.Expires.IsZero() && !f.Now.Before(s.Lease.Expires):
-		cure := logCure
+		fix := logFix
 		if f.has(condition.EtcdUnreadable, condition.EtcdUnwritable) {
-			cure = "mend what etcd says: then it is renewed at once"
+			fix = "fix what etcd says: then it is renewed at once"
 		}
-		return []Finding{fault([]string{cure}, "the lease of %v has expired on %s: another host may take it at any time", s.Lease.Subnet, s.Lease.Expires.Format(time.DateTime))}
+		return []Finding{fault([]string{fix}, "the lease of %v has expired on %s: another host may take it at any time", s.Lease.Subnet, s.Lease.Expires.Format(time.DateTime))}
 	case f.has(condition.LeaseContested):
 		return []Finding{fault([]string{"give each host its own by --public-ip or --iface, and restart flanneld"},
 			"another host writes the lease of %v: it seems to have the public IP %v too, so traffic reaches only one of them", s.Lease.Subnet, s.Host.PublicIP)}
@@ -46,7 +46,7 @@ func (f Facts) noLease() []Finding {
 		return skipped("there is none before etcd can be read and written")
 	}
 	if c, refused := f.condition(condition.KernelNotApplied); refused {
-		return []Finding{fault(rightsCure(c), "this host has no subnet, as the kernel does not take what flanneld needs: %s", c.Cause)}
+		return []Finding{fault(rightsFix(c), "this host has no subnet, as the kernel does not take what flanneld needs: %s", c.Cause)}
 	}
 	why := "flanneld does not say why"
 	if c, there := f.condition(condition.NoLease); there {
@@ -54,14 +54,14 @@ func (f Facts) noLease() []Finding {
 	}
 	return []Finding{fault([]string{
 		"flanneld lease list" + f.etcdFlags() + "   # are all subnets taken? flanneld lease release --now SUBNET frees that of a host that is gone",
-		logCure,
+		logFix,
 	}, "this host has no subnet: %s", why)}
 }
 
-// rightsCure is for a daemon that may not do what it must.
-func rightsCure(c condition.Condition) []string {
+// rightsFix is for a daemon that may not do what it must.
+func rightsFix(c condition.Condition) []string {
 	if c.Denied {
 		return []string{"start flanneld as root, or with the capability CAP_NET_ADMIN, as systemd/flanneld.service does"}
 	}
-	return []string{logCure}
+	return []string{logFix}
 }

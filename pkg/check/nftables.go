@@ -50,19 +50,19 @@ func place(v rules.Verdict) string {
 
 func (f Facts) foreignForward(v rules.Verdict, c crossing) Finding {
 	insert := "nft insert rule " + chainOf(v.Table, v.Chain) + " ip"
-	cure := []string{fmt.Sprintf("%s saddr %s accept; %s daddr %s accept   # and the same where the table comes from", insert, f.network(), insert, f.network())}
+	fix := []string{fmt.Sprintf("%s saddr %s accept; %s daddr %s accept   # and the same where the table comes from", insert, f.network(), insert, f.network())}
 	switch {
 	case v.Table.Name == "docker-bridges":
 		return f.dockerForward(v, c)
 	case firewalld(v.Table):
-		cure = []string{"firewall-cmd --permanent --zone=trusted --add-source=" + f.network() + "; firewall-cmd --reload"}
+		fix = []string{"firewall-cmd --permanent --zone=trusted --add-source=" + f.network() + "; firewall-cmd --reload"}
 	case !rest(v):
-		cure = append(cure, remove(v.Rule)+"   # or so")
+		fix = append(fix, remove(v.Rule)+"   # or so")
 	}
 	if rest(v) {
-		return fault(cure, "the nftables table %q drops what it does not know, and does not know the network %s; no iptables rule overrules it (%s)", tableOf(v.Table), f.network(), place(v))
+		return fault(fix, "the nftables table %q drops what it does not know, and does not know the network %s; no iptables rule overrules it (%s)", tableOf(v.Table), f.network(), place(v))
 	}
-	return fault(cure, "the nftables table %q drops %s, %s; no iptables rule overrules it", tableOf(v.Table), c.what, place(v))
+	return fault(fix, "the nftables table %q drops %s, %s; no iptables rule overrules it", tableOf(v.Table), c.what, place(v))
 }
 
 // dockerForward is about docker 29's own table. What comes from peers passes it by
@@ -71,7 +71,7 @@ func (f Facts) dockerForward(v rules.Verdict, c crossing) Finding {
 	marked := c.packet
 	marked.Mark |= rules.PeerMark
 	if !(rules.Ruleset{v.Table}).Evaluate(marked, c.path).Dropped {
-		return fault([]string{restartCure, "start flanneld without --iptables-forward-rules=false, where it is set"},
+		return fault([]string{restartFix, "start flanneld without --iptables-forward-rules=false, where it is set"},
 			"docker drops %s, in its nftables table %q, %s; it passes what has the mark %#x/%#x, and flanneld, which sets that, has not", c.what, tableOf(v.Table), place(v), rules.PeerMark, rules.PeerMark)
 	}
 	if f.inner() != dockerBridge { // a network of its own, of which mk-docker-opts.sh knows nothing
@@ -86,17 +86,17 @@ func (f Facts) dockerForward(v rules.Verdict, c crossing) Finding {
 
 func (f Facts) foreignPort(v rules.Verdict, c crossing) Finding {
 	port := c.packet.DstPort
-	cure := []string{fmt.Sprintf("nft insert rule %s udp dport %d accept   # and the same where the table comes from", chainOf(v.Table, v.Chain), port)}
+	fix := []string{fmt.Sprintf("nft insert rule %s udp dport %d accept   # and the same where the table comes from", chainOf(v.Table, v.Chain), port)}
 	switch {
 	case firewalld(v.Table):
-		cure = []string{fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp; firewall-cmd --reload", port)}
+		fix = []string{fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp; firewall-cmd --reload", port)}
 	case !rest(v):
-		cure = append(cure, remove(v.Rule)+"   # or so")
+		fix = append(fix, remove(v.Rule)+"   # or so")
 	}
 	if rest(v) {
-		return fault(cure, "the nftables table %q drops what it does not know, and does not know the tunnel's UDP port %d; no iptables rule overrules it (%s)", tableOf(v.Table), port, place(v))
+		return fault(fix, "the nftables table %q drops what it does not know, and does not know the tunnel's UDP port %d; no iptables rule overrules it (%s)", tableOf(v.Table), port, place(v))
 	}
-	return fault(cure, "%s, by the nftables table %q, %s; no iptables rule overrules it", c.what, tableOf(v.Table), place(v))
+	return fault(fix, "%s, by the nftables table %q, %s; no iptables rule overrules it", c.what, tableOf(v.Table), place(v))
 }
 
 // remove is the command that takes a rule of nftables away.

@@ -48,16 +48,16 @@ func fixPath(f Facts, p status.Peer) []string {
 			return []string{"ip route del " + r.String()}
 		}
 	}
-	return f.repairCure()
+	return f.repairFix()
 }
 
-// repairCure puts right what the daemon would put right at once, if nothing kept
+// repairFix puts right what the daemon would put right at once, if nothing kept
 // it from doing so.
-func (f Facts) repairCure() []string {
+func (f Facts) repairFix() []string {
 	if c, refused := f.condition(condition.KernelNotApplied); refused {
-		return rightsCure(c)
+		return rightsFix(c)
 	}
-	return []string{restartCure, f.culprit()}
+	return []string{restartFix, f.culprit()}
 }
 
 // stray is what the kernel says of routes that lead nowhere.

@@ -142,7 +142,7 @@ func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
 		}
 	}
 	if reason != "" {
-		return skipped("no answer from %v: mend what %s says first", dst, reason)
+		return skipped("no answer from %v: fix what %s says first", dst, reason)
 	}
 	return []Finding{p.lost(f, peer, dst, said, p.Dropped() > before)}
 }

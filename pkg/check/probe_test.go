@@ -76,7 +76,7 @@ func TestProbe(t *testing.T) {
 		found   []Finding
 		level   Level
 		text    string
-		cure    string
+		fix     string
 	}{
 		{name: "all is well", answers: map[string]Answer{gw: echo, vtep: echo, "tcp " + gw: echo}, level: OK, text: "the peer answered, to packets of up to 1450 bytes"},
 		{name: "no docker0 on the peer", answers: map[string]Answer{vtep: echo, "tcp " + vtep: echo}, level: OK},
@@ -85,24 +85,24 @@ func TestProbe(t *testing.T) {
 		{name: "a peer that lets in nothing, and passes on what is for containers", answers: map[string]Answer{"step 172.7.22.2": from(netip.MustParseAddr(vtep), "it went in a circle")}, level: OK},
 		{name: "another router in place of the peer", answers: map[string]Answer{"step 172.7.22.2": from(netip.MustParseAddr("10.4.7.254"), "it went in a circle"), host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked"},
 		{name: "behind NAT, and the router does not pass the tunnel on", spoil: func(f *Facts) { f.Status.Host.PublicIP = netip.MustParseAddr("192.0.2.1") }, answers: map[string]Answer{host: echo}, level: Fault,
-			text: "the router with this host's public IP 192.0.2.1 seems not to pass UDP port 8472 on", cure: "iptables -t nat -A PREROUTING -d 192.0.2.1 -p udp --dport 8472 -j DNAT --to-destination 10.4.7.21"},
+			text: "the router with this host's public IP 192.0.2.1 seems not to pass UDP port 8472 on", fix: "iptables -t nat -A PREROUTING -d 192.0.2.1 -p udp --dport 8472 -j DNAT --to-destination 10.4.7.21"},
 		{name: "direct, a peer that lets in no pings", spoil: direct, answers: map[string]Answer{"step 172.7.22.2": from(peer, "it went in a circle")}, level: OK},
 		{name: "direct", spoil: direct, answers: map[string]Answer{gw: echo}, level: OK, text: "up to 1500 bytes"},
 		{name: "direct, no docker0 on the peer", spoil: direct, answers: map[string]Answer{gw: from(peer, "no such host")}, level: OK},
 		{name: "direct, a router in between knows no way", spoil: direct, answers: map[string]Answer{gw: from(netip.MustParseAddr("10.4.7.254"), "there is no route"), host: echo}, level: Fault,
-			text: "that host does not pass it on or back: 10.4.7.254 says that there is no route", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
-		{name: "nothing comes back", level: Fault, text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", cure: "ping 10.4.7.22"},
-		{name: "the host answers, the tunnel does not", answers: map[string]Answer{host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked there or on the way", cure: "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT   # on the peer"},
-		{name: "no tunnel at the other end", answers: map[string]Answer{host: echo, "udp 10.4.7.22:8472": {Answered: true, Echo: true}}, level: Fault, text: "nobody listens on its UDP port 8472", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: does flanneld run there?"},
+			text: "that host does not pass it on or back: 10.4.7.254 says that there is no route", fix: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
+		{name: "nothing comes back", level: Fault, text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", fix: "ping 10.4.7.22"},
+		{name: "the host answers, the tunnel does not", answers: map[string]Answer{host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked there or on the way", fix: "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT   # on the peer"},
+		{name: "no tunnel at the other end", answers: map[string]Answer{host: echo, "udp 10.4.7.22:8472": {Answered: true, Echo: true}}, level: Fault, text: "nobody listens on its UDP port 8472", fix: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: does flanneld run there?"},
 		{name: "this host's rules drop the pings", answers: map[string]Answer{gw: {Text: "iptables of this host drops it"}, host: echo}, level: Fault, text: ": this host says that iptables of this host drops it"},
-		{name: "rp_filter drops the answers", answers: map[string]Answer{host: echo}, dropped: 3, level: Fault, text: "this host drops it, as it comes in where rp_filter does not expect it", cure: "sysctl -w net.ipv4.conf.all.rp_filter=2"},
-		{name: "as was to be expected", found: []Finding{{Step: "route", Level: Fault}}, level: Skipped, text: "no answer from 172.7.22.1: mend what route says first"},
+		{name: "rp_filter drops the answers", answers: map[string]Answer{host: echo}, dropped: 3, level: Fault, text: "this host drops it, as it comes in where rp_filter does not expect it", fix: "sysctl -w net.ipv4.conf.all.rp_filter=2"},
+		{name: "as was to be expected", found: []Finding{{Step: "route", Level: Fault}}, level: Skipped, text: "no answer from 172.7.22.1: fix what route says first"},
 		{name: "what other steps found explains nothing", found: []Finding{{Step: "docker", Level: Fault}, {Step: "route", Level: OK}}, level: Fault, text: "nor from its host"},
-		{name: "large packets get lost", answers: map[string]Answer{gw: echo, "tcp " + gw: echo}, longest: 1372, level: Fault, text: "packets of 1450 bytes get lost on the way to 172.7.22.1, those of 1372 arrive", cure: `"MTU": 1422`},
-		{name: "direct, large packets get lost", spoil: direct, answers: map[string]Answer{gw: echo}, longest: 1400, level: Fault, text: "packets of 1500 bytes get lost", cure: "ip link set ens33 mtu 1400"},
-		{name: "no TCP", answers: map[string]Answer{gw: echo}, level: Fault, text: "answers pings, and no TCP", cure: "DisableTxChecksum"},
+		{name: "large packets get lost", answers: map[string]Answer{gw: echo, "tcp " + gw: echo}, longest: 1372, level: Fault, text: "packets of 1450 bytes get lost on the way to 172.7.22.1, those of 1372 arrive", fix: `"MTU": 1422`},
+		{name: "direct, large packets get lost", spoil: direct, answers: map[string]Answer{gw: echo}, longest: 1400, level: Fault, text: "packets of 1500 bytes get lost", fix: "ip link set ens33 mtu 1400"},
+		{name: "no TCP", answers: map[string]Answer{gw: echo}, level: Fault, text: "answers pings, and no TCP", fix: "DisableTxChecksum"},
 		{name: "no TCP, and the checksums are the CPU's", spoil: func(f *Facts) { f.Status.Device.ChecksumByCPU = true }, answers: map[string]Answer{gw: echo}, level: Fault,
-			text: "answers pings, and no TCP: a firewall on 10.4.7.22", cure: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
+			text: "answers pings, and no TCP: a firewall on 10.4.7.22", fix: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := healthy()
@@ -113,8 +113,8 @@ func TestProbe(t *testing.T) {
 			counter := -tt.dropped
 			dropped := func() int { counter += tt.dropped; return counter }
 			found := Prober{Network: n, Dropped: dropped}.Run(f, f.Status.Peers, tt.found)
-			if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, tt.text) || !strings.Contains(strings.Join(x.Cure, "\n"), tt.cure) {
-				t.Errorf("%+v\nwant %s %q %q", found, tt.level, tt.text, tt.cure)
+			if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, tt.text) || !strings.Contains(strings.Join(x.Fix, "\n"), tt.fix) {
+				t.Errorf("%+v\nwant %s %q %q", found, tt.level, tt.text, tt.fix)
 			}
 			n.mu.Lock() // packets may be under way still
 			defer n.mu.Unlock()

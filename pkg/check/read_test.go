@@ -204,8 +204,8 @@ func TestStat(t *testing.T) {
 
 // TestDocker29 reads what docker 29 writes into nftables, from the kernel.
 func TestDocker29(t *testing.T) {
-	const plain, mark = "mk-docker-opts.sh -f /run/flannel/subnet.env; systemctl restart docker", restartCure
-	for file, want := range map[string]struct{ text, cure string }{
+	const plain, mark = "mk-docker-opts.sh -f /run/flannel/subnet.env; systemctl restart docker", restartFix
+	for file, want := range map[string]struct{ text, fix string }{
 		"docker-29-plain":          {`in its nftables table "ip docker-bridges", in chain raw-PREROUTING, by: ip daddr 172.7.21.2 iifname != "docker0" drop comment "DROP DIRECT ACCESS"`, plain},
 		"docker-29-onlymark":       {`in chain raw-PREROUTING, by: ip daddr 172.7.21.2 iifname != "docker0" drop comment "DROP DIRECT ACCESS"`, plain},
 		"docker-29-direct-routing": {`in chain filter-forward-in__docker0, by: drop comment "UNPUBLISHED PORT DROP"; no rule of others overrules it`, plain},
@@ -225,13 +225,13 @@ func TestDocker29(t *testing.T) {
 					found = append(found, x)
 				}
 			}
-			if len(found) != 1 || found[0].Step != "nftables" || !strings.HasPrefix(found[0].Text, "docker drops what 172.7.22.0/24 sends to containers, ") || !strings.Contains(found[0].Text, want.text) || found[0].Cure[0] != want.cure {
+			if len(found) != 1 || found[0].Step != "nftables" || !strings.HasPrefix(found[0].Text, "docker drops what 172.7.22.0/24 sends to containers, ") || !strings.Contains(found[0].Text, want.text) || found[0].Fix[0] != want.fix {
 				t.Errorf("%+v", found)
 			}
 			sh(t, "nft add table ip flanneld; nft add chain ip flanneld prerouting '{ type filter hook prerouting priority -310; }'; nft add rule ip flanneld prerouting iifname flannel.1 ip saddr 172.7.0.0/16 meta mark set meta mark or 0x1000")
 			f = healthy()
 			f.readFirewall(t.Context())
-			if passes := Worst(all(f)) != Fault || !strings.Contains(printed(t, all(f)), "FAULT  nftables"); passes != (want.cure == mark) {
+			if passes := Worst(all(f)) != Fault || !strings.Contains(printed(t, all(f)), "FAULT  nftables"); passes != (want.fix == mark) {
 				t.Errorf("with the mark: %s", printed(t, all(f)))
 			}
 		})

@@ -71,15 +71,15 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 		case covered(c.Code, found) || c.Severity == condition.Pending:
 		case c.Text() == f.Status.Daemon.Reason: // see below
 		case c.Code == condition.KernelContention:
-			out = append(out, fault([]string{f.culprit(), logCure}, "%s", c.Text()))
+			out = append(out, fault([]string{f.culprit(), logFix}, "%s", c.Text()))
 		case c.Severity == condition.Error:
-			out = append(out, fault(rightsCure(c), "%s", c.Text()))
+			out = append(out, fault(rightsFix(c), "%s", c.Text()))
 		default:
 			out = append(out, note("%s", c.Text()))
 		}
 	}
 	if d := f.Status.Daemon; !d.Ready && Worst(append(found, out...)) != Fault {
-		out = append(out, fault([]string{logCure}, "flanneld is not ready: %s", d.Reason))
+		out = append(out, fault([]string{logFix}, "flanneld is not ready: %s", d.Reason))
 	}
 	return named("flanneld", out, func() string { return "has no complaints" })
 }
@@ -103,16 +103,16 @@ func Worst(found []Finding) Level {
 	return OK
 }
 
-// Print shows findings in order, with the cure beneath.
+// Print shows findings in order, with the fix beneath.
 func Print(w io.Writer, found []Finding, colour bool) error {
 	var b strings.Builder
 	columns := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, x := range found {
 		fmt.Fprintf(columns, "%s\t%s\t%s\n", x.Level, x.Step, printable.Line(x.Text))
-		for i, line := range x.Cure {
+		for i, line := range x.Fix {
 			word := ""
 			if i == 0 {
-				word = "mend:"
+				word = "fix:"
 			}
 			fmt.Fprintf(columns, "\t%s\t%s\n", word, printable.Line(line))
 		}

@@ -15,7 +15,7 @@ type Level string
 const (
 	OK      Level = "ok"
 	Note    Level = "note"    // worth knowing, and no fault
-	Skipped Level = "skipped" // makes no sense before another one is mended
+	Skipped Level = "skipped" // makes no sense before another one is fixed
 	Unknown Level = "unknown" // could not be looked at
 	Fault   Level = "FAULT"
 )
@@ -25,7 +25,7 @@ type Finding struct {
 	Step  string   `json:"step"`
 	Level Level    `json:"level"`
 	Text  string   `json:"text"`
-	Cure  []string `json:"cure,omitempty"` // commands, mostly
+	Fix   []string `json:"fix,omitempty"` // commands, mostly
 }
 
 // step looks at one thing. What it returns needs no Step; nothing means that all
@@ -116,8 +116,8 @@ func traits(name string) (covers []condition.Code, blocks bool) {
 
 func says(text string) func(Facts) string { return func(Facts) string { return text } }
 
-func fault(cure []string, format string, args ...any) Finding {
-	return Finding{Level: Fault, Text: fmt.Sprintf(format, args...), Cure: cure}
+func fault(fix []string, format string, args ...any) Finding {
+	return Finding{Level: Fault, Text: fmt.Sprintf(format, args...), Fix: fix}
 }
 
 func note(format string, args ...any) Finding {
@@ -182,7 +182,7 @@ func named(name string, found []Finding, good func() string) []Finding {
 	return found
 }
 
-// all looks at every peer. What has one cure is one finding.
+// all looks at every peer. What has one fix is one finding.
 func (s pathStep) all(f Facts, peers []status.Peer) []Finding {
 	switch {
 	case f.Status == nil:
@@ -203,15 +203,15 @@ func (s pathStep) all(f Facts, peers []status.Peer) []Finding {
 	return merge(out)
 }
 
-// merge makes one of findings that one thing mends, such as a rule that is in the
+// merge makes one of findings that one thing fixes, such as a rule that is in the
 // way to many peers.
 func merge(all []Finding) (out []Finding) {
-	place := map[string]int{} // by what mends it
+	place := map[string]int{} // by what fixes it
 	texts := map[int]map[string]bool{}
 	for _, x := range all {
 		key := string(x.Level) + x.Text
-		if len(x.Cure) > 0 {
-			key = string(x.Level) + x.Cure[0]
+		if len(x.Fix) > 0 {
+			key = string(x.Level) + x.Fix[0]
 		}
 		i, known := place[key]
 		if !known {

@@ -84,7 +84,7 @@ func TestInterruptedListIsReadAgain(t *testing.T) {
 	}
 	fails := func() ([]int, error) { return nil, unix.EPERM }
 	if _, err := dump(fails); !errors.Is(err, unix.EPERM) {
-		t.Errorf("a failure that no repetition mends: %v", err)
+		t.Errorf("a failure that no repetition fixes: %v", err)
 	}
 }
 

@@ -86,7 +86,7 @@ func found(g *guide, h *station, want string) (fix string) {
 		return nil
 	})
 	g.show(h, "flanneld check 172.7.22.0/24", "...\n"+fault+"...")
-	_, fix, _ = strings.Cut(fault, "mend:")
+	_, fix, _ = strings.Cut(fault, "fix:")
 	fix, _, _ = strings.Cut(strings.TrimSpace(fix), "\n")
 	return fix
 }
