@@ -108,7 +108,7 @@ func TestDashboard(t *testing.T) {
 // The alerts that there must be; their form by promtool where it is installed.
 func TestRules(t *testing.T) {
 	text := read(t, "prometheus-flanneld.rules.yml")
-	for _, alert := range []string{"FlanneldLeaseNearExpiry", "FlanneldKernelApplyFailing", "FlanneldEtcdGone", "FlanneldRepairFight", "FlanneldNotReady"} {
+	for _, alert := range []string{"FlanneldLeaseNearExpiry", "FlanneldKernelApplyFailing", "FlanneldEtcdGone", "FlanneldContention", "FlanneldNotReady"} {
 		_, rule, found := strings.Cut(text, "- alert: "+alert+"\n")
 		rule, _, _ = strings.Cut(rule, "- alert: ")
 		for _, part := range []string{"expr: ", "for: ", "severity: ", "summary: ", "description: "} {

@@ -6,7 +6,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"net/netip"
 	"time"
@@ -137,6 +136,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if a.contention.backsOff(time.Now()) {
 			kernelChanged = nil
 		}
+		cause := ""
 		select {
 		case <-ctx.Done():
 			return nil
@@ -144,12 +144,20 @@ func (a *Agent) Run(ctx context.Context) error {
 			answer()
 			continue
 		case <-a.Leases.Changed():
+			cause = "etcd"
 		case <-kernelChanged:
+			cause = "kernel"
 		case <-again.C:
+			cause = "timer"
 		}
 		start := time.Now()
-		again.Reset(a.pass(ctx, start))
-		if !a.rest(ctx, time.Since(start)) {
+		next := a.pass(ctx, start)
+		took := time.Since(start)
+		if v := klog.V(1); v.Enabled() {
+			v.InfoS("Made a pass", "cause", cause, "took", took, "next", next)
+		}
+		again.Reset(next)
+		if !a.rest(ctx, took) {
 			return nil
 		}
 	}
@@ -170,108 +178,4 @@ func (a *Agent) rest(ctx context.Context, took time.Duration) bool {
 			return true
 		}
 	}
-}
-
-// pass looks at everything once, and returns when to look again at the latest.
-func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
-	view := a.Leases.View()
-	if !view.Listed {
-		return resync // nothing is known: what works stays as it is
-	}
-	host, links, err := a.lookAround(view)
-	if err != nil {
-		return a.choosing.Failed(err)
-	}
-	a.choosing.Succeeded()
-	if a.linkDown(host.Link) {
-		return resync
-	}
-	a.configure(view.Config, host)
-	if a.next == nil {
-		return resync
-	}
-	again := a.switchOver(view, now)
-	return min(again, a.settle(ctx, view, links, now))
-}
-
-// switchOver takes the next mode to work once our lease says so: from then on
-// peers reach us by it. Where our lease says so already, no peer hears of the
-// change by it: then each waits until all have heard of the config. It returns when
-// to look again for that.
-func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
-	if a.current == a.next || !view.Own.Subnet.IsValid() || view.Own.Attrs != a.next.backend.Attrs() || !a.next.config.Fits(view.Own.Subnet) {
-		return resync
-	}
-	if a.current != nil && a.current.backend.Attrs() == a.next.backend.Attrs() && !bytes.Equal(a.current.config.Backend, a.next.config.Backend) {
-		if left := hearsay - now.Sub(a.next.since); left > 0 {
-			return left
-		}
-	}
-	if a.current != nil {
-		a.draining.add(a.current.devices(view.Own), now)
-		klog.Infof("switched from %s to %s", a.current.config.BackendType, a.next.config.BackendType)
-	}
-	a.current = a.next
-	return resync
-}
-
-// hearsay is ample for a watch to tell all peers of a config.
-const hearsay = 500 * time.Millisecond
-
-// settle brings the kernel, the subnet file and the rules into the state that
-// the current mode asks for, and then lets the lease say what the next one
-// needs: a peer that hears of a new mode finds it prepared.
-func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Link, now time.Time) time.Duration {
-	again, settled := a.applyKernel(view, links, now)
-	working := a.current != nil && view.Own.Subnet.IsValid()
-	var placed <-chan struct{}
-	if working && a.SetRules != nil {
-		placed = a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers())
-	}
-	if settled && a.claimed != a.next {
-		await(ctx, placed)
-		a.claimed = a.next
-		a.Leases.Claim(subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link})})
-	}
-	if !working {
-		return again
-	}
-	again = min(again, a.writeFile(view.Own))
-	if settled && !a.ready && !a.writing.Failing() {
-		a.ready = true
-		a.Ready(view.Own)
-	}
-	return again
-}
-
-// rulesTime bounds the wait for firewall rules, which may fail.
-const rulesTime = time.Second
-
-// await waits until the firewall lets in what comes by the next mode: peers use it
-// once they hear of it.
-func await(ctx context.Context, placed <-chan struct{}) {
-	if placed == nil {
-		return
-	}
-	timer := time.NewTimer(rulesTime)
-	defer timer.Stop()
-	select {
-	case <-placed:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-func (a *Agent) writeFile(own subnet.Lease) time.Duration {
-	wrote, err := subnet.WriteEnv(a.SubnetFile, subnet.Env{
-		Network: a.current.config.Network, Subnet: own.Subnet, MTU: a.current.backend.MTU(), IPMasq: a.IPMasq,
-	})
-	if err != nil {
-		return a.writing.Failed(err)
-	}
-	a.writing.Succeeded()
-	if wrote {
-		klog.Infof("wrote %s: subnet %v, MTU %d", a.SubnetFile, own.Subnet, a.current.backend.MTU())
-	}
-	return resync
 }

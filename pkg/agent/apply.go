@@ -71,10 +71,16 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 func (a *Agent) explain(view subnet.View, want desired, rejected map[string]string) {
 	var ignored, unreachable []condition.Condition
 	for key, reason := range view.Malformed {
-		ignored = append(ignored, condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason})
+		ignored = append(
+			ignored,
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason},
+		)
 	}
 	for key, reason := range rejected {
-		ignored = append(ignored, condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", key, reason)})
+		ignored = append(
+			ignored,
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", key, reason)},
+		)
 	}
 	for i, path := range want.paths {
 		// Where the kernel did not answer, that is reported, and not the lease.

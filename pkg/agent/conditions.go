@@ -14,7 +14,10 @@ import (
 func (a *Agent) linkDown(l kernel.Link) bool {
 	var down []condition.Condition
 	if !l.Up {
-		down = append(down, condition.Condition{Subject: l.Name, Message: "external interface " + l.Name + " is down: waiting for it"})
+		down = append(
+			down,
+			condition.Condition{Subject: l.Name, Message: "external interface " + l.Name + " is down: waiting for it"},
+		)
 	}
 	a.Conditions.Replace(condition.InterfaceDown, down)
 	return !l.Up
@@ -70,7 +73,9 @@ func (a *Agent) noLease(view subnet.View) condition.Condition {
 		return c
 	}
 	c.Message = "no lease yet"
-	for _, code := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid, condition.EtcdUnwritable, condition.NoFreeSubnet} {
+	for _, code := range []condition.Code{
+		condition.ConfigMissing, condition.ConfigInvalid, condition.EtcdUnwritable, condition.NoFreeSubnet,
+	} {
 		if why, there := a.Conditions.Find(code, ""); there {
 			c.Message, c.Cause = "no lease", why.Text()
 			break

@@ -33,8 +33,14 @@ func (c *contention) note(set *condition.Set, repairs int, now time.Time) time.D
 	c.repairs++
 	c.last, c.until = now, now.Add(c.backoff())
 	if c.repairs > repairsAtOnce {
-		set.Set(condition.Condition{Code: condition.KernelContention, Message: "another program undoes flanneld's work in the kernel again and again: " +
-			"find it and let it leave flanneld's routes and devices alone (the log has the last repairs); until then repairs come ever later, up to a minute"})
+		set.Set(
+			condition.Condition{
+				Code: condition.KernelContention,
+				Message: "another program undoes flanneld's work in the kernel again and again: " +
+					"find it and let it leave flanneld's routes and devices alone (the log has the last repairs); until then " +
+					"repairs come ever later, up to a minute",
+			},
+		)
 	}
 	return c.backoff()
 }

@@ -72,7 +72,8 @@ func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) 
 	case h.Link.Name == a.inputs.link && fallbackAddress(h.Link, h.Local) && a.lost.waits(time.Now()):
 		return h, fmt.Errorf("%s has lost the address %v and has only %v left", h.Link.Name, a.inputs.local, h.Local)
 	default:
-		klog.Infof("external interface: %s", choice.Reason)
+		klog.InfoS("Using external interface", "interface", h.Link.Name, "address", h.Local,
+			"publicIP", h.PublicIP, "mtu", h.Link.MTU, "reason", choice.Reason)
 	}
 	a.lost = addressLoss{}
 	return h, nil
@@ -80,7 +81,10 @@ func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) 
 
 // fallbackAddress tells addresses that a host does not go by if it has another.
 func fallbackAddress(l kernel.Link, ip netip.Addr) bool {
-	return slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Addr() == ip && (a.LinkLocal || a.Bits() == 32) })
+	return slices.ContainsFunc(
+		l.Addrs,
+		func(a kernel.Addr) bool { return a.Addr() == ip && (a.LinkLocal || a.Bits() == 32) },
+	)
 }
 
 // addressLoss is since when the address in use is missing.
@@ -114,14 +118,17 @@ func (a *Agent) configure(text string, h backend.Host) {
 	var field *subnet.FieldError
 	switch {
 	case errors.As(err, &field):
-		a.configIs(condition.ConfigInvalid, fmt.Sprintf("config key is wrong: %v; put it right, and flanneld goes on%s", err, a.meanwhile()))
+		a.configIs(
+			condition.ConfigInvalid,
+			fmt.Sprintf("config key is wrong: %v; put it right, and flanneld goes on%s", err, a.meanwhile()),
+		)
 	case err != nil:
 		a.configIs(condition.ConfigInvalid, err.Error()+a.meanwhile())
 	default:
 		a.configIs("", "")
 		a.next, m.since = m, time.Now()
-		klog.Infof("config: network %v, subnets of /%d from %v to %v, backend %s",
-			m.config.Network, m.config.SubnetLen, m.config.SubnetMin, m.config.SubnetMax, m.config.BackendType)
+		klog.InfoS("Following the config key", "network", m.config.Network, "subnetLen", m.config.SubnetLen,
+			"subnetMin", m.config.SubnetMin, "subnetMax", m.config.SubnetMax, "backend", m.config.BackendType)
 	}
 }
 

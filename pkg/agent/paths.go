@@ -25,7 +25,7 @@ func (a *Agent) apply(want kernel.State) (kernel.Result, error) {
 	start := time.Now()
 	result, err := a.syncer.Apply(want)
 	now := time.Now()
-	if v := klog.V(1); v.Enabled() {
+	if v := klog.V(2); v.Enabled() {
 		v.InfoS("Compared the kernel with what is wanted",
 			"routes", len(want.Routes), "writes", len(result.Ops), "took", now.Sub(start))
 	}
@@ -52,24 +52,38 @@ type desired struct {
 	paths []backend.Path // in the peers' order
 }
 
-// families are those that a config has a network of.
-func families(subnet.Config) []inet.Family { return []inet.Family{inet.IPv4} }
-
 // desired asks the backend for each family.
 func (m *mode) desired(own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer) (all desired) {
-	for i, f := range families(m.config) {
-		state, paths := m.backend.Desired(f, own, peers, onLink)
+	families := m.config.Families()
+	for i, f := range families {
+		mine, theirs := own, peers
+		if len(families) > 1 {
+			mine, theirs = leasesOf(f, own, peers)
+		}
+		state, paths := m.backend.Desired(f, mine, theirs, onLink)
 		if i == 0 {
-			all = desired{state, peers, paths}
+			all = desired{state, theirs, paths}
 			continue
 		}
 		for j := range paths {
 			paths[j].Route += int32(len(all.Routes))
 		}
 		all.State = all.And(state)
-		all.peers, all.paths = append(all.peers, peers...), append(all.paths, paths...)
+		all.peers, all.paths = append(all.peers, theirs...), append(all.paths, paths...)
 	}
 	return all
+}
+
+// leasesOf are the leases as a family sees them: those that have a subnet of it.
+func leasesOf(f inet.Family, own subnet.Lease, peers []subnet.Lease) (subnet.Lease, []subnet.Lease) {
+	own, _ = own.For(f)
+	seen := make([]subnet.Lease, 0, len(peers))
+	for _, p := range peers {
+		if p, has := p.For(f); has {
+			seen = append(seen, p)
+		}
+	}
+	return own, seen
 }
 
 // pathTimes remember since when each peer is reached as it is.

@@ -16,11 +16,16 @@ func findBridge(f Facts) []Finding {
 	}
 	here, dev := container(f.Env.Subnet), f.inner()
 	var out []Finding
-	for _, v := range f.drops(crossing{packet: rules.Packet{In: dev, Out: dev, Src: here, Dst: here.Next(), Protocol: "tcp", State: "NEW"}, path: rules.Forwarded}) {
+	packet := rules.Packet{In: dev, Out: dev, Src: here, Dst: here.Next(), Protocol: "tcp", State: "NEW"}
+	for _, v := range f.drops(crossing{packet: packet, path: rules.Forwarded}) {
 		if f.blocksPeers(v) {
 			continue
 		}
-		through, fix := "iptables, where "+by(v), []string{fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT", v.Table.Program, dev, dev)}
+		through, fix := "iptables, where "+by(
+			v,
+		), []string{
+			fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT", v.Table.Program, dev, dev),
+		}
 		switch {
 		case !byIPTables(v.Table):
 			through = fmt.Sprintf("nftables, where the table %q (%s)", tableOf(v.Table), place(v))
@@ -28,8 +33,15 @@ func findBridge(f Facts) []Finding {
 		case v.Rule != nil:
 			fix = append(fix, iptables.Remove(*v.Rule)+"   # or so")
 		}
-		out = append(out, fault(append(fix, "sysctl -w net.bridge.bridge-nf-call-iptables=0   # or so, if nothing else needs br_netfilter"),
-			"containers of this host do not reach each other: br_netfilter sends what crosses %s through %s drops it", dev, through))
+		out = append(
+			out,
+			fault(
+				append(fix, "sysctl -w net.bridge.bridge-nf-call-iptables=0   # or so, if nothing else needs br_netfilter"),
+				"containers of this host do not reach each other: br_netfilter sends what crosses %s through %s drops it",
+				dev,
+				through,
+			),
+		)
 	}
 	return merge(out)
 }

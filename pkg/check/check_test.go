@@ -181,7 +181,7 @@ func TestPrint(t *testing.T) {
 	}
 	const want = `ok     daemon   runs
 FAULT  forward  dropped?[2J
-       fix:    iptables -D FORWARD -j DROP
+       fix:     iptables -D FORWARD -j DROP
                 or?otherwise
 `
 	if diff := cmp.Diff(want, printed(t, found)); diff != "" {

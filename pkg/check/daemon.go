@@ -22,9 +22,17 @@ func goodDaemon(f Facts) string {
 func findDaemon(f Facts) []Finding {
 	switch {
 	case errors.Is(f.Daemon, status.ErrNoDaemon):
-		return []Finding{fault([]string{"systemctl start flanneld   # or: supervisorctl start, and its program's name"}, "%v", f.Daemon)}
+		return []Finding{
+			fault([]string{"systemctl start flanneld   # or: supervisorctl start, and its program's name"}, "%v", f.Daemon),
+		}
 	case f.Frozen != 0:
-		return []Finding{fault([]string{fmt.Sprintf("kill -CONT %d", f.Frozen)}, "flanneld (pid %d) is stopped, by Ctrl-Z or a signal: it does nothing until it is continued", f.Frozen)}
+		return []Finding{
+			fault(
+				[]string{fmt.Sprintf("kill -CONT %d", f.Frozen)},
+				"flanneld (pid %d) is stopped, by Ctrl-Z or a signal: it does nothing until it is continued",
+				f.Frozen,
+			),
+		}
 	case f.Status == nil:
 		return unknown("%v", f.Daemon)
 	}
@@ -42,7 +50,9 @@ func findConfig(f Facts) []Finding {
 	}
 	for _, code := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid} {
 		if c, there := f.condition(code); there {
-			return []Finding{fault([]string{f.setConfig("")}, "%s", strings.ReplaceAll(c.Text(), "<prefix>", f.Status.Etcd.Prefix))}
+			return []Finding{
+				fault([]string{f.setConfig("")}, "%s", strings.ReplaceAll(c.Text(), "<prefix>", f.Status.Etcd.Prefix)),
+			}
 		}
 	}
 	if f.Status.Network == nil {
@@ -69,7 +79,14 @@ func (f Facts) setConfig(backend string) string {
 	if backend == "" {
 		backend = "host-gw"
 	}
-	return fmt.Sprintf(`flanneld config set%s '{"Network": "%s", %s"Backend": {"Type": "%s"}}'   # %s`, f.etcdFlags(), f.network(), length, backend, why)
+	return fmt.Sprintf(
+		`flanneld config set%s '{"Network": "%s", %s"Backend": {"Type": "%s"}}'   # %s`,
+		f.etcdFlags(),
+		f.network(),
+		length,
+		backend,
+		why,
+	)
 }
 
 const defaultPrefix = "/coreos.com/network"

@@ -21,7 +21,20 @@ func findEnv(f Facts) []Finding {
 	fix := []string{restartFix}
 	if c, failed := f.condition(condition.SubnetFileUnwritten); failed {
 		dir := filepath.Dir(file)
-		return []Finding{fault([]string{fmt.Sprintf("ls -la %s; df -h %s   # is there room, and nothing in the way? flanneld tries again by itself", dir, dir)}, "flanneld cannot write %s: %s", file, c.Cause)}
+		return []Finding{
+			fault(
+				[]string{
+					fmt.Sprintf(
+						"ls -la %s; df -h %s   # is there room, and nothing in the way? flanneld tries again by itself",
+						dir,
+						dir,
+					),
+				},
+				"flanneld cannot write %s: %s",
+				file,
+				c.Cause,
+			),
+		}
 	}
 	switch {
 	case errors.Is(f.EnvError, fs.ErrNotExist):
@@ -29,9 +42,19 @@ func findEnv(f Facts) []Finding {
 	case f.EnvError != nil:
 		return []Finding{fault(fix, "%v", f.EnvError)}
 	case f.Env.Subnet != l.Subnet:
-		return []Finding{fault([]string{"rm " + file + "; " + restartFix}, "%s says %v, and this host has %v: somebody has edited it", file, f.Env.Subnet, l.Subnet)}
+		return []Finding{
+			fault(
+				[]string{"rm " + file + "; " + restartFix},
+				"%s says %v, and this host has %v: somebody has edited it",
+				file,
+				f.Env.Subnet,
+				l.Subnet,
+			),
+		}
 	case f.Env.MTU != l.MTU:
-		return []Finding{fault(fix, "%s says MTU %d, and packets may have %d bytes: somebody has edited it", file, f.Env.MTU, l.MTU)}
+		return []Finding{
+			fault(fix, "%s says MTU %d, and packets may have %d bytes: somebody has edited it", file, f.Env.MTU, l.MTU),
+		}
 	}
 	return nil
 }
@@ -66,7 +89,17 @@ func findDocker(f Facts) []Finding {
 	for _, p := range append(ports, bridge) {
 		// A bridge without ports shows 1500, whatever dockerd was told.
 		if p.MTU > f.Env.MTU && (p.Name != bridge.Name || len(ports) > 0) {
-			return append(out, fault(fix, "the MTU of %s is %d, and subnet.env says %d: larger packets do not get through the tunnel%s", p.Name, p.MTU, f.Env.MTU, late))
+			return append(
+				out,
+				fault(
+					fix,
+					"the MTU of %s is %d, and subnet.env says %d: larger packets do not get through the tunnel%s",
+					p.Name,
+					p.MTU,
+					f.Env.MTU,
+					late,
+				),
+			)
 		}
 	}
 	return out
@@ -79,7 +112,9 @@ func (f Facts) noBridge(want netip.Prefix) []Finding {
 	for _, l := range f.bridgesIn(f.Env.Network) {
 		if l.Name != dockerBridge {
 			fix, _ := f.remake(l.Name)
-			return []Finding{fault(fix, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l), want)}
+			return []Finding{
+				fault(fix, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l), want),
+			}
 		}
 	}
 	fix, late := f.remake(dockerBridge)
@@ -90,7 +125,13 @@ func (f Facts) noBridge(want netip.Prefix) []Finding {
 	if f.Docker != nil {
 		return []Finding{fault(fix, "there is no docker0 with the address %v%s", want, late)}
 	}
-	return []Finding{note("no bridge has the address %v yet: there is no docker0, and dockerd does not run here; CNI and Podman make theirs with the first container", want)}
+	return []Finding{
+		note(
+			"no bridge has the address %v yet: there is no docker0, and dockerd does not run here; CNI and Podman make "+
+				"theirs with the first container",
+			want,
+		),
+	}
 }
 
 // tooMany is about bridges that share the subnet. The kernel sends what is for a
@@ -107,7 +148,8 @@ func (f Facts) tooMany(all []kernel.Link) Finding {
 	return fault([]string{
 		"ip link delete " + extra + "   # once its containers have ended; they belong on one bridge",
 		"let only one of docker, CNI and Podman use " + f.envFile() + " (docs/cni.md)",
-	}, "%s have addresses in %v, and what is for their containers reaches one of them alone", strings.Join(names, " and "), f.own())
+	}, "%s have addresses in %v, and what is for their containers reaches one of them alone",
+		strings.Join(names, " and "), f.own())
 }
 
 // tellDocker is the command that gives dockerd the options that it should have.
@@ -130,14 +172,21 @@ func (f Facts) remake(bridge string) (fix []string, late string) {
 		fix = []string{f.tellDocker(), "dockerd must be started with what that wrote (README, Give docker the subnet)"}
 		if f.Docker != nil && f.Docker.Started.Before(f.EnvTime) {
 			fix = []string{"systemctl restart docker", fix[0] + "   # if that does not help", fix[1]}
-			late = fmt.Sprintf("; dockerd (pid %d) was started %v before the file was written", f.Docker.PID, f.EnvTime.Sub(f.Docker.Started).Round(time.Second))
+			late = fmt.Sprintf(
+				"; dockerd (pid %d) was started %v before the file was written",
+				f.Docker.PID,
+				f.EnvTime.Sub(f.Docker.Started).Round(time.Second),
+			)
 		}
 		return fix, late
 	case "cni0":
 		return []string{"mk-cni-conf.sh -f " + f.envFile() + "   # unless flannel's own CNI plugin reads that file",
 			"end the containers behind cni0, then: ip link delete cni0   # the next container makes it anew"}, ""
 	}
-	return []string{"end the containers behind " + bridge + ", remove their network (docker network rm, podman network rm), and create it anew as " + f.envFile() + " says (docs/cni.md)"}, ""
+	return []string{
+		"end the containers behind " + bridge + ", remove their network (docker network rm, podman network rm), and " +
+			"create it anew as " + f.envFile() + " says (docs/cni.md)",
+	}, ""
 }
 
 func has(l kernel.Link, p netip.Prefix) bool {

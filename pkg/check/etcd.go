@@ -81,7 +81,8 @@ func findClock(f Facts) []Finding {
 	for _, m := range off {
 		subject, place, object, ahead := "this host's clock", "", "that of etcd at "+m.URL, m.Ahead < 0
 		if agree >= len(off) { // others say what this host says
-			subject, place, object, ahead = "the clock of etcd at "+m.URL, ", on the host of "+m.URL, "this host's and other members'", !ahead
+			subject, place, object, ahead = "the clock of etcd at "+m.URL, ", on the host of "+m.URL, "this host's and "+
+				"other members'", !ahead
 		}
 		word := "behind"
 		if ahead {
@@ -108,7 +109,9 @@ func findCertificates(f Facts) []Finding {
 	for _, m := range f.Members {
 		if m.Certificate != nil {
 			shown++
-			out = append(out, f.dated(*m.Certificate, "the certificate of etcd at "+m.URL, "give that etcd a new one, as its --cert-file")...)
+			out = append(
+				out,
+				f.dated(*m.Certificate, "the certificate of etcd at "+m.URL, "give that etcd a new one, as its --cert-file")...)
 		}
 	}
 	if len(f.Certificates)+shown == 0 {
@@ -131,7 +134,9 @@ func (f Facts) dated(c Certificate, name, replace string) []Finding {
 	case !f.Now.Before(c.NotAfter):
 		return []Finding{fault([]string{replace}, "%s has expired on %s", name, c.NotAfter.Format(time.DateTime))}
 	case c.NotAfter.Sub(f.Now) < renewalTime:
-		return []Finding{{Level: Note, Text: fmt.Sprintf("%s expires on %s", name, c.NotAfter.Format(time.DateTime)), Fix: []string{replace}}}
+		return []Finding{
+			{Level: Note, Text: fmt.Sprintf("%s expires on %s", name, c.NotAfter.Format(time.DateTime)), Fix: []string{replace}},
+		}
 	}
 	return nil
 }

@@ -11,8 +11,18 @@ import (
 func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, filtered bool) Finding {
 	there := f.checkThere(peer)
 	if filtered {
-		return fault([]string{"sysctl -w net.ipv4.conf.all.rp_filter=2", fmt.Sprintf("flanneld check %v   # on the peer %v: why do its packets come another way?", f.Status.Lease.Subnet, peer.PublicIP)},
-			"no answer from %v: this host drops it, as it comes in where rp_filter does not expect it", dst)
+		return fault(
+			[]string{
+				"sysctl -w net.ipv4.conf.all.rp_filter=2",
+				fmt.Sprintf(
+					"flanneld check %v   # on the peer %v: why do its packets come another way?",
+					f.Status.Lease.Subnet,
+					peer.PublicIP,
+				),
+			},
+			"no answer from %v: this host drops it, as it comes in where rp_filter does not expect it",
+			dst,
+		)
 	}
 	outer, err := p.ping(f.Status.Host.Address, peer.PublicIP, small)
 	switch {
@@ -24,7 +34,13 @@ func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, fil
 	case peer.Mode == status.Tunnel:
 		return p.lostInTunnel(f, peer, dst, said)
 	}
-	return fault([]string{there}, "no answer from %v, though its host %v answers: that host does not pass it on or back%s", dst, peer.PublicIP, said)
+	return fault(
+		[]string{there},
+		"no answer from %v, though its host %v answers: that host does not pass it on or back%s",
+		dst,
+		peer.PublicIP,
+		said,
+	)
 }
 
 // checkThere is the command that looks at the way from its other end.
@@ -38,16 +54,42 @@ func (p Prober) lostInTunnel(f Facts, peer status.Peer, dst netip.Addr, said str
 	lost := fmt.Sprintf("no answer from %v through the tunnel, though its host %v answers", dst, peer.PublicIP)
 	if !f.local(h.PublicIP) {
 		return fault([]string{
-			fmt.Sprintf("iptables -t nat -A PREROUTING -d %v -p udp --dport %d -j DNAT --to-destination %v   # on the router with %v, or the like", h.PublicIP, port, h.Address, h.PublicIP),
-			fmt.Sprintf("conntrack -D -p udp --dport %d   # there, or wait half a minute: it remembers what it has turned away", port),
+			fmt.Sprintf(
+				"iptables -t nat -A PREROUTING -d %v -p udp --dport %d -j DNAT --to-destination %v   # on the router with "+
+					"%v, or the like",
+				h.PublicIP,
+				port,
+				h.Address,
+				h.PublicIP,
+			),
+			fmt.Sprintf(
+				"conntrack -D -p udp --dport %d   # there, or wait half a minute: it remembers what it has turned away",
+				port,
+			),
 			f.checkThere(peer),
 		}, "%s: the router with this host's public IP %v seems not to pass UDP port %d on%s", lost, h.PublicIP, port, said)
 	}
-	allow := fmt.Sprintf("iptables -I INPUT -p udp --dport %d -s %v -j ACCEPT   # on the peer, or the like on what is between", port, f.neighbourhood(h.Address))
-	if a, err := p.Network.ProbeUDP(h.Address, netip.AddrPortFrom(peer.PublicIP, uint16(port)), probeTime); err == nil && a.Echo {
-		return fault([]string{f.checkThere(peer) + ": does flanneld run there?", allow}, "%s: nobody listens on its UDP port %d, or a firewall there rejects what comes for it", lost, port)
+	allow := fmt.Sprintf(
+		"iptables -I INPUT -p udp --dport %d -s %v -j ACCEPT   # on the peer, or the like on what is between",
+		port,
+		f.neighbourhood(h.Address),
+	)
+	if a, err := p.Network.ProbeUDP(h.Address, netip.AddrPortFrom(peer.PublicIP, uint16(port)), probeTime); err == nil &&
+		a.Echo {
+		return fault(
+			[]string{f.checkThere(peer) + ": does flanneld run there?", allow},
+			"%s: nobody listens on its UDP port %d, or a firewall there rejects what comes for it",
+			lost,
+			port,
+		)
 	}
-	return fault([]string{allow, f.checkThere(peer)}, "%s: UDP port %d seems to be blocked there or on the way%s", lost, port, said)
+	return fault(
+		[]string{allow, f.checkThere(peer)},
+		"%s: UDP port %d seems to be blocked there or on the way%s",
+		lost,
+		port,
+		said,
+	)
 }
 
 // thorough tries large packets and TCP where small pings come back.
@@ -62,7 +104,12 @@ func (p Prober) thorough(f Facts, peer status.Peer, src, dst netip.Addr) []Findi
 		}
 		out = append(out, fault([]string{
 			fmt.Sprintf("let everything between here and %v carry packets of %d bytes", peer.PublicIP, f.Status.Host.MTU),
-			fmt.Sprintf(`ip link set %s mtu %d   # or, with vxlan: flanneld config set, "MTU": %d in Backend; then restart docker`, f.Status.Host.Interface, outer, outer),
+			fmt.Sprintf(
+				`ip link set %s mtu %d   # or, with vxlan: flanneld config set, "MTU": %d in Backend; then restart docker`,
+				f.Status.Host.Interface,
+				outer,
+				outer,
+			),
 		}, "packets of %d bytes get lost on the way to %v, those of %d arrive", mtu, dst, fits))
 	}
 	if peer.Mode != status.Tunnel {
@@ -78,13 +125,19 @@ func (p Prober) thorough(f Facts, peer status.Peer, src, dst netip.Addr) []Findi
 func (f Facts) noTCP(peer status.Peer, dst netip.Addr) Finding {
 	there := f.checkThere(peer)
 	if f.Status.Device.ChecksumByCPU {
-		return fault([]string{there}, "%v answers pings, and no TCP: a firewall on %v or on the way drops it", dst, peer.PublicIP)
+		return fault(
+			[]string{there},
+			"%v answers pings, and no TCP: a firewall on %v or on the way drops it",
+			dst,
+			peer.PublicIP,
+		)
 	}
 	return fault([]string{
 		"ethtool -K " + f.Status.Device.Name + " tx-checksum-ip-generic off   # here and on the peer",
 		`flanneld config set, "DisableTxChecksum": true in Backend   # for all hosts, if that helps`,
 		there + ", if it does not: a firewall may drop TCP there",
-	}, "%v answers pings, and no TCP: its checksums are computed wrongly by the network card (kernels before 5.7 do so with vxlan; this one is %s), or a firewall on %v drops it",
+	}, "%v answers pings, and no TCP: its checksums are computed wrongly by the network card (kernels before 5.7 "+
+		"do so with vxlan; this one is %s), or a firewall on %v drops it",
 		dst, f.Kernel, peer.PublicIP)
 }
 

@@ -20,11 +20,23 @@ type crossing struct {
 
 // out and back are the packets between a container of this host and one of p's.
 func (f Facts) out(p status.Peer) rules.Packet {
-	return rules.Packet{In: f.inner(), Out: p.Dev, Src: container(f.Status.Lease.Subnet), Dst: container(p.Subnet), State: "NEW"}
+	return rules.Packet{
+		In:    f.inner(),
+		Out:   p.Dev,
+		Src:   container(f.Status.Lease.Subnet),
+		Dst:   container(p.Subnet),
+		State: "NEW",
+	}
 }
 
 func (f Facts) back(p status.Peer) rules.Packet {
-	return rules.Packet{In: p.Dev, Out: f.inner(), Src: container(p.Subnet), Dst: container(f.Status.Lease.Subnet), State: "NEW"}
+	return rules.Packet{
+		In:    p.Dev,
+		Out:   f.inner(),
+		Src:   container(p.Subnet),
+		Dst:   container(f.Status.Lease.Subnet),
+		State: "NEW",
+	}
 }
 
 // protocols are those that a rule may be about as a whole.
@@ -77,11 +89,27 @@ func (f Facts) tunnel(p status.Peer) []crossing {
 		return nil
 	}
 	h, port := f.Status.Host, f.Status.Device.Port
-	in := rules.Packet{In: h.Interface, Src: p.PublicIP, Dst: h.Address, Protocol: "udp", DstPort: port, State: "NEW", Local: true}
+	in := rules.Packet{
+		In:       h.Interface,
+		Src:      p.PublicIP,
+		Dst:      h.Address,
+		Protocol: "udp",
+		DstPort:  port,
+		State:    "NEW",
+		Local:    true,
+	}
 	out := rules.Packet{Out: h.Interface, Src: h.Address, Dst: p.PublicIP, Protocol: "udp", DstPort: port, State: "NEW"}
 	return []crossing{
-		{in, rules.Received, fmt.Sprintf("the tunnel's packets from %v, UDP port %d, are dropped where they arrive", p.PublicIP, port)},
-		{out, rules.Sent, fmt.Sprintf("the tunnel's packets to %v, UDP port %d, are dropped where they leave", p.PublicIP, port)},
+		{
+			in,
+			rules.Received,
+			fmt.Sprintf("the tunnel's packets from %v, UDP port %d, are dropped where they arrive", p.PublicIP, port),
+		},
+		{
+			out,
+			rules.Sent,
+			fmt.Sprintf("the tunnel's packets to %v, UDP port %d, are dropped where they leave", p.PublicIP, port),
+		},
 	}
 }
 
@@ -142,18 +170,28 @@ func findForward(f Facts, p status.Peer) []Finding {
 func (f Facts) blocked(v rules.Verdict, what string) Finding {
 	program := v.Table.Program
 	if v.Rule == nil {
-		return fault([]string{program + " -P " + v.Chain + " ACCEPT   # or start flanneld without --iptables-forward-rules=false"},
-			"%s is dropped by the policy of %s, and no rule lets it pass", what, v.Chain)
+		return fault(
+			[]string{program + " -P " + v.Chain + " ACCEPT   # or start flanneld without --iptables-forward-rules=false"},
+			"%s is dropped by the policy of %s, and no rule lets it pass",
+			what,
+			v.Chain,
+		)
 	}
 	rule, remove := program+" "+ruleOf(v.Rule), iptables.Remove(*v.Rule)
 	switch {
 	case v.Table.Name == "raw" && strings.Contains(v.Rule.Text, "! -i "+f.inner()):
 		return fault([]string{
-			`set "allow-direct-routing": true in /etc/docker/daemon.json (dockerd 28.2 and later), or mk-docker-opts.sh -r; then: systemctl restart docker`,
+			`set "allow-direct-routing": true in /etc/docker/daemon.json (dockerd 28.2 and later), or ` +
+				`mk-docker-opts.sh -r; then: systemctl restart docker`,
 			remove + "   # until docker starts again",
 		}, "docker (28 and later) drops %s, by: %s", what, rule)
 	case strings.HasPrefix(v.Rule.Chain, "DOCKER") && v.Rule.Chain != "DOCKER-USER": // which is the operator's
-		return fault([]string{program + " -I DOCKER-USER -s " + f.network() + " -d " + f.network() + " -j ACCEPT"}, "docker drops %s, by: %s", what, rule)
+		return fault(
+			[]string{program + " -I DOCKER-USER -s " + f.network() + " -d " + f.network() + " -j ACCEPT"},
+			"docker drops %s, by: %s",
+			what,
+			rule,
+		)
 	}
 	return fault([]string{remove}, "%s is dropped, by: %s", what, rule)
 }
@@ -181,7 +219,14 @@ func (f Facts) closed(v rules.Verdict, c crossing, p status.Peer) Finding {
 	if c.packet.In == "" {
 		chain, end = "OUTPUT", "-d"
 	}
-	allow := fmt.Sprintf("%s -I %s -p udp --dport %d %s %v -j ACCEPT", program, chain, c.packet.DstPort, end, f.neighbourhood(p.PublicIP))
+	allow := fmt.Sprintf(
+		"%s -I %s -p udp --dport %d %s %v -j ACCEPT",
+		program,
+		chain,
+		c.packet.DstPort,
+		end,
+		f.neighbourhood(p.PublicIP),
+	)
 	switch {
 	case v.Rule == nil:
 		return fault([]string{allow}, "%s, by %s", c.what, by(v))
@@ -220,5 +265,13 @@ func findHiding(f Facts, p status.Peer) []Finding {
 	} else {
 		program += " " + chainOf(v.SNAT.Table, v.SNAT.Chain) + ":"
 	}
-	return []Finding{fault(fix, "containers on %v see this host's address in place of the container's, by: %s %s", p.PublicIP, program, ruleOf(v.SNAT))}
+	return []Finding{
+		fault(
+			fix,
+			"containers on %v see this host's address in place of the container's, by: %s %s",
+			p.PublicIP,
+			program,
+			ruleOf(v.SNAT),
+		),
+	}
 }

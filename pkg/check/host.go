@@ -26,20 +26,62 @@ func findInterface(f Facts) []Finding {
 	h := f.Status.Host
 	l, exists := f.link(h.Interface)
 	holder, elsewhere := f.holder(h.Address)
-	restart := fmt.Sprintf("restart flanneld with --iface=%s in place of --iface=%s   # or give %s its old name again", holder, h.Interface, holder)
+	restart := fmt.Sprintf(
+		"restart flanneld with --iface=%s in place of --iface=%s   # or give %s its old name again",
+		holder,
+		h.Interface,
+		holder,
+	)
 	switch {
 	case !exists && elsewhere:
-		return []Finding{fault([]string{restart}, "the external interface %s is gone; its address %v is on %s now", h.Interface, h.Address, holder)}
+		return []Finding{
+			fault(
+				[]string{restart},
+				"the external interface %s is gone; its address %v is on %s now",
+				h.Interface,
+				h.Address,
+				holder,
+			),
+		}
 	case !exists:
-		return []Finding{fault([]string{"ip -brief address   # which one leads to the other hosts? restart flanneld with --iface=NAME"}, "the external interface %s is gone", h.Interface)}
+		return []Finding{
+			fault(
+				[]string{"ip -brief address   # which one leads to the other hosts? restart flanneld with --iface=NAME"},
+				"the external interface %s is gone",
+				h.Interface,
+			),
+		}
 	case !l.Up:
-		return []Finding{fault([]string{"ip link set " + h.Interface + " up"}, "the external interface %s is down", h.Interface)}
+		return []Finding{
+			fault([]string{"ip link set " + h.Interface + " up"}, "the external interface %s is down", h.Interface),
+		}
 	case !l.Has(h.Address):
-		return []Finding{fault([]string{fmt.Sprintf("ip address add %v/24 dev %s   # with the length of its network; or: networkctl reconfigure %s, nmcli device reapply %s", h.Address, h.Interface, h.Interface, h.Interface)},
-			"%s has lost its address %v", h.Interface, h.Address)}
+		return []Finding{
+			fault(
+				[]string{
+					fmt.Sprintf(
+						"ip address add %v/24 dev %s   # with the length of its network; or: networkctl reconfigure %s, nmcli "+
+							"device reapply %s",
+						h.Address,
+						h.Interface,
+						h.Interface,
+						h.Interface,
+					),
+				},
+				"%s has lost its address %v",
+				h.Interface,
+				h.Address,
+			),
+		}
 	}
 	if !f.local(h.PublicIP) {
-		return []Finding{note("the public IP %v is no address of this host: a router must pass what comes there on to %v", h.PublicIP, h.Address)}
+		return []Finding{
+			note(
+				"the public IP %v is no address of this host: a router must pass what comes there on to %v",
+				h.PublicIP,
+				h.Address,
+			),
+		}
 	}
 	return nil
 }
@@ -64,7 +106,8 @@ func (f Facts) candidates() (out []string) {
 		case "bridge", "vxlan", "dummy", "tun", "wireguard":
 			continue
 		}
-		if l.Master == "" && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return !a.LinkLocal && !a.Addr().IsLoopback() }) {
+		if l.Master == "" &&
+			slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return !a.LinkLocal && !a.Addr().IsLoopback() }) {
 			out = append(out, l.Name)
 		}
 	}
@@ -88,13 +131,28 @@ func (f Facts) local(ip netip.Addr) bool {
 // findForwarding looks at whether the kernel forwards at all.
 func findForwarding(f Facts) []Finding {
 	if f.Sysctl["net.ipv4.ip_forward"] == "0" {
-		return []Finding{fault([]string{"sysctl -w net.ipv4.ip_forward=1", "echo net.ipv4.ip_forward=1 > /etc/sysctl.d/90-flanneld.conf   # for the next start"},
-			"this host forwards no packets: net.ipv4.ip_forward is 0")}
+		return []Finding{
+			fault(
+				[]string{
+					"sysctl -w net.ipv4.ip_forward=1",
+					"echo net.ipv4.ip_forward=1 > /etc/sysctl.d/90-flanneld.conf   # for the next start",
+				},
+				"this host forwards no packets: net.ipv4.ip_forward is 0",
+			),
+		}
 	}
 	var out []Finding
 	for _, dev := range f.devices() {
 		if key := "net.ipv4.conf." + dev + ".forwarding"; f.Sysctl[key] == "0" {
-			out = append(out, fault([]string{"sysctl -w " + strings.Replace(key, dev, strings.ReplaceAll(dev, ".", "/"), 1) + "=1"}, "what arrives on %s is not forwarded: %s is 0", dev, key))
+			out = append(
+				out,
+				fault(
+					[]string{"sysctl -w " + strings.Replace(key, dev, strings.ReplaceAll(dev, ".", "/"), 1) + "=1"},
+					"what arrives on %s is not forwarded: %s is 0",
+					dev,
+					key,
+				),
+			)
 		}
 	}
 	return out

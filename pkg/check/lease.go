@@ -27,10 +27,21 @@ func findLease(f Facts) []Finding {
 		if f.has(condition.EtcdUnreadable, condition.EtcdUnwritable) {
 			fix = "fix what etcd says: then it is renewed at once"
 		}
-		return []Finding{fault([]string{fix}, "the lease of %v has expired on %s: another host may take it at any time", s.Lease.Subnet, s.Lease.Expires.Format(time.DateTime))}
+		return []Finding{
+			fault(
+				[]string{fix},
+				"the lease of %v has expired on %s: another host may take it at any time",
+				s.Lease.Subnet,
+				s.Lease.Expires.Format(time.DateTime),
+			),
+		}
 	case f.has(condition.LeaseContested):
-		return []Finding{fault([]string{"give each host its own by --public-ip or --iface, and restart flanneld"},
-			"another host writes the lease of %v: it seems to have the public IP %v too, so traffic reaches only one of them", s.Lease.Subnet, s.Host.PublicIP)}
+		return []Finding{fault(
+			[]string{"give each host its own by --public-ip or --iface, and restart flanneld"},
+			"another host writes the lease of %v: it seems to have the public IP %v too, so traffic reaches only one of them",
+			s.Lease.Subnet,
+			s.Host.PublicIP,
+		)}
 	}
 	return nil
 }
@@ -46,14 +57,17 @@ func (f Facts) noLease() []Finding {
 		return skipped("there is none before etcd can be read and written")
 	}
 	if c, refused := f.condition(condition.KernelNotApplied); refused {
-		return []Finding{fault(rightsFix(c), "this host has no subnet, as the kernel does not take what flanneld needs: %s", c.Cause)}
+		return []Finding{
+			fault(rightsFix(c), "this host has no subnet, as the kernel does not take what flanneld needs: %s", c.Cause),
+		}
 	}
 	why := "flanneld does not say why"
 	if c, there := f.condition(condition.NoLease); there {
 		why = cmp.Or(c.Cause, c.Message)
 	}
 	return []Finding{fault([]string{
-		"flanneld lease list" + f.etcdFlags() + "   # are all subnets taken? flanneld lease release --now SUBNET frees that of a host that is gone",
+		"flanneld lease list" + f.etcdFlags() + "   # are all subnets taken? flanneld lease release --now SUBNET " +
+			"frees that of a host that is gone",
 		logFix,
 	}, "this host has no subnet: %s", why)}
 }

@@ -50,7 +50,15 @@ func place(v rules.Verdict) string {
 
 func (f Facts) foreignForward(v rules.Verdict, c crossing) Finding {
 	insert := "nft insert rule " + chainOf(v.Table, v.Chain) + " ip"
-	fix := []string{fmt.Sprintf("%s saddr %s accept; %s daddr %s accept   # and the same where the table comes from", insert, f.network(), insert, f.network())}
+	fix := []string{
+		fmt.Sprintf(
+			"%s saddr %s accept; %s daddr %s accept   # and the same where the table comes from",
+			insert,
+			f.network(),
+			insert,
+			f.network(),
+		),
+	}
 	switch {
 	case v.Table.Name == "docker-bridges":
 		return f.dockerForward(v, c)
@@ -60,9 +68,22 @@ func (f Facts) foreignForward(v rules.Verdict, c crossing) Finding {
 		fix = append(fix, remove(v.Rule)+"   # or so")
 	}
 	if rest(v) {
-		return fault(fix, "the nftables table %q drops what it does not know, and does not know the network %s; no iptables rule overrules it (%s)", tableOf(v.Table), f.network(), place(v))
+		return fault(
+			fix,
+			"the nftables table %q drops what it does not know, and does not know the network %s; no iptables rule "+
+				"overrules it (%s)",
+			tableOf(v.Table),
+			f.network(),
+			place(v),
+		)
 	}
-	return fault(fix, "the nftables table %q drops %s, %s; no iptables rule overrules it", tableOf(v.Table), c.what, place(v))
+	return fault(
+		fix,
+		"the nftables table %q drops %s, %s; no iptables rule overrules it",
+		tableOf(v.Table),
+		c.what,
+		place(v),
+	)
 }
 
 // dockerForward is about docker 29's own table. What comes from peers passes it by
@@ -71,22 +92,53 @@ func (f Facts) dockerForward(v rules.Verdict, c crossing) Finding {
 	marked := c.packet
 	marked.Mark |= rules.PeerMark
 	if !(rules.Ruleset{v.Table}).Evaluate(marked, c.path).Dropped {
-		return fault([]string{restartFix, "start flanneld without --iptables-forward-rules=false, where it is set"},
-			"docker drops %s, in its nftables table %q, %s; it passes what has the mark %#x/%#x, and flanneld, which sets that, has not", c.what, tableOf(v.Table), place(v), rules.PeerMark, rules.PeerMark)
+		return fault(
+			[]string{restartFix, "start flanneld without --iptables-forward-rules=false, where it is set"},
+			"docker drops %s, in its nftables table %q, %s; it passes what has the mark %#x/%#x, and flanneld, which "+
+				"sets that, has not",
+			c.what,
+			tableOf(v.Table),
+			place(v),
+			rules.PeerMark,
+			rules.PeerMark,
+		)
 	}
 	if f.inner() != dockerBridge { // a network of its own, of which mk-docker-opts.sh knows nothing
-		return fault([]string{fmt.Sprintf(`add "allow-direct-routing": true, "bridge-accept-fwmark": "%#x/%#x" to /etc/docker/daemon.json; systemctl restart docker`, rules.PeerMark, rules.PeerMark)},
-			"docker drops %s, in its nftables table %q, %s; no rule of others overrules it", c.what, tableOf(v.Table), place(v))
+		return fault(
+			[]string{
+				fmt.Sprintf(
+					`add "allow-direct-routing": true, "bridge-accept-fwmark": "%#x/%#x" to /etc/docker/daemon.json; `+
+						`systemctl restart docker`,
+					rules.PeerMark,
+					rules.PeerMark,
+				),
+			},
+			"docker drops %s, in its nftables table %q, %s; no rule of others overrules it",
+			c.what,
+			tableOf(v.Table),
+			place(v),
+		)
 	}
 	return fault([]string{
 		f.tellDocker(),
-		fmt.Sprintf("dockerd must be started with what that wrote: --allow-direct-routing=true --bridge-accept-fwmark=%#x/%#x (README, Give docker the subnet)", rules.PeerMark, rules.PeerMark),
+		fmt.Sprintf(
+			"dockerd must be started with what that wrote: --allow-direct-routing=true --bridge-accept-fwmark=%#x/%#x "+
+				"(README, Give docker the subnet)",
+			rules.PeerMark,
+			rules.PeerMark,
+		),
 	}, "docker drops %s, in its nftables table %q, %s; no rule of others overrules it", c.what, tableOf(v.Table), place(v))
 }
 
 func (f Facts) foreignPort(v rules.Verdict, c crossing) Finding {
 	port := c.packet.DstPort
-	fix := []string{fmt.Sprintf("nft insert rule %s udp dport %d accept   # and the same where the table comes from", chainOf(v.Table, v.Chain), port)}
+	fix := []string{
+		fmt.Sprintf(
+			"nft insert rule %s udp dport %d accept   # and the same where the table comes from",
+			chainOf(v.Table, v.Chain),
+			port,
+		),
+	}
 	switch {
 	case firewalld(v.Table):
 		fix = []string{fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp; firewall-cmd --reload", port)}
@@ -94,9 +146,22 @@ func (f Facts) foreignPort(v rules.Verdict, c crossing) Finding {
 		fix = append(fix, remove(v.Rule)+"   # or so")
 	}
 	if rest(v) {
-		return fault(fix, "the nftables table %q drops what it does not know, and does not know the tunnel's UDP port %d; no iptables rule overrules it (%s)", tableOf(v.Table), port, place(v))
+		return fault(
+			fix,
+			"the nftables table %q drops what it does not know, and does not know the tunnel's UDP port %d; no "+
+				"iptables rule overrules it (%s)",
+			tableOf(v.Table),
+			port,
+			place(v),
+		)
 	}
-	return fault(fix, "%s, by the nftables table %q, %s; no iptables rule overrules it", c.what, tableOf(v.Table), place(v))
+	return fault(
+		fix,
+		"%s, by the nftables table %q, %s; no iptables rule overrules it",
+		c.what,
+		tableOf(v.Table),
+		place(v),
+	)
 }
 
 // remove is the command that takes a rule of nftables away.

@@ -20,6 +20,9 @@ func container(p netip.Prefix) netip.Addr { return gateway(p).Next() }
 // findPath compares the kernel's path to a peer with the wanted one.
 func findPath(f Facts, p status.Peer) []Finding {
 	if p.Mode == status.NoWay || p.Mode == "" {
+		if c, failed := f.condition(condition.KernelNotApplied); failed { // which may be why it is not known
+			return []Finding{fault(rightsFix(c), "there is no way to %v: %s", p.Subnet, c.Text())}
+		}
 		fix := []string{f.setConfig("vxlan"), "every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"}
 		return []Finding{fault(fix, "there is no way to %v: its host %v is not on the link of %s, and its lease says %q",
 			p.Subnet, p.PublicIP, f.Status.Host.Interface, p.Backend)}

@@ -108,7 +108,8 @@ func (p Prober) trials(src netip.Addr, peer status.Peer) []*trial {
 	}
 	return append(all, &trial{dst: dst, send: func() (Answer, error) {
 		a, err := p.Network.Step(src, container(peer.Subnet), tries*probeTime)
-		if direct := a.From == peer.PublicIP; direct != (peer.Mode == status.Direct) || !direct && !peer.Subnet.Contains(a.From) {
+		if direct := a.From == peer.PublicIP; direct != (peer.Mode == status.Direct) ||
+			!direct && !peer.Subnet.Contains(a.From) {
 			a = Answer{} // another router's, or by another way than the peer's containers answer
 		}
 		return a, err

@@ -34,7 +34,8 @@ func certificate(file string) Certificate {
 		if block, content = pem.Decode(content); block == nil {
 			break
 		}
-		if c, err := x509.ParseCertificate(block.Bytes); err == nil && (out.NotAfter.IsZero() || c.NotAfter.Before(out.NotAfter)) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil &&
+			(out.NotAfter.IsZero() || c.NotAfter.Before(out.NotAfter)) {
 			out.NotBefore, out.NotAfter = c.NotBefore, c.NotAfter
 		}
 	}

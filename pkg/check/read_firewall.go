@@ -132,5 +132,13 @@ func (f *Facts) tryNFT(ctx context.Context) {
 	if words := strings.Fields(version); len(words) > 1 {
 		version = strings.TrimPrefix(words[1], "v")
 	}
-	f.Notes = append(f.Notes, fmt.Sprintf("nft %s cannot read this host's tables: %v; flanneld does not need it; to look yourself, install nftables 1.1.2 or later", version, err))
+	f.Notes = append(
+		f.Notes,
+		fmt.Sprintf(
+			"nft %s cannot read this host's tables: %v; flanneld does not need it; to look yourself, install nftables "+
+				"1.1.2 or later",
+			version,
+			err,
+		),
+	)
 }

@@ -38,8 +38,14 @@ func Select(s *status.Status, what string) (peers []status.Peer, missing *Findin
 	if p, found := s.Of(ip); found {
 		return []status.Peer{p}, nil, nil
 	}
-	none := fault([]string{"flanneld status   # lists the peers", "start flanneld on that host: systemctl start flanneld, or supervisorctl start"},
-		"no host has leased a subnet with %s: flanneld has never run there, or its lease has expired", what)
+	none := fault(
+		[]string{
+			"flanneld status   # lists the peers",
+			"start flanneld on that host: systemctl start flanneld, or supervisorctl start",
+		},
+		"no host has leased a subnet with %s: flanneld has never run there, or its lease has expired",
+		what,
+	)
 	none.Step = "peer"
 	return nil, &none, nil
 }

@@ -58,7 +58,11 @@ func (l List) sort() {
 		}
 	}
 	slices.SortFunc(l, func(a, b Condition) int {
-		return cmp.Or(cmp.Compare(place[a.Code], place[b.Code]), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject))
+		return cmp.Or(
+			cmp.Compare(place[a.Code], place[b.Code]),
+			cmp.Compare(a.Code, b.Code),
+			cmp.Compare(a.Subject, b.Subject),
+		)
 	})
 }
 

@@ -141,7 +141,13 @@ func logAll(all List, log func(Condition)) {
 func logNew(c Condition) { klog.ErrorS(nil, sentence(c.Message), c.pairs()...) }
 
 func logOver(c Condition) {
-	klog.InfoS("Condition is over: "+c.Message, "condition", c.Code, "after", time.Since(c.Since).Round(100*time.Millisecond))
+	klog.InfoS(
+		"Condition is over: "+c.Message,
+		"condition",
+		c.Code,
+		"after",
+		time.Since(c.Since).Round(100*time.Millisecond),
+	)
 }
 
 // pairs are the keys and values of a log line.

@@ -17,6 +17,6 @@ func Notify(assignments ...string) {
 		lines = append(lines, strings.Join(strings.Fields(a), " ")) // a line break would begin another one
 	}
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
-		klog.Warningf("notify the service manager at NOTIFY_SOCKET of %q: %v", assignments, err)
+		klog.ErrorS(err, "Cannot notify the service manager at NOTIFY_SOCKET", "assignments", assignments)
 	}
 }

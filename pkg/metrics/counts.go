@@ -53,7 +53,8 @@ const (
 // applyBounds are the upper bounds of the histogram of applies: a pass over a
 // few peers takes a millisecond, the first over thousands half a second.
 var applyBounds = [...]time.Duration{
-	time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2500 * time.Millisecond, 10 * time.Second,
+	time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond,
+	500 * time.Millisecond, 2500 * time.Millisecond, 10 * time.Second,
 }
 
 // read is a copy.

@@ -58,7 +58,7 @@ func (c *Counts) Handler(version string, ask func(context.Context) (status.Statu
 		}
 		text, err := Text(collector{c.read(), version, s})
 		if err != nil {
-			klog.Errorf("metrics: %v", err)
+			klog.ErrorS(err, "Cannot gather metrics")
 			http.Error(w, "the metrics cannot be gathered; see flanneld's log", http.StatusInternalServerError)
 			return
 		}
@@ -97,7 +97,13 @@ type collector struct {
 }
 
 // metric makes one metric of a family; labels are pairs of name and value.
-func metric(out chan<- prometheus.Metric, kind prometheus.ValueType, name, help string, value float64, labels ...string) {
+func metric(
+	out chan<- prometheus.Metric,
+	kind prometheus.ValueType,
+	name, help string,
+	value float64,
+	labels ...string,
+) {
 	var names, values []string
 	for i := 0; i < len(labels); i += 2 {
 		names, values = append(names, labels[i]), append(values, labels[i+1])
@@ -114,7 +120,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		metric(out, prometheus.GaugeValue, name, help, value, labels...)
 	}
 	gauge("build_info", "What this flanneld was built from.", 1, "version", c.version, "goversion", runtime.Version())
-	gauge("kernel_apply_success", "Whether the last pass made the kernel as it should be.", number(c.applied > 0 && !c.failing))
+	gauge(
+		"kernel_apply_success",
+		"Whether the last pass made the kernel as it should be.",
+		number(c.applied > 0 && !c.failing),
+	)
 	if d := c.status.Daemon; d != nil {
 		c.state(*d, gauge)
 		c.peers(gauge)
@@ -129,12 +139,24 @@ type put func(name, help string, value float64, labels ...string)
 
 func (c collector) state(d status.Daemon, gauge put) {
 	s := c.status
-	gauge("ready", "Whether the lease, the list of peers, the kernel and the subnet file are as they should be.", number(d.Ready))
+	gauge(
+		"ready",
+		"Whether the lease, the list of peers, the kernel and the subnet file are as they should be.",
+		number(d.Ready),
+	)
 	if !d.Applied.IsZero() {
-		gauge("kernel_last_success_timestamp_seconds", "When the kernel was last found, or made, as it should be.", seconds(d.Applied))
+		gauge(
+			"kernel_last_success_timestamp_seconds",
+			"When the kernel was last found, or made, as it should be.",
+			seconds(d.Applied),
+		)
 	}
 	c.conditions(gauge)
-	gauge("etcd_current", "Whether every change in etcd is known: everything was listed and a watch stands.", number(s.Etcd.Current))
+	gauge(
+		"etcd_current",
+		"Whether every change in etcd is known: everything was listed and a watch stands.",
+		number(s.Etcd.Current),
+	)
 	if n := s.Network; n != nil {
 		gauge("backend_info", "The backend at work.", 1, "backend", n.Backend, "network", n.Network.String())
 	}
@@ -154,10 +176,21 @@ func (c collector) conditions(gauge put) {
 		count[one.Code]++
 	}
 	for _, code := range condition.Codes() {
-		gauge("condition", "How many things are not as they should be, by code; `flanneld status` names them.", float64(count[code]),
-			"code", string(code), "severity", string(code.Severity()))
+		gauge(
+			"condition",
+			"How many things are not as they should be, by code; `flanneld status` names them.",
+			float64(count[code]),
+			"code",
+			string(code),
+			"severity",
+			string(code.Severity()),
+		)
 	}
-	gauge("problems", "How many things are not as they should be, without what follows from others.", float64(len(c.status.Conditions.Roots())))
+	gauge(
+		"problems",
+		"How many things are not as they should be, without what follows from others.",
+		float64(len(c.status.Conditions.Roots())),
+	)
 }
 
 func (c collector) peers(gauge put) {
@@ -175,19 +208,41 @@ func (c collector) peers(gauge put) {
 	for mode, n := range modes {
 		gauge("peers", "Other hosts, by how packets get there.", float64(n), "mode", mode)
 	}
-	gauge("peers_wrong", "Other hosts to which there is no way, or whose way is not in the kernel as it should be.", float64(wrong))
+	gauge(
+		"peers_wrong",
+		"Other hosts to which there is no way, or whose way is not in the kernel as it should be.",
+		float64(wrong),
+	)
 }
 
 func (c collector) counters(counter put) {
 	for r, n := range c.requests {
-		counter("etcd_requests_total", "Requests to etcd; a watch counts when it stands and when it breaks.", float64(n), "operation", r.operation, "result", r.result)
+		counter(
+			"etcd_requests_total",
+			"Requests to etcd; a watch counts when it stands and when it breaks.",
+			float64(n),
+			"operation",
+			r.operation,
+			"result",
+			r.result,
+		)
 	}
-	counter("etcd_watch_restarts_total", "Watches that ended, so that everything had to be listed again.", float64(c.restarts))
+	counter(
+		"etcd_watch_restarts_total",
+		"Watches that ended, so that everything had to be listed again.",
+		float64(c.restarts),
+	)
 	for w, n := range c.writes {
 		counter("kernel_operations_total", "Writes to the kernel.", float64(n), "kind", w.kind, "result", w.result)
 	}
 	for _, kind := range []string{"route", "neighbour", "fdb", "device", "address", "iptables"} {
-		counter("repairs_total", "What was put right after somebody else had undone it.", float64(c.repairs[kind]), "kind", kind)
+		counter(
+			"repairs_total",
+			"What was put right after somebody else had undone it.",
+			float64(c.repairs[kind]),
+			"kind",
+			kind,
+		)
 	}
 }
 
@@ -196,7 +251,12 @@ func (c collector) histogram() prometheus.Metric {
 	for i, bound := range applyBounds {
 		buckets[bound.Seconds()] = c.applies[i]
 	}
-	desc := prometheus.NewDesc("flanneld_kernel_apply_duration_seconds", "How long it takes to look at the kernel and put it right.", nil, nil)
+	desc := prometheus.NewDesc(
+		"flanneld_kernel_apply_duration_seconds",
+		"How long it takes to look at the kernel and put it right.",
+		nil,
+		nil,
+	)
 	return prometheus.MustNewConstHistogram(desc, c.applied, c.took.Seconds(), buckets)
 }
 

@@ -92,7 +92,11 @@ func (p *printer) daemon(d *Daemon) {
 
 func (p *printer) network(s Status) {
 	if s.Network != nil {
-		p.row(plain, "network", fmt.Sprintf("%v in subnets of /%d, backend %s", s.Network.Network, s.Network.SubnetLen, s.Network.Backend))
+		p.row(
+			plain,
+			"network",
+			fmt.Sprintf("%v in subnets of /%d, backend %s", s.Network.Network, s.Network.SubnetLen, s.Network.Backend),
+		)
 	}
 	if l := s.Lease; l != nil {
 		p.row(plain, "subnet", fmt.Sprintf("%v, %s", l.Subnet, p.expiry(l.Expires)))
@@ -169,7 +173,15 @@ func (p *printer) peers(s Status) {
 		if x.Kernel != InPlace {
 			colour = red
 		}
-		p.row(colour, x.Subnet.String(), x.PublicIP.String(), dash(x.Backend), reached(x), dash(x.Kernel), dash(p.age(x.Since)))
+		p.row(
+			colour,
+			x.Subnet.String(),
+			x.PublicIP.String(),
+			dash(x.Backend),
+			reached(x),
+			dash(x.Kernel),
+			dash(p.age(x.Since)),
+		)
 	}
 }
 

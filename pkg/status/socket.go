@@ -67,7 +67,12 @@ func Ask(ctx context.Context) (Status, error) {
 		return Status{}, fmt.Errorf("ask the running flanneld who it is: %w", err)
 	}
 	if !trusted(peer) {
-		return Status{}, fmt.Errorf("process %d of user %d holds flanneld's socket and %w: try as root, or end that process", peer.Pid, peer.Uid, ErrNoAnswer)
+		return Status{}, fmt.Errorf(
+			"process %d of user %d holds flanneld's socket and %w: try as root, or end that process",
+			peer.Pid,
+			peer.Uid,
+			ErrNoAnswer,
+		)
 	}
 	body, err := io.ReadAll(io.LimitReader(conn, longest))
 	if err != nil || len(body) == 0 {
@@ -90,7 +95,11 @@ func noAnswer(peer *unix.Ucred, err error) error {
 	case err != nil:
 		return fmt.Errorf("flanneld (pid %d) %w: %v", peer.Pid, ErrNoAnswer, err)
 	}
-	return fmt.Errorf("flanneld (pid %d) %w: it is busy, has just started, or is of another release", peer.Pid, ErrNoAnswer)
+	return fmt.Errorf(
+		"flanneld (pid %d) %w: it is busy, has just started, or is of another release",
+		peer.Pid,
+		ErrNoAnswer,
+	)
 }
 
 func trusted(peer *unix.Ucred) bool { return peer.Uid == 0 || int(peer.Uid) == os.Geteuid() }

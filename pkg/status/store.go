@@ -18,21 +18,43 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 	config, err := subnet.ParseConfig(c.Config.Value)
 	switch {
 	case c.Config.Modified == 0:
-		s.Conditions.Add(condition.Condition{Code: condition.ConfigMissing, Message: fmt.Sprintf("there is no config key %s/%s", e.Prefix, c.Config.Key)})
+		s.Conditions.Add(
+			condition.Condition{
+				Code:    condition.ConfigMissing,
+				Message: fmt.Sprintf("there is no config key %s/%s", e.Prefix, c.Config.Key),
+			},
+		)
 	case err != nil:
-		s.Conditions.Add(condition.Condition{Code: condition.ConfigInvalid, Message: fmt.Sprintf("config key is wrong: %v", err)})
+		s.Conditions.Add(
+			condition.Condition{Code: condition.ConfigInvalid, Message: fmt.Sprintf("config key is wrong: %v", err)},
+		)
 	default:
 		s.Network = &Network{Network: config.Network, SubnetLen: config.SubnetLen, Backend: config.BackendType}
 	}
 	for _, p := range slices.SortedFunc(maps.Keys(c.Leases), netip.Prefix.Compare) {
 		l := c.Leases[p]
-		s.Peers = append(s.Peers, Peer{Subnet: p, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown})
+		s.Peers = append(
+			s.Peers,
+			Peer{Subnet: p, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown},
+		)
 		if s.Network != nil && !config.Fits(p) {
-			s.Conditions.Add(condition.Condition{Code: condition.LeaseIgnored, Subject: subnet.Key(p), Message: fmt.Sprintf("the lease of %v does not fit the config", p)})
+			s.Conditions.Add(
+				condition.Condition{
+					Code:    condition.LeaseIgnored,
+					Subject: subnet.Key(p),
+					Message: fmt.Sprintf("the lease of %v does not fit the config", p),
+				},
+			)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.Malformed)) {
-		s.Conditions.Add(condition.Condition{Code: condition.LeaseIgnored, Subject: key, Message: fmt.Sprintf("the key %q: %s", key, c.Malformed[key])})
+		s.Conditions.Add(
+			condition.Condition{
+				Code:    condition.LeaseIgnored,
+				Subject: key,
+				Message: fmt.Sprintf("the key %q: %s", key, c.Malformed[key]),
+			},
+		)
 	}
 	return s
 }

@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+)
+
+// pass looks at everything once, and returns when to look again at the latest.
+func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
+	view := a.Leases.View()
+	if !view.Listed {
+		return resync // nothing is known: what works stays as it is
+	}
+	host, links, err := a.lookAround(view)
+	if err != nil {
+		return a.choosing.Failed(err)
+	}
+	a.choosing.Succeeded()
+	if a.linkDown(host.Link) {
+		return resync
+	}
+	a.configure(view.Config, host)
+	if a.next == nil {
+		return resync
+	}
+	again := a.switchOver(view, now)
+	return min(again, a.settle(ctx, view, links, now))
+}
+
+// switchOver takes the next mode to work once our lease says so: from then on
+// peers reach us by it. Where our lease says so already, no peer hears of the
+// change by it: then each waits until all have heard of the config. It returns when
+// to look again for that.
+func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
+	if a.current == a.next || !view.Own.Subnet.IsValid() || view.Own.Attrs != a.next.backend.Attrs() ||
+		!a.next.config.Fits(view.Own.Subnet) {
+		return resync
+	}
+	if a.current != nil && a.current.backend.Attrs() == a.next.backend.Attrs() &&
+		!bytes.Equal(a.current.config.Backend, a.next.config.Backend) {
+		if left := propagation - now.Sub(a.next.since); left > 0 {
+			return left
+		}
+	}
+	if a.current != nil {
+		a.draining.add(a.current.devices(view.Own), now)
+		klog.InfoS("Switched backend", "from", a.current.config.BackendType, "to", a.next.config.BackendType)
+	}
+	a.current = a.next
+	return resync
+}
+
+// propagation is ample for a watch to tell all peers of a config.
+const propagation = 500 * time.Millisecond
+
+// settle brings the kernel, the subnet file and the rules into the state that
+// the current mode asks for, and then lets the lease say what the next one
+// needs: a peer that hears of a new mode finds it prepared.
+func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Link, now time.Time) time.Duration {
+	again, settled := a.applyKernel(view, links, now)
+	working := a.current != nil && view.Own.Subnet.IsValid()
+	var placed <-chan struct{}
+	if working && a.SetRules != nil {
+		placed = a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers())
+	}
+	if settled && a.claimed != a.next {
+		await(ctx, placed)
+		a.claimed = a.next
+		a.Leases.Claim(
+			subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link})},
+		)
+	}
+	if !working {
+		return again
+	}
+	again = min(again, a.writeFile(view.Own))
+	if settled && !a.ready && !a.writing.Failing() {
+		a.ready = true
+		a.Ready(view.Own)
+	}
+	return again
+}
+
+// rulesTime bounds the wait for firewall rules, which may fail.
+const rulesTime = time.Second
+
+// await waits until the firewall lets in what comes by the next mode: peers use it
+// once they hear of it.
+func await(ctx context.Context, placed <-chan struct{}) {
+	if placed == nil {
+		return
+	}
+	timer := time.NewTimer(rulesTime)
+	defer timer.Stop()
+	select {
+	case <-placed:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (a *Agent) writeFile(own subnet.Lease) time.Duration {
+	wrote, err := subnet.WriteEnv(a.SubnetFile, subnet.Env{
+		Network: a.current.config.Network, Subnet: own.Subnet, MTU: a.current.backend.MTU(), IPMasq: a.IPMasq,
+	})
+	if err != nil {
+		return a.writing.Failed(err)
+	}
+	a.writing.Succeeded()
+	if wrote {
+		klog.InfoS("Wrote the subnet file", "file", a.SubnetFile, "subnet", own.Subnet, "mtu", a.current.backend.MTU())
+	}
+	return resync
+}
