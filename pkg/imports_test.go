@@ -11,6 +11,7 @@ import (
 func TestImportsPointOneWay(t *testing.T) {
 	for folder, forbidden := range map[string][]string{
 		"subnet":          {"kernel", "backend", "agent", "firewall", "extif", "health", "subnet/etcdconn", "subnet/etcdv2", "subnet/etcdv3", "subnet/etcdauto", "subnet/subnettest", "kernel/kerneltest"},
+		"condition":       {"subnet", "kernel", "backend", "agent", "firewall", "extif", "health", "status", "check"},
 		"kernel":          {"subnet", "backend", "agent", "firewall", "extif", "health", "condition"},
 		"firewall":        {"subnet", "kernel", "backend", "agent"},
 		"extif":           {"subnet", "backend", "agent", "firewall"},

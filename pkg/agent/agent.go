@@ -52,7 +52,7 @@ type Options struct {
 
 	SubnetFile string
 	// SetRules says what the firewall is to be made for: this host's subnet, and
-	// the ways by which packets come from peers. What it returns is closed once
+	// the paths by which packets come from peers. What it returns is closed once
 	// that is so; nil: nobody tells. SetRules is nil where nothing is wanted.
 	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
 	IPMasq   bool // what the subnet file says of masquerading

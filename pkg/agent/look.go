@@ -90,15 +90,15 @@ func fallbackAddress(l kernel.Link, ip netip.Addr) bool {
 // addressLoss is since when the address in use is missing.
 type addressLoss struct{ since time.Time }
 
-// patience is how long a missing address is waited for.
-const patience = 10 * time.Second
+// addressWait is how long a missing address is waited for.
+const addressWait = 10 * time.Second
 
 // waits reports whether it is worth waiting still.
 func (l *addressLoss) waits(now time.Time) bool {
 	if l.since.IsZero() {
 		l.since = now
 	}
-	return now.Sub(l.since) < patience
+	return now.Sub(l.since) < addressWait
 }
 
 // configure makes the next mode where the config or the host has changed. A

@@ -16,7 +16,7 @@ import (
 
 // applied is what the last passes did to the kernel.
 type applied struct {
-	worked  time.Time // the last that found or made everything as it should be
+	success time.Time // the last that found or made everything as it should be
 	changed time.Time // the last that wrote
 	change  string    // what it wrote
 }
@@ -33,7 +33,7 @@ func (a *Agent) apply(want kernel.State) (kernel.Result, error) {
 		a.Applied(now.Sub(start), err)
 	}
 	if err == nil {
-		a.latest.worked = now
+		a.latest.success = now
 	}
 	if n := len(result.Ops); n > 0 {
 		a.latest.changed, a.latest.change = now, result.Ops[n-1].String()

@@ -53,7 +53,7 @@ func (a *Agent) status(now time.Time) status.Status {
 	view := a.Leases.View()
 	s := status.Status{
 		Time:   now,
-		Daemon: &status.Daemon{Applied: a.latest.worked, Changed: a.latest.changed, Change: a.latest.change},
+		Daemon: &status.Daemon{Applied: a.latest.success, Changed: a.latest.changed, Change: a.latest.change},
 		Etcd:   status.Etcd{Current: view.Current},
 		Peers:  []status.Peer{},
 

@@ -48,7 +48,7 @@ func (s *socket) verdicts(first uint32, errs []error) (over bool, err error) {
 		if h.Type != unix.NLMSG_ERROR || i >= uint32(len(errs)) {
 			continue // an answer to an earlier exchange that was given up
 		}
-		errs[i] = verdict(h, body)
+		errs[i] = replyError(h, body)
 		over = over || int(i) == len(errs)-1
 	}
 	return over, nil

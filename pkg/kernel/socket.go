@@ -128,7 +128,7 @@ func (l *listener) listen(messages iter.Seq2[unix.NlMsghdr, []byte]) (over bool,
 		}
 		l.interrupted = l.interrupted || h.Flags&unix.NLM_F_DUMP_INTR != 0
 		if h.Type == unix.NLMSG_DONE || h.Type == unix.NLMSG_ERROR {
-			if err = verdict(h, body); err == nil && l.interrupted {
+			if err = replyError(h, body); err == nil && l.interrupted {
 				err = netlink.ErrDumpInterrupted
 			}
 			return true, err
@@ -190,10 +190,10 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 // aligned is where the next message or attribute begins.
 func aligned(size int) int { return (size + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
 
-// verdict says how a request ended: an error number, the request's header, and
+// replyError says how a request ended: an error number, the request's header, and
 // perhaps its words (linux/netlink.h: struct nlmsgerr). At a list's end there
 // may be nothing.
-func verdict(h unix.NlMsghdr, body []byte) error {
+func replyError(h unix.NlMsghdr, body []byte) error {
 	const header = 4 + unix.SizeofNlMsghdr
 	if len(body) < 4 {
 		return nil
