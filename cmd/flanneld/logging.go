@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/pflag"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"flanneld/internal/cli"
+	"flanneld/pkg/printable"
 )
 
 // What --log-format takes.
@@ -35,6 +37,7 @@ func setUpLog(o options) error {
 			return fmt.Errorf("set up logging by --%s=%q: %w", name, text, err)
 		}
 	}
+	klog.SetLogFilter(printableValues{})
 	klog.CopyStandardLogTo("ERROR")
 	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" { // otherwise somebody wants all that gRPC can tell
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, grpcErrors{}))
@@ -46,6 +49,31 @@ func setUpLog(o options) error {
 		})))
 	}
 	return nil
+}
+
+// printableValues keeps values on one line. klog writes a text of several lines as
+// it is, whatever terminal sequences it holds, and much of what is logged comes
+// from etcd or from other programs.
+type printableValues struct{}
+
+const longestValue = 4000 // bytes
+
+func (printableValues) Filter(args []any) []any { return args }
+
+func (printableValues) FilterF(format string, args []any) (string, []any) { return format, args }
+
+// FilterS is for the structured lines, which are all that flanneld writes.
+func (printableValues) FilterS(message string, pairs []any) (string, []any) {
+	out := slices.Clone(pairs)
+	for i, v := range out {
+		switch v := v.(type) {
+		case string:
+			out[i] = printable.Bounded(v, longestValue)
+		case error:
+			out[i] = printable.Bounded(v.Error(), longestValue)
+		}
+	}
+	return printable.Bounded(message, longestValue), out
 }
 
 // grpcErrors takes lines of gRPC's log.

@@ -66,6 +66,7 @@ func logHelper() {
 		}
 		klog.InfoS("Has a lease", "subnet", netip.MustParsePrefix("172.7.21.0/24"), "took", 1500*time.Millisecond)
 		klog.ErrorS(io.ErrUnexpectedEOF, "Cannot read", "signal", os.Interrupt)
+		klog.InfoS("From outside", "key", "a\n\x1b[31mb", "cause", errors.New("c\nd"))
 		klog.Infof("one\ntwo")
 		stdlog.Print("from a library")
 		grpclog.Error("from gRPC")
@@ -84,30 +85,32 @@ func TestLogFormats(t *testing.T) {
 		{"--log-format=json", []string{
 			`"level":"INFO","msg":"Has a lease","subnet":"172.7.21.0/24","took":"1.5s"}`,
 			`"level":"ERROR","msg":"Cannot read","err":"unexpected EOF","signal":"interrupt"}`,
+			`"level":"INFO","msg":"From outside","key":"a??[31mb","cause":"c?d"}`,
 			`"level":"INFO","msg":"one\ntwo"}`,
 			`"level":"ERROR","msg":"from a library"}`,
 			`ERROR: from gRPC"}`,
 			`"level":"ERROR","msg":"Flanneld ends with an error","err":"the end"}`,
 		}},
 		{"--log-format=json -v=3", []string{
-			"", "", "", "", "", `"level":"DEBUG","msg":"Level 1"}`, `"level":"DEBUG","msg":"Level 3"}`, "the end",
+			"", "", "", "", "", "", `"level":"DEBUG","msg":"Level 1"}`, `"level":"DEBUG","msg":"Level 3"}`, "the end",
 		}},
-		{"--log-format=json -vmodule=logging_te*=1", []string{"", "", "", "", "", `"msg":"Level 1"}`, "the end"}},
-		{"--log-format=json --vmodule=other=3", []string{"", "", "", "", "", "the end"}},
+		{"--log-format=json -vmodule=logging_te*=1", []string{"", "", "", "", "", "", `"msg":"Level 1"}`, "the end"}},
+		{"--log-format=json --vmodule=other=3", []string{"", "", "", "", "", "", "the end"}},
 		{"--bogus --log-format json", []string{
 			`"msg":"Flanneld ends with an error","err":"unknown flag \"--bogus\": flanneld --help lists the flags"}`,
 		}},
 		{"", []string{
 			`] "Has a lease" subnet="172.7.21.0/24" took="1.5s"`,
 			`] "Cannot read" err="unexpected EOF" signal="interrupt"`,
+			`] "From outside" key="a??[31mb" cause="c?d"`,
 			"] one", "two",
 			"] from a library",
 			`] "gRPC reports an error" text="`,
 			"flanneld: the end",
 		}},
-		{"-v=3", []string{"", "", "", "", "", "", `] "Level 1"`, `] "Level 3"`, "the end"}},
-		{"-v=1", []string{"", "", "", "", "", "", `] "Level 1"`, "the end"}},
-		{"--vmodule=logging_test=3", []string{"", "", "", "", "", "", `] "Level 1"`, `] "Level 3"`, "the end"}},
+		{"-v=3", []string{"", "", "", "", "", "", "", `] "Level 1"`, `] "Level 3"`, "the end"}},
+		{"-v=1", []string{"", "", "", "", "", "", "", `] "Level 1"`, "the end"}},
+		{"--vmodule=logging_test=3", []string{"", "", "", "", "", "", "", `] "Level 1"`, `] "Level 3"`, "the end"}},
 		{"--bogus", []string{`flanneld: unknown flag "--bogus": flanneld --help lists the flags`}},
 	} {
 		got := logged(t, strings.Fields(tt.flags)...)

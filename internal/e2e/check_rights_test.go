@@ -78,7 +78,7 @@ func TestCheckExpiredLease(t *testing.T) {
 	etcd.Stop()
 	trouble{on: h, step: "etcd", text: "etcd cannot be read: ", after: []string{"lease"}, fix: "curl -k http://10.4.7.12:2379/version", notes: []string{"docker"}, repair: func() {
 		found, _ := checked(t, h, "")
-		if said := shown(found); !strings.Contains(said, "FAULT lease: the lease of 172.7.21.0/24 has expired on ") || !strings.Contains(said, "\n    repair what etcd says: then it is renewed at once\n") {
+		if said := shown(found); !strings.Contains(said, "FAULT lease: the lease of 172.7.21.0/24 has expired on ") || !strings.Contains(said, "\n    fix what etcd says: then it is renewed at once\n") {
 			t.Error(said)
 		}
 		etcd.Start()

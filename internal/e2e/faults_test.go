@@ -19,9 +19,9 @@ func TestStartBeforeEtcd(t *testing.T) {
 	etcd.Stop()
 	h := l.Host("hdss7-21", "10.4.7.21/24").SubnetEnv("172.7.21.1/24")
 	d := h.Flanneld()
-	d.WaitLog("cannot read from etcd")
+	d.WaitLog("Cannot read from etcd")
 	time.Sleep(3 * time.Second)
-	if n := strings.Count(d.Log(), "cannot read from etcd"); n != 1 {
+	if n := strings.Count(d.Log(), "Cannot read from etcd"); n != 1 {
 		t.Errorf("an unreachable etcd is reported %d times within seconds:\n%s", n, d.Log())
 	}
 	if strings.Contains(d.Log(), "10.4.7.12") == false {
@@ -62,7 +62,7 @@ func TestConfigKey(t *testing.T) {
 	d := l.Host("hdss7-21", "10.4.7.21/24").Flanneld()
 	d.WaitLog("no config key yet")
 	for _, tt := range []struct{ config, says string }{
-		{`{`, "config key is wrong: is not JSON"},
+		{`{`, "Config key is wrong: is not JSON"},
 		{`[]`, "must be a JSON object"},
 		{`{"Backend":{"Type":"host-gw"}}`, "Network is missing"},
 		{`{"Network":"172.7.0.0"}`, `Network "172.7.0.0" is not an IPv4 network`},
@@ -74,7 +74,7 @@ func TestConfigKey(t *testing.T) {
 		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Port":"x"}}`, `Backend.Port must be a JSON whole number`},
 	} {
 		etcd.Set(configKey, tt.config)
-		d.WaitLog(tt.says)
+		d.WaitLog(strings.ReplaceAll(tt.says, `"`, `\"`))
 	}
 	etcd.Set(configKey, hostGW)
 	d.WaitReady()
@@ -133,7 +133,7 @@ func TestSubnetFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := h.Flanneld("--subnet-file=" + folder + "/subnet.env")
-	d.WaitLog("cannot write the subnet file " + folder)
+	d.WaitLog("Cannot write the subnet file " + folder)
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}

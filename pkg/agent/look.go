@@ -110,8 +110,8 @@ func (a *Agent) configure(text string, h backend.Host) {
 	}
 	a.inputs = now
 	if text == "" {
-		a.configIs(condition.ConfigMissing, "there is no config key yet: waiting for it; write it to <prefix>/config, "+
-			`such as {"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"}}`+a.meanwhile())
+		a.configIs(condition.ConfigMissing, "there is no config key yet: waiting for it; "+
+			"write it to <prefix>/config, or have it written by: flanneld config set"+a.meanwhile())
 		return
 	}
 	m, err := a.makeMode(text, h)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"k8s.io/klog/v2"
+
+	"flanneld/pkg/printable"
 )
 
 // Retry paces the retries of one thing that may fail, and keeps its condition. A
@@ -42,13 +44,14 @@ func NewRetry(s *Set, code Code, what string, longest time.Duration) *Retry {
 func (r *Retry) Failed(err error) time.Duration {
 	now := time.Now()
 	r.set.put(Condition{Code: r.code, Message: "cannot " + r.what, Cause: err.Error(), Denied: Denied(err)})
+	c := errors.New(printable.Bounded(err.Error(), longest))
 	switch {
 	case r.since.IsZero():
 		r.since, r.logged, r.silence = now, now, silenceFirst
-		klog.ErrorS(err, "Cannot "+r.what+": trying again until it works", "condition", r.code)
+		klog.ErrorS(c, "Cannot "+r.what+": trying again until it works", "condition", r.code)
 	case now.Sub(r.logged) >= r.silence:
 		r.logged, r.silence = now, min(2*r.silence, silenceLast)
-		klog.ErrorS(err, "Still cannot "+r.what, "condition", r.code, "after", now.Sub(r.since).Round(time.Second))
+		klog.ErrorS(c, "Still cannot "+r.what, "condition", r.code, "lasted", now.Sub(r.since).Round(time.Second))
 	}
 	return r.retries.NextBackOff()
 }
@@ -57,7 +60,7 @@ func (r *Retry) Failed(err error) time.Duration {
 func (r *Retry) Succeeded() (ended time.Duration) {
 	if !r.since.IsZero() {
 		ended = time.Since(r.since)
-		klog.InfoS("Can "+r.what+" again", "condition", r.code, "after", ended.Round(100*time.Millisecond))
+		klog.InfoS("Can "+r.what+" again", "condition", r.code, "lasted", ended.Round(100*time.Millisecond))
 	}
 	r.set.take(id{code: r.code})
 	r.since = time.Time{}

@@ -87,7 +87,7 @@ func TestFailureIsLoggedAtGrowingIntervals(t *testing.T) {
 		if first.at != 0 || first.level != "E" || first.text != `"Cannot read from etcd: trying again until it works" err="connection refused" condition="EtcdUnreadable"` {
 			t.Errorf("first line: %+v", first)
 		}
-		if want := `"Can read from etcd again" condition="EtcdUnreadable" after="` + lasted.Round(100*time.Millisecond).String() + `"`; last.at != lasted.Truncate(time.Microsecond) || last.level != "I" || last.text != want {
+		if want := `"Can read from etcd again" condition="EtcdUnreadable" lasted="` + lasted.Round(100*time.Millisecond).String() + `"`; last.at != lasted.Truncate(time.Microsecond) || last.level != "I" || last.text != want {
 			t.Errorf("last line: %+v, want %q", last, want)
 		}
 		silence := 10 * time.Second
@@ -96,7 +96,7 @@ func TestFailureIsLoggedAtGrowingIntervals(t *testing.T) {
 			if gap < silence-time.Microsecond || gap > silence+longest {
 				t.Errorf("line %d comes %v after the one before, not about %v", i+2, gap, silence)
 			}
-			if want := `"Still cannot read from etcd" err="connection refused" condition="EtcdUnreadable" after="` + line.at.Round(time.Second).String() + `"`; line.text != want || line.level != "E" {
+			if want := `"Still cannot read from etcd" err="connection refused" condition="EtcdUnreadable" lasted="` + line.at.Round(time.Second).String() + `"`; line.text != want || line.level != "E" {
 				t.Errorf("line %d: %+v, want %q", i+2, line, want)
 			}
 			silence = min(2*silence, 10*time.Minute)
@@ -140,7 +140,7 @@ func TestSuccessAfterSuccessIsNotLogged(t *testing.T) {
 			r.Succeeded()
 		}
 		const down = `"Cannot do it: trying again until it works" err="no" condition="Starting"` + "\n"
-		const up = `"Can do it again" condition="Starting" after="1s"` + "\n"
+		const up = `"Can do it again" condition="Starting" lasted="1s"` + "\n"
 		var texts strings.Builder
 		for _, line := range log() {
 			texts.WriteString(line.text + "\n")

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"flanneld/pkg/printable"
 )
 
 // Set is what is wrong now. It logs each condition when it comes, when it reads
@@ -16,6 +18,16 @@ import (
 type Set struct {
 	mu  sync.Mutex
 	now map[id]Condition
+}
+
+// longest bounds each text of a condition, in bytes: parts of it may come from
+// etcd or from another program.
+const longest = 2000
+
+func (c Condition) printable() Condition {
+	c.Subject = printable.Bounded(c.Subject, longest)
+	c.Message, c.Cause = printable.Bounded(c.Message, longest), printable.Bounded(c.Cause, longest)
+	return c
 }
 
 type id struct {
@@ -36,6 +48,7 @@ func (s *Set) Set(c Condition) {
 
 // put takes c up, and reports whether it says something new.
 func (s *Set) put(c Condition) (news bool) {
+	c = c.printable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, there := s.now[id{c.Code, c.Subject}]
@@ -82,6 +95,7 @@ func (s *Set) Replace(code Code, all []Condition) {
 	var news, over List
 	for _, c := range all {
 		c.Code = code
+		c = c.printable()
 		want[c.Subject] = true
 		if s.put(c) {
 			news = append(news, c)
@@ -142,10 +156,7 @@ func logNew(c Condition) { klog.ErrorS(nil, sentence(c.Message), c.pairs()...) }
 
 func logOver(c Condition) {
 	klog.InfoS(
-		"Condition is over: "+c.Message,
-		"condition",
-		c.Code,
-		"after",
+		"Condition is over", "condition", c.Code, "message", c.Text(), "lasted",
 		time.Since(c.Since).Round(100*time.Millisecond),
 	)
 }
@@ -153,7 +164,7 @@ func logOver(c Condition) {
 // pairs are the keys and values of a log line.
 func (c Condition) pairs() []any {
 	out := []any{"condition", c.Code}
-	if c.Subject != "" {
+	if c.Subject != "" && !strings.Contains(c.Message, c.Subject) {
 		out = append(out, "subject", c.Subject)
 	}
 	if c.Cause != "" {

@@ -65,9 +65,9 @@ func TestSetLogsTransitions(t *testing.T) {
 			}
 		}
 		want := []string{
-			`E "External interface ens33 is down: waiting for it" condition="InterfaceDown" subject="ens33"`,
-			`E "External interface ens33 is down: waiting for it" condition="InterfaceDown" subject="ens33" cause="no carrier"`,
-			`I "Condition is over: external interface ens33 is down: waiting for it" condition="InterfaceDown" after="3s"`,
+			`E "External interface ens33 is down: waiting for it" condition="InterfaceDown"`,
+			`E "External interface ens33 is down: waiting for it" condition="InterfaceDown" cause="no carrier"`,
+			`I "Condition is over" condition="InterfaceDown" message="external interface ens33 is down: waiting for it: no carrier" lasted="3s"`,
 		}
 		if diff := cmp.Diff(want, texts(log())); diff != "" {
 			t.Error(diff)
@@ -77,6 +77,27 @@ func TestSetLogsTransitions(t *testing.T) {
 
 func ignored(n int) condition.Condition {
 	return condition.Condition{Code: condition.LeaseIgnored, Subject: fmt.Sprintf("subnets/172.7.%d.0-24", n), Message: fmt.Sprintf("ignoring the key %d", n)}
+}
+
+// TestTextsFromOutside: whatever etcd or another program says stays on one line, is
+// bounded, and is the same condition at each pass.
+func TestTextsFromOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := record(t)
+		var set condition.Set
+		for range 2 {
+			set.Replace(condition.LeaseIgnored, []condition.Condition{
+				{Subject: "subnets/a\n\x1b[", Message: `ignoring the key "subnets/a\n\x1b["`, Cause: strings.Repeat("long\n", 1000)},
+			})
+			time.Sleep(time.Second)
+		}
+		if lines := log(); len(lines) != 1 || strings.ContainsAny(lines[0].text, "\x1b") || len(lines[0].text) > 3000 {
+			t.Errorf("lines %q", texts(lines))
+		}
+		if l := set.List(); len(l) != 1 || l[0].Subject != "subnets/a??[" || len(l[0].Cause) > 2000 {
+			t.Errorf("conditions %v", l)
+		}
+	})
 }
 
 // TestReplace has a store full of garbage, of which some goes again.
