@@ -74,9 +74,9 @@ type Agent struct {
 	syncer *kernel.Syncer
 
 	inputs     inputs // what next was made from
-	next       *mode  // what the config asks for
-	claimed    *mode  // what the lease is to say
-	current    *mode  // what the lease says: at work in the kernel
+	next       *setup // what the config asks for
+	claimed    *setup // what the lease is to say
+	current    *setup // what the lease says: at work in the kernel
 	draining   draining
 	onLink     onLinkCache
 	inbound    inboundPaths
@@ -91,8 +91,8 @@ type Agent struct {
 	latest applied
 }
 
-// mode is a backend under one config, on one external interface.
-type mode struct {
+// setup is a backend under one config, on one external interface.
+type setup struct {
 	config  subnet.Config
 	host    backend.Host
 	backend backend.Backend
@@ -136,7 +136,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if a.contention.backsOff(time.Now()) {
 			kernelChanged = nil
 		}
-		cause := ""
+		trigger := ""
 		select {
 		case <-ctx.Done():
 			return nil
@@ -144,28 +144,28 @@ func (a *Agent) Run(ctx context.Context) error {
 			answer()
 			continue
 		case <-a.Leases.Changed():
-			cause = "etcd"
+			trigger = "etcd"
 		case <-kernelChanged:
-			cause = "kernel"
+			trigger = "kernel"
 		case <-again.C:
-			cause = "timer"
+			trigger = "timer"
 		}
 		start := time.Now()
 		next := a.pass(ctx, start)
 		took := time.Since(start)
 		if v := klog.V(1); v.Enabled() {
-			v.InfoS("Made a pass", "cause", cause, "took", took, "next", next)
+			v.InfoS("Made a pass", "trigger", trigger, "took", took, "nextIn", next)
 		}
 		again.Reset(next)
-		if !a.rest(ctx, took) {
+		if !a.debounce(ctx, took) {
 			return nil
 		}
 	}
 }
 
-// rest makes few passes of many events: it waits for some of those that follow
+// debounce makes few passes of many events: it waits for some of those that follow
 // a first one, longer where a pass takes long. False: ctx has ended.
-func (a *Agent) rest(ctx context.Context, took time.Duration) bool {
+func (a *Agent) debounce(ctx context.Context, took time.Duration) bool {
 	timer := time.NewTimer(min(4*took, 2*time.Second))
 	defer timer.Stop()
 	for {

@@ -5,13 +5,45 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"flanneld/pkg/backend"
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
 
-// applyKernel makes the kernel as the current mode wants it, with the devices
+// applied is what the last passes did to the kernel.
+type applied struct {
+	success time.Time // the last that found or made everything as it should be
+	changed time.Time // the last that wrote
+	change  string    // what it wrote
+}
+
+func (a *Agent) apply(want kernel.State) (kernel.Result, error) {
+	start := time.Now()
+	result, err := a.syncer.Apply(want)
+	now := time.Now()
+	if v := klog.V(2); v.Enabled() {
+		v.InfoS("Reconciled the kernel",
+			"routes", len(want.Routes), "writes", len(result.Ops), "took", now.Sub(start))
+	}
+	if a.Applied != nil {
+		a.Applied(now.Sub(start), err)
+	}
+	if err == nil {
+		a.latest.success = now
+	}
+	if n := len(result.Ops); n > 0 {
+		a.latest.changed, a.latest.change = now, result.Ops[n-1].String()
+		if n > 1 {
+			a.latest.change += fmt.Sprintf(" (and %d more)", n-1)
+		}
+	}
+	return result, err
+}
+
+// applyKernel makes the kernel as the current setup wants it, with the devices
 // of the next one beside; settled says that it is so. Nothing is done before
 // this host holds a subnet.
 func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time) (again time.Duration, settled bool) {
@@ -21,12 +53,12 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	}
 	a.Changes.Filter(names(want.Devices), []string{a.next.host.Link.Name})
 	result, err := a.apply(want)
-	a.noteConflicts(result.Conflicts)
+	a.setConflicts(result.Conflicts)
 	if a.onLink.err != nil {
-		a.inbound.hold(now)
+		a.inbound.refreshAll(now)
 	}
-	again = a.inbound.note(want, outgoing(want, a.next.expect), a.next.host.Link.Name, now)
-	if wait := a.contention.note(a.Conditions, result.Repairs, now); wait > 0 {
+	again = a.inbound.update(want, outgoing(want, a.next.expect), a.next.host.Link.Name, now)
+	if wait := a.contention.record(a.Conditions, result.Repairs, now); wait > 0 {
 		again = min(again, wait)
 	}
 	if err == nil {
@@ -43,7 +75,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kernel.State, bool) {
 	own := view.Own
 	if a.current == nil {
-		// A restart into another mode than the lease speaks of: only add.
+		// A restart into another setup than the lease speaks of: only add.
 		own = formerLease(view, a.next.host.PublicIP)
 		return kernel.State{Devices: a.next.devices(own), Partial: true}, own.Subnet.IsValid()
 	}
@@ -51,10 +83,10 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		return kernel.State{}, false
 	}
 	peers, rejected := subnet.Peers(a.current.config, own, view.Leases, addrs(links))
-	a.onLink.renew(a.Changes.Routing(), a.current.host.Link)
+	a.onLink.startPass(a.Changes.Routing(), a.current.host.Link)
 	onLink := func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) }
 	want := a.current.desired(own, peers, onLink)
-	a.paths.note(want, now)
+	a.paths.update(want, now)
 	a.next.expect = nil
 	if a.next != a.current {
 		a.next.expect = a.next.desired(own, peers, onLink).Routes
@@ -62,7 +94,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	want.Partial = view.Degraded || a.onLink.err != nil
 	a.explain(view, want, rejected)
 	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
-		want.Devices = withDevice(want.Devices, d)
+		want.Devices = addIfAbsent(want.Devices, d)
 	}
 	return want.State, true
 }
@@ -96,16 +128,16 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 	a.Conditions.Replace(condition.PeerUnreachable, unreachable)
 }
 
-// devices are those that a mode has whatever its peers.
-func (m *mode) devices(own subnet.Lease) []kernel.Device {
+// devices are those that a setup has whatever its peers.
+func (u *setup) devices(own subnet.Lease) []kernel.Device {
 	if !own.Subnet.IsValid() {
 		return nil
 	}
-	return m.desired(own, nil, nil).Devices
+	return u.desired(own, nil, nil).Devices
 }
 
-// withDevice adds d unless there is one of its name, which takes its place.
-func withDevice(devices []kernel.Device, d kernel.Device) []kernel.Device {
+// addIfAbsent adds d unless there is one of its name, which takes its place.
+func addIfAbsent(devices []kernel.Device, d kernel.Device) []kernel.Device {
 	for _, have := range devices {
 		if have.Name == d.Name {
 			return devices

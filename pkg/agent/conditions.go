@@ -10,8 +10,9 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// linkDown notes whether the external interface is down.
-func (a *Agent) linkDown(l kernel.Link) bool {
+// waitsForLink reports whether the external interface is down, and keeps the
+// condition for it.
+func (a *Agent) waitsForLink(l kernel.Link) bool {
 	var down []condition.Condition
 	if !l.Up {
 		down = append(
@@ -23,8 +24,8 @@ func (a *Agent) linkDown(l kernel.Link) bool {
 	return !l.Up
 }
 
-// configIs notes what is wrong with the config key; no code: nothing.
-func (a *Agent) configIs(code condition.Code, message string) {
+// setConfigCondition says what is wrong with the config key; no code: nothing.
+func (a *Agent) setConfigCondition(code condition.Code, message string) {
 	for _, c := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid} {
 		if c != code {
 			a.Conditions.Clear(c, "")
@@ -35,7 +36,7 @@ func (a *Agent) configIs(code condition.Code, message string) {
 	}
 }
 
-func (a *Agent) noteConflicts(conflicts []kernel.Conflict) {
+func (a *Agent) setConflicts(conflicts []kernel.Conflict) {
 	var all []condition.Condition
 	for _, c := range conflicts {
 		all = append(all, condition.Condition{Subject: c.Dst.String(), Message: c.String()})

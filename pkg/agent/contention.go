@@ -21,8 +21,8 @@ const (
 	quietPeriod    = 5 * time.Second // so long without a repair, beyond the backoff, ends it
 )
 
-// note counts a pass's repairs and returns how long to back off.
-func (c *contention) note(set *condition.Set, repairs int, now time.Time) time.Duration {
+// record counts a pass's repairs and returns how long to back off.
+func (c *contention) record(set *condition.Set, repairs int, now time.Time) time.Duration {
 	if c.repairs > 0 && now.Sub(c.last) > quietPeriod+c.backoff() {
 		set.Clear(condition.KernelContention, "")
 		c.repairs = 0

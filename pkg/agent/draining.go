@@ -6,7 +6,7 @@ import (
 	"flanneld/pkg/kernel"
 )
 
-// draining are devices of a mode that was left. Peers that have not heard of it
+// draining are devices of a setup that was left. Peers that have not heard of it
 // yet still send to them.
 type draining struct {
 	until   time.Time

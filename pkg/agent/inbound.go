@@ -15,11 +15,11 @@ import (
 // was left.
 type inboundPaths map[rules.Peer]time.Time
 
-// note takes up the peers of a wanted state, each by all devices over which we
-// route now or will next: while modes change, a peer may be ahead of us or behind.
+// update takes up the peers of a wanted state, each by all devices over which we
+// route now or will next: while setups change, a peer may be ahead of us or behind.
 // external is the interface by which hosts' own packets come. It returns when to
 // look again at the latest because a path may go.
-func (in inboundPaths) note(want kernel.State, devices []string, external string, now time.Time) time.Duration {
+func (in inboundPaths) update(want kernel.State, devices []string, external string, now time.Time) time.Duration {
 	for _, r := range want.Routes {
 		for _, dev := range devices {
 			p := rules.Peer{Subnet: r.Dst, Device: dev}
@@ -41,8 +41,8 @@ func (in inboundPaths) note(want kernel.State, devices []string, external string
 	return next
 }
 
-// hold takes all of them for wanted: some may be, and that is not known.
-func (in inboundPaths) hold(now time.Time) {
+// refreshAll takes all of them for wanted: some may be, and that is not known.
+func (in inboundPaths) refreshAll(now time.Time) {
 	for p := range in {
 		in[p] = now
 	}
@@ -55,7 +55,7 @@ func (in inboundPaths) peers() []rules.Peer {
 	})
 }
 
-// outgoing are the devices of a wanted state, and of the routes of the mode to
+// outgoing are the devices of a wanted state, and of the routes of the setup to
 // come.
 func outgoing(want kernel.State, next []kernel.Route) []string {
 	out := names(want.Devices)

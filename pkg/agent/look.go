@@ -19,7 +19,7 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// inputs are what a mode is made from.
+// inputs are what a setup is made from.
 type inputs struct {
 	config          string
 	link            string
@@ -101,7 +101,7 @@ func (l *addressLoss) waits(now time.Time) bool {
 	return now.Sub(l.since) < addressWait
 }
 
-// configure makes the next mode where the config or the host has changed. A
+// configure makes the next setup where the config or the host has changed. A
 // config that is absent or wrong changes nothing.
 func (a *Agent) configure(text string, h backend.Host) {
 	now := inputs{text, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
@@ -110,22 +110,22 @@ func (a *Agent) configure(text string, h backend.Host) {
 	}
 	a.inputs = now
 	if text == "" {
-		a.configIs(condition.ConfigMissing, "there is no config key yet: waiting for it; "+
+		a.setConfigCondition(condition.ConfigMissing, "there is no config key yet: waiting for it; "+
 			"write it to <prefix>/config, or have it written by: flanneld config set"+a.meanwhile())
 		return
 	}
-	m, err := a.makeMode(text, h)
+	m, err := a.makeSetup(text, h)
 	var field *subnet.FieldError
 	switch {
 	case errors.As(err, &field):
-		a.configIs(
+		a.setConfigCondition(
 			condition.ConfigInvalid,
 			fmt.Sprintf("config key is wrong: %v; put it right, and flanneld goes on%s", err, a.meanwhile()),
 		)
 	case err != nil:
-		a.configIs(condition.ConfigInvalid, err.Error()+a.meanwhile())
+		a.setConfigCondition(condition.ConfigInvalid, err.Error()+a.meanwhile())
 	default:
-		a.configIs("", "")
+		a.setConfigCondition("", "")
 		a.next, m.since = m, time.Now()
 		klog.InfoS("Following the config key", "network", m.config.Network, "subnetLen", m.config.SubnetLen,
 			"subnetMin", m.config.SubnetMin, "subnetMax", m.config.SubnetMax, "backend", m.config.BackendType)
@@ -139,7 +139,7 @@ func (a *Agent) meanwhile() string {
 	return "; until then the former config stays in force"
 }
 
-func (a *Agent) makeMode(text string, h backend.Host) (*mode, error) {
+func (a *Agent) makeSetup(text string, h backend.Host) (*setup, error) {
 	c, err := subnet.ParseConfig(text)
 	if err != nil {
 		return nil, err
@@ -157,5 +157,5 @@ func (a *Agent) makeMode(text string, h backend.Host) (*mode, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &mode{config: c, host: h, backend: b}, nil
+	return &setup{config: c, host: h, backend: b}, nil
 }

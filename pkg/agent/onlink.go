@@ -16,7 +16,7 @@ type onLinkCache struct {
 	link    string
 	index   int
 	answers map[netip.Addr]onLinkAnswer
-	err     error // the last that came instead of an answer, since renew
+	err     error // the last that came instead of an answer, since startPass
 }
 
 type onLinkAnswer struct {
@@ -24,8 +24,8 @@ type onLinkAnswer struct {
 	routing uint64 // under which it was given
 }
 
-// renew is called at the beginning of a pass.
-func (c *onLinkCache) renew(routing uint64, l kernel.Link) {
+// startPass is called at the beginning of a pass.
+func (c *onLinkCache) startPass(routing uint64, l kernel.Link) {
 	switch {
 	case c.answers == nil || c.link != l.Name || c.index != l.Index:
 		*c = onLinkCache{routing: routing, link: l.Name, index: l.Index, answers: map[netip.Addr]onLinkAnswer{}}

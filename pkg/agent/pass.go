@@ -22,7 +22,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 		return a.choosing.Failed(err)
 	}
 	a.choosing.Succeeded()
-	if a.linkDown(host.Link) {
+	if a.waitsForLink(host.Link) {
 		return resync
 	}
 	a.configure(view.Config, host)
@@ -33,7 +33,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	return min(again, a.settle(ctx, view, links, now))
 }
 
-// switchOver takes the next mode to work once our lease says so: from then on
+// switchOver takes the next setup to work once our lease says so: from then on
 // peers reach us by it. Where our lease says so already, no peer hears of the
 // change by it: then each waits until all have heard of the config. It returns when
 // to look again for that.
@@ -50,7 +50,7 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 	}
 	if a.current != nil {
 		a.draining.add(a.current.devices(view.Own), now)
-		klog.InfoS("Switched backend", "from", a.current.config.BackendType, "to", a.next.config.BackendType)
+		klog.InfoS("Switched to the new config", "from", a.current.config.BackendType, "to", a.next.config.BackendType)
 	}
 	a.current = a.next
 	return resync
@@ -60,8 +60,8 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 const propagation = 500 * time.Millisecond
 
 // settle brings the kernel, the subnet file and the rules into the state that
-// the current mode asks for, and then lets the lease say what the next one
-// needs: a peer that hears of a new mode finds it prepared.
+// the current setup asks for, and then lets the lease say what the next one
+// needs: a peer that hears of a new setup finds it prepared.
 func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Link, now time.Time) time.Duration {
 	again, settled := a.applyKernel(view, links, now)
 	working := a.current != nil && view.Own.Subnet.IsValid()
@@ -90,7 +90,7 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 // rulesTime bounds the wait for firewall rules, which may fail.
 const rulesTime = time.Second
 
-// await waits until the firewall lets in what comes by the next mode: peers use it
+// await waits until the firewall lets in what comes by the next setup: peers use it
 // once they hear of it.
 func await(ctx context.Context, placed <-chan struct{}) {
 	if placed == nil {

@@ -1,12 +1,9 @@
 package agent
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"time"
-
-	"k8s.io/klog/v2"
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/inet"
@@ -14,37 +11,7 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// applied is what the last passes did to the kernel.
-type applied struct {
-	success time.Time // the last that found or made everything as it should be
-	changed time.Time // the last that wrote
-	change  string    // what it wrote
-}
-
-func (a *Agent) apply(want kernel.State) (kernel.Result, error) {
-	start := time.Now()
-	result, err := a.syncer.Apply(want)
-	now := time.Now()
-	if v := klog.V(2); v.Enabled() {
-		v.InfoS("Compared the kernel with what is wanted",
-			"routes", len(want.Routes), "writes", len(result.Ops), "took", now.Sub(start))
-	}
-	if a.Applied != nil {
-		a.Applied(now.Sub(start), err)
-	}
-	if err == nil {
-		a.latest.success = now
-	}
-	if n := len(result.Ops); n > 0 {
-		a.latest.changed, a.latest.change = now, result.Ops[n-1].String()
-		if n > 1 {
-			a.latest.change += fmt.Sprintf(" (and %d more)", n-1)
-		}
-	}
-	return result, err
-}
-
-// desired is what a mode wants in the kernel for its families, and by it the
+// desired is what a setup wants in the kernel for its families, and by it the
 // paths to the peers.
 type desired struct {
 	kernel.State
@@ -53,14 +20,14 @@ type desired struct {
 }
 
 // desired asks the backend for each family.
-func (m *mode) desired(own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer) (all desired) {
-	families := m.config.Families()
+func (u *setup) desired(own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer) (all desired) {
+	families := u.config.Families()
 	for i, f := range families {
 		mine, theirs := own, peers
 		if len(families) > 1 {
 			mine, theirs = leasesOf(f, own, peers)
 		}
-		state, paths := m.backend.Desired(f, mine, theirs, onLink)
+		state, paths := u.backend.Desired(f, mine, theirs, onLink)
 		if i == 0 {
 			all = desired{state, theirs, paths}
 			continue
@@ -95,9 +62,9 @@ type pathTime struct {
 	since time.Time
 }
 
-// note takes over the paths of a pass. One that is not known is the one that it
+// update takes over the paths of a pass. One that is not known is the one that it
 // was.
-func (t *pathTimes) note(want desired, now time.Time) {
+func (t *pathTimes) update(want desired, now time.Time) {
 	if *t == nil {
 		*t = make(pathTimes, len(want.paths))
 	}

@@ -67,7 +67,7 @@ func (a *Agent) status(now time.Time) status.Status {
 			Interface: a.inputs.link, Address: a.inputs.local, PublicIP: a.inputs.publicIP, MTU: a.inputs.mtu,
 		}
 	}
-	if m := a.mode(); m != nil {
+	if m := a.effective(); m != nil {
 		s.Network = &status.Network{Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType}
 	}
 	if a.current == nil || !view.Own.Subnet.IsValid() {
@@ -80,8 +80,8 @@ func (a *Agent) status(now time.Time) status.Status {
 	return s
 }
 
-// mode is the one at work, or the one that is to come where none is yet.
-func (a *Agent) mode() *mode {
+// effective is the one at work, or the one that is to come where none is yet.
+func (a *Agent) effective() *setup {
 	if a.current != nil {
 		return a.current
 	}

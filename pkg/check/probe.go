@@ -78,7 +78,7 @@ func source(f Facts) netip.Addr {
 // obstacle names the first step with a fault that keeps packets from a peer.
 func obstacle(found []Finding) string {
 	for _, x := range found {
-		if _, blocks := traits(x.Step); blocks && x.Level == Fault {
+		if _, blocks := declared(x.Step); blocks && x.Level == Fault {
 			return x.Step
 		}
 	}

@@ -94,7 +94,7 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 // that comes of.
 func covered(code condition.Code, found []Finding) bool {
 	return slices.ContainsFunc(found, func(x Finding) bool {
-		covers, _ := traits(x.Step)
+		covers, _ := declared(x.Step)
 		return x.Level == Fault && slices.Contains(covers, code)
 	})
 }

@@ -34,7 +34,7 @@ type step struct {
 	name string
 	// after are steps whose fault explains what this one finds: then that is
 	// skipped.
-	after []cause
+	after []prerequisite
 	// covers are the daemon's conditions that a fault of this step tells of, or
 	// is the reason for.
 	covers []condition.Code
@@ -43,8 +43,8 @@ type step struct {
 	find   func(Facts) []Finding
 }
 
-// cause is a step to be right first.
-type cause struct{ step, text string }
+// prerequisite is a step to be right first.
+type prerequisite struct{ step, text string }
 
 // steps are those that look at this host, in the order of a packet that leaves
 // a container; on the way out it needs what comes first.
@@ -58,7 +58,7 @@ func steps() []step {
 		{name: "clock", good: says("agrees with etcd's"), find: findClock},
 		{name: "certificates", good: says("valid"), find: findCertificates, covers: etcd},
 		{name: "etcd", good: goodEtcd, find: findEtcd, covers: etcd,
-			after: []cause{{"interface", "the interface is right"}, {"certificates", "the certificates are valid"}}},
+			after: []prerequisite{{"interface", "the interface is right"}, {"certificates", "the certificates are valid"}}},
 		{
 			name:   "config",
 			good:   goodConfig,
@@ -80,7 +80,7 @@ func steps() []step {
 			find:   findEnv,
 			covers: []condition.Code{condition.SubnetFileUnwritten},
 		},
-		{name: "docker", good: goodDocker, find: findDocker, after: []cause{{"subnet.env", "subnet.env is right"}}},
+		{name: "docker", good: goodDocker, find: findDocker, after: []prerequisite{{"subnet.env", "subnet.env is right"}}},
 		{name: "forwarding", good: says("on"), find: findForwarding},
 		{name: "bridge", good: says("containers of this host may reach each other"), find: findBridge},
 	}
@@ -89,7 +89,7 @@ func steps() []step {
 // pathStep looks at the way to one peer and back.
 type pathStep struct {
 	name   string
-	after  func(status.Peer) []cause // as in step; nil: none
+	after  func(status.Peer) []prerequisite // as in step; nil: none
 	covers []condition.Code
 	blocks bool
 	good   string
@@ -108,15 +108,15 @@ func pathSteps() []pathStep {
 	}
 }
 
-func tunnelNeedsDevice(p status.Peer) []cause {
+func tunnelNeedsDevice(p status.Peer) []prerequisite {
 	if p.Mode != status.Tunnel {
 		return nil
 	}
-	return []cause{{"device", "the device is right"}}
+	return []prerequisite{{"device", "the device is right"}}
 }
 
-// traits are what a step of that name declares.
-func traits(name string) (covers []condition.Code, blocks bool) {
+// declared is what a step of that name declares.
+func declared(name string) (covers []condition.Code, blocks bool) {
 	for _, s := range steps() {
 		if s.name == name {
 			return s.covers, s.blocks
@@ -153,7 +153,7 @@ func Run(f Facts, peers []status.Peer) []Finding {
 	f.inKernel = status.NewKernel(f.Routes, f.Entries)
 	for _, s := range steps() {
 		found := s.find(f)
-		if first, there := f.first(s.after); there && faulty(found) {
+		if first, there := f.firstFaulty(s.after); there && faulty(found) {
 			found = skipped("not before %s: %s", first.text, found[0].Text)
 		}
 		f.before = append(f.before, named(s.name, found, func() string { return s.good(f) })...)
@@ -164,11 +164,11 @@ func Run(f Facts, peers []status.Peer) []Finding {
 	return f.before
 }
 
-// first is the first of these steps that has found a fault.
-func (f Facts) first(after []cause) (cause, bool) {
-	i := slices.IndexFunc(after, func(c cause) bool { return f.faulty(c.step) })
+// firstFaulty is the first of these steps that has found a fault.
+func (f Facts) firstFaulty(after []prerequisite) (prerequisite, bool) {
+	i := slices.IndexFunc(after, func(p prerequisite) bool { return f.faulty(p.step) })
 	if i < 0 {
-		return cause{}, false
+		return prerequisite{}, false
 	}
 	return after[i], true
 }
@@ -210,7 +210,7 @@ func (s pathStep) all(f Facts, peers []status.Peer) []Finding {
 	for _, p := range peers {
 		found := s.find(f, p)
 		if s.after != nil {
-			if first, there := f.first(s.after(p)); there && faulty(found) {
+			if first, there := f.firstFaulty(s.after(p)); there && faulty(found) {
 				found = skipped("not before %s", first.text)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 func TestStepsDeclareWhatThereIs(t *testing.T) {
 	var before []string
 	covered := []condition.Code{condition.Starting} // which nothing explains
-	look := func(name string, after []cause, covers []condition.Code) {
+	look := func(name string, after []prerequisite, covers []condition.Code) {
 		for _, c := range after {
 			if !slices.Contains(before, c.step) || c.text == "" {
 				t.Errorf("%s comes after %q, which does not come before it", name, c.step)
@@ -32,7 +32,7 @@ func TestStepsDeclareWhatThereIs(t *testing.T) {
 		look(s.name, s.after, s.covers)
 	}
 	for _, s := range pathSteps() {
-		var after []cause
+		var after []prerequisite
 		if s.after != nil {
 			after = s.after(status.Peer{Mode: status.Tunnel})
 		}

@@ -72,11 +72,11 @@ func (s *Set) Clear(code Code, subject string) {
 
 // Track notes whether c is so, with a line at -v=1 only: for what follows from
 // other conditions, or only takes its time.
-func (s *Set) Track(c Condition, is bool) {
-	if is && s.put(c) {
+func (s *Set) Track(c Condition, present bool) {
+	if present && s.put(c) {
 		klog.V(1).InfoS(sentence(c.Message), c.pairs()...)
 	}
-	if !is {
+	if !present {
 		s.take(id{c.Code, c.Subject})
 	}
 }

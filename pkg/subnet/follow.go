@@ -46,7 +46,7 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 		if await > m.index() || time.Now().Before(quiet) {
 			continue
 		}
-		outcome := m.act(ctx)
+		outcome := m.keepLease(ctx)
 		if outcome.relist {
 			return nil
 		}
@@ -104,8 +104,8 @@ type outcome struct {
 // announced bounds the time between a write and its event.
 const announced = 5 * time.Second
 
-// act does what is due about our lease.
-func (m *Manager) act(ctx context.Context) outcome {
+// keepLease does what is due about our lease.
+func (m *Manager) keepLease(ctx context.Context) outcome {
 	var due step
 	m.with(func(s *state) {
 		before := s.holder.own
@@ -117,7 +117,7 @@ func (m *Manager) act(ctx context.Context) outcome {
 	if due.do == wait {
 		return outcome{again: due.wait}
 	}
-	stored, err := m.write(ctx, due)
+	stored, err := m.writeLease(ctx, due)
 	relist := false
 	m.with(func(s *state) { relist = s.wrote(due, stored, err, time.Now()) })
 	switch {
@@ -161,13 +161,13 @@ func (s *state) wrote(due step, stored Entry, err error, now time.Time) (relist 
 		s.holder.written = stored.Modified
 		if due.do == refresh {
 			s.replica.put(stored, now)
-			s.holder.renewed(stored, now)
+			s.holder.recordRenewal(stored, now)
 		}
 	}
 	return false
 }
 
-func (m *Manager) write(ctx context.Context, s step) (Entry, error) {
+func (m *Manager) writeLease(ctx context.Context, s step) (Entry, error) {
 	switch s.do {
 	case refresh:
 		return m.registry.Refresh(ctx, s.entry)

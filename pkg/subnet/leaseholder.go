@@ -173,8 +173,8 @@ func expires(l Lease) string {
 	return l.Expires.Format(time.RFC3339)
 }
 
-// renewed takes over the reply to a renewal.
-func (h *leaseHolder) renewed(e Entry, now time.Time) {
+// recordRenewal takes over the reply to a renewal.
+func (h *leaseHolder) recordRenewal(e Entry, now time.Time) {
 	h.own.Modified, h.own.Expires, h.own.ExpiryUnknown = e.Modified, expiry(e, now), false
 	klog.InfoS("Renewed the lease", "subnet", h.own.Subnet, "expires", expires(h.own))
 }

@@ -77,25 +77,28 @@ func (b *vxlan) Desired(
 	t := b.tunnel(family, own, len(peers))
 	paths := make([]backend.Path, len(peers))
 	for i := range peers {
-		p := &peers[i]
-		mac, hasVTEP := vtepMAC(&p.Attrs)
-		direct := backend.No
-		if !hasVTEP || b.direct {
-			direct = onLink(p.PublicIP)
-		}
-		switch {
-		case direct == backend.Yes:
-			paths[i] = backend.Path{Mode: backend.Direct, Route: int32(len(t.Routes))}
-			t.Routes = append(t.Routes, backend.PlainRoute(p, b.host.Link.Name))
-		case direct == backend.Unknown:
-			paths[i].Reason = backend.OnLinkUnknown
-		case !hasVTEP:
-			paths[i].Reason = backend.NoEndpoint
-		default:
-			paths[i] = t.add(p, mac)
-		}
+		paths[i] = b.choosePath(t, &peers[i], onLink)
 	}
 	return t.State, paths
+}
+
+// choosePath adds to t what leads to a peer.
+func (b *vxlan) choosePath(t *tunnel, p *subnet.Lease, onLink func(netip.Addr) backend.Answer) backend.Path {
+	mac, hasVTEP := vtepMAC(&p.Attrs)
+	direct := backend.No
+	if !hasVTEP || b.direct {
+		direct = onLink(p.PublicIP)
+	}
+	switch {
+	case direct == backend.Yes:
+		t.Routes = append(t.Routes, backend.PlainRoute(p, b.host.Link.Name))
+		return backend.Path{Mode: backend.Direct, Route: int32(len(t.Routes) - 1)}
+	case direct == backend.Unknown:
+		return backend.Path{Reason: backend.OnLinkUnknown}
+	case !hasVTEP:
+		return backend.Path{Reason: backend.NoEndpoint}
+	}
+	return t.add(p, mac)
 }
 
 // tunnel is a State that grows by peers.
