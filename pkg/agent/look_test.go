@@ -27,7 +27,7 @@ func (u unreachable) Direct(ip netip.Addr, _ string) (bool, error) {
 func TestOneFailureIsNotForgotten(t *testing.T) {
 	first, second := netip.MustParseAddr("10.4.7.22"), netip.MustParseAddr("10.4.7.23")
 	var c onLinkCache
-	c.renew(1, kernel.Link{Name: "ens33", Index: 2})
+	c.startPass(1, kernel.Link{Name: "ens33", Index: 2})
 	k := unreachable{ip: first}
 	c.ask(first, k)
 	if is := c.ask(second, k); is != backend.Yes || c.err == nil {

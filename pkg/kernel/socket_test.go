@@ -111,7 +111,7 @@ func FuzzMessages(f *testing.F) {
 				t.Fatalf("message %d is not the library's: %v %x", n, h, body)
 			}
 			n++
-			_ = verdict(h, body)
+			_ = replyError(h, body)
 			readOne(t, body)
 		}
 		if err == nil && n != len(library) {

@@ -7,25 +7,36 @@ import (
 	"flanneld/pkg/condition"
 )
 
-// noteConditions says how the lease and the store are.
+// noted is what noteConditions has said last.
+type noted struct {
+	full       bool
+	contested  Lease // zero: not contested
+	degradedBy string
+}
+
+// noteConditions says how the lease and the store are, where that has changed.
 func (s *state) noteConditions(wrong *condition.Set, now time.Time) {
-	note := func(is bool, c condition.Condition) {
-		if is {
-			wrong.Set(c)
+	h := &s.holder
+	is := noted{full: h.full && !h.own.Subnet.IsValid(), degradedBy: s.replica.degradedBy}
+	if now.Before(h.contestedUntil) {
+		is.contested = Lease{Subnet: h.own.Subnet, Attrs: Attrs{PublicIP: h.own.PublicIP}}
+	}
+	if is == s.noted {
+		return
+	}
+	s.noted = is
+	note := func(present bool, code condition.Code, message, cause string) {
+		if present {
+			wrong.Set(condition.Condition{Code: code, Message: message, Cause: cause})
 		} else {
-			wrong.Clear(c.Code, "")
+			wrong.Clear(code, "")
 		}
 	}
-	h := &s.holder
-	note(h.full && !h.own.Subnet.IsValid(), condition.Condition{Code: condition.NoFreeSubnet,
-		Message: "every subnet of the config is leased; widen SubnetMin and SubnetMax, or delete the leases of " +
-			"hosts that are gone"})
-	note(now.Before(h.contestedUntil), condition.Condition{Code: condition.LeaseContested, Message: fmt.Sprintf(
-		"another host writes this host's lease of %v, so it seems to have the public IP %v too: give each its own "+
-			"with --public-ip or --iface",
-		h.own.Subnet,
-		h.own.PublicIP,
-	)})
-	note(s.replica.degradedBy != "", condition.Condition{Code: condition.EtcdDegraded,
-		Message: "etcd may have lost leases: routes of those that are missing stay for now", Cause: s.replica.degradedBy})
+	note(is.full, condition.NoFreeSubnet, "every subnet of the config is leased; "+
+		"widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone", "")
+	note(is.contested != Lease{}, condition.LeaseContested, fmt.Sprintf(
+		"another host writes this host's lease of %v, so it seems to have the public IP %v too: "+
+			"give each its own with --public-ip or --iface", is.contested.Subnet, is.contested.PublicIP), "")
+	note(is.degradedBy != "", condition.EtcdDegraded,
+		"etcd may have lost leases: routes of those that are missing stay for now", is.degradedBy)
 }

@@ -50,6 +50,7 @@ type state struct {
 	holder  leaseHolder
 	claim   *Claim
 	current bool // see View
+	noted   noted
 }
 
 // guard returns the one function that reaches s, which locks it. After each
