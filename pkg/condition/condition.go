@@ -74,51 +74,49 @@ type kind struct {
 	about    string // for metrics and documents
 }
 
-// kinds lists all codes in their order.
-func kinds() []kind {
-	return []kind{
-		{EtcdUnreadable, Error, false, []Code{InterfaceDown, InterfaceMissing}, "etcd cannot be read."},
-		{InterfaceMissing, Error, true, nil, "The external interface cannot be chosen."},
-		{InterfaceDown, Error, true, nil, "The external interface is down."},
-		{ConfigMissing, Error, false, nil, "etcd has no config key."},
-		{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
-		{EtcdUnwritable, Error, false, []Code{EtcdUnreadable}, "This host's lease cannot be written."},
-		{NoFreeSubnet, Error, false, nil, "Every subnet of the config is leased."},
-		{
-			NoLease,
-			Error,
-			true,
-			[]Code{
-				InterfaceMissing,
-				InterfaceDown,
-				ConfigMissing,
-				ConfigInvalid,
-				EtcdUnwritable,
-				NoFreeSubnet,
-				KernelNotApplied,
-			},
-			"This host has no subnet.",
+// kinds lists all codes in their order. Nobody changes it.
+var kinds = []kind{
+	{EtcdUnreadable, Error, false, []Code{InterfaceDown, InterfaceMissing}, "etcd cannot be read."},
+	{InterfaceMissing, Error, true, nil, "The external interface cannot be chosen."},
+	{InterfaceDown, Error, true, nil, "The external interface is down."},
+	{ConfigMissing, Error, false, nil, "etcd has no config key."},
+	{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
+	{EtcdUnwritable, Error, false, []Code{EtcdUnreadable}, "This host's lease cannot be written."},
+	{NoFreeSubnet, Error, false, nil, "Every subnet of the config is leased."},
+	{
+		NoLease,
+		Error,
+		true,
+		[]Code{
+			InterfaceMissing,
+			InterfaceDown,
+			ConfigMissing,
+			ConfigInvalid,
+			EtcdUnwritable,
+			NoFreeSubnet,
+			KernelNotApplied,
 		},
-		{LeaseExpired, Error, true, []Code{EtcdUnreadable, EtcdUnwritable}, "This host's lease has expired."},
-		{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable}, "etcd has not been read yet, or changes of it go unnoticed."},
-		{LeaseContested, Error, false, nil, "Another host writes this host's lease."},
-		{KernelNotApplied, Error, true, nil, "Routes, neighbours, forwarding entries or devices are not as they should be."},
-		{KernelContention, Error, false, nil, "Another program undoes what flanneld writes to the kernel."},
-		{RouteConflict, Warning, false, nil, "Somebody else's route is where one of flanneld's should be."},
-		{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
-		{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
-		{FirewallNotApplied, Error, false, nil, "Firewall rules are not as they should be."},
-		{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},
-		{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
-		{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
-		{LeaseIgnored, Warning, false, nil, "A key or a lease in etcd is of no use."},
-		{Starting, Pending, true, nil, "Not everything is in place yet."},
-	}
+		"This host has no subnet.",
+	},
+	{LeaseExpired, Error, true, []Code{EtcdUnreadable, EtcdUnwritable}, "This host's lease has expired."},
+	{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable}, "etcd has not been read yet, or changes of it go unnoticed."},
+	{LeaseContested, Error, false, nil, "Another host writes this host's lease."},
+	{KernelNotApplied, Error, true, nil, "Routes, neighbours, forwarding entries or devices are not as they should be."},
+	{KernelContention, Error, false, nil, "Another program undoes what flanneld writes to the kernel."},
+	{RouteConflict, Warning, false, nil, "Somebody else's route is where one of flanneld's should be."},
+	{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
+	{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
+	{FirewallNotApplied, Error, false, nil, "Firewall rules are not as they should be."},
+	{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},
+	{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
+	{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
+	{LeaseIgnored, Warning, false, nil, "A key or a lease in etcd is of no use."},
+	{Starting, Pending, true, nil, "Not everything is in place yet."},
 }
 
 // Codes are all there are, in their order.
 func Codes() (out []Code) {
-	for _, k := range kinds() {
+	for _, k := range kinds {
 		out = append(out, k.code)
 	}
 	return out
@@ -127,13 +125,12 @@ func Codes() (out []Code) {
 // kind finds what all conditions of a code have in common, and its place. A code
 // of another release comes last.
 func (c Code) kind() (kind, int) {
-	all := kinds()
-	for i, k := range all {
+	for i, k := range kinds {
 		if k.code == c {
 			return k, i
 		}
 	}
-	return kind{code: c, severity: Warning}, len(all)
+	return kind{code: c, severity: Warning}, len(kinds)
 }
 
 // Severity is what conditions of this code cost.

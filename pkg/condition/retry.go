@@ -18,6 +18,7 @@ type Retry struct {
 	set     *Set
 	code    Code
 	what    string
+	last    string // error
 	since   time.Time
 	logged  time.Time
 	silence time.Duration
@@ -43,15 +44,17 @@ func NewRetry(s *Set, code Code, what string, longest time.Duration) *Retry {
 // Failed notes a failure and returns how long to wait before the next try.
 func (r *Retry) Failed(err error) time.Duration {
 	now := time.Now()
-	r.set.put(Condition{Code: r.code, Message: "cannot " + r.what, Cause: err.Error(), Denied: Denied(err)})
-	c := errors.New(printable.Bounded(err.Error(), longest))
+	if text := err.Error(); r.since.IsZero() || text != r.last {
+		r.last = text
+		r.set.put(Condition{Code: r.code, Message: "cannot " + r.what, Cause: text, Denied: Denied(err)})
+	}
 	switch {
 	case r.since.IsZero():
 		r.since, r.logged, r.silence = now, now, silenceFirst
-		klog.ErrorS(c, "Cannot "+r.what+": trying again until it works", "condition", r.code)
+		klog.ErrorS(oneLine(err), "Cannot "+r.what+": trying again until it works", "condition", r.code)
 	case now.Sub(r.logged) >= r.silence:
 		r.logged, r.silence = now, min(2*r.silence, silenceLast)
-		klog.ErrorS(c, "Still cannot "+r.what, "condition", r.code, "lasted", now.Sub(r.since).Round(time.Second))
+		klog.ErrorS(oneLine(err), "Still cannot "+r.what, "condition", r.code, "lasted", now.Sub(r.since).Round(time.Second))
 	}
 	return r.retries.NextBackOff()
 }
@@ -70,6 +73,8 @@ func (r *Retry) Succeeded() (ended time.Duration) {
 
 // Failing reports whether the last try failed.
 func (r *Retry) Failing() bool { return !r.since.IsZero() }
+
+func oneLine(err error) error { return errors.New(printable.Bounded(err.Error(), longest)) }
 
 // Denied reports whether an error means a lack of rights: the kernel's EPERM and
 // EACCES, and whatever wraps fs.ErrPermission.
