@@ -46,12 +46,17 @@ func (a *Agent) setConflicts(conflicts []kernel.Conflict) {
 
 // conditions are what is wrong as of now, with what follows from it.
 func (a *Agent) conditions(view subnet.View, now time.Time) condition.List {
+	a.trackConsequences(view, now)
+	return a.Conditions.List()
+}
+
+// trackConsequences keeps the conditions that follow from others and from the view.
+func (a *Agent) trackConsequences(view subnet.View, now time.Time) {
 	for _, c := range []condition.Condition{
 		a.notCurrent(view), a.noLease(view), leaseExpired(view, now), a.starting(view),
 	} {
 		a.Conditions.Track(c, c.Message != "")
 	}
-	return a.Conditions.List()
 }
 
 // notCurrent says that not everything in the store is known.

@@ -30,7 +30,9 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 		return resync
 	}
 	again := a.switchOver(view, now)
-	return min(again, a.settle(ctx, view, links, now))
+	again = min(again, a.settle(ctx, view, links, now))
+	a.trackConsequences(view, now)
+	return again
 }
 
 // switchOver takes the next setup to work once our lease says so: from then on

@@ -74,7 +74,7 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	}
 	for _, c := range f.Status.Conditions.Roots() {
 		switch {
-		case covered(c.Code, found) || c.Severity == condition.Pending:
+		case covered(c.Code, found):
 		case c.Text() == f.Status.Daemon.Reason: // see below
 		case c.Code == condition.KernelContention:
 			out = append(out, fault([]string{f.culprit(), logFix}, "%s", c.Text()))

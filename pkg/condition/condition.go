@@ -76,7 +76,7 @@ type kind struct {
 
 // kinds lists all codes in their order. Nobody changes it.
 var kinds = []kind{
-	{EtcdUnreadable, Error, false, []Code{InterfaceDown, InterfaceMissing}, "etcd cannot be read."},
+	{EtcdUnreadable, Error, false, nil, "etcd cannot be read."},
 	{InterfaceMissing, Error, true, nil, "The external interface cannot be chosen."},
 	{InterfaceDown, Error, true, nil, "The external interface is down."},
 	{ConfigMissing, Error, false, nil, "etcd has no config key."},
@@ -111,7 +111,10 @@ var kinds = []kind{
 	{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
 	{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
 	{LeaseIgnored, Warning, false, nil, "A key or a lease in etcd is of no use."},
-	{Starting, Pending, true, nil, "Not everything is in place yet."},
+	{Starting, Pending, true, []Code{
+		EtcdUnreadable, EtcdNotCurrent, InterfaceMissing, InterfaceDown, ConfigMissing, ConfigInvalid, EtcdUnwritable,
+		NoFreeSubnet, NoLease, KernelNotApplied, SubnetFileUnwritten,
+	}, "Not everything is in place yet."},
 }
 
 // Codes are all there are, in their order.

@@ -39,10 +39,11 @@ func (l List) Unready() (Condition, bool) {
 	return l[i], true
 }
 
-// Roots leaves out what follows from another condition that is there.
+// Roots leaves out what follows from another condition that is there, and what
+// only takes its time.
 func (l List) Roots() (out List) {
 	for _, c := range l {
-		if k, _ := c.Code.kind(); !l.Has(k.after...) {
+		if k, _ := c.Code.kind(); k.severity != Pending && !l.Has(k.after...) {
 			out = append(out, c)
 		}
 	}

@@ -107,8 +107,8 @@ func (s *Set) Replace(code Code, all []Condition) {
 			over = append(over, c)
 		}
 	}
-	logAll(over, logOver)
-	logAll(news, logNew)
+	logAll(over, logOver, "More conditions like these are over")
+	logAll(news, logNew, "There are more conditions like these")
 }
 
 // of are the conditions of a code.
@@ -140,12 +140,12 @@ func (s *Set) Find(code Code, subject string) (Condition, bool) {
 	return c, there
 }
 
-// logAll logs the first of many.
-func logAll(all List, log func(Condition)) {
+// logAll logs the first of many, and how many more there are.
+func logAll(all List, log func(Condition), more string) {
 	all.sort()
 	for i, c := range all {
 		if i == linesAtOnce {
-			klog.ErrorS(nil, "More conditions like these", "condition", c.Code, "count", len(all)-i)
+			klog.InfoS(more, "condition", c.Code, "count", len(all)-i)
 			return
 		}
 		log(c)
@@ -163,7 +163,7 @@ func logOver(c Condition) {
 
 // pairs are the keys and values of a log line.
 func (c Condition) pairs() []any {
-	out := []any{"condition", c.Code}
+	out := []any{"condition", c.Code, "severity", c.Code.Severity()}
 	if c.Subject != "" && !strings.Contains(c.Message, c.Subject) {
 		out = append(out, "subject", c.Subject)
 	}

@@ -17,8 +17,11 @@ type noted struct {
 // noteConditions says how the lease and the store are, where that has changed.
 func (s *state) noteConditions(wrong *condition.Set, now time.Time) {
 	h := &s.holder
-	is := noted{full: h.full && !h.own.Subnet.IsValid(), degradedBy: s.replica.degradedBy}
-	if now.Before(h.contestedUntil) {
+	is := noted{full: h.full && !h.own.Subnet.IsValid()}
+	if s.replica.degraded(now) {
+		is.degradedBy = s.replica.degradedBy
+	}
+	if now.Before(h.contestedUntil) && h.own.Subnet.IsValid() {
 		is.contested = Lease{Subnet: h.own.Subnet, Attrs: Attrs{PublicIP: h.own.PublicIP}}
 	}
 	if is == s.noted {

@@ -143,7 +143,7 @@ func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	switch {
 	case h.own.Subnet != current.Subnet:
 		klog.InfoS("Holding a lease", "subnet", current.Subnet, "expires", expires(current))
-		h.announce, h.contested = h.candidate != current.Subnet, false
+		h.announce, h.contested, h.contestedUntil = h.candidate != current.Subnet, false, time.Time{}
 	case h.own.Modified == current.Modified:
 		return
 	case current.Attrs == h.own.Attrs && current.Expires.IsZero() != h.own.Expires.IsZero():
