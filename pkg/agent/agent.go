@@ -81,6 +81,7 @@ type Agent struct {
 	onLink     onLinkCache
 	inbound    inboundPaths
 	lost       addressLoss // of the address in use
+	chosen     string      // the external interface, and why, as logged
 	contention contention
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file

@@ -71,7 +71,8 @@ func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) 
 		h.Local = a.inputs.local
 	case h.Link.Name == a.inputs.link && fallbackAddress(h.Link, h.Local) && a.lost.waits(time.Now()):
 		return h, fmt.Errorf("%s has lost the address %v and has only %v left", h.Link.Name, a.inputs.local, h.Local)
-	default:
+	case choice.Reason != a.chosen: // once, also where it is down at first and so never in use
+		a.chosen = choice.Reason
 		klog.InfoS("Using external interface", "interface", h.Link.Name, "address", h.Local,
 			"publicIP", h.PublicIP, "mtu", h.Link.MTU, "reason", choice.Reason)
 	}

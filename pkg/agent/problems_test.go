@@ -1,7 +1,9 @@
 package agent_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
@@ -196,6 +200,35 @@ func TestNoSubnetIsFree(t *testing.T) {
 		settle(2 * time.Minute)
 		if s := h.ask(); !s.Daemon.Ready {
 			t.Errorf("after the other host has gone: %q", s.Daemon.Reason)
+		}
+	})
+}
+
+// TestDownAtStartIsLoggedOnce: changes of the kernel while the external interface
+// is down add no lines.
+func TestDownAtStartIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	klog.LogToStderr(false)
+	klog.SetOutputBySeverity("INFO", &log)
+	t.Cleanup(func() { klog.SetOutput(io.Discard); klog.LogToStderr(true) })
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h := newHost(t, store, 21)
+		h.kernel.Change("ens33", func(l *kernel.Link) { l.Up = false })
+		h.start()
+		defer h.stop()
+		defer klog.StopFlushDaemon() // which the first line starts
+		for range 20 {
+			settle(time.Second)
+			h.changes.signal(true)
+		}
+		h.expectReason("external interface ens33 is down: waiting for it")
+		klog.Flush()
+		for _, text := range []string{"Using external interface", "External interface ens33 is down"} {
+			if n := strings.Count(log.String(), text); n != 1 {
+				t.Errorf("%q is logged %d times:\n%s", text, n, log.String())
+			}
 		}
 	})
 }
