@@ -72,10 +72,11 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	if f.Status == nil {
 		return named("flanneld", out, func() string { return "" })[:len(out)]
 	}
+	unready, _ := f.Status.Conditions.Unready()
 	for _, c := range f.Status.Conditions.Roots() {
 		switch {
 		case covered(c.Code, found):
-		case c.Text() == f.Status.Daemon.Reason: // see below
+		case c == unready: // see below
 		case c.Code == condition.KernelContention:
 			out = append(out, fault([]string{f.culprit(), logFix}, "%s", c.Text()))
 		case c.Severity == condition.Error:

@@ -118,9 +118,10 @@ func (p *printer) host(h *Host, d *Device) {
 // for what keeps the daemon from being ready, which stands above already.
 func (p *printer) conditions(s Status) {
 	var lines []string
+	unready, _ := s.Conditions.Unready()
 	for _, c := range s.Conditions.Roots() {
-		if text := c.Text(); s.Daemon == nil || text != s.Daemon.Reason {
-			lines = append(lines, text)
+		if s.Daemon == nil || c != unready {
+			lines = append(lines, c.Text())
 		}
 	}
 	if len(lines) > 0 {
