@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"syscall"
 	"time"
@@ -131,11 +132,10 @@ func (t *transport) onlyGRPC(request *http.Request) bool {
 	}, Protocols: &http.Protocols{}}
 	wire.Protocols.SetUnencryptedHTTP2(true) // as far as net/http knows
 	defer wire.CloseIdleConnections()
-	again, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+request.URL.Path, nil)
-	if err != nil {
-		return false
-	}
-	again.Cancel = request.Cancel //lint:ignore SA1019 it is how client/v2 gives a request up
+	again := request.Clone(ctx) // with the channel by which client/v2 gives a request up
+	again.Method, again.Header, again.Host = http.MethodGet, http.Header{}, ""
+	again.URL = &url.URL{Scheme: "http", Host: address, Path: request.URL.Path}
+	again.Body, again.GetBody, again.ContentLength, again.TransferEncoding = nil, nil, 0, nil
 	response, err := wire.RoundTrip(again)
 	if err != nil {
 		return false
