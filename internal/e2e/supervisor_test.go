@@ -124,10 +124,21 @@ func testSupervised(t *testing.T, m *machine) {
 	kill(t, parent(t, second))
 	third := one(second)
 
-	// supervisord is: shell and flanneld live on until it starts again.
+	// supervisord is: shell and flanneld live on until it starts again, though
+	// nobody reads what they log.
 	m.sh("p=$(cat /run/supervisord.pid); kill -9 $p; while grep -qs '^State:.[^Z]' /proc/$p/status; do sleep 0.1; done") // its socket is free then
 	if got := m.awaitFlannelds(1)[0]; got != third {
 		t.Errorf("process %d has become %d", third, got)
+	}
+	for range 2 {
+		m.sh("iptables -F FORWARD") // which is logged
+		lab.Eventually(t, soon, "the rules again", func() error {
+			_, err := m.try("iptables -S FORWARD | grep -e '-j ACCEPT'")
+			return err
+		})
+	}
+	if got := m.flannelds(); !slices.Equal(got, []int{third}) {
+		t.Errorf("process %d has become %v", third, got)
 	}
 	orphans = append(orphans, inner(t, third))
 	m.sh("supervisord")

@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,6 +47,9 @@ type task interface {
 // fails. Routes, devices and rules stay. A namespace has room for one daemon: a
 // second one ends at once with an error. Call it from the main goroutine.
 func Run(ctx context.Context, o Options) error {
+	// The log's reader may end before us, as supervisord and journald do: a write
+	// fails then, and must not end the daemon.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	klog.InfoS("Starting flanneld", "version", o.Version, "pid", os.Getpid(),
 		"endpoints", o.Etcd.Endpoints, "prefix", o.Etcd.Prefix)
 	if err := underSupervisord(ctx); err != nil || ctx.Err() != nil {
