@@ -22,6 +22,8 @@ func (p *program) configCommand() *cobra.Command {
 		p.newCommand(&cobra.Command{
 			Use:   "get",
 			Short: "print the config key",
+			Long: `A file or a pipe gets it byte by byte. On a terminal, what does not print is
+shown as a question mark.`,
 			Example: `  # from etcd on this host
   flanneld config get
   # from another one, into a file
@@ -79,7 +81,15 @@ func getConfig(ctx context.Context, c *call, a admin.Admin) error {
 	case now.Config.Modified == 0:
 		return admin.ErrNoConfig
 	}
-	_, err = fmt.Fprintln(c.stdout, now.Config.Value)
+	text, err := now.Config.Text()
+	if err != nil {
+		return fmt.Errorf("the config key %w", err)
+	}
+	if !terminal(c.program.stdout) { // a file gets it as it is
+		_, err = fmt.Fprintln(c.program.stdout, text)
+		return err
+	}
+	_, err = fmt.Fprintln(c.stdout, text)
 	return err
 }
 
@@ -120,7 +130,11 @@ func checkConfig(ctx context.Context, c *call) error {
 
 // explainConfig says what a config means for the leases that there are.
 func (c *call) explainConfig(a admin.Admin, now subnet.Contents) error {
-	config, ignored, err := a.Check(now.Config.Value)
+	text, err := now.Config.Text()
+	if err != nil {
+		return fmt.Errorf("the config key %w", err)
+	}
+	config, ignored, err := a.Check(text)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,11 @@ func (a Admin) config(c subnet.Contents) (subnet.Config, error) {
 	if c.Config.Modified == 0 {
 		return subnet.Config{}, ErrNoConfig
 	}
-	config, _, err := a.Check(c.Config.Value)
+	text, err := c.Config.Text()
+	if err != nil {
+		return subnet.Config{}, fmt.Errorf("the config key %w", err)
+	}
+	config, _, err := a.Check(text)
 	if err != nil {
 		return config, fmt.Errorf("the config key is wrong: %w", err)
 	}

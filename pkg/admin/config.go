@@ -11,6 +11,7 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
 
@@ -81,7 +82,8 @@ func Ignored(fields []string) string {
 	if len(fields) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("flanneld knows no field %s, and ignores it", strings.Join(fields, ", "))
+	names := printable.Bounded(strings.Join(fields, ", "), printable.Longest)
+	return fmt.Sprintf("flanneld knows no field %s, and ignores it", names)
 }
 
 // Leaving are the leases that do not fit a config: their hosts get another

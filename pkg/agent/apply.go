@@ -108,6 +108,11 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason},
 		)
 	}
+	if view.Omitted > 0 {
+		ignored = append(ignored, condition.Condition{
+			Subject: "others", Message: fmt.Sprintf("ignoring about %d more keys, which name no subnet", view.Omitted),
+		})
+	}
 	for key, reason := range rejected {
 		ignored = append(
 			ignored,

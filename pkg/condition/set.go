@@ -20,13 +20,12 @@ type Set struct {
 	now map[id]Condition
 }
 
-// longest bounds each text of a condition, in bytes: parts of it may come from
-// etcd or from another program.
-const longest = 2000
-
+// printable is c as it may be shown: parts of it may come from etcd or from another
+// program.
 func (c Condition) printable() Condition {
-	c.Subject = printable.Bounded(c.Subject, longest)
-	c.Message, c.Cause = printable.Bounded(c.Message, longest), printable.Bounded(c.Cause, longest)
+	for _, text := range []*string{&c.Subject, &c.Message, &c.Cause} {
+		*text = printable.Bounded(*text, printable.Longest)
+	}
 	return c
 }
 

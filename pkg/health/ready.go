@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"flanneld/pkg/printable"
 )
 
 // askTime bounds how long the daemon may take to say how it is.
@@ -19,7 +21,8 @@ func Readiness(unready func(context.Context) error) http.Handler {
 		defer cancel()
 		text, code := "ready", http.StatusOK
 		if err := unready(ctx); err != nil {
-			text, code = strings.Join(strings.Fields(err.Error()), " "), http.StatusServiceUnavailable
+			text = printable.Bounded(strings.Join(strings.Fields(err.Error()), " "), printable.Longest)
+			code = http.StatusServiceUnavailable
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(code)

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"syscall"
 	"time"
-
-	"k8s.io/klog/v2"
 )
 
 // Server answers GET /healthz, and what is registered by Handle.
@@ -70,7 +69,7 @@ func (s *Server) Run(ctx context.Context) error {
 		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    largestHeader,
-		ErrorLog:          klog.NewStandardLogger("WARNING"),
+		ErrorLog:          log.New(serverLog{}, "", 0),
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

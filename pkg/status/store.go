@@ -15,7 +15,11 @@ import (
 func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 	e.Current = true
 	s := Status{Time: now, Etcd: e, Peers: []Peer{}, Conditions: condition.List{}}
-	config, err := subnet.ParseConfig(c.Config.Value)
+	var config subnet.Config
+	text, err := c.Config.Text()
+	if err == nil {
+		config, err = subnet.ParseConfig(text)
+	}
 	switch {
 	case c.Config.Modified == 0:
 		s.Conditions.Add(
@@ -56,5 +60,14 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 			},
 		)
 	}
+	if c.Omitted > 0 {
+		s.Conditions.Add(condition.Condition{
+			Code: condition.LeaseIgnored, Message: fmt.Sprintf("and %d more keys that mean nothing", c.Omitted),
+		})
+	}
+	s.Conditions = s.Conditions.Bound(conditionsAtOnce)
 	return s
 }
+
+// conditionsAtOnce bounds how many conditions of a code are told.
+const conditionsAtOnce = 50

@@ -53,6 +53,9 @@ func ParseConfig(raw string) (Config, error) {
 
 		EnableNFTables bool
 	}
+	if len(raw) > LongestValue {
+		return Config{}, tooLong(len(raw))
+	}
 	if err := unmarshal([]byte(raw), &doc); err != nil {
 		return Config{}, err
 	}

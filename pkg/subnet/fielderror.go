@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"flanneld/pkg/printable"
 )
 
 // FieldError says which field of the config is wrong, and why.
@@ -20,8 +22,11 @@ func (e *FieldError) Error() string {
 	case e.Value == "":
 		return e.Field + " " + e.Reason
 	}
-	return fmt.Sprintf("%s %q %s", e.Field, e.Value, e.Reason)
+	return fmt.Sprintf("%s %q %s", e.Field, printable.Bounded(e.Value, longestShown), e.Reason)
 }
+
+// longestShown bounds what is shown of a wrong value, in bytes.
+const longestShown = 200
 
 // unmarshal is json.Unmarshal with the error in an operator's words.
 func unmarshal(raw []byte, into any) error {

@@ -95,6 +95,9 @@ type View struct {
 	Leases    []Lease           // every well-formed lease, our own too, in the order of their subnets
 	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string // key → what is wrong with the entry
+	Omitted   int               // more of them, about
+
+	ConfigTooLong int // bytes of a config key beyond LongestValue, which is not known; 0: Config is the whole
 	Current   bool              // a watch has stood since the last list: every change is known
 }
 
@@ -108,7 +111,7 @@ func (s *state) view(now time.Time) View {
 	return View{
 		Listed: s.replica.listed, Config: s.replica.config, Own: s.holder.own,
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
-		Current: s.current,
+		Current: s.current, Omitted: s.replica.omitted, ConfigTooLong: s.replica.tooLong,
 	}
 }
 

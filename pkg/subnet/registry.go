@@ -43,6 +43,7 @@ type Registry interface {
 type Entry struct {
 	Key      string        // below the prefix: "config", "subnets/172.7.21.0-24"
 	Value    string        // as stored
+	TooLong  int           // bytes of a value beyond LongestValue, which is left out; 0: Value is the whole
 	TTL      time.Duration // left at the time of reading, in whole seconds; 0: no expiry; or UnknownTTL
 	Created  uint64        // the index at which the key came to be
 	Modified uint64        // the index of its last write
@@ -64,6 +65,9 @@ type Snapshot struct {
 	Entries []Entry
 	Index   uint64 // watch from here
 	Cluster string // the cluster's ID, empty where the store has none
+	Omitted int    // keys that mean nothing to flanneld, beyond those in Entries
+
+	strange, size int // what Add has counted
 }
 
 // Find returns a key's entry; the zero Entry where there is none.

@@ -99,9 +99,9 @@ func (r *Registry) undecided(
 		klog.InfoS("Waiting for the config key", "key", config, "reason", now.reason)
 	}
 	r.seen = now
-	out := subnet.Snapshot{Entries: two.Entries, Cluster: two.Cluster}
+	out := subnet.Snapshot{Entries: two.Entries, Omitted: two.Omitted, Cluster: two.Cluster}
 	if len(out.Entries) == 0 {
-		out.Entries = three.Entries
+		out.Entries, out.Omitted = three.Entries, three.Omitted
 	}
 	if !served {
 		out.Cluster = three.Cluster

@@ -49,7 +49,7 @@ func (a API) String() string { return fmt.Sprintf("v%d", int(a)) }
 
 // APIKey is the key in the v2 store, below the prefix, whose value says which API
 // the cluster uses: "2" or "3".
-const APIKey = "api"
+const APIKey = subnet.APIKey
 
 // Store is what both APIs' registries are.
 type Store interface {

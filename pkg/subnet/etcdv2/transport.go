@@ -110,20 +110,21 @@ func (t *transport) send(request *http.Request) (*http.Response, error) {
 		response.Body.Close()
 		return nil, fmt.Errorf("%s: %w", member(request), err)
 	}
-	response.Body = &body{member: member(request), rest: t.longest, ReadCloser: response.Body}
+	response.Body = &body{member: member(request), rest: t.longest, document: newClip(response.Body), Closer: response.Body}
 	return response, nil
 }
 
 // body is a reply's body. It names the member in its errors, and ends before it
 // would fill the memory.
 type body struct {
-	io.ReadCloser
+	document *clip
+	io.Closer
 	member string
 	rest   int // bytes
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p[:min(len(p), b.rest)])
+	n, err := b.document.Read(p[:min(len(p), b.rest)])
 	b.rest -= n
 	switch {
 	case err != nil && err != io.EOF:
