@@ -68,6 +68,7 @@ func (s Suite) Run(t *testing.T) {
 		"restart":        s.restart,
 		"lost replies":   s.lostReplies,
 		"passwords":      s.passwords,
+		"large values":   s.largeValues,
 	} {
 		t.Run(name, func(t *testing.T) { OnEach(t, s.Kinds, test) })
 	}

@@ -109,9 +109,7 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 		)
 	}
 	if view.Omitted > 0 {
-		ignored = append(ignored, condition.Condition{
-			Subject: "others", Message: fmt.Sprintf("ignoring about %d more keys, which name no subnet", view.Omitted),
-		})
+		ignored = append(ignored, condition.More(view.Omitted))
 	}
 	for key, reason := range rejected {
 		ignored = append(

@@ -4,7 +4,10 @@
 // another.
 package condition
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Condition is one thing that is not as it should be.
 type Condition struct {
@@ -14,6 +17,7 @@ type Condition struct {
 	Cause   string    `json:"cause,omitempty"`   // the error beneath
 	Denied  bool      `json:"denied,omitempty"`  // the cause is a lack of rights
 	Since   time.Time `json:"since,omitzero"`    // zero: not known
+	More    int       `json:"more,omitempty"`    // it stands for so many of its Code that are not there
 
 	Severity Severity `json:"severity"` // by the Code
 }
@@ -24,6 +28,11 @@ func (c Condition) Text() string {
 		return c.Message
 	}
 	return c.Message + ": " + c.Cause
+}
+
+// More stands for n conditions of a code beside those that are there.
+func More(n int) Condition {
+	return Condition{More: n, Message: fmt.Sprintf("and %d more like these", n)}
 }
 
 // Severity says what a condition costs.

@@ -9,6 +9,7 @@
 package printable
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -47,11 +48,23 @@ const cut = "…"
 // Bounded is Line of s, and of the first most bytes of it where it is longer, with
 // "…" behind them.
 func Bounded(s string, most int) string {
+	begin, more := begin(s, most)
+	return Line(begin) + more
+}
+
+// Quoted is s, or what Bounded would show of it, as Go writes strings: what does not
+// print can be told.
+func Quoted(s string, most int) string {
+	begin, more := begin(s, most)
+	return strconv.Quote(begin) + more
+}
+
+func begin(s string, most int) (begin, more string) {
 	if len(s) <= most {
-		return Line(s)
+		return s, ""
 	}
 	for most > 0 && !utf8.RuneStart(s[most]) {
 		most--
 	}
-	return Line(s[:most]) + cut
+	return s[:most], cut
 }

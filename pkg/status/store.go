@@ -61,9 +61,9 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 		)
 	}
 	if c.Omitted > 0 {
-		s.Conditions.Add(condition.Condition{
-			Code: condition.LeaseIgnored, Message: fmt.Sprintf("and %d more keys that mean nothing", c.Omitted),
-		})
+		more := condition.More(c.Omitted)
+		more.Code = condition.LeaseIgnored
+		s.Conditions.Add(more)
 	}
 	s.Conditions = s.Conditions.Bound(conditionsAtOnce)
 	return s

@@ -31,7 +31,7 @@ func TestContents(t *testing.T) {
 	if l := c.Leases[prefix21]; len(c.Leases) != 1 || l.Attrs != attrs("10.4.7.21") || !l.Expires.Equal(now.Add(time.Hour)) {
 		t.Errorf("leases %v", c.Leases)
 	}
-	if e := c.Entries[prefix21]; len(c.Entries) != 1 || e.Value != lease21 {
+	if e := c.Entries[prefix21]; len(c.Entries) != 2 || e.Value != lease21 || c.Entries[netip.MustParsePrefix("172.7.22.0/24")].Modified != 5 {
 		t.Errorf("entries %v", c.Entries)
 	}
 	if keys := slices.Sorted(maps.Keys(c.Malformed)); !slices.Equal(keys, []string{"subnets/172.7.22.0-24", "subnets/elsewhere"}) {

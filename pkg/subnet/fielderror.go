@@ -22,7 +22,7 @@ func (e *FieldError) Error() string {
 	case e.Value == "":
 		return e.Field + " " + e.Reason
 	}
-	return fmt.Sprintf("%s %q %s", e.Field, printable.Bounded(e.Value, longestShown), e.Reason)
+	return fmt.Sprintf("%s %s %s", e.Field, printable.Quoted(e.Value, longestShown), e.Reason)
 }
 
 // longestShown bounds what is shown of a wrong value, in bytes.

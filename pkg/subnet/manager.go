@@ -97,8 +97,8 @@ type View struct {
 	Malformed map[string]string // key → what is wrong with the entry
 	Omitted   int               // more of them, about
 
-	ConfigTooLong int // bytes of a config key beyond LongestValue, which is not known; 0: Config is the whole
-	Current   bool              // a watch has stood since the last list: every change is known
+	ConfigTooLong int  // bytes of a config key beyond LongestValue, which is not known; 0: Config is the whole
+	Current       bool // a watch has stood since the last list: every change is known
 }
 
 // View returns the present state. Call it after Changed.

@@ -1,6 +1,7 @@
 package etcdv2
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +13,13 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// clip is a JSON document as it is read, without any string that is longer than a
-// value may be: of each the length alone is left. By etcd's v2 API all keys come in
+// clip is a JSON document as it is read, without any string that is longer than
+// allowed: of each the length alone is left. By etcd's v2 API all keys come in
 // one reply, which is decoded as a whole; so the length of a reply is that of what
 // is of use in it.
 type clip struct {
 	document io.Reader
+	longest  int    // string, in bytes
 	raw      []byte // one read
 	ready    []byte // to be handed out
 	err      error  // after that
@@ -39,8 +41,8 @@ type escape struct {
 // longestBare bounds what is neither a string nor structure: a number, or a word.
 const longestBare = 1 << 10
 
-func newClip(document io.Reader) *clip {
-	return &clip{document: document, raw: make([]byte, 4<<10)}
+func newClip(document io.Reader, longest int) *clip {
+	return &clip{document: document, longest: longest, raw: make([]byte, 32<<10)}
 }
 
 // Read implements [io.Reader].
@@ -48,11 +50,8 @@ func (c *clip) Read(p []byte) (int, error) {
 	for len(c.ready) == 0 && c.err == nil {
 		n, err := c.document.Read(c.raw)
 		c.ready, c.err = c.ready[:0], err
-		for _, b := range c.raw[:n] {
-			if !c.take(b) {
-				c.err = errors.New("answers with something that is not etcd's JSON")
-				break
-			}
+		if !c.takeAll(c.raw[:n]) {
+			c.err = errors.New("answers with something that is not etcd's JSON")
 		}
 	}
 	n := copy(p, c.ready)
@@ -60,6 +59,36 @@ func (c *clip) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return n, c.err
+}
+
+// takeAll reads a piece; false: no document of etcd's is like that.
+func (c *clip) takeAll(piece []byte) bool {
+	for len(piece) > 0 {
+		if n := c.plain(piece); n > 0 {
+			if c.length <= c.longest {
+				c.held = append(c.held, piece[:n]...)
+			}
+			c.length += n
+			piece = piece[n:]
+			continue
+		}
+		if !c.take(piece[0]) {
+			return false
+		}
+		piece = piece[1:]
+	}
+	return true
+}
+
+// plain is how many bytes a piece begins with that stand for themselves in a string.
+func (c *clip) plain(piece []byte) int {
+	if !c.within || c.escape.begun {
+		return 0
+	}
+	if n := bytes.IndexAny(piece, `"\\`); n >= 0 {
+		return n
+	}
+	return len(piece)
 }
 
 // take reads one byte; false: no document of etcd's is like that.
@@ -70,11 +99,12 @@ func (c *clip) take(b byte) bool {
 	case b == '"':
 		c.within, c.held, c.length, c.escape = true, c.held[:0], 0, escape{}
 		c.bare, c.blank = 0, false
-	case b == ' ' || b == '\n' || b == '\r' || b == '\t': // without end, maybe
+	case b == ' ' || b == '\n' || b == '\r' || b == '\t':
 		if !c.blank {
 			c.ready = append(c.ready, b)
 		}
 		c.blank = true
+		c.bare++
 	default:
 		c.ready, c.blank = append(c.ready, b), false
 		if c.bare++; strings.IndexByte("{}[]:,", b) >= 0 {
@@ -87,9 +117,9 @@ func (c *clip) take(b byte) bool {
 func (c *clip) takeOfString(b byte) {
 	end := b == '"' && !c.escape.begun
 	switch {
-	case !end && c.length <= subnet.LongestValue:
+	case !end && c.length <= c.longest:
 		c.held = append(c.held, b)
-	case end && c.length <= subnet.LongestValue:
+	case end && c.length <= c.longest:
 		c.within = false
 		c.ready = append(append(append(c.ready, '"'), c.held...), '"')
 	case end:

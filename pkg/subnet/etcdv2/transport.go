@@ -14,6 +14,7 @@ import (
 
 	"go.etcd.io/etcd/client/v2"
 
+	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
 )
 
@@ -110,7 +111,10 @@ func (t *transport) send(request *http.Request) (*http.Response, error) {
 		response.Body.Close()
 		return nil, fmt.Errorf("%s: %w", member(request), err)
 	}
-	response.Body = &body{member: member(request), rest: t.longest, document: newClip(response.Body), Closer: response.Body}
+	response.Body = &body{
+		member: member(request), rest: t.longest,
+		document: newClip(response.Body, subnet.LongestValue), Closer: response.Body,
+	}
 	return response, nil
 }
 

@@ -1,0 +1,88 @@
+package etcdv2
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func TestClip(t *testing.T) {
+	const mark = `"\u0000clipped `
+	for in, want := range map[string]string{
+		``: ``, `{"key":"/a","value":"12345678"}`: `{"key":"/a","value":"12345678"}`,
+		`{"value":"123456789"}`:                             `{"value":` + mark + `9"}`,
+		`["a\\b","a\"b","\"\"\"\"\"\"\"\"\""]`:              `["a\\b","a\"b",` + mark + `9"]`,
+		`["\u003c\u003c\u003c","\u00fc\u20ac\ud83d\ude00"]`: `["\u003c\u003c\u003c",` + mark + `9"]`,
+		"[1, \n\t  2]": "[1, 2]",
+		`["123456789`:  `[`,
+		`["1234`:       `[`,
+	} {
+		for name, reader := range map[string]io.Reader{"at once": strings.NewReader(in), "in bytes": iotest.OneByteReader(strings.NewReader(in))} {
+			if got, err := io.ReadAll(newClip(reader, 8)); err != nil || string(got) != want {
+				t.Errorf("%s, %s: %s, %v; want %s", in, name, got, err, want)
+			}
+		}
+	}
+	for _, endless := range []string{"[" + strings.Repeat("1", 2000), "{" + strings.Repeat(" ", 2000)} {
+		if _, err := io.ReadAll(newClip(strings.NewReader(endless), 8)); err == nil {
+			t.Errorf("%.10s… is taken", endless)
+		}
+	}
+	for value, want := range map[string]int{
+		"": 0, "a": 0, "1048576": 0, "\x00clipped": 0, "\x00clipped x": 0, "\x00clipped 9": 0, "\x00clipped 1048576": 1048576,
+	} {
+		if got := clipped(value); got != want {
+			t.Errorf("%q: %d", value, got)
+		}
+	}
+}
+
+func BenchmarkClip(b *testing.B) {
+	for name, value := range map[string]string{"plain": "xxxx", "escaped": `\u003c`} {
+		b.Run(name, func(b *testing.B) {
+			document := `["` + strings.Repeat(value, 1<<20/len(value)) + `"]`
+			b.SetBytes(int64(len(document)))
+			for b.Loop() {
+				_, _ = io.Copy(io.Discard, newClip(strings.NewReader(document), 1<<14))
+			}
+		})
+	}
+}
+
+// FuzzClip reads documents clipped and whole.
+func FuzzClip(f *testing.F) {
+	for _, seed := range []string{
+		`{"action":"get","node":{"key":"/coreos.com/network/config","value":"{\"Network\":\"10.0.0.0/8\"}","modifiedIndex":4}}`,
+		`["\ud83d\ude00\ud83d","\u003c\n\\"]`, "[\"\xff\xff\xff\xff\xff\xff\", 1e9]", `"\`, `{"a" : null ,"b":[true]}`,
+	} {
+		f.Add(seed)
+	}
+	const longest = 8
+	f.Fuzz(func(t *testing.T, document string) {
+		out, err := io.ReadAll(newClip(strings.NewReader(document), longest))
+		if err != nil || !json.Valid([]byte(document)) {
+			return
+		}
+		whole, clipped := json.NewDecoder(strings.NewReader(document)), json.NewDecoder(bytes.NewReader(out))
+		for {
+			want, end := whole.Token()
+			got, err := clipped.Token()
+			if fmt.Sprint(end) != fmt.Sprint(err) {
+				t.Fatalf("%q becomes %q: %v, want %v", document, out, err, end)
+			}
+			if end != nil {
+				return
+			}
+			text, isText := got.(string)
+			long, _ := want.(string)
+			if isText && strings.HasPrefix(text, clipMark) && len(long) > longest || want == got && len(text) <= 3*longest {
+				continue // what is no character counts as less than it is read as
+			}
+			t.Fatalf("%q becomes %q: %q, want %q", document, out, got, want)
+		}
+	})
+}
