@@ -64,11 +64,11 @@ func (c *clip) Read(p []byte) (int, error) {
 // takeAll reads a piece; false: no document of etcd's is like that.
 func (c *clip) takeAll(piece []byte) bool {
 	for len(piece) > 0 {
-		if n := c.plain(piece); n > 0 {
+		if n, length := c.run(piece); n > 0 {
 			if c.length <= c.longest {
 				c.held = append(c.held, piece[:n]...)
 			}
-			c.length += n
+			c.length += length
 			piece = piece[n:]
 			continue
 		}
@@ -80,15 +80,23 @@ func (c *clip) takeAll(piece []byte) bool {
 	return true
 }
 
-// plain is how many bytes a piece begins with that stand for themselves in a string.
-func (c *clip) plain(piece []byte) int {
-	if !c.within || c.escape.begun {
-		return 0
+// run is how many bytes of a string a piece begins with that can be taken at once,
+// and what they stand for: all up to a quote or an escape, or one whole escape.
+func (c *clip) run(piece []byte) (n, length int) {
+	switch {
+	case !c.within || c.escape.begun || piece[0] == '"':
+		return 0, 0
+	case piece[0] != '\\':
+		if n = bytes.IndexAny(piece, `"\`); n < 0 {
+			n = len(piece)
+		}
+		return n, n
+	case len(piece) >= 6 && piece[1] == 'u':
+		return 6, width(piece[2:6])
+	case len(piece) >= 2 && piece[1] != 'u':
+		return 2, 1
 	}
-	if n := bytes.IndexAny(piece, `"\\`); n >= 0 {
-		return n
-	}
-	return len(piece)
+	return 0, 0
 }
 
 // take reads one byte; false: no document of etcd's is like that.
@@ -142,8 +150,7 @@ func (c *clip) count(b byte) {
 		c.length++
 	default: // the u and four digits
 		if e.digits = append(e.digits, b); len(e.digits) == 5 {
-			code, _ := strconv.ParseUint(string(e.digits[1:]), 16, 16)
-			c.length += width(rune(code))
+			c.length += width(e.digits[1:])
 			*e = escape{digits: e.digits[:0]}
 		}
 	}
@@ -151,11 +158,26 @@ func (c *clip) count(b byte) {
 
 // width is how many bytes a character of \u1234 takes in UTF-8. Two surrogates make one
 // of four.
-func width(r rune) int {
-	if utf16.IsSurrogate(r) {
+func width(digits []byte) int {
+	code := rune(0)
+	for _, d := range digits {
+		code = code<<4 | rune(hex(d))
+	}
+	if utf16.IsSurrogate(code) {
 		return 2
 	}
-	return utf8.RuneLen(r)
+	return utf8.RuneLen(code)
+}
+
+// hex is the value of a digit; 0: it is none, and the document no JSON.
+func hex(digit byte) byte {
+	switch {
+	case '0' <= digit && digit <= '9':
+		return digit - '0'
+	case 'a' <= digit|0x20 && digit|0x20 <= 'f':
+		return digit | 0x20 - 'a' + 10
+	}
+	return 0
 }
 
 // clipMark stands before the length that is left of a string. No value of use

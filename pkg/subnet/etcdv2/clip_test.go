@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"flanneld/internal/etcdtest"
 )
 
 func TestClip(t *testing.T) {
@@ -38,6 +41,37 @@ func TestClip(t *testing.T) {
 		if got := clipped(value); got != want {
 			t.Errorf("%q: %d", value, got)
 		}
+	}
+}
+
+// TestLargeList has 5,000 leases among 75 values of 1 MB, which etcd's JSON doubles:
+// more than one reply may have.
+func TestLargeList(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		etcdReplies(200, "9", `{"action":"get","node":{"key":"/coreos.com/network","dir":true,"nodes":[{"key":"/coreos.com/network/subnets","dir":true,"nodes":[`)(w, r)
+		const node = `{"key":"/coreos.com/network/subnets/10.%d.%d.0-%d","value":"%s","modifiedIndex":8,"createdIndex":8},`
+		large := `\"` + strings.Repeat("x", 999_998)
+		for i := range 5000 {
+			fmt.Fprintf(w, node, i/250, i%250, 24, "a lease")
+			if i%66 == 0 && i/66 < 75 {
+				fmt.Fprintf(w, node, i/250, i%250, 28, large)
+			}
+		}
+		_, _ = io.WriteString(w, "null]}]}}")
+	})
+	r := open(t, Config{Endpoints: []string{server.URL}})
+	listed := etcdtest.List(t, r)
+	leases, tooLong := 0, 0
+	for _, e := range listed.Entries {
+		if e.Value == "a lease" {
+			leases++
+		}
+		if e.TooLong == 999_999 && e.Value == "" {
+			tooLong++
+		}
+	}
+	if leases != 5000 || tooLong != 75 || listed.Index != 9 {
+		t.Errorf("%d leases, %d values that are too long", leases, tooLong)
 	}
 }
 

@@ -1,6 +1,7 @@
 package etcdv3
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
 
@@ -67,6 +69,8 @@ const (
 func (r *Registry) list(ctx context.Context) (listing, error) {
 	l := listing{size: pageKeys}
 	l.from, l.end = r.below()
+	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
 	for more := true; more; {
 		var err error
 		if more, err = r.page(ctx, &l); err != nil {
@@ -107,7 +111,11 @@ func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) 
 	if !reply.More || len(reply.Kvs) == 0 {
 		return false, nil
 	}
-	l.from = append(reply.Kvs[len(reply.Kvs)-1].Key, 0) // the next possible key
+	last := reply.Kvs[len(reply.Kvs)-1].Key
+	if bytes.Compare(last, l.from) < 0 {
+		return false, fmt.Errorf("%s goes back to %s", r.Member(), printable.Quoted(string(last), 200))
+	}
+	l.from = append(last, 0) // the next possible key
 	l.size = min(2*l.size, pageKeys)
 	return true, nil
 }

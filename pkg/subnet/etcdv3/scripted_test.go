@@ -29,6 +29,11 @@ func serve(t *testing.T, register func(*grpc.Server)) (url string) {
 	return "http://" + listener.Addr().String()
 }
 
+func serveKV(t *testing.T, kv pb.KVServer) (url string) {
+	t.Helper()
+	return serve(t, func(server *grpc.Server) { pb.RegisterKVServer(server, kv) })
+}
+
 // scripted is an etcd that follows a script. Where that is silent, it knows
 // nothing of the call.
 type scripted struct {
