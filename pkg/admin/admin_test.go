@@ -25,6 +25,8 @@ const (
 	by22   = `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`
 )
 
+var tooLong = strings.Repeat("x", 1_000_000)
+
 func open(s *subnettest.Store) admin.Admin {
 	return admin.Admin{Store: s.Client(), Backends: map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New}}
 }
@@ -129,6 +131,16 @@ func TestChanges(t *testing.T) {
 		{name: "release a lease", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}}, do: release("172.7.21.0/24", false), fails: true, says: "is not reserved"},
 		{name: "release a lease at once", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}}, do: release("172.7.21.0/24", true), asks: "172.7.21.0/24 is leased to 10.4.7.21 until", says: "is removed",
 			after: entries{"subnets/172.7.21.0-24": ""}},
+		{name: "release garbage", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: tooLong}}, do: release("172.7.21.0/24", false), fails: true,
+			says: "the key subnets/172.7.21.0-24 is no lease: it is 1000000 bytes long, more than the 16384 that are read; --now removes it"},
+		{name: "release garbage at once", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: tooLong}}, do: release("172.7.21.0/24", true),
+			asks: "the key subnets/172.7.21.0-24 is no lease: it is 1000000 bytes long", says: "is removed", after: entries{"subnets/172.7.21.0-24": ""}},
+		{name: "reserve over what is too long", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: tooLong}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "flanneld lease release --now 172.7.21.0/24 removes it"},
+		{name: "reserve under a config that is too long", before: []subnet.Entry{{Key: "config", Value: tooLong}}, do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true,
+			says: "the config key is 1000000 bytes long"},
+		{name: "over a config that is too long", before: []subnet.Entry{{Key: "config", Value: tooLong}}, do: set(vxLAN), says: "written", after: entries{"config": vxLAN + " for ever"}},
+		{name: "a config that is too long", do: set(`{"Network":"` + tooLong + `"}`), fails: true, says: "bytes long, more than"},
 		{name: "release nothing", do: release("172.7.21.0/24", true), fails: true, says: "there is no lease of 172.7.21.0/24"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

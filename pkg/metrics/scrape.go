@@ -173,7 +173,7 @@ func (c collector) state(d status.Daemon, gauge put) {
 func (c collector) conditions(gauge put) {
 	count := map[condition.Code]int{}
 	for _, one := range c.status.Conditions {
-		count[one.Code]++
+		count[one.Code] += max(1, one.More)
 	}
 	for _, code := range condition.Codes() {
 		gauge(

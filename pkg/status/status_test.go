@@ -42,6 +42,23 @@ func text(t *testing.T, s Status, colour bool) string {
 	return b.String()
 }
 
+// TestLongTexts has one field of 1 MB in a table of 5,000 peers.
+func TestLongTexts(t *testing.T) {
+	long := strings.Repeat("x", 1_000_000)
+	s := full()
+	s.Daemon.Reason, s.Daemon.Ready, s.Peers[0].Backend = long, false, long
+	s.Conditions = condition.List{{Code: condition.LeaseIgnored, Message: long, Cause: long}}
+	for range 5000 {
+		s.Peers = append(s.Peers, s.Peers[1])
+	}
+	for _, daemon := range []*Daemon{s.Daemon, nil} {
+		s.Daemon = daemon
+		if n := len(text(t, s, false)); n > 1_500_000 {
+			t.Errorf("%d bytes", n)
+		}
+	}
+}
+
 func TestPrint(t *testing.T) {
 	broken := full()
 	broken.Daemon.Ready, broken.Daemon.Reason = false, "no lease yet"

@@ -253,7 +253,13 @@ func (c *Client) List(ctx context.Context) (subnet.Snapshot, error) {
 	}
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
-	return subnet.Snapshot{Entries: c.store.read(), Index: c.store.index, Cluster: "memory"}, nil
+	s := subnet.Snapshot{Index: c.store.index, Cluster: "memory"}
+	for _, e := range c.store.read() {
+		if err := s.Add(e); err != nil {
+			return subnet.Snapshot{}, err
+		}
+	}
+	return s, nil
 }
 
 func (c *Client) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
@@ -296,7 +302,11 @@ func (s *Store) since(after uint64) ([]subnet.Event, <-chan struct{}, error) {
 	i, _ := slices.BinarySearchFunc(s.history, after+1, func(e subnet.Event, index uint64) int {
 		return cmp.Compare(e.Modified, index)
 	})
-	return slices.Clone(s.history[i:]), s.changed, nil
+	events := slices.Clone(s.history[i:])
+	for i := range events {
+		events[i].Entry = events[i].Bounded()
+	}
+	return events, s.changed, nil
 }
 
 func (c *Client) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
