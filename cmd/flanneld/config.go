@@ -85,11 +85,16 @@ func getConfig(ctx context.Context, c *call, a admin.Admin) error {
 	if err != nil {
 		return fmt.Errorf("the config key %w", err)
 	}
-	if !terminal(c.program.stdout) { // a file gets it as it is
-		_, err = fmt.Fprintln(c.program.stdout, text)
-		return err
+	return c.printDocument(text, terminal(c.program.stdout))
+}
+
+// printDocument gives a file or a pipe the text as it is.
+func (c *call) printDocument(text string, toTerminal bool) error {
+	w := c.program.stdout
+	if toTerminal {
+		w = c.stdout
 	}
-	_, err = fmt.Fprintln(c.stdout, text)
+	_, err := fmt.Fprintln(w, text)
 	return err
 }
 
