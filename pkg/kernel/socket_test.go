@@ -105,6 +105,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(message(unix.NLMSG_ERROR, unix.NLM_F_CAPPED|unix.NLM_F_ACK_TLVS, 1, errno(unix.EINVAL, make([]byte, 17)...)...))
 	f.Add(message(unix.RTM_NEWROUTE, 0, 1, slices.Concat([]byte{unix.AF_INET, 33}, route[2:unix.SizeofRtMsg])...))
 	f.Add([]byte{16, 0, 0, 0, 2, 0, 0, 0})
+	short := nl.NewRtAttr(unix.RTA_DST, make([]byte, 5)).Serialize() // which is no address
+	f.Add(slices.Concat([]byte{unix.AF_INET6, 24}, make([]byte, unix.SizeofRtMsg-2), short))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		library, err := syscall.ParseNetlinkMessage(data)
 		n := 0
