@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"flanneld/internal/etcdtest"
 )
@@ -72,6 +73,25 @@ func TestLargeList(t *testing.T) {
 	}
 	if leases != 5000 || tooLong != 75 || listed.Index != 9 {
 		t.Errorf("%d leases, %d values that are too long", leases, tooLong)
+	}
+}
+
+// TestSlowList has an etcd that needs longer for a list than members are given to
+// answer.
+func TestSlowList(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(500 * time.Millisecond):
+			etcdReplies(404, "9", `{"errorCode":100,"message":"Key not found","cause":"/coreos.com","index":9}`)(w, r)
+		case <-r.Context().Done():
+		}
+	})
+	r := open(t, Config{Endpoints: []string{server.URL}}, func(l *limits) { l.header, l.call = 100*time.Millisecond, 10*time.Second })
+	if s := etcdtest.List(t, r); s.Index != 9 {
+		t.Errorf("%+v", s)
+	}
+	if n := server.requests.Load(); n != 2 {
+		t.Errorf("%d requests", n)
 	}
 }
 

@@ -31,7 +31,7 @@ func (r *Registry) explain(what string, err error) error {
 	case errors.As(err, &number):
 		err = fmt.Errorf("%s answers with an index that is none: %w", member, err)
 	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("no complete answer in time from %s: %w", r.endpoints, err)
+		err = fmt.Errorf("no complete answer in time from %s: %w", strings.Join(r.endpoints, ", "), err)
 	case strings.HasPrefix(err.Error(), fromClient):
 		err = errors.New(strings.TrimPrefix(err.Error(), fromClient))
 	}

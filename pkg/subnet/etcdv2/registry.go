@@ -3,7 +3,6 @@ package etcdv2
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +19,7 @@ type Config = etcdconn.Config
 // Registry is a subnet.Registry in etcd.
 type Registry struct {
 	prefix             string
-	endpoints          string // for errors
+	endpoints          []string
 	username, password string
 	limits             limits
 	keys               client.KeysAPI
@@ -66,24 +65,30 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 	}
 	r := &Registry{
 		prefix:    c.Dir(),
-		endpoints: strings.Join(c.Endpoints, ", "),
+		endpoints: c.Endpoints,
 		username:  c.Username,
 		password:  c.Password,
 		limits:    l,
 		members:   newTransport(c.Files(), l),
 	}
+	var err error
+	r.keys, err = r.client(l.header)
+	return r, err
+}
+
+// client is client/v2, which gives each member that long to begin its reply.
+func (r *Registry) client(header time.Duration) (client.KeysAPI, error) {
 	etcd, err := client.New(client.Config{
-		Endpoints:               c.Endpoints,
+		Endpoints:               r.endpoints,
 		Transport:               r.members,
-		Username:                c.Username,
-		Password:                c.Password,
-		HeaderTimeoutPerRequest: l.header,
+		Username:                r.username,
+		Password:                r.password,
+		HeaderTimeoutPerRequest: header,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("use the etcd endpoints: %w", err)
 	}
-	r.keys = client.NewKeysAPI(etcd)
-	return r, nil
+	return client.NewKeysAPI(etcd), nil
 }
 
 // Close gives up idle connections.
