@@ -95,6 +95,19 @@ func TestSlowList(t *testing.T) {
 	}
 }
 
+// TestEndlessList has a server with keys without end.
+func TestEndlessList(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		etcdReplies(200, "9", `{"action":"get","node":{"key":"/coreos.com/network","dir":true,"nodes":[`)(w, r)
+		for node, err := strings.Repeat(`{"key":"/coreos.com/network/a","value":"b"},`, 1000), error(nil); err == nil; {
+			_, err = io.WriteString(w, node)
+		}
+	})
+	r := open(t, Config{Endpoints: []string{server.URL}}, func(l *limits) { l.reply = 1 << 20 })
+	_, err := r.List(t.Context())
+	etcdtest.WantError(t, err, "list "+prefix+": ", server.URL, "the reply is longer than is read")
+}
+
 func BenchmarkClip(b *testing.B) {
 	for name, value := range map[string]string{"plain": "xxxx", "escaped": `\u003c`} {
 		b.Run(name, func(b *testing.B) {

@@ -133,8 +133,9 @@ func (b *body) Read(p []byte) (int, error) {
 	switch {
 	case err != nil && err != io.EOF:
 		return n, fmt.Errorf("%s: %w", b.member, err)
-	case b.rest == 0:
-		return n, io.EOF
+	case b.rest == 0 && err == nil:
+		return n, fmt.Errorf("%s: the reply is longer than is read, even without values that are too long: "+
+			"delete keys below the prefix that are no leases", b.member)
 	}
 	return n, err
 }
