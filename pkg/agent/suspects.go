@@ -14,7 +14,8 @@ import (
 // hang on addresses that this host does not know to be in use: of the far end of a
 // VPN, or of what a proxy on this host asks. So these routes are taken back. If
 // etcd does not come back without them, they were not it. If it does, they are
-// tried again, few at a time, and the longer the later those that cost etcd again.
+// tried again: half of them, of these half if that costs etcd once more, and so on
+// down to the one, which is tried ever more rarely.
 type suspects struct {
 	fresh  map[netip.Prefix]time.Time // routes that came, and when; not proven yet
 	failed map[netip.Prefix]int       // how often one has cost etcd alone
@@ -62,7 +63,7 @@ func (s *suspects) judge(lost, now time.Time) {
 	var guilty []netip.Prefix
 	for dst, came := range s.fresh {
 		switch {
-		case !lost.IsZero() && lost.After(came) && lost.Sub(came) <= suspectTime:
+		case !lost.IsZero() && !lost.Before(came) && lost.Sub(came) <= suspectTime:
 			guilty = append(guilty, dst)
 			delete(s.fresh, dst)
 		case now.Sub(came) > suspectTime:
@@ -89,26 +90,39 @@ func (s *suspects) hold(guilty []netip.Prefix, now time.Time) {
 		wait = min(heldTime<<min(s.failed[guilty[0]], 10), heldLongest)
 		s.failed[guilty[0]]++
 	}
+	var again []suspect
 	for _, dst := range guilty {
-		s.held = append(s.held, suspect{dst, now, now.Add(wait)})
+		again = append(again, suspect{dst, now, now.Add(wait)})
 	}
-	s.since, s.again, s.some, s.better = now, now.Add(heldTime), 1, false
+	s.held = append(again, s.held...)
+	s.since, s.again, s.some, s.better = now, now.Add(heldTime), max(1, len(guilty)/2), false
 }
 
-// try lets some come back, twice as many each time that it went well.
+// try lets the next come back, more each time that it went well.
 func (s *suspects) try(now time.Time) {
 	if len(s.held) == 0 || len(s.fresh) > 0 || now.Before(s.again) {
 		return
 	}
-	left := s.some
+	before := len(s.held)
+	s.release(s.some, false, now)
+	if len(s.held) == before { // those that have cost etcd alone come last, and alone
+		s.release(1, true, now)
+	}
+	if len(s.held) < before {
+		s.some = min(2*s.some, 1<<16)
+	}
+}
+
+// release lets the first few come back of those that are due: of those that have
+// cost etcd alone, or of the others.
+func (s *suspects) release(few int, alone bool, now time.Time) {
 	s.held = slices.DeleteFunc(s.held, func(x suspect) bool {
-		due := left > 0 && !now.Before(x.until)
+		due := few > 0 && !now.Before(x.until) && s.failed[x.dst] > 0 == alone
 		if due {
-			left--
+			few--
 		}
 		return due
 	})
-	s.some, s.again = 2*s.some, now.Add(time.Second)
 }
 
 // next is how long until judge is to be called again.
@@ -119,7 +133,7 @@ func (s *suspects) next() time.Duration {
 	return resync
 }
 
-// look takes the etcd's state into account. Where the cluster's network and what
+// look notes whether etcd is there. Where the cluster's network and what
 // this host needs are apart, no route of ours can have cost etcd.
 func (a *Agent) look(now time.Time) {
 	if !a.beneath.host.Overlaps(a.network()) {
