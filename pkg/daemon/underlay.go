@@ -1,11 +1,17 @@
 package daemon
 
 import (
+	"context"
 	"io"
+	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
+	"time"
 
+	"flanneld/pkg/inet"
+	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet/etcdconn"
 	"flanneld/pkg/underlay"
 )
@@ -49,4 +55,42 @@ func begin(path string) string {
 	defer f.Close()
 	content, _ := io.ReadAll(io.LimitReader(f, 64<<10))
 	return string(content)
+}
+
+// lookupTime bounds how long names are looked up.
+const lookupTime = 3 * time.Second
+
+// Underlay is what this host knows of what the cluster's hosts need; it is looked at
+// once it is asked for. What cannot be found out is left out.
+func (e Etcd) Underlay(ctx context.Context) func() underlay.Known {
+	return func() (u underlay.Known) {
+		ctx, cancel := context.WithTimeout(ctx, lookupTime)
+		defer cancel()
+		for _, endpoint := range e.Endpoints {
+			at, err := url.Parse(endpoint)
+			if err != nil {
+				continue // it was checked
+			}
+			ips, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", at.Hostname())
+			for _, ip := range ips {
+				u.Local = u.Local || ip.IsLoopback()
+				u.Etcd = append(u.Etcd, underlay.Address(ip, "etcd"))
+			}
+		}
+		conn, err := kernel.Open(inet.IPv4)
+		if err != nil {
+			return u
+		}
+		defer conn.Close()
+		links, err := conn.Links()
+		if err != nil {
+			return u
+		}
+		routes, err := conn.Routes()
+		if err != nil {
+			return u
+		}
+		u.Connected = underlay.Of("", links, routes, nil).Networks()
+		return u
+	}
 }

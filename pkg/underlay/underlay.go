@@ -32,6 +32,13 @@ func (n Need) String() string {
 	return fmt.Sprintf("%v (%s)", n.Prefix, n.What)
 }
 
+// Known is what an operator's commands know of what a cluster's hosts need.
+type Known struct {
+	Etcd      []Need // its members' addresses
+	Connected []Need // networks of the host on which the command runs
+	Local     bool   // etcd is asked on that host, or through it
+}
+
 // Host is what one host needs. The zero Host needs nothing.
 type Host struct {
 	needs  []Need
@@ -181,32 +188,28 @@ func (h Host) Reserved(network netip.Prefix, length int) (out []netip.Prefix) {
 	return out
 }
 
+// Networks are those that the host is connected to.
+func (h Host) Networks() (out []Need) {
+	for _, n := range h.needs {
+		if !n.IsSingleIP() {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // Overlaps tells whether the host needs anything in or around the network.
 func (h Host) Overlaps(network netip.Prefix) bool {
 	return slices.ContainsFunc(h.needs, func(n Need) bool { return n.Overlaps(network) })
 }
 
-// NoHost says why a can be no host: it is the broadcast or the network address
-// (RFC 919, RFC 1122 3.2.1.3) of a network that this host is connected to. "": it
-// can be one.
+// NoHost says why a can be no host: it is the broadcast or the network address of a
+// network that this host is connected to. "": it can be one.
 func (h Host) NoHost(a netip.Addr) string {
 	for _, n := range h.needs {
-		if what := special(n.Prefix, a); what != "" {
+		if what := inet.NoHost(n.Prefix, a); what != "" {
 			return fmt.Sprintf("%s of %v", what, n)
 		}
-	}
-	return ""
-}
-
-// special says what an address is to a network, where that is no host's. Networks
-// of two addresses have none such (RFC 3021), nor has IPv6 a broadcast address.
-func special(p netip.Prefix, a netip.Addr) string {
-	switch {
-	case inet.Of(p.Addr()) != inet.IPv4 || p.Bits() > 30:
-	case a == inet.Last(p):
-		return "the broadcast address"
-	case a == p.Addr():
-		return "the network address"
 	}
 	return ""
 }
