@@ -91,3 +91,61 @@ func TestHalfOfTheUnderlay(t *testing.T) {
 	eventually(t, "the one good route", h.overlay, "10.4.22.0/25 via 10.4.7.22 dev ens33")
 	h.daemon.WaitLog(`Ignoring the lease \"subnets/10.4.7.128-25\": it takes away 10.4.7.254 (the default gateway), which this host needs`)
 }
+
+// A config over the hosts' own addresses is not written, and check says why.
+func TestConfigOverTheUnderlay(t *testing.T) {
+	c := behindRouter(t, hostGW)
+	h := c.Host("hdss7-21", "10.4.7.21/24")
+	const why = `Network "10.4.0.0/16" holds 10.4.8.12 (etcd), which hosts need`
+	at := "--etcd-endpoints=" + strings.Join(c.etcd.Endpoints(), ",")
+	out, code := runCommand(t, h, "config", "set", "--yes", overUnderlay, at)
+	expect(t, "config set", out, code, 1, why)
+	out, code = runCommand(t, h, "config", "check", overUnderlay, at)
+	expect(t, "config check of a text", out, code, 1, why)
+	if got := c.etcd.Get(configKey).Value; got != hostGW {
+		t.Errorf("the config became %s", got)
+	}
+	c.etcd.Set(configKey, overUnderlay)
+	out, code = runCommand(t, h, "config", "check", at)
+	expect(t, "config check of the key", out, code, 1, why)
+	const apart = `{"Network": "10.4.0.0/16", "SubnetMin": "10.4.128.0", "Backend": {"Type": "VxLAN"}}`
+	out, code = runCommand(t, h, "config", "set", "--yes", apart, at)
+	expect(t, "they are left out", out, code, 0, "written: "+apart)
+}
+
+// Etcd is reached by a VPN, whose far end lies in a peer's subnet: no route tells.
+// So what came right before etcd was lost goes again, and the rest works on.
+func TestEtcdLostAfterARoute(t *testing.T) {
+	t.Parallel()
+	c := &cluster{Lab: lab.New(t), t: t}
+	store := c.Host("etcd", "10.99.0.12/24")
+	far := c.Router("far-end", "10.99.0.254/24", "10.4.8.253/24")
+	c.Router("gateway", "10.4.7.254/24", "10.4.8.254/24")
+	h := &node{Host: c.Host("hdss7-21", "10.4.7.21/24")}
+	const vpn = `ip link add wire0 type vxlan id 9 remote %s dstport 4790
+		ip addr add %s dev wire0
+		ip link set wire0 up
+		ip route add %s`
+	far.Shell(fmt.Sprintf(vpn, "10.4.7.21", "10.98.0.2/30", "10.4.7.0/24 via 10.4.8.254"))
+	h.Shell(fmt.Sprintf(vpn, "10.4.8.253", "10.98.0.1/30", "10.99.0.0/24 via 10.98.0.2"))
+	c.etcd = c.EtcdOn(lab.EtcdOptions{Newest: true}, store)
+	c.etcd.Set(configKey, `{"Network": "10.4.0.0/16", "Backend": {"Type": "host-gw"}}`)
+	h.daemon = h.Flanneld()
+	h.daemon.WaitReady()
+	c.etcd.Set(leases+"10.4.8.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`)
+	eventually(t, "the route", h.overlay, "10.4.8.0/24 via 10.4.7.22 dev ens33")
+	lab.Eventually(t, 4*soon, "the end of it", func() error {
+		if got := h.overlay(); got != "" {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+	h.daemon.WaitLog("Took back the route to 10.4.8.0/24, as etcd was lost right after it came")
+	c.etcd.Set(leases+"10.4.25.0-24", `{"PublicIP":"10.4.7.25","BackendType":"host-gw"}`)
+	lab.Eventually(t, 2*soon, "a later route", func() error {
+		if got := h.overlay(); !strings.Contains(got, "10.4.25.0/24 via 10.4.7.25 dev ens33") {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+}
