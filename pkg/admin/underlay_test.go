@@ -80,3 +80,20 @@ func TestConfigOverTheUnderlay(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestReservationOverTheUnderlay: a subnet that takes hosts' own addresses away is
+// not reserved, another one of the same network is.
+func TestReservationOverTheUnderlay(t *testing.T) {
+	store := subnettest.NewStore()
+	store.Set("config", `{"Network":"10.4.0.0/16","Backend":{"Type":"host-gw"}}`, 0)
+	a := open(store)
+	a.Underlay = func() underlay.Known {
+		return underlay.Known{Etcd: []underlay.Need{underlay.Address(netip.MustParseAddr("10.4.8.12"), "etcd")}}
+	}
+	if _, err := reserve("10.4.8.0/24", "10.4.7.22")(t, a); err == nil || !strings.Contains(err.Error(), "10.4.8.0/24 holds 10.4.8.12 (etcd), which hosts need") {
+		t.Error(err)
+	}
+	if _, err := reserve("10.4.9.0/24", "10.4.7.22")(t, a); err != nil {
+		t.Error(err)
+	}
+}
