@@ -72,7 +72,8 @@ func (a Admin) CheckUnderlay(c subnet.Config, leases map[netip.Prefix]subnet.Lea
 func (a Admin) checkSubnet(c subnet.Config, p netip.Prefix, leases map[netip.Prefix]subnet.Lease) error {
 	c.SubnetMin, c.SubnetMax = p.Addr(), p.Addr()
 	if v := a.judge(c, leases); len(v.refused) > 0 {
-		return fmt.Errorf("%v holds %s, which hosts need: a route to it would cut them off; take another subnet", p, list(v.refused))
+		return fmt.Errorf("%v holds %s, which hosts need: a route to it would cut them off; take another subnet",
+			p, list(v.refused))
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if !view.Listed {
 		return a.protect() // nothing is known: what works stays as it is
 	}
+	routing := a.Changes.Routing()
 	host, links, err := a.lookAround(view)
 	if err != nil {
 		return a.choosing.Failed(err)
@@ -30,7 +31,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if a.next == nil {
 		return resync
 	}
-	if _, err := a.lookBeneath(links, host.Link.Name); err != nil {
+	if _, err := a.lookBeneath(routing, links, host.Link.Name); err != nil {
 		return a.applying.Failed(err)
 	}
 	a.look(now)

@@ -30,9 +30,9 @@ type beneath struct {
 	tookBack []condition.Condition // routes that went before etcd was read
 }
 
-// lookBeneath keeps a.beneath up to date, and tells whether it was read anew.
-func (a *Agent) lookBeneath(links []kernel.Link, external string) (news bool, err error) {
-	routing := a.Changes.Routing()
+// lookBeneath keeps a.beneath up to date, and tells whether it was read anew. routing
+// is the count of Changes before the links were read.
+func (a *Agent) lookBeneath(routing uint64, links []kernel.Link, external string) (news bool, err error) {
 	var needs []underlay.Need
 	if a.Needs != nil {
 		needs = a.Needs.Needs()
@@ -53,11 +53,12 @@ func (a *Agent) lookBeneath(links []kernel.Link, external string) (news bool, er
 // protect takes routes back that an earlier run has put into the kernel and that
 // lead away what this host needs to reach etcd. That cannot wait for etcd.
 func (a *Agent) protect() time.Duration {
+	routing := a.Changes.Routing()
 	links, err := a.Kernel.Links()
 	if err != nil {
 		return a.applying.Failed(fmt.Errorf("list interfaces: %w", err))
 	}
-	news, err := a.lookBeneath(links, "")
+	news, err := a.lookBeneath(routing, links, "")
 	if err != nil {
 		return a.applying.Failed(err)
 	}
@@ -119,7 +120,7 @@ func (a *Agent) peersOf(view subnet.View, links []kernel.Link) ([]subnet.Lease, 
 
 // trackOverlap says what of the cluster's network this host needs itself.
 func (a *Agent) trackOverlap(own subnet.Lease) {
-	c := a.next.config
+	c, told := a.next.config, false
 	var all []condition.Condition
 	for _, n := range a.beneath.host.Within(c.Network) {
 		if !c.MayLease(n.Prefix) {
@@ -127,10 +128,11 @@ func (a *Agent) trackOverlap(own subnet.Lease) {
 		}
 		all = append(all, condition.Condition{
 			Subject: n.Prefix.String(),
-			Message: fmt.Sprintf("the cluster's network %v holds %v, which this host needs: flanneld leases no subnet with it, "+
+			Message: fmt.Sprintf("the cluster's network %v holds %v, which this host needs: flanneld leases no subnet with it "+
 				"and routes to none; leave it out by another Network, or by SubnetMin and SubnetMax", c.Network, n),
 		})
-		if own.Subnet.IsValid() && n.Overlaps(own.Subnet) {
+		if own.Subnet.IsValid() && n.Overlaps(own.Subnet) && !told {
+			told = true
 			all = append(all, condition.Condition{
 				Subject: own.Subnet.String(),
 				Message: fmt.Sprintf("this host's own subnet %v overlaps %v, which it needs, so its containers may take that away: "+

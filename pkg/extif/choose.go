@@ -189,7 +189,8 @@ func (c candidate) use(f inet.Family, publicIP netip.Addr, source string) (Choic
 		choice.PublicIP, why = publicIP, "by --public-ip"
 		for _, a := range l.Addrs {
 			if what := inet.NoHost(a.Prefix, publicIP); what != "" && !l.Has(publicIP) {
-				return Choice{}, fmt.Errorf("--public-ip=%v is %s of %v (the network of %s), and no host's", publicIP, what, a.Masked(), l.Name)
+				return Choice{}, fmt.Errorf("--public-ip=%v is %s of %v (the network of %s), and no host's",
+					publicIP, what, a.Masked(), l.Name)
 			}
 		}
 	}

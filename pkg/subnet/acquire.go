@@ -127,7 +127,7 @@ func (h *leaseHolder) explainPrevious(r *replica, c Claim) {
 			"advice", "if that host is gone, stop flanneld, delete the key and start again")
 		return
 	}
-	klog.InfoS("Subnet file names a subnet that is not free, does not fit the config or holds an address that hosts need: "+
+	klog.InfoS("Subnet file names a subnet that is not free, does not fit the config, or holds what hosts need: "+
 		"taking another one",
 		"subnet", h.previous, "network", c.Config.Network, "subnetLen", c.Config.SubnetLen,
 		"subnetMin", c.Config.SubnetMin, "subnetMax", c.Config.SubnetMax)

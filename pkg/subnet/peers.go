@@ -8,10 +8,10 @@ import (
 
 // Peers picks from the leases those that may reach the kernel: one subnet of
 // the configured network and length each, seen as the config's family sees it, not
-// ours and not overlapping ours, held by a host that is not this one. The others come back by key with what
-// is wrong with them. hostAddrs are this host's own addresses; refuse says what
-// else is wrong with a lease, "": nothing; nil: with none. The peers take
-// the leases' place: there may be thousands.
+// ours and not overlapping ours, held by a host that is not this one. The others
+// come back by key with what is wrong with them. hostAddrs are this host's own
+// addresses; refuse says what else is wrong with a lease, "": nothing; nil: with
+// none. The peers take the leases' place: there may be thousands.
 func Peers(
 	c Config, own Lease, leases []Lease, hostAddrs []netip.Addr, refuse func(*Lease) string,
 ) (peers []Lease, rejected map[string]string) {
@@ -47,8 +47,8 @@ func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
 	case l.Subnet.Contains(l.PublicIP):
 		return fmt.Sprintf("has the public IP %v, which lies within the subnet itself", l.PublicIP)
 	case l.PublicIP == own.PublicIP || slices.Contains(hostAddrs, l.PublicIP):
-		return fmt.Sprintf("has the public IP %v, which is this host's own: a former lease of this host, which expires by itself, "+
-			"or another host with the same --public-ip", l.PublicIP)
+		return fmt.Sprintf("has the public IP %v, which is this host's own: a former lease of this host, which expires by "+
+			"itself, or another host with the same --public-ip", l.PublicIP)
 	}
 	return ""
 }
