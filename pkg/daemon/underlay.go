@@ -29,19 +29,19 @@ func EtcdNeeds(a *etcdconn.Addresses) (out []underlay.Need) {
 		out = append(out, underlay.Address(ip, "etcd"))
 	}
 	if a.Named() {
-		for _, ip := range nameServers() {
+		for _, ip := range nameServers("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf") {
 			out = append(out, underlay.Address(ip, "a name server, which etcd's names need"))
 		}
 	}
 	return out
 }
 
-// nameServers are those of this host. systemd-resolved names itself alone in
-// resolv.conf, and those that it asks beside (systemd-resolved(8)).
-func nameServers() []netip.Addr {
-	all := underlay.Resolvers(begin("/etc/resolv.conf"))
+// nameServers are those that a resolv.conf names. systemd-resolved names itself alone
+// there, and those that it asks in another file (systemd-resolved(8)).
+func nameServers(path, behind string) []netip.Addr {
+	all := underlay.Resolvers(begin(path))
 	if slices.ContainsFunc(all, netip.Addr.IsLoopback) {
-		all = append(all, underlay.Resolvers(begin("/run/systemd/resolve/resolv.conf"))...)
+		all = append(all, underlay.Resolvers(begin(behind))...)
 	}
 	return all
 }
