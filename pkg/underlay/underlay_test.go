@@ -106,6 +106,11 @@ func TestTakes(t *testing.T) {
 			}
 		})
 	}
+	// A route that is as long as a network's own, with nothing known to be in it.
+	bare := Of("ens33", []kernel.Link{link("ens33", "device", "10.4.7.21/24")}, nil, nil)
+	if n, taken := bare.Takes(prefix("10.4.0.0/16"), prefix("10.4.7.0/24")); !taken || n.String() != "10.4.7.0/24 (the network of ens33)" {
+		t.Errorf("it takes %v: %t", n, taken)
+	}
 	// Before the network is known, only addresses count.
 	if n, taken := host().Takes(netip.Prefix{}, prefix("10.4.7.0/25")); taken {
 		t.Errorf("it takes %v", n)
