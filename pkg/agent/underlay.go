@@ -135,8 +135,8 @@ func (a *Agent) trackOverlap(own subnet.Lease) {
 			told = true
 			all = append(all, condition.Condition{
 				Subject: own.Subnet.String(),
-				Message: fmt.Sprintf("this host's own subnet %v overlaps %v, which it needs, so its containers may take that away: "+
-					"restart flanneld, which takes another subnet, and then the containers", own.Subnet, n),
+				Message: fmt.Sprintf("this host's own subnet %v overlaps %v, which it needs, so its containers may take that "+
+					"away: restart flanneld, which takes another subnet, and then the containers", own.Subnet, n),
 			})
 		}
 	}
