@@ -69,7 +69,7 @@ func withAdmin(run func(context.Context, *call, admin.Admin) error) func(context
 			return err
 		}
 		defer r.Close()
-		return run(ctx, c, admin.Admin{Store: r, Backends: daemon.Backends()})
+		return run(ctx, c, admin.Admin{Store: r, Backends: daemon.Backends(), Underlay: c.Etcd.Underlay(ctx)})
 	}
 }
 
@@ -119,7 +119,8 @@ func checkConfig(ctx context.Context, c *call) error {
 		return err
 	}
 	if given {
-		return c.explainConfig(admin.Admin{Backends: daemon.Backends()}, subnet.Contents{Config: subnet.Entry{Value: text}})
+		a := admin.Admin{Backends: daemon.Backends(), Underlay: c.Etcd.Underlay(ctx)}
+		return c.explainConfig(a, subnet.Contents{Config: subnet.Entry{Value: text}})
 	}
 	return withAdmin(func(ctx context.Context, c *call, a admin.Admin) error {
 		now, err := a.Read(ctx)
@@ -151,7 +152,11 @@ func (c *call) explainConfig(a admin.Admin, now subnet.Contents) error {
 	for _, l := range admin.Leaving(config, now.Leases) {
 		fmt.Fprintf(c.stderr, "the lease of %v by %v does not fit it\n", l.Subnet, l.PublicIP)
 	}
-	return nil
+	warning, err := a.CheckUnderlay(config, now.Leases)
+	if warning != "" {
+		fmt.Fprintln(c.stderr, warning)
+	}
+	return err
 }
 
 // document is the argument, or standard input where that is "-".

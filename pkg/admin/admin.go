@@ -12,12 +12,14 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/underlay"
 )
 
 // Admin works on the keys of one cluster.
 type Admin struct {
 	Store    subnet.Registry
 	Backends map[string]backend.Factory // by the config key's Backend.Type
+	Underlay func() underlay.Known      // nil: nothing is known of it
 }
 
 // Change is one planned write.

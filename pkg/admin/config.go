@@ -115,6 +115,16 @@ func (a Admin) SetConfig(ctx context.Context, text string) (Change, error) {
 		change.Done = "the config key is so already"
 	}
 	var ask []string
+	warning, err := a.CheckUnderlay(c, now.Leases)
+	if before, e := subnet.ParseConfig(now.Config.Value); err != nil && e == nil && sameSubnets(before, c) {
+		change.Notes, err = append(change.Notes, err.Error()), nil // hosts live with it already
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	if warning != "" {
+		change.Notes, ask = append(change.Notes, warning), append(ask, "Its hosts may need addresses of it.")
+	}
 	if note := Ignored(ignored); note != "" {
 		ask = append(ask, note+".")
 	}

@@ -29,6 +29,9 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 	if _, err := subnet.ParseAttrs(value); err != nil {
 		return Change{}, err
 	}
+	if err := a.checkSubnet(config, p, now.Leases); err != nil {
+		return Change{}, err
+	}
 	change := Change{
 		Done:  fmt.Sprintf("%v is reserved for %v", p, ip),
 		entry: subnet.Entry{Key: subnet.Key(p), Value: value},

@@ -47,6 +47,7 @@ type Options struct {
 	Leases   Leases
 	Kernel   Kernel
 	Changes  Changes
+	Needs    Needs                      // nil: nobody tells
 	Backends map[string]backend.Factory // by the config key's Backend.Type
 	External extif.Options
 
@@ -83,6 +84,9 @@ type Agent struct {
 	lost       addressLoss // of the address in use
 	chosen     string      // the external interface, and why, as logged
 	contention contention
+	beneath    beneath
+	suspects   suspects
+	reserved   []netip.Prefix // as claimed
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
@@ -130,8 +134,12 @@ func (a *Agent) String() string { return "agent" }
 
 // Run works until ctx ends, and leaves everything in place.
 func (a *Agent) Run(ctx context.Context) error {
-	again := time.NewTimer(resync)
+	again := time.NewTimer(0)
 	defer again.Stop()
+	var needsChanged <-chan struct{}
+	if a.Needs != nil {
+		needsChanged = a.Needs.Changed()
+	}
 	for {
 		kernelChanged := a.Changes.Changed()
 		if a.contention.backsOff(time.Now()) {
@@ -148,6 +156,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			trigger = "etcd"
 		case <-kernelChanged:
 			trigger = "kernel"
+		case <-needsChanged:
+			trigger = "etcd's addresses"
 		case <-again.C:
 			trigger = "timer"
 		}

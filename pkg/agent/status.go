@@ -94,7 +94,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 	if err != nil {
 		return nil, []status.Peer{}
 	}
-	peers, _ := subnet.Peers(a.current.config, view.Own, view.Leases, addrs(links))
+	peers, _ := a.peersOf(view, links)
 	want := a.current.desired(view.Own, peers, func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) })
 	have := a.have(links, want.State)
 	out := make([]status.Peer, 0, len(peers))

@@ -64,6 +64,8 @@ const (
 	KernelNotApplied    Code = "KernelNotApplied"
 	KernelContention    Code = "KernelContention"
 	RouteConflict       Code = "RouteConflict"
+	RouteSuspected      Code = "RouteSuspected"
+	UnderlayOverlap     Code = "UnderlayOverlap" // what this host needs lies in the cluster's network
 	SubnetFileUnwritten Code = "SubnetFileUnwritten"
 	FirewallUnavailable Code = "FirewallUnavailable"
 	FirewallNotApplied  Code = "FirewallNotApplied"
@@ -113,6 +115,8 @@ var kinds = []kind{
 	{KernelNotApplied, Error, true, nil, "Routes, neighbours, forwarding entries or devices are not as they should be."},
 	{KernelContention, Error, false, nil, "Another program undoes what flanneld writes to the kernel."},
 	{RouteConflict, Warning, false, nil, "Somebody else's route is where one of flanneld's should be."},
+	{RouteSuspected, Error, false, nil, "A route was taken back, as etcd was lost right after it came."},
+	{UnderlayOverlap, Warning, false, nil, "The cluster's network holds addresses that this host needs."},
 	{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
 	{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
 	{FirewallNotApplied, Error, false, nil, "Firewall rules are not as they should be."},

@@ -28,6 +28,7 @@ import (
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdauto"
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // store is where the config key and the leases are kept.
@@ -55,6 +56,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := underSupervisord(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
+	o.Etcd.Addresses = etcdconn.NewAddresses(o.Etcd.Endpoints)
 	registry, err := o.Etcd.Open()
 	if err != nil {
 		return err
@@ -82,6 +84,9 @@ func run(ctx context.Context, o Options, registry store) error {
 	if err != nil {
 		return err
 	}
+	if o.Etcd.Addresses == nil {
+		o.Etcd.Addresses = etcdconn.NewAddresses(o.Etcd.Endpoints)
+	}
 	wrong := &condition.Set{}
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
@@ -104,7 +109,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		tasks = append(tasks, server)
 	}
 	inside.agent = agent.New(agent.Options{
-		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes,
+		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
 		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,

@@ -174,6 +174,12 @@ func (c Config) Options(into any) error {
 	return err
 }
 
+// MayLease reports whether one of the subnets that may be leased overlaps p.
+func (c Config) MayLease(p netip.Prefix) bool {
+	last := inet.Last(netip.PrefixFrom(c.SubnetMax, c.SubnetLen))
+	return inet.Of(p.Addr()) == c.family() && !inet.Last(p).Less(c.SubnetMin) && !last.Less(p.Masked().Addr())
+}
+
 // Fits reports whether p is one of the subnets that may be leased.
 func (c Config) Fits(p netip.Prefix) bool {
 	return p.IsValid() && p.Bits() == c.SubnetLen && p == p.Masked() && c.Network.Contains(p.Addr()) &&

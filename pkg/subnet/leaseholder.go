@@ -2,6 +2,7 @@ package subnet
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -13,7 +14,15 @@ type Claim struct {
 	Config Config
 	Attrs  Attrs
 	Addrs  []netip.Addr // of the external interface: where the subnet file's lease has one of them, it is ours
+
+	// Reserved are addresses and networks that this host needs: no subnet that
+	// overlaps one is leased. One that is held already is kept.
+	Reserved []netip.Prefix
 }
+
+// reserves tells whether a subnet may not be leased, as this host or a peer is
+// reached by an address in it.
+func (c Claim) reserves(p netip.Prefix) bool { return slices.ContainsFunc(c.Reserved, p.Overlaps) }
 
 // LeaseTTL is the lifetime of every lease, as flannel has it.
 const LeaseTTL = 24 * time.Hour

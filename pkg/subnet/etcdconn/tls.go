@@ -19,6 +19,8 @@ import (
 type Files struct {
 	Cert, Key string
 	CA        string
+
+	addresses *Addresses // nil: nobody wants to know where connections go
 }
 
 // config reads the files. Its errors say which of them is at fault, and why.

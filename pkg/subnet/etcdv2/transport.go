@@ -46,7 +46,7 @@ type reply struct {
 }
 
 func newTransport(files etcdconn.Files, l limits) *transport {
-	dialer := etcdconn.Dialer(l.connect, l.silence)
+	dialer := files.Dialer(l.connect, l.silence)
 	return &transport{dialer: dialer, files: files, header: l.header, longest: l.reply, wire: &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return watchFirstReply(dialer.DialContext(ctx, network, addr))

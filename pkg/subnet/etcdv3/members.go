@@ -30,7 +30,7 @@ type members struct {
 
 func newMembers(c Config, l limits) *members {
 	m := &members{
-		files: c.Files(), dialer: etcdconn.Dialer(l.connect, l.silence),
+		files: c.Files(), dialer: c.Files().Dialer(l.connect, l.silence),
 		urls: map[string]string{}, faults: map[string]error{}, spoken: map[string]bool{},
 	}
 	for _, endpoint := range c.Endpoints {
