@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/printable"
 )
 
 // Apply implements rules.Body.
@@ -133,17 +134,20 @@ func inPorts(value string, port int) rules.Truth {
 	return rules.No
 }
 
-// Remove is the command that deletes a rule.
+// Remove is the command that deletes a rule, as a shell reads it.
 func Remove(r rules.Rule) string {
-	return r.Table.Program + " " + inTable(r) + "-D " + r.Chain + " " + r.Text
+	words := slices.Concat([]string{r.Table.Program}, inTable(r), []string{"-D", r.Chain}, splitArgs(r.Text))
+	return printable.Command(words...)
 }
 
-// Show is a rule as its program would add it.
-func Show(r rules.Rule) string { return inTable(r) + "-A " + r.Chain + " " + r.Text }
+// Show is a rule as its program would add it, as a shell reads it.
+func Show(r rules.Rule) string {
+	return printable.Command(slices.Concat(inTable(r), []string{"-A", r.Chain}, splitArgs(r.Text))...)
+}
 
-func inTable(r rules.Rule) string {
+func inTable(r rules.Rule) []string {
 	if r.Table.Name == "filter" {
-		return ""
+		return nil
 	}
-	return "-t " + r.Table.Name + " "
+	return []string{"-t", r.Table.Name}
 }
