@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/printable"
 )
 
 func goodEtcd(f Facts) string {
@@ -47,8 +48,11 @@ func (f Facts) fixReads(c condition.Condition) (fix []string) {
 // daemon's command line knows.
 func (f Facts) fixRights() []string {
 	prefix, whose := f.Status.Etcd.Prefix, "   # ROLE: one of flanneld's user, or of its certificate's common name"
-	v2 := "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '" + prefix + "/*'" + whose
-	v3 := "etcdctl role grant-permission ROLE --prefix=true readwrite " + prefix + "/" + whose
+	if user := f.Flags["etcd-username"]; user != "" {
+		whose = "   # ROLE: one that this names: " + printable.Command("etcdctl", "user", "get", user)
+	}
+	v2 := "ETCDCTL_API=2 " + printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", prefix+"/*") + whose
+	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") + whose
 	fix := []string{v3, v2} // not known yet
 	switch f.Status.Etcd.API {
 	case "v2":

@@ -19,9 +19,10 @@ import (
 // its list is empty and Unread says why.
 type Facts struct {
 	Now    time.Time
-	Daemon error          // why it cannot be asked; nil: Status is its answer
-	Status *status.Status // nil: there is none
-	Frozen int            // the daemon's process ID where it is stopped, as by SIGSTOP
+	Daemon error             // why it cannot be asked; nil: Status is its answer
+	Status *status.Status    // nil: there is none
+	Frozen int               // the daemon's process ID where it is stopped, as by SIGSTOP
+	Flags  map[string]string // that the running daemon was given, of those that fixes speak of
 	Unread []string
 	Notes  []string // worth knowing, and no fault
 

@@ -9,6 +9,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 )
 
 func goodInterface(f Facts) string {
@@ -26,12 +27,7 @@ func findInterface(f Facts) []Finding {
 	h := f.Status.Host
 	l, exists := f.link(h.Interface)
 	holder, elsewhere := f.holder(h.Address)
-	restart := fmt.Sprintf(
-		"restart flanneld with --iface=%s in place of --iface=%s   # or give %s its old name again",
-		holder,
-		h.Interface,
-		holder,
-	)
+	restart := f.restartWith(holder) + "   # or give " + holder + " its old name again"
 	switch {
 	case !exists && elsewhere:
 		return []Finding{
@@ -53,20 +49,16 @@ func findInterface(f Facts) []Finding {
 		}
 	case !l.Up:
 		return []Finding{
-			fault([]string{"ip link set " + h.Interface + " up"}, "the external interface %s is down", h.Interface),
+			fault([]string{printable.Command("ip", "link", "set", h.Interface, "up")}, "the external interface %s is down", h.Interface),
 		}
 	case !l.Has(h.Address):
 		return []Finding{
 			fault(
 				[]string{
-					fmt.Sprintf(
-						"ip address add %v/24 dev %s   # with the length of its network; or: networkctl reconfigure %s, nmcli "+
-							"device reapply %s",
-						h.Address,
-						h.Interface,
-						h.Interface,
-						h.Interface,
-					),
+					printable.Command("networkctl", "reconfigure", h.Interface) + "   # or what else manages the network: " +
+						printable.Command("nmcli", "device", "reapply", h.Interface) + ", netplan apply, ifup",
+					fmt.Sprintf("ip address add %v/BITS dev %s   # BITS: the length of its network",
+						h.Address, printable.Word(h.Interface)),
 				},
 				"%s has lost its address %v",
 				h.Interface,
@@ -94,9 +86,29 @@ func (f Facts) noInterface() []Finding {
 	}
 	fix := []string{"ip -brief address   # which one leads to the other hosts? restart flanneld with --iface=NAME"}
 	if candidates := f.candidates(); len(candidates) == 1 {
-		fix = []string{"restart flanneld with --iface=" + candidates[0] + "   # FLANNELD_IFACE, in the environment"}
+		fix = []string{f.restartWith(candidates[0]) + "   # FLANNELD_IFACE, in the environment"}
 	}
 	return []Finding{fault(fix, "flanneld finds no external interface: %s", missing.Cause)}
+}
+
+// restartWith has flanneld use another interface. It names the flag that the daemon
+// has now, which has to go.
+func (f Facts) restartWith(iface string) string {
+	text := "restart flanneld with " + printable.Word("--iface="+iface)
+	if old := f.Flags["iface"]; old != "" && old != iface {
+		text += " in place of " + printable.Word("--iface="+old)
+	}
+	return text
+}
+
+// setSysctl is the command that sets "net.ipv4.conf.flannel.1.forwarding" and its like:
+// sysctl wants a dot in an interface's name as a slash (sysctl(8)).
+func setSysctl(key string, value int) string {
+	if rest, isConf := strings.CutPrefix(key, "net.ipv4.conf."); isConf {
+		at := strings.LastIndexByte(rest, '.')
+		key = "net.ipv4.conf." + strings.ReplaceAll(rest[:at], ".", "/") + rest[at:]
+	}
+	return printable.Command("sysctl", "-w", key+"="+strconv.Itoa(value))
 }
 
 // candidates are interfaces that may lead to other hosts.
@@ -135,7 +147,7 @@ func findForwarding(f Facts) []Finding {
 			fault(
 				[]string{
 					"sysctl -w net.ipv4.ip_forward=1",
-					"echo net.ipv4.ip_forward=1 > /etc/sysctl.d/90-flanneld.conf   # for the next start",
+					"echo net.ipv4.ip_forward=1 | tee /etc/sysctl.d/90-flanneld.conf   # for the next start",
 				},
 				"this host forwards no packets: net.ipv4.ip_forward is 0",
 			),
@@ -147,7 +159,7 @@ func findForwarding(f Facts) []Finding {
 			out = append(
 				out,
 				fault(
-					[]string{"sysctl -w " + strings.Replace(key, dev, strings.ReplaceAll(dev, ".", "/"), 1) + "=1"},
+					[]string{setSysctl(key, 1)},
 					"what arrives on %s is not forwarded: %s is 0",
 					dev,
 					key,

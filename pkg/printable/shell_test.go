@@ -13,7 +13,7 @@ func TestWord(t *testing.T) {
 		"10.4.7.0/24":                "10.4.7.0/24",
 		"!":                          "!",
 		"--etcd-prefix=/net":         "--etcd-prefix=/net",
-		"PATH=/tmp":                  "'PATH=/tmp'", // an assignment, as the first word
+		"net.ipv4.ip_forward=1":      "net.ipv4.ip_forward=1",
 		"--x=~/y":                    "'--x=~/y'",
 		"~root":                      "'~root'",
 		"a b":                        "'a b'",

@@ -135,19 +135,18 @@ func inPorts(value string, port int) rules.Truth {
 }
 
 // Remove is the command that deletes a rule, as a shell reads it.
-func Remove(r rules.Rule) string {
-	words := slices.Concat([]string{r.Table.Program}, inTable(r), []string{"-D", r.Chain}, splitArgs(r.Text))
-	return printable.Command(words...)
-}
+func Remove(r rules.Rule) string { return printable.Command(r.Table.Program, arguments(r, "-D")...) }
 
 // Show is a rule as its program would add it, as a shell reads it.
 func Show(r rules.Rule) string {
-	return printable.Command(slices.Concat(inTable(r), []string{"-A", r.Chain}, splitArgs(r.Text))...)
+	args := arguments(r, "-A")
+	return printable.Command(args[0], args[1:]...)
 }
 
-func inTable(r rules.Rule) []string {
-	if r.Table.Name == "filter" {
-		return nil
+// arguments are those that add or delete a rule.
+func arguments(r rules.Rule, verb string) (args []string) {
+	if r.Table.Name != "filter" {
+		args = []string{"-t", r.Table.Name}
 	}
-	return []string{"-t", r.Table.Name}
+	return append(append(args, verb, r.Chain), splitArgs(r.Text)...)
 }
