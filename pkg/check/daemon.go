@@ -24,9 +24,16 @@ func goodDaemon(f Facts) string {
 func findDaemon(f Facts) []Finding {
 	switch {
 	case errors.Is(f.Daemon, status.ErrNoDaemon):
-		return []Finding{
-			fault([]string{"systemctl start flanneld   # or: supervisorctl start, and its program's name"}, "%v", f.Daemon),
+		const start = "systemctl start flanneld   # or: supervisorctl start, and its program's name"
+		if len(f.Missing) == 0 {
+			return []Finding{fault([]string{start, logFix}, "%v", f.Daemon)}
 		}
+		var out []Finding
+		for _, m := range f.Missing {
+			out = append(out, fault([]string{f.provide(m.File, m.Err), start},
+				"%v; it does not start without the file of --%s: %v", f.Daemon, m.Flag, m.Err))
+		}
+		return out
 	case f.Frozen != 0:
 		return []Finding{
 			fault(

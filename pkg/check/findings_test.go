@@ -24,6 +24,26 @@ func denied(f *Facts, code condition.Code, cause string) {
 	f.Status.Conditions.Add(condition.Condition{Code: code, Message: "said by the daemon", Cause: cause, Denied: true})
 }
 
+// member has etcd unreadable, with this trouble.
+func member(t Trouble) func(*Facts) {
+	return func(f *Facts) {
+		is(f, condition.EtcdUnreadable, "timeout")
+		m := &f.Members[0]
+		m.Trouble, m.Host, m.Port, m.Issuer = t, "10.4.7.12", "2379", "CN=office"
+		m.Names = []string{"127.0.0.1", "localhost", "etcd.example", "10.9.9.9"}
+	}
+}
+
+// vagrant is a host that reaches its peers by a second interface, though the default
+// route leads over the first.
+func vagrant(f *Facts) {
+	f.Flags = map[string]string{"iface": "ens33"}
+	f.Links = append(f.Links, kernel.Link{Name: "eth1", MTU: 1500, Up: true, Addrs: addr("192.168.56.21/24")})
+	f.Status.Host.PublicIP = netip.MustParseAddr("192.168.56.21")
+	f.Status.Peers[0].PublicIP = netip.MustParseAddr("192.168.56.22")
+	f.Paths[f.Status.Peers[0].PublicIP] = Path{Dev: "ens33"}
+}
+
 // Each finding that a host can show. Those of a real host are in internal/e2e;
 // here are also those that take hours, other kernels or other networks.
 func TestFindings(t *testing.T) {
@@ -38,7 +58,65 @@ func TestFindings(t *testing.T) {
 		{"no daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoDaemon }, "daemon", Fault, "no flanneld runs", "systemctl start flanneld"},
 		{"a stopped daemon", func(f *Facts) { f.Status, f.Daemon, f.Frozen = nil, status.ErrNoAnswer, 812 }, "daemon", Fault, "flanneld (pid 812) is stopped", "kill -CONT 812"},
 		{"a silent daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoAnswer }, "daemon", Unknown, "does not answer", ""},
-		{"etcd away", func(f *Facts) { is(f, condition.EtcdUnreadable, "timeout"); f.Members[0].Err = errors.New("refused") }, "etcd", Fault, "etcd cannot be read: timeout", "curl -k https://10.4.7.12:2379/version   # must answer: refused"},
+		{"etcd away", func(f *Facts) { is(f, condition.EtcdUnreadable, "timeout"); f.Members[0].Err = errors.New("strange") }, "etcd", Fault, "etcd cannot be read: timeout; https://10.4.7.12:2379: strange", logFix},
+		{"etcd refuses", member(Refused), "etcd", Fault, "etcd cannot be read: timeout; https://10.4.7.12:2379: nobody listens on its port", "systemctl start etcd   # on 10.4.7.12, where then ss -tln must show port 2379"},
+		{"etcd on its usual port", func(f *Facts) {
+			f.Status.Etcd.Endpoints = []string{"https://10.4.7.12:4001", "https://10.4.7.13:4001"}
+			member(Refused)(f)
+			f.Members[0].UsualPort, f.Members[0].URL = true, "https://10.4.7.12:4001"
+		}, "etcd", Fault, "nobody listens on its port", "restart flanneld with --etcd-endpoints=https://10.4.7.12:2379,https://10.4.7.13:4001   # somebody listens there\nsystemctl start etcd"},
+		{"etcd's port for its peers", func(f *Facts) {
+			member("")(f)
+			f.Members[0].UsualPort, f.Members[0].URL, f.Status.Etcd.Endpoints = true, "https://10.4.7.12:2380", []string{"https://10.4.7.12:2380"}
+		}, "etcd", Fault, "not as etcd answers its clients", "restart flanneld with --etcd-endpoints=https://10.4.7.12:2379   # somebody"},
+		{"a firewall in front of etcd", member(Filtered), "etcd", Fault, "a firewall drops or rejects that", "iptables -I INPUT -p tcp --dport 2379 -s 10.4.7.21 -j ACCEPT   # on 10.4.7.12"},
+		{"a firewall of this host's in front of etcd", func(f *Facts) {
+			member(Filtered)(f)
+			f.Firewall = saved("filter", "OUTPUT -p tcp -m tcp --dport 2379 -j DROP")
+		}, "etcd", Fault, "a firewall drops or rejects that", "iptables -I OUTPUT -p tcp --dport 2379 -d 10.4.7.12 -j ACCEPT   # in front of this host's own: -A OUTPUT -p tcp"},
+		{"a policy of this host's in front of etcd", func(f *Facts) { member(Dead)(f); f.Firewall = saved("filter", ":OUTPUT DROP [0:0]") }, "etcd", Fault, "does not answer pings either", "iptables -I OUTPUT -p tcp --dport 2379 -d 10.4.7.12 -j ACCEPT   # this host's own policy drops it\nping 10.4.7.12"},
+		{"a table of this host's in front of etcd", func(f *Facts) {
+			member(Filtered)(f)
+			f.Firewall = append(f.Firewall, foreign("inet", "office", "OUTPUT -p tcp -j DROP"))
+		}, "etcd", Fault, "a firewall", "nft insert rule inet office OUTPUT ip daddr 10.4.7.12 tcp dport 2379 accept"},
+		{"etcd's host is down", member(Dead), "etcd", Fault, "its host does not answer pings either", "ping 10.4.7.12"},
+		{"no route to etcd", member(NoRoute), "etcd", Fault, "this host has no route to it", "ip route get 10.4.7.12"},
+		{"a name without an address", member(NoAddress), "etcd", Fault, "its name has no address", "getent hosts 10.4.7.12"},
+		{"etcd speaks https", func(f *Facts) {
+			f.Status.Etcd.Endpoints, f.Status.Etcd.CAFile = []string{"http://10.4.7.12:2379"}, ""
+			member(SpeaksTLS)(f)
+			f.Members[0].URL = "http://10.4.7.12:2379"
+		}, "etcd", Fault, "http://10.4.7.12:2379: it speaks https", "restart flanneld with --etcd-endpoints=https://10.4.7.12:2379\nwith --etcd-cafile=FILE"},
+		{"etcd speaks http", member(SpeaksPlain), "etcd", Fault, "it speaks http without TLS", "restart flanneld with --etcd-endpoints=http://10.4.7.12:2379"},
+		{"an unknown authority", member(UnknownSigner), "etcd", Fault, "has signed its certificate", `restart flanneld with --etcd-cafile=FILE   # FILE: the authority "CN=office", in PEM`},
+		{"another authority", func(f *Facts) { member(UnknownSigner)(f); f.Status.Etcd.CAFile = "/cert/ca.pem" }, "etcd", Fault, "has signed its certificate", "put the authority CN=office into /cert/ca.pem; flanneld reads it without a restart\nopenssl x509 -noout -subject -in /cert/ca.pem"},
+		{"another name", member(OtherName), "etcd", Fault, "its certificate is not for that name or address, but for 127.0.0.1, localhost, etcd.example, 10.9.9.9",
+			"restart flanneld with --etcd-endpoints=https://etcd.example:2379\nor give that etcd a certificate for 10.4.7.12, as its --cert-file"},
+		{"no client certificate", member(RefusesClient), "etcd", Fault, "it wants a client certificate", "restart flanneld with --etcd-certfile=FILE --etcd-keyfile=FILE"},
+		{"another client certificate", func(f *Facts) {
+			member(RefusesClient)(f)
+			f.Status.Etcd.CertFile, f.Status.Etcd.KeyFile = "/cert/client.pem", "/cert/client key.pem"
+		}, "etcd", Fault, "it wants a client certificate", "put a certificate into /cert/client.pem (its key: '/cert/client key.pem') of an authority in etcd's --trusted-ca-file; flanneld uses it without a restart\nopenssl x509 -noout -issuer -dates -in /cert/client.pem"},
+		{"a certificate is missing, and flanneld does not start", func(f *Facts) {
+			f.Status, f.Daemon = nil, status.ErrNoDaemon
+			f.Missing = []NeededFile{{"etcd-certfile", "/cert/client.pem", &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}}}
+		}, "daemon", Fault, "it does not start without the file of --etcd-certfile: open /cert/client.pem: file does not exist", "put the right file in the place of /cert/client.pem\nsystemctl start flanneld"},
+		{"a certificate is missing", func(f *Facts) {
+			f.Certificates[0].Err = &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}
+			is(f, condition.EtcdUnreadable, "open /cert/client.pem")
+		}, "certificates", Fault, "open /cert/client.pem: file does not exist", "put the right file in the place of /cert/client.pem   # flanneld uses it without a restart"},
+		{"a certificate that flanneld's user cannot read", func(f *Facts) {
+			f.user = user{limited: true, uid: 977}
+			f.Certificates[0].Err = &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrPermission}
+			denied(f, condition.EtcdUnreadable, "open /cert/client.pem")
+		}, "certificates", Fault, "open /cert/client.pem: permission denied", "chown 977 /cert/client.pem"},
+		{"a public IP on another interface", vagrant, "interface", Fault, "the public IP 192.168.56.21 is on eth1, where peers are too, and flanneld sends by ens33, from 10.4.7.21", "restart flanneld with --iface=eth1 in place of --iface=ens33   # on each host; --public-ip may go then"},
+		{"a public IP on another interface, where no peers are", func(f *Facts) { vagrant(f); f.Status.Peers[0].PublicIP = peer }, "interface", OK, "", ""},
+		{"two hosts with one address, behind the NAT of their virtual machines", func(f *Facts) {
+			vagrant(f)
+			f.Status.Host.PublicIP = here
+			is(f, condition.LeaseContested, "")
+		}, "lease", Fault, "another host writes the lease", "restart flanneld with --iface=eth1 in place of --iface=ens33   # on each host, where its own address is on eth1"},
 		{"etcd speaks, but not to flanneld", func(f *Facts) { denied(f, condition.EtcdUnreadable, "wants a user") }, "etcd", Fault, "wants a user", "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
 		{"etcd speaks nonsense", func(f *Facts) { is(f, condition.EtcdUnreadable, "nonsense") }, "etcd", Fault, "nonsense", "journalctl"},
 		{"no right to write", func(f *Facts) { denied(f, condition.EtcdUnwritable, "wants a user"); f.Status.Etcd.API = "v2" }, "etcd", Fault, "this host's lease cannot be written: wants a user", "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
@@ -57,7 +135,7 @@ func TestFindings(t *testing.T) {
 		{"a certificate is not valid yet, by a clock of which nobody knows", func(f *Facts) { f.Certificates[0].NotBefore = now.Add(time.Hour); f.Members = nil }, "certificates", Fault, "valid only from", "date"},
 		{"etcd's certificate has expired", func(f *Facts) { f.Members[0].Certificate = &Certificate{NotAfter: now} }, "certificates", Fault, "the certificate of etcd at https://10.4.7.12:2379 has expired on", "--cert-file"},
 		{"a certificate will expire", func(f *Facts) { f.Certificates[0].NotAfter = now.Add(time.Hour) }, "certificates", Note, "expires on", "put a new certificate"},
-		{"no certificate in the file", func(f *Facts) { f.Certificates[0].Err = errors.New("no PEM") }, "certificates", Unknown, "no PEM", ""},
+		{"no certificate in the file", func(f *Facts) { f.Certificates[0].Err = errors.New("no PEM") }, "certificates", Fault, "no PEM", "put the right file in the place of /cert/client.pem"},
 		{"a wrong config", func(f *Facts) { is(f, condition.ConfigInvalid, "Network is missing") }, "config", Fault, "Network is missing", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 '{"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMin":"172.7.1.0","SubnetMax":"172.7.255.0","Backend":{"Type":"vxlan","VNI":7}}'   # back to what this host goes by
 flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: correct what is named`},
 		{"a wrong config under a prefix, by a certificate", func(f *Facts) {

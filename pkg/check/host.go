@@ -66,6 +66,11 @@ func findInterface(f Facts) []Finding {
 			),
 		}
 	}
+	if other, is := f.otherWay(); is {
+		return []Finding{fault([]string{f.restartWith(other) + "   # on each host; --public-ip may go then"},
+			"the public IP %v is on %s, where peers are too, and flanneld sends by %s, from %v",
+			h.PublicIP, other, h.Interface, h.Address)}
+	}
 	if !f.local(h.PublicIP) {
 		return []Finding{
 			note(
@@ -76,6 +81,30 @@ func findInterface(f Facts) []Finding {
 		}
 	}
 	return nil
+}
+
+// otherWay is the interface that has the public IP and that peers are on the link of,
+// where flanneld uses another one: as with virtual machines whose first interface
+// leads to the NAT of their host, and has the same address in all of them.
+func (f Facts) otherWay() (name string, is bool) {
+	h := f.Status.Host
+	for _, l := range f.Links {
+		if l.Name == h.Interface || !l.Has(h.PublicIP) {
+			continue
+		}
+		for _, p := range f.Status.Peers {
+			if f.onLink(l.Name, p.PublicIP) && !f.onLink(h.Interface, p.PublicIP) {
+				return l.Name, true
+			}
+		}
+	}
+	return "", false
+}
+
+// onLink reports whether an address is in a network of an interface.
+func (f Facts) onLink(name string, ip netip.Addr) bool {
+	l, exists := f.link(name)
+	return exists && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Contains(ip) })
 }
 
 // noInterface says why flanneld has chosen none.

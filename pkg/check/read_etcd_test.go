@@ -43,7 +43,7 @@ func TestCertificate(t *testing.T) {
 		{"nonsense", write("x.pem", "?"), time.Time{}},
 		{"no file", "/run/no.pem", time.Time{}},
 	} {
-		c := certificate(tt.file)
+		c := (&Facts{}).certificate(tt.file)
 		if c.File != tt.file || (c.Err == nil) != !tt.ends.IsZero() || c.Err == nil && tt.ends.Sub(c.NotAfter).Abs() > 2*time.Second {
 			t.Errorf("%s: %+v", tt.name, c)
 		}
