@@ -90,10 +90,14 @@ type answered struct {
 func (a asker) get(ctx context.Context, endpoint string) (
 	reply answered, state *tls.ConnectionState, unverified, err error,
 ) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return reply, nil, nil, err
+	}
 	config := a.tls.Clone()
 	config.InsecureSkipVerify = true // in favour of what follows
 	config.VerifyConnection = func(s tls.ConnectionState) error {
-		unverified = verify(s, config.RootCAs)
+		unverified = verify(s.PeerCertificates, u.Hostname(), config.RootCAs)
 		return nil
 	}
 	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
@@ -113,12 +117,12 @@ func (a asker) get(ctx context.Context, endpoint string) (
 }
 
 // verify is what crypto/tls does by itself unless it is told not to.
-func verify(s tls.ConnectionState, roots *x509.CertPool) error {
-	options := x509.VerifyOptions{Roots: roots, DNSName: s.ServerName, Intermediates: x509.NewCertPool()}
-	for _, c := range s.PeerCertificates[1:] {
+func verify(chain []*x509.Certificate, host string, roots *x509.CertPool) error {
+	options := x509.VerifyOptions{Roots: roots, DNSName: host, Intermediates: x509.NewCertPool()}
+	for _, c := range chain[1:] {
 		options.Intermediates.AddCert(c)
 	}
-	_, err := s.PeerCertificates[0].Verify(options)
+	_, err := chain[0].Verify(options)
 	return err
 }
 
