@@ -100,8 +100,9 @@ func (a asker) get(ctx context.Context, endpoint string) (
 		unverified = verify(s.PeerCertificates, u.Hostname(), config.RootCAs)
 		return nil
 	}
-	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
-	client := &http.Client{Transport: transport, Timeout: memberTime}
+	dialer := &net.Dialer{Timeout: memberTime} // a transport does not end a dial that the client has given up
+	transport := &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: config, DisableKeepAlives: true}
+	client := &http.Client{Transport: transport, Timeout: memberTime + time.Second}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/version", nil)
 	if err != nil {
 		return reply, nil, nil, err
