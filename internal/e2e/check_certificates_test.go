@@ -65,7 +65,7 @@ func TestCheckCertificates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			spoil()
 			found, code := checked(t, h, "")
-			if x := firstOf(found, check.Unknown); code != 2 || x.Step != "certificates" || !strings.Contains(x.Text, f.cert) {
+			if x := firstOf(found, check.Fault); code != 1 || x.Step != "certificates" || !strings.Contains(x.Text, f.cert) || x.Fix[0] != "put the right file in the place of "+f.cert+"   # flanneld uses it without a restart" {
 				t.Errorf("exit code %d, %+v", code, found)
 			}
 			repair()

@@ -97,11 +97,12 @@ type Member struct {
 	Certificate *Certificate  // that it shows; nil: none
 	Err         error         // why its time is not known
 
-	Host, Port string   // of the URL
-	Names      []string // that its certificate is for
-	Issuer     string   // of its certificate
-	Trouble    Trouble  // empty: none, or none that is known
-	UsualPort  bool     // somebody listens on etcd's usual port there, which is not Port
+	Host, Port string     // of the URL
+	From       netip.Addr // that this host would ask it from
+	Names      []string   // that its certificate is for
+	Issuer     string     // of its certificate
+	Trouble    Trouble    // empty: none, or none that is known
+	UsualPort  bool       // somebody listens on etcd's usual port there, which is not Port
 }
 
 // condition is what the daemon says of a code.

@@ -29,7 +29,7 @@ func member(t Trouble) func(*Facts) {
 	return func(f *Facts) {
 		is(f, condition.EtcdUnreadable, "timeout")
 		m := &f.Members[0]
-		m.Trouble, m.Host, m.Port, m.Issuer = t, "10.4.7.12", "2379", "CN=office"
+		m.Trouble, m.Host, m.Port, m.From, m.Issuer = t, "10.4.7.12", "2379", here, "CN=office"
 		m.Names = []string{"127.0.0.1", "localhost", "etcd.example", "10.9.9.9"}
 	}
 }

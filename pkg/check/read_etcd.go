@@ -60,6 +60,7 @@ func (a asker) member(ctx context.Context, endpoint string) Member {
 		m.Port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
 	m.Host = u.Hostname()
+	m.From = from(net.JoinHostPort(m.Host, m.Port))
 	reply, state, unverified, err := a.get(ctx, endpoint)
 	if err == nil {
 		if state != nil && len(state.PeerCertificates) > 0 {
@@ -173,6 +174,16 @@ func (a asker) diagnose(ctx context.Context, u *url.URL, m *Member, reply answer
 	usual := net.JoinHostPort(m.Host, clientPort)
 	m.UsualPort = m.Port != clientPort && (m.Trouble == "" || m.Trouble == Refused || m.Trouble == Filtered) &&
 		connects(ctx, usual)
+}
+
+// from is the address that packets would leave from. No packet is sent.
+func from(address string) netip.Addr {
+	conn, err := net.Dial("udp", address)
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
 }
 
 func isTimeout(err error) bool {

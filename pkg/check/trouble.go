@@ -151,8 +151,8 @@ func (f Facts) otherEndpoint(m Member, scheme, host, port string) string {
 // allow lets this host in where a member's firewall does not.
 func (f Facts) allow(m Member) string {
 	args := []string{"-I", "INPUT", "-p", "tcp", "--dport", m.Port}
-	if f.Status.Host != nil {
-		args = append(args, "-s", f.Status.Host.Address.String())
+	if m.From.IsValid() {
+		args = append(args, "-s", m.From.String())
 	}
 	return printable.Command("iptables", append(args, "-j", "ACCEPT")...)
 }
@@ -161,11 +161,11 @@ func (f Facts) allow(m Member) string {
 func (f Facts) ownDrop(m Member) (fix []string) {
 	dst, err := netip.ParseAddr(m.Host)
 	port, _ := strconv.Atoi(m.Port)
-	if err != nil || f.Status.Host == nil {
+	out, known := f.holder(m.From)
+	if err != nil || !known {
 		return nil
 	}
-	h := f.Status.Host
-	packet := rules.Packet{Out: h.Interface, Src: h.Address, Dst: dst, Protocol: "tcp", DstPort: port, State: "NEW"}
+	packet := rules.Packet{Out: out, Src: m.From, Dst: dst, Protocol: "tcp", DstPort: port, State: "NEW"}
 	for _, v := range f.drops(crossing{packet: packet, path: rules.Sent}) {
 		switch {
 		case !byIPTables(v.Table):
