@@ -11,7 +11,7 @@ const centos = "iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j 
 func TestCheckFirewalls(t *testing.T) {
 	c := start(t, vxLAN, "hdss7-21", "hdss7-22")
 	h21, h22 := c.hosts[0], c.hosts[1]
-	findAll(t, []trouble{
+	findAll(t, allSeenFrom(h22, []trouble{
 		{name: "a REJECT in front of flanneld's rules", on: h21, how: "iptables -I FORWARD -s 172.7.0.0/16 -j REJECT",
 			step: "forward", text: "what containers send to 172.7.22.0/24 is dropped, by: iptables -A FORWARD -s 172.7.0.0/16 -j REJECT",
 			fix: "iptables -D FORWARD -s 172.7.0.0/16 -j REJECT --reject-with icmp-port-unreachable"},
@@ -53,7 +53,7 @@ func TestCheckFirewalls(t *testing.T) {
 		{name: "a firewall of nftables for the host itself", on: h21, how: `nft 'table inet office { chain into { type filter hook input priority filter; policy drop; ct state established,related accept; iifname "lo" accept; }; }'`,
 			step: "nftables", text: `the nftables table "inet office" drops what it does not know, and does not know the tunnel's UDP port 8472`, after: []string{"probe"},
 			fix: "nft insert rule inet office into udp dport 8472 accept", more: "nft delete table inet office"},
-	})
+	}))
 	t.Run("a firewall there that lets the tunnel through, and nothing else", func(t *testing.T) {
 		h22.Shell("iptables -P INPUT DROP; iptables -A INPUT -p udp --dport 8472 -j ACCEPT; iptables -A INPUT -s 10.4.7.12 -j ACCEPT; iptables -A INPUT -i lo -j ACCEPT")
 		clean(t, h21, "no fault, where containers reach each other", "")

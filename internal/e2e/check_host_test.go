@@ -14,7 +14,7 @@ func TestCheckHost(t *testing.T) {
 	env := h.SubnetFile()
 	const restart = "systemctl restart flanneld"
 	redocker := "mk-docker-opts.sh -f " + env + "; systemctl restart docker"
-	findAll(t, []trouble{
+	findAll(t, allSeenFrom(c.hosts[1], []trouble{
 		{name: "the daemon is stopped", on: h, do: func() { h.daemon.Signal(syscall.SIGSTOP) },
 			step: "daemon", text: fmt.Sprintf("flanneld (pid %d) is stopped", h.daemon.PID), fix: fmt.Sprintf("kill -CONT %d", h.daemon.PID)},
 		{name: "no daemon, and nothing that it has made", on: h, do: h.daemon.Kill, how: "",
@@ -64,7 +64,7 @@ func TestCheckHost(t *testing.T) {
 		{name: "subnet.env cannot be read or written", on: h, how: "rm " + env + "; mkdir -p " + env + "/x; ip address add 192.0.2.9/32 dev lo",
 			step: "subnet.env", text: "flanneld cannot write " + env + ": ", fix: "ls -la " + h.Dir() + "; df -h " + h.Dir(),
 			repair: func() { h.Shell("rm -r " + env) }, more: "ip address del 192.0.2.9/32 dev lo"},
-	})
+	}))
 	t.Run("dockerd", func(t *testing.T) { checkDockerd(t, h) })
 }
 

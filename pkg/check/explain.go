@@ -30,7 +30,7 @@ func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, fil
 	case err != nil:
 		return Finding{Level: Unknown, Text: err.Error()}
 	case !outer.Answered:
-		return fault([]string{fmt.Sprintf("ping %v   # is it up? what is between here and there?", peer.PublicIP)},
+		return fault([]string{fmt.Sprintf("ping %v   # is it up? what is between here and there?", peer.PublicIP), there},
 			"no answer from %v, nor from its host %v itself%s", dst, peer.PublicIP, said)
 	case peer.Mode == status.Tunnel:
 		return p.lostInTunnel(f, peer, dst, said)

@@ -45,8 +45,8 @@ type Network interface {
 	// Ping sends one of size bytes, headers included, that must not be cut
 	// into pieces on its way.
 	Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, error)
-	// Step sends a small one that the first router drops and answers.
-	Step(src, dst netip.Addr, wait time.Duration) (Answer, error)
+	// Step sends a small one that the router behind so many others drops and answers.
+	Step(src, dst netip.Addr, hops int, wait time.Duration) (Answer, error)
 	// Connect begins a TCP connection, which may be refused.
 	Connect(src, dst netip.Addr, wait time.Duration) (Answer, error)
 	// ProbeUDP sends a datagram to a UDP port. A tunnel does not answer, only one
@@ -66,8 +66,8 @@ func (Host) Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, err
 
 // Step implements Network. A router that a packet ends at by its TTL says so
 // before its firewall sees the packet.
-func (Host) Step(src, dst netip.Addr, wait time.Duration) (Answer, error) {
-	return ping(src, dst, small, 1, wait)
+func (Host) Step(src, dst netip.Addr, hops int, wait time.Duration) (Answer, error) {
+	return ping(src, dst, small, hops+1, wait)
 }
 
 // ping sends a packet that at most ttl routers pass on; 0: as many as usual.

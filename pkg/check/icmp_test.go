@@ -21,7 +21,7 @@ func TestHost(t *testing.T) {
 	}
 	lostPing := func() (Answer, error) { return Host{}.Ping(here, peer, small, 50*time.Millisecond) }
 	behind := func() (Answer, error) { return Host{}.Ping(here, container(far), small, patience) }
-	step := func() (Answer, error) { return Host{}.Step(here, container(far), patience) }
+	step := func() (Answer, error) { return Host{}.Step(here, container(far), 0, patience) }
 	connect := func() (Answer, error) { return Host{}.Connect(here, peer, patience) }
 	knock := func(wait time.Duration) func() (Answer, error) {
 		return func() (Answer, error) { return Host{}.ProbeUDP(here, netip.AddrPortFrom(peer, 8472), wait) }

@@ -118,7 +118,7 @@ func (p Prober) trials(src netip.Addr, peer status.Peer) []*trial {
 			&trial{dst: vtep, send: func() (Answer, error) { return p.Network.Connect(src, vtep, tries*probeTime) }})
 	}
 	return append(all, &trial{dst: dst, send: func() (Answer, error) {
-		a, err := p.Network.Step(src, container(peer.Subnet), tries*probeTime)
+		a, err := p.Network.Step(src, container(peer.Subnet), 0, tries*probeTime)
 		if direct := a.From == peer.PublicIP; direct != (peer.Mode == status.Direct) ||
 			!direct && !peer.Subnet.Contains(a.From) {
 			a = Answer{} // another router's, or by another way than the peer's containers answer

@@ -17,7 +17,7 @@ import (
 type silence struct{}
 
 func (silence) Ping(_, _ netip.Addr, _ int, _ time.Duration) (Answer, error) { return Answer{}, nil }
-func (silence) Step(_, _ netip.Addr, _ time.Duration) (Answer, error)        { return Answer{}, nil }
+func (silence) Step(_, _ netip.Addr, _ int, _ time.Duration) (Answer, error) { return Answer{}, nil }
 func (silence) Connect(_, _ netip.Addr, _ time.Duration) (Answer, error)     { return Answer{}, nil }
 
 func (silence) ProbeUDP(_ netip.Addr, _ netip.AddrPort, _ time.Duration) (Answer, error) {
@@ -60,7 +60,10 @@ func (n *network) Ping(src, dst netip.Addr, size int, _ time.Duration) (Answer, 
 	return n.answers[dst.String()], n.fail
 }
 
-func (n *network) Step(_, dst netip.Addr, _ time.Duration) (Answer, error) {
+func (n *network) Step(src, dst netip.Addr, hops int, wait time.Duration) (Answer, error) {
+	if hops > 0 {
+		return n.Ping(src, dst, small, wait)
+	}
 	return n.answers["step "+dst.String()], n.fail
 }
 
@@ -186,12 +189,18 @@ func TestProbeThrough(t *testing.T) {
 		{"a container that is gone, and its host notices late", func(says func(Refusal) Answer) answers {
 			return answers{none: says(NoHost), there + " 3": says(NoHost)}
 		}, OK, "", ""},
-		{"a bridge that is down", func(says func(Refusal) Answer) answers { return answers{there: says(NoNetwork)} }, Fault, "10.4.7.22 has no way to its own containers, though it has the address 172.7.22.1: is the bridge there down?", "flanneld check"},
+		{"a bridge that is down", func(says func(Refusal) Answer) answers { return answers{there: says(NoNetwork)} }, Fault, "10.4.7.22 has no way to its own containers, though it has the address 172.7.22.1: there is no route to that network; is the bridge there down?", "flanneld check"},
 		{"no bridge", func(says func(Refusal) Answer) answers { return answers{there: says(NoNetwork), gw: {}} }, Note, "10.4.7.22 has no bridge for containers", "flanneld check"},
 		{"nothing to be seen", func(says func(Refusal) Answer) answers { return answers{gw: {}} }, Unknown,
 			"whether 10.4.7.22 passes on what is for its containers was not seen: neither they nor its bridge 172.7.22.1 answer", "flanneld check"},
-		{"another router says so", func(func(Refusal) Answer) answers {
-			return answers{there: {Answered: true, Refusal: NoHost, From: netip.MustParseAddr("10.4.7.254")}}
+		{"another router says so, behind the peer", func(func(Refusal) Answer) answers {
+			return answers{there: {Answered: true, Refusal: Expired, From: netip.MustParseAddr("10.4.7.254")}}
+		}, Fault, "10.4.7.22 has no way to its own containers, though it has the address 172.7.22.1: what is for them goes on to 10.4.7.254; is the bridge there down?", "flanneld check"},
+		{"another router says so, and there is no bridge", func(func(Refusal) Answer) answers {
+			return answers{gw: {}, there: {Answered: true, Refusal: NoNetwork, From: netip.MustParseAddr("10.4.7.254")}}
+		}, Note, "10.4.7.22 has no bridge for containers: what is for them goes on to 10.4.7.254", "flanneld check"},
+		{"this host itself says so", func(func(Refusal) Answer) answers {
+			return answers{there: {Answered: true, Refusal: NoHost, From: here}}
 		}, Fault, "a rule of its firewall seems to drop it", ""},
 	} {
 		for _, mode := range []string{status.Tunnel, status.Direct} {

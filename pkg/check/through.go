@@ -26,8 +26,9 @@ import (
 //	docker0 does not forward         expired         -            no host
 //	raw drops what is for .2         -               -            no host
 //	docker0 is down, or not there    no network      no network   no network
+//	the same, and a default route    expired         by another router
 //
-// An echo to docker0's address comes back in all of these but the last.
+// An echo to docker0's address comes back in all of these but where it is not there.
 
 const (
 	neighbourTime = 4 * time.Second // in which a kernel gives a neighbour up: three tries, one a second (arp(7))
@@ -43,7 +44,7 @@ func unused(p netip.Prefix) netip.Addr { return inet.Last(p).Prev() }
 // through finds out whether a peer passes on what is for its containers; by TCP too,
 // where that gets as far as the peer.
 func (p Prober) through(f Facts, peer status.Peer, src netip.Addr, trials []*trial, tcp bool) []Finding {
-	container, none, err := p.behind(src, peer)
+	container, none, err := p.behind(f, src, peer)
 	if err != nil {
 		return []Finding{{Level: Unknown, Text: err.Error()}}
 	}
@@ -65,11 +66,11 @@ func (p Prober) through(f Facts, peer status.Peer, src netip.Addr, trials []*tri
 		return []Finding{fault([]string{there + ": which rule?"},
 			"%v does not pass on what is for its containers: it says that a firewall forbids it", peer.PublicIP)}
 	case a.Refusal == NoNetwork && bridge.Echo:
-		return []Finding{fault([]string{there}, "%v has no way to its own containers, though it has the address %v: "+
-			"is the bridge there down?", peer.PublicIP, bridge.dst)}
+		return []Finding{fault([]string{there}, "%v has no way to its own containers, though it has the address %v: %s; "+
+			"is the bridge there down?", peer.PublicIP, bridge.dst, a.Text)}
 	case a.Refusal == NoNetwork:
 		return []Finding{{Level: Note, Fix: []string{there}, Text: fmt.Sprintf(
-			"%v has no bridge for containers: it says that there is no route to them", peer.PublicIP)}}
+			"%v has no bridge for containers: %s", peer.PublicIP, a.Text)}}
 	case container.Answered:
 		return nil
 	case none.Answered:
@@ -92,12 +93,12 @@ func (p Prober) through(f Facts, peer status.Peer, src netip.Addr, trials []*tri
 
 // behind is what comes back from a container's address, and, where that is
 // nothing, from an address that no container has.
-func (p Prober) behind(src netip.Addr, peer status.Peer) (there, none Answer, err error) {
+func (p Prober) behind(f Facts, src netip.Addr, peer status.Peer) (there, none Answer, err error) {
 	ask := func(dst netip.Addr) *trial {
 		t := &trial{done: make(chan struct{})}
 		go func() {
 			defer close(t.done)
-			t.Answer, t.err = p.inside(src, dst, peer)
+			t.Answer, t.err = p.inside(f, src, dst, peer)
 		}()
 		return t
 	}
@@ -119,11 +120,17 @@ func (p Prober) behind(src netip.Addr, peer status.Peer) (there, none Answer, er
 	return there, other.Answer, other.err
 }
 
-// inside pings an address behind a peer for as long as the peer may look for it.
-func (p Prober) inside(src, dst netip.Addr, peer status.Peer) (Answer, error) {
-	a, err := p.Network.Ping(src, dst, small, neighbourTime)
-	if a.From != peer.PublicIP && !peer.Subnet.Contains(a.From) {
-		a = Answer{} // another router's
+// inside pings an address behind a peer for as long as the peer may look for it. No
+// router but the peer may pass it on: where another one answers, the peer has sent it
+// elsewhere, by its default route as a rule.
+func (p Prober) inside(f Facts, src, dst netip.Addr, peer status.Peer) (Answer, error) {
+	a, err := p.Network.Step(src, dst, 1, neighbourTime)
+	switch {
+	case a.From == peer.PublicIP || peer.Subnet.Contains(a.From):
+	case a.From.IsValid() && !f.local(a.From):
+		a.Refusal, a.Text = NoNetwork, fmt.Sprintf("what is for them goes on to %v", a.From)
+	default:
+		a = Answer{} // none, or this host's own
 	}
 	return a, err
 }
@@ -147,7 +154,7 @@ func (p Prober) silent(f Facts, peer status.Peer, src netip.Addr) []Finding {
 	if a, err := p.Network.Connect(src, dst, forgotten); err == nil && a.Answered {
 		return nil
 	}
-	if a, err := p.inside(src, dst, peer); err == nil && a.Answered {
+	if a, err := p.inside(f, src, dst, peer); err == nil && a.Answered {
 		return nil
 	}
 	return []Finding{{Level: Unknown, Fix: []string{f.checkThere(peer)}, Text: fmt.Sprintf(
