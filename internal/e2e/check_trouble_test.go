@@ -93,6 +93,7 @@ type trouble struct {
 	repair func()   // stands in for a fix that the lab cannot type
 	more   string   // is typed after the fix, or repaired beyond what check looks at
 	notes  []string // steps that note something all the while
+	other  *node    // looks at the broken host from the other side; nil: nobody does
 }
 
 // findAll has one trouble after the other, up to one that stays.
