@@ -29,7 +29,7 @@ type brokenPeer struct {
 func TestCheckPeers(t *testing.T) {
 	c := start(t, vxLAN, "hdss7-21")
 	h := c.hosts[0]
-	c.Router("gateway", "10.4.7.254/24") // where what the peers have no route for goes
+	c.Router("gateway", "10.4.7.254/24") // which gets what a peer has no route for, and knows no way back
 	const here = "172.7.21.0/24"
 	all := map[int]brokenPeer{
 		22: {how: "sysctl -qw net.ipv4.ip_forward=0", level: check.Fault, text: "it answers itself, and seems to forward nothing", fix: "sysctl -w net.ipv4.ip_forward=1   # on the peer %v",
@@ -42,7 +42,7 @@ func TestCheckPeers(t *testing.T) {
 			step: "forward", typed: "iptables -D FORWARD -s 172.7.0.0/16 -o docker0 -j REJECT"},
 		26: {how: "iptables -A FORWARD -i docker0 -s 172.7.0.0/16 -j DROP", level: check.Unknown, text: "finds the container 172.7.26.2, which answers neither pings nor TCP",
 			step: "forward", typed: "iptables -D FORWARD -s 172.7.0.0/16 -i docker0 -j DROP"},
-		27: {how: "ip link set docker0 down", level: check.Fault, text: "has no way to its own containers, though it has the address 172.7.27.1: what is for them goes on to 10.4.7.254; is the bridge there down?",
+		27: {how: "ip link set docker0 down", level: check.Fault, text: "a rule of its firewall seems to drop it, or its bridge is down",
 			step: "docker", typed: "ip link set docker0 up"},
 		28: {how: "iptables -t raw -A PREROUTING -d 172.7.28.2/32 ! -i docker0 -j DROP", level: check.Unknown, text: "finds the container 172.7.28.2, which answers neither pings nor TCP",
 			step: "forward", typed: `set "allow-direct-routing": true in /etc/docker/daemon.json`, more: "iptables -t raw -F"},

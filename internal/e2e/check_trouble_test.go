@@ -156,6 +156,7 @@ func (tr trouble) seenFrom(t *testing.T, other *node) {
 		for _, x := range found {
 			for _, line := range x.Fix {
 				if code != 0 && strings.HasPrefix(line, there) {
+					t.Logf("on the other side: %s: %s", x.Level, x.Text)
 					return nil
 				}
 			}

@@ -26,7 +26,7 @@ import (
 //	docker0 does not forward         expired         -            no host
 //	raw drops what is for .2         -               -            no host
 //	docker0 is down, or not there    no network      no network   no network
-//	the same, and a default route    expired         by another router
+//	the same, and a default route    expired         by another router, or -
 //
 // An echo to docker0's address comes back in all of these but where it is not there.
 
@@ -83,8 +83,8 @@ func (p Prober) through(f Facts, peer status.Peer, src netip.Addr, trials []*tri
 			"%v does not pass on what is for its containers: it answers itself, and seems to forward nothing", peer.PublicIP)}
 	case bridge.Echo:
 		return []Finding{fault([]string{there + ": which rule?"},
-			"%v does not pass on what is for its containers, though it forwards: a rule of its firewall seems to drop it",
-			peer.PublicIP)}
+			"%v does not pass on what is for its containers, though it forwards: a rule of its firewall seems to drop it, "+
+				"or its bridge is down", peer.PublicIP)}
 	}
 	return []Finding{{Level: Unknown, Fix: []string{there}, Text: fmt.Sprintf(
 		"whether %v passes on what is for its containers was not seen: neither they nor its bridge %v answer",
