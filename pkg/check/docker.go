@@ -151,8 +151,8 @@ func (f Facts) tooMany(all []kernel.Link) Finding {
 		extra = names[0]
 	}
 	return fault([]string{
-		"end the containers behind " + extra + ", then: " + printable.Command("ip", "link", "delete", extra),
-		"let only one of docker, CNI and Podman use " + f.envFile() + " (docs/cni.md)",
+		"end the containers behind " + printable.Word(extra) + ", then: " + printable.Command("ip", "link", "delete", extra),
+		"let only one of docker, CNI and Podman use " + printable.Word(f.envFile()) + " (docs/cni.md)",
 	}, "%s have addresses in %v, and what is for their containers reaches one of them alone",
 		strings.Join(names, " and "), f.own())
 }
@@ -189,8 +189,8 @@ func (f Facts) remake(bridge string) (fix []string, late string) {
 			"end the containers behind cni0, then: ip link delete cni0   # the next container makes it anew"}, ""
 	}
 	return []string{
-		"end the containers behind " + bridge + ", remove their network (docker network rm, podman network rm), and " +
-			"create it anew as " + f.envFile() + " says (docs/cni.md)",
+		"end the containers behind " + printable.Word(bridge) + ", remove their network (docker network rm, podman network rm), and " +
+			"create it anew as " + printable.Word(f.envFile()) + " says (docs/cni.md)",
 	}, ""
 }
 

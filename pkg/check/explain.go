@@ -111,7 +111,7 @@ func (p Prober) lostInTunnel(f Facts, peer status.Peer, dst netip.Addr, said str
 	}
 	return fault(
 		[]string{allow, f.checkThere(peer)},
-		"%s: UDP port %d seems to be blocked there or on the way%s",
+		"%s: UDP port %d seems to be blocked there or on the way, or the way back is not by the tunnel%s",
 		lost,
 		port,
 		said,
