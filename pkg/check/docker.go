@@ -185,12 +185,13 @@ func (f Facts) remake(bridge string) (fix []string, late string) {
 		}
 		return fix, late
 	case "cni0":
-		return []string{printable.Command("mk-cni-conf.sh", "-f", f.envFile()) + "   # unless flannel's own CNI plugin reads that file",
+		return []string{
+			printable.Command("mk-cni-conf.sh", "-f", f.envFile()) + "   # unless flannel's own CNI plugin reads that file",
 			"end the containers behind cni0, then: ip link delete cni0   # the next container makes it anew"}, ""
 	}
 	return []string{
-		"end the containers behind " + printable.Word(bridge) + ", remove their network (docker network rm, podman network rm), and " +
-			"create it anew as " + printable.Word(f.envFile()) + " says (docs/cni.md)",
+		"end the containers behind " + printable.Word(bridge) + ", remove their network (docker network rm, " +
+			"podman network rm), and create it anew as " + printable.Word(f.envFile()) + " says (docs/cni.md)",
 	}, ""
 }
 

@@ -40,8 +40,10 @@ func (f Facts) fixRights() []string {
 	if user := f.Flags["etcd-username"]; user != "" {
 		whose = "   # ROLE: one that this names: " + printable.Command("etcdctl", "user", "get", user)
 	}
-	v2 := "ETCDCTL_API=2 " + printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", prefix+"/*") + whose
-	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") + whose
+	v2 := "ETCDCTL_API=2 " +
+		printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", prefix+"/*") + whose
+	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") +
+		whose
 	fix := []string{v3, v2} // not known yet
 	switch f.Status.Etcd.API {
 	case "v2":

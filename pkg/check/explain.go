@@ -159,7 +159,8 @@ func (f Facts) noTCP(peer status.Peer, dst netip.Addr) Finding {
 		)
 	}
 	return fault([]string{
-		printable.Command("ethtool", "-K", f.Status.Device.Name, "tx-checksum-ip-generic", "off") + "   # here and on the peer",
+		printable.Command("ethtool", "-K", f.Status.Device.Name, "tx-checksum-ip-generic", "off") +
+			"   # here and on the peer",
 		`"DisableTxChecksum": true in Backend, by flanneld config set, for all hosts, if that helps`,
 		there + ", if it does not: a firewall may drop TCP there",
 	}, "%v answers pings, and no TCP: its checksums are computed wrongly by the network card (kernels before 5.7 "+

@@ -200,20 +200,6 @@ func (f Facts) blocked(v rules.Verdict, what string) Finding {
 	return fault([]string{remove}, "%s is dropped, by: %s", what, rule)
 }
 
-// letPass is the command that lets the network's packets pass in front of a verdict.
-func (f Facts) letPass(v rules.Verdict) string {
-	return insert(v, "-s", f.network(), "-j", "ACCEPT") + "; " + insert(v, "-d", f.network(), "-j", "ACCEPT")
-}
-
-// insert is the command that puts a rule of iptables in front of a verdict.
-func insert(v rules.Verdict, rule ...string) string {
-	args := []string{"-I", v.Chain}
-	if v.Table.Name != "filter" {
-		args = []string{"-t", v.Table.Name, "-I", v.Chain}
-	}
-	return printable.Command(v.Table.Program, append(args, rule...)...)
-}
-
 // findPort looks whether the tunnel's own packets get out and in.
 func findPort(f Facts, p status.Peer) []Finding {
 	crossings := f.tunnel(p)

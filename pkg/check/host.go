@@ -49,7 +49,11 @@ func findInterface(f Facts) []Finding {
 		}
 	case !l.Up:
 		return []Finding{
-			fault([]string{printable.Command("ip", "link", "set", h.Interface, "up")}, "the external interface %s is down", h.Interface),
+			fault(
+				[]string{printable.Command("ip", "link", "set", h.Interface, "up")},
+				"the external interface %s is down",
+				h.Interface,
+			),
 		}
 	case !l.Has(h.Address):
 		return []Finding{

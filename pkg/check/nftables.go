@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"flanneld/pkg/firewall/rules"
-	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -152,18 +151,6 @@ func (f Facts) foreignPort(v rules.Verdict, c crossing) Finding {
 		tableOf(v.Table),
 		place(v),
 	)
-}
-
-// remove is the command that takes a rule of nftables away.
-func remove(r *rules.Rule) string {
-	return printable.Command("nft", "delete", "rule", r.Table.Family, r.Table.Name, r.Chain,
-		"handle", strconv.FormatUint(r.Handle, 10))
-}
-
-// insertRule is the command that puts a rule in front of a verdict.
-func insertRule(v rules.Verdict, rule ...string) string {
-	args := append([]string{"insert", "rule", v.Table.Family, v.Table.Name, v.Chain}, rule...)
-	return printable.Command("nft", args...)
 }
 
 func firewalld(t *rules.Table) bool { return t.Name == "firewalld" }

@@ -48,7 +48,11 @@ func hostile(name string) map[string]func(*Facts) {
 		},
 		"another device": func(f *Facts) { f.Links = append(f.Links, f.Links[1]); f.Links[4].Name = name },
 		"bridge":         func(f *Facts) { links(f); f.Links[2].Up = false; f.Links[2].Addrs = addr("172.17.0.1/16") },
-		"two bridges":    func(f *Facts) { f.Links = append(f.Links, f.Links[2]); f.Links[4].Name = name; f.Status.Daemon.SubnetFile = path },
+		"two bridges": func(f *Facts) {
+			f.Links = append(f.Links, f.Links[2])
+			f.Links[4].Name = name
+			f.Status.Daemon.SubnetFile = path
+		},
 		"a bridge of the network": func(f *Facts) {
 			f.Links[2].Name, f.Links[2].Addrs = name, addr("172.7.99.1/24")
 		},

@@ -75,16 +75,19 @@ func (f Facts) remedy(m Member) (text string, fix []string) {
 	e, text := f.Status.Etcd, string(m.Trouble)
 	switch m.Trouble {
 	case NoAddress:
-		return text, []string{printable.Command("getent", "hosts", m.Host) + "   # must tell it: see /etc/hosts and /etc/resolv.conf"}
+		return text, []string{printable.Command("getent", "hosts", m.Host) +
+			"   # must tell it: see /etc/hosts and /etc/resolv.conf"}
 	case NoRoute:
 		return text, []string{printable.Command("ip", "route", "get", m.Host) + "   # which route should lead there?"}
 	case Dead:
 		return text, append(f.ownDrop(m), printable.Command("ping", m.Host)+"   # is it up? what is between here and there?")
 	case Filtered:
-		return text, append(f.ownDrop(m), append(f.usualPort(m), f.allow(m)+"   # on "+m.Host+", or the like on what is between")...)
+		fix = append(f.ownDrop(m), f.usualPort(m)...)
+		return text, append(fix, f.allow(m)+"   # on "+m.Host+", or the like on what is between")
 	case Refused:
-		return text, append(f.ownDrop(m), append(f.usualPort(m), "systemctl start etcd   # on "+m.Host+
-			", where then ss -tln must show port "+m.Port+", and not at 127.0.0.1 alone (etcd's --listen-client-urls)")...)
+		fix = append(f.ownDrop(m), f.usualPort(m)...)
+		return text, append(fix, "systemctl start etcd   # on "+m.Host+", where then ss -tln must show port "+m.Port+
+			", and not at 127.0.0.1 alone (etcd's --listen-client-urls)")
 	case SpeaksTLS:
 		fix = []string{f.otherEndpoint(m, "https", m.Host, m.Port)}
 		if e.CAFile == "" {
@@ -96,7 +99,9 @@ func (f Facts) remedy(m Member) (text string, fix []string) {
 	case UnknownSigner:
 		by := strconv.QuoteToASCII(m.Issuer)
 		if e.CAFile == "" {
-			return text, []string{"restart flanneld with --etcd-cafile=FILE   # FILE: the authority " + by + ", in PEM"}
+			return text, []string{
+				"restart flanneld with --etcd-cafile=FILE   # FILE: the authority " + by + ", in PEM",
+			}
 		}
 		return text, []string{"put the authority " + printable.Word(m.Issuer) + " into " + printable.Word(e.CAFile) +
 			"; flanneld reads it without a restart", printable.Command("openssl", "x509", "-noout", "-subject", "-in", e.CAFile) +
@@ -115,8 +120,8 @@ func (f Facts) remedy(m Member) (text string, fix []string) {
 			return text, []string{"restart flanneld with --etcd-certfile=FILE --etcd-keyfile=FILE   # of an authority in " +
 				"etcd's --trusted-ca-file"}
 		}
-		return text, []string{"put a certificate into " + printable.Word(e.CertFile) + " (its key: " + printable.Word(e.KeyFile) +
-			") of an authority in etcd's --trusted-ca-file; flanneld uses it without a restart",
+		return text, []string{"put a certificate into " + printable.Word(e.CertFile) + " (its key: " +
+			printable.Word(e.KeyFile) + ") of an authority in etcd's --trusted-ca-file; flanneld uses it without a restart",
 			printable.Command("openssl", "x509", "-noout", "-issuer", "-dates", "-in", e.CertFile) + "   # shows the one there"}
 	}
 	if m.UsualPort {
@@ -174,7 +179,8 @@ func (f Facts) ownDrop(m Member) (fix []string) {
 			fix = append(fix, insert(v, "-p", "tcp", "--dport", m.Port, "-d", m.Host, "-j", "ACCEPT")+
 				"   # in front of this host's own: "+iptables.Show(*v.Rule))
 		default:
-			fix = append(fix, insert(v, "-p", "tcp", "--dport", m.Port, "-d", m.Host, "-j", "ACCEPT")+"   # this host's own policy drops it")
+			fix = append(fix, insert(v, "-p", "tcp", "--dport", m.Port, "-d", m.Host, "-j", "ACCEPT")+
+				"   # this host's own policy drops it")
 		}
 	}
 	return fix
