@@ -29,9 +29,9 @@ func TestCheckHost(t *testing.T) {
 			step: "interface", text: "the external interface ens33 is gone; its address 10.4.7.21 is on eth9 now", fix: "restart flanneld with --iface=eth9 in place of --iface=ens33",
 			repair: func() { h.Shell("ip link set eth9 down; ip link set eth9 name ens33; ip link set ens33 up") }},
 
-		{name: "no forwarding", on: h, how: "sysctl -qw net.ipv4.ip_forward=0",
+		{name: "no forwarding", on: h, elsewhere: true, how: "sysctl -qw net.ipv4.ip_forward=0",
 			step: "forwarding", text: "net.ipv4.ip_forward is 0", fix: "sysctl -w net.ipv4.ip_forward=1"},
-		{name: "no forwarding from the tunnel", on: h, how: "echo 0 > /proc/sys/net/ipv4/conf/flannel.1/forwarding",
+		{name: "no forwarding from the tunnel", on: h, elsewhere: true, how: "echo 0 > /proc/sys/net/ipv4/conf/flannel.1/forwarding",
 			step: "forwarding", text: "what arrives on flannel.1 is not forwarded", fix: "sysctl -w net.ipv4.conf.flannel/1.forwarding=1"},
 
 		{name: "a route in front of flanneld's", on: h, how: "ip route prepend 172.7.22.0/24 via 10.4.7.12 dev ens33",

@@ -90,10 +90,11 @@ type trouble struct {
 	fix        string   // the command that repairs it, without its comment; %s stands for what only the run knows
 	line       int      // the fix's, from 0 on
 
-	repair func()   // stands in for a fix that the lab cannot type
-	more   string   // is typed after the fix, or repaired beyond what check looks at
-	notes  []string // steps that note something all the while
-	other  *node    // looks at the broken host from the other side; nil: nobody does
+	repair    func()   // stands in for a fix that the lab cannot type
+	more      string   // is typed after the fix, or repaired beyond what check looks at
+	notes     []string // steps that note something all the while
+	other     *node    // looks at the broken host from the other side; nil: nobody does
+	elsewhere bool     // TestCheckPeers has its like, seen from the other side
 }
 
 // findAll has one trouble after the other, up to one that stays.
@@ -171,7 +172,7 @@ func (tr trouble) seenFrom(t *testing.T, other *node) {
 // allSeenFrom has another host look at all troubles, too.
 func allSeenFrom(other *node, troubles []trouble) []trouble {
 	for i := range troubles {
-		if troubles[i].on != other {
+		if troubles[i].on != other && !troubles[i].elsewhere {
 			troubles[i].other = other
 		}
 	}
