@@ -68,7 +68,9 @@ func (a *Agent) status(now time.Time) status.Status {
 		}
 	}
 	if m := a.effective(); m != nil {
-		s.Network = &status.Network{Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType}
+		s.Network = &status.Network{
+			Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType, Config: m.config.Text(),
+		}
 	}
 	if a.current == nil || !view.Own.Subnet.IsValid() {
 		return s

@@ -44,8 +44,9 @@ type Daemon struct {
 // Network is the config in force.
 type Network struct {
 	Network   netip.Prefix `json:"network"`
-	SubnetLen int          `json:"subnet_len"` // bits
-	Backend   string       `json:"backend"`    // "host-gw", "vxlan"
+	SubnetLen int          `json:"subnet_len"`       // bits
+	Backend   string       `json:"backend"`          // "host-gw", "vxlan"
+	Config    string       `json:"config,omitempty"` // the whole, as the config key would hold it
 }
 
 // Host is the external interface.

@@ -19,7 +19,7 @@ func full() Status {
 	return Status{
 		Time:    now,
 		Daemon:  &Daemon{Version: "0.2.0", PID: 812, Started: now.Add(-26 * time.Hour), Ready: true, Changed: now.Add(-90 * time.Second), Change: "ip route add …"},
-		Network: &Network{netip.MustParsePrefix("172.7.0.0/16"), 24, "vxlan"},
+		Network: &Network{netip.MustParsePrefix("172.7.0.0/16"), 24, "vxlan", ""},
 		Host:    &Host{"ens33", netip.MustParseAddr("10.4.7.21"), netip.MustParseAddr("192.0.2.21"), 1500},
 		Lease:   &Lease{Subnet: netip.MustParsePrefix("172.7.21.0/24"), Backend: "vxlan", Expires: now.Add(23 * time.Hour), MTU: 1450},
 		Device:  &Device{Name: "flannel.1", VNI: 1, Port: 8472, MTU: 1450},
