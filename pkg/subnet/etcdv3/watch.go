@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -16,18 +18,31 @@ import (
 
 // Watch implements [subnet.Registry].
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends the stream
-	stream, err := r.open(ctx, after)
+	watching, end := context.WithCancelCause(ctx)
+	stream, err := r.open(watching, after)
 	if err != nil {
+		end(nil)
 		return r.watchError(ctx, after, err)
 	}
+	life := newPulse(r.limits)
+	var beating sync.WaitGroup
+	beating.Go(func() { life.beat(watching, stream, end) })
+	defer beating.Wait()
+	defer end(nil) // ends the stream
 	var at respondent
 	for {
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
-		if err != nil {
+		switch {
+		case errors.Is(context.Cause(watching), errSilent):
+			r.members.hangUp(at.member())
+			return r.watchError(ctx, after, fmt.Errorf("%s: %w, or is older than etcd 3.4", at.member(), errSilent))
+		case err != nil:
 			return r.watchError(ctx, after, r.members.explain(at.member(), err))
+		}
+		life.heard()
+		if len(reply.Events) == 0 && !reply.Canceled {
+			r.prove(time.Now())
 		}
 		if reply.Created && !reply.Canceled {
 			r.members.answered(at.member())
