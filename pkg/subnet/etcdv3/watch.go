@@ -51,7 +51,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 			}
 			emit(nil)
 		}
-		if events := r.events(reply.Events); len(events) > 0 {
+		if events := r.events(reply.Events, after); len(events) > 0 {
 			emit(events)
 		}
 		switch {
@@ -76,8 +76,10 @@ func (r *Registry) open(ctx context.Context, after uint64) (pb.Watch_WatchClient
 		return nil, r.members.explain("", err)
 	}
 	first, end := r.below()
+	// The revision itself is asked for again, and its events are left out: etcd
+	// tells no progress to a watch that begins in the future.
 	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: first, RangeEnd: end, StartRevision: int64(after) + 1, Fragment: true,
+		Key: first, RangeEnd: end, StartRevision: max(int64(after), 1), Fragment: true,
 	}}}) // Recv says what is wrong
 	return stream, nil
 }
@@ -133,11 +135,11 @@ func (r *Registry) watchError(ctx context.Context, after uint64, err error) erro
 	return fmt.Errorf("watch %s after revision %d: %w", r.prefix, after, err)
 }
 
-// events are those of entries.
-func (r *Registry) events(all []*mvccpb.Event) (out []subnet.Event) {
+// events are those of entries, after a revision.
+func (r *Registry) events(all []*mvccpb.Event, after uint64) (out []subnet.Event) {
 	for _, e := range all {
 		entry, ok := r.entry(e.GetKv())
-		if !ok {
+		if !ok || entry.Modified <= after {
 			continue
 		}
 		event := subnet.Event{Entry: entry}
