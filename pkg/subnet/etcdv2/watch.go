@@ -100,7 +100,11 @@ func (r *Registry) wait(ctx context.Context, member string, after uint64, standi
 		case limit.Err() != nil || err == nil && time.Since(begun) >= r.limits.brief:
 			return answer{index: index, idle: true}, nil
 		case err == nil:
-			err = fmt.Errorf("%s ended the watch at once, without an event", member)
+			when := "at once"
+			if lasted := time.Since(begun).Round(time.Second); lasted > 0 {
+				when = "after " + lasted.String()
+			}
+			err = fmt.Errorf("%s ended the watch %s, without an event", member, when)
 		}
 		return answer{}, err
 	}
