@@ -2,7 +2,6 @@ package etcdtest
 
 import (
 	"errors"
-	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -75,9 +74,9 @@ func (s Suite) goesOn(t *testing.T, r Registry, w *Watch, start uint64, useless 
 func (s Suite) idle(t *testing.T, etcd *lab.Etcd) {
 	r := Open(t, etcdconn.Config{Endpoints: etcd.Endpoints()}, s.New)
 	w := Follow(t, r, List(t, r).Index).Stands()
-	for began := time.Now(); time.Since(began) < 17*time.Second; time.Sleep(time.Second) {
-		if age := time.Since(r.Proven()); time.Since(began) > 12*time.Second && age > 12*time.Second {
-			t.Fatal(fmt.Errorf("the last proof is %v old", age))
+	for began := time.Now(); time.Since(began) < 13*time.Second; time.Sleep(time.Second) {
+		if age := time.Since(r.Proven()); time.Since(began) > 11*time.Second && age > 12*time.Second {
+			t.Fatalf("the last proof is %v old", age)
 		}
 	}
 	etcd.Set(Prefix+"/config", "a")

@@ -18,8 +18,9 @@ import (
 // memory, as the reply's X-Raft-Index rises by itself where the member is in
 // touch with the others. While any key of the store has a lifetime, the leader
 // writes the time into the cluster's log twice a second. Only where that index
-// stands still is the key read through the log. So 1,000 hosts cost the whole
-// cluster about 200 reads from memory a second, of half a kilobyte each.
+// stands still, or is not told because the key is not there, is the key read
+// through the log. So 1,000 hosts cost the whole cluster about 200 reads from
+// memory a second, of half a kilobyte each.
 //
 // Where an endpoint stands for several members, as a balancer does, the one that
 // answers may not be the one that waits; then only the end of the wait tells.
