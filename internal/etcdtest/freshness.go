@@ -55,19 +55,21 @@ func (s Suite) goesOn(t *testing.T, r Registry, w *Watch, start uint64, useless 
 		snapshot, err = r.List(t.Context())
 		return err
 	})
-	w = Follow(t, r, snapshot.Index).Stands()
-	if took := time.Since(again); took > 5*time.Second || r.Member() == useless {
-		t.Errorf("after %v it stands at %s", took, r.Member())
-	}
-	Put(t, r, subnet.Entry{Key: "subnets/useless", Value: "news"})
+	w = KeepFollowing(t, r, snapshot.Index)
+	lab.Eventually(t, Patience, "a write", func() error {
+		_, err := r.Put(t.Context(), subnet.Entry{Key: "subnets/useless", Value: "news"})
+		return err
+	})
 	w.Next("news")
+	if took := time.Since(again); took > noticed/2 || r.Member() == useless {
+		t.Errorf("after %v it watches at %s", took, r.Member())
+	}
 	lab.Eventually(t, Patience, "a proof", func() error {
 		if !r.Proven().After(again.Add(time.Second)) {
 			return errors.New("none")
 		}
 		return nil
 	})
-	w.End()
 }
 
 // idle holds a client to it that a watch without news stays proven, and stands.

@@ -119,8 +119,11 @@ func (s Suite) networkFaults(t *testing.T) {
 	})
 
 	t.Run("a member that is watched loses the others", func(t *testing.T) {
+		for _, endpoint := range c.Endpoints { // the one that was alone finds its leader again
+			each := Open(t, etcdconn.Config{Endpoints: []string{endpoint}}, s.Impatient)
+			lab.Eventually(t, Patience, "a list", func() error { _, err := each.List(t.Context()); return err })
+		}
 		r := Open(t, c, s.New)
-		lab.Eventually(t, Patience, "a list", func() error { _, err := r.List(t.Context()); return err })
 		start := List(t, r).Index
 		w := Follow(t, r, start).Stands()
 		alone := asked(r)
