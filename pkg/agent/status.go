@@ -54,7 +54,7 @@ func (a *Agent) status(now time.Time) status.Status {
 	s := status.Status{
 		Time:   now,
 		Daemon: &status.Daemon{Applied: a.latest.success, Changed: a.latest.changed, Change: a.latest.change},
-		Etcd:   status.Etcd{Current: view.Current},
+		Etcd:   status.Etcd{Current: view.Current, Read: view.Read},
 		Peers:  []status.Peer{},
 
 		Conditions: a.conditions(view, now),

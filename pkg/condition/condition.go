@@ -60,6 +60,7 @@ const (
 	NoLease             Code = "NoLease"
 	LeaseExpired        Code = "LeaseExpired"
 	EtcdNotCurrent      Code = "EtcdNotCurrent" // not read yet, or changes go unnoticed
+	EtcdWatchBroken     Code = "EtcdWatchBroken"
 	LeaseContested      Code = "LeaseContested"
 	KernelNotApplied    Code = "KernelNotApplied"
 	KernelContention    Code = "KernelContention"
@@ -107,10 +108,14 @@ var kinds = []kind{
 			NoFreeSubnet,
 			KernelNotApplied,
 		},
-		"This host has no subnet.",
+		"This host has no subnet, or its lease is not in etcd.",
 	},
 	{LeaseExpired, Error, true, []Code{EtcdUnreadable, EtcdUnwritable}, "This host's lease has expired."},
-	{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable}, "etcd has not been read yet, or changes of it go unnoticed."},
+	{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable}, "etcd has not been read yet, or not lately: changes go unnoticed."},
+	{
+		EtcdWatchBroken, Warning, false, []Code{EtcdUnreadable},
+		"No watch of etcd lasts, so it is listed every few seconds: changes are known late.",
+	},
 	{LeaseContested, Error, false, nil, "Another host writes this host's lease."},
 	{KernelNotApplied, Error, true, nil, "Routes, neighbours, forwarding entries or devices are not as they should be."},
 	{KernelContention, Error, false, nil, "Another program undoes what flanneld writes to the kernel."},

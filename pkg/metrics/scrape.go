@@ -154,9 +154,16 @@ func (c collector) state(d status.Daemon, gauge put) {
 	c.conditions(gauge)
 	gauge(
 		"etcd_current",
-		"Whether every change in etcd is known: everything was listed and a watch stands.",
+		"Whether what is known of etcd is recent: its age is less than 20 seconds, and the last list arrived.",
 		number(s.Etcd.Current),
 	)
+	if !s.Etcd.Read.IsZero() {
+		gauge(
+			"etcd_last_read_age_seconds",
+			"How old what is known of etcd is: all that it held until then is known.",
+			s.Time.Sub(s.Etcd.Read).Seconds(),
+		)
+	}
 	if n := s.Network; n != nil {
 		gauge("backend_info", "The backend at work.", 1, "backend", n.Backend, "network", n.Network.String())
 	}

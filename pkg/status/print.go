@@ -155,8 +155,10 @@ func (p *printer) etcd(s Status) {
 		p.row(red, "etcd", member+", cannot be written")
 	case e.Current:
 		p.row(plain, "etcd", member+", current")
+	case e.Read.IsZero():
+		p.row(red, "etcd", member+", not read yet")
 	default:
-		p.row(plain, "etcd", member+", not current")
+		p.row(red, "etcd", fmt.Sprintf("%s, not heard of for %s", member, p.age(e.Read)))
 	}
 }
 

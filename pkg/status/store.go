@@ -13,7 +13,7 @@ import (
 
 // FromStore is what the store alone tells: the network and all leases.
 func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
-	e.Current = true
+	e.Current, e.Read = true, now
 	s := Status{Time: now, Etcd: e, Peers: []Peer{}, Conditions: condition.List{}}
 	var config subnet.Config
 	text, err := c.Config.Text()

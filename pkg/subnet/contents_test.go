@@ -57,6 +57,7 @@ func TestStore(t *testing.T) {
 		}
 		expect("at first", true, "", "")
 		h.client.Partition(true)
+		time.Sleep(time.Second)
 		settle()
 		expect("cut off", false, "cannot be reached", "")
 		h.client.Partition(false)
@@ -77,13 +78,20 @@ func TestStore(t *testing.T) {
 		h.client.Partition(false)
 		time.Sleep(3 * time.Second)
 		settle()
-		expect("lists work, watches do not", false, "refused", "")
+		expect("lists work, watches do not", true, "", "")
+		if cause := h.cause(condition.EtcdWatchBroken); !holds(cause, "refused") {
+			t.Errorf("lists work, watches do not: %q", cause)
+		}
 		if h.cause(condition.LeaseContested) != "" {
 			t.Error("contested, and nobody else is there")
 		}
 		h.client.Inject(nil)
-		time.Sleep(3 * time.Second)
+		time.Sleep(25 * time.Second)
 		settle()
+		expect("watches work again", true, "", "")
+		if cause := h.cause(condition.EtcdWatchBroken); cause != "" {
+			t.Errorf("watches work again: %q", cause)
+		}
 		store.Set("subnets/"+strings.Replace(own(h), "/", "-", 1), lease21, time.Hour)
 		settle()
 		if h.cause(condition.LeaseContested) == "" {

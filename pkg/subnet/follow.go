@@ -25,12 +25,21 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 	defer deadline.Stop()
 	released := time.NewTimer(m.releaseExpired()) // what was retained
 	defer released.Stop()
+	lasts := time.NewTimer(shortWatch)
+	defer lasts.Stop()
+	looked := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-broken:
+			if !looked { // where no watch lasts, lists alone must lead to a lease
+				m.keepLease(ctx)
+			}
 			return err
+		case <-lasts.C:
+			m.lasted()
+			continue
 		case batch := <-events:
 			m.update(func(s *state) { s.replica.apply(batch, time.Now()) })
 			released.Reset(m.releaseExpired())
@@ -47,6 +56,7 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 			continue
 		}
 		outcome := m.keepLease(ctx)
+		looked = true
 		if outcome.relist {
 			return nil
 		}
@@ -60,8 +70,7 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 
 // watch passes events on until ctx ends or the watch breaks.
 func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event) error {
-	err := m.registry.Watch(ctx, index, func(batch []Event) {
-		m.setCurrent(true)
+	return m.registry.Watch(ctx, index, func(batch []Event) {
 		if len(batch) == 0 {
 			return
 		}
@@ -70,10 +79,6 @@ func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event
 		case <-ctx.Done():
 		}
 	})
-	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrHistoryLost) {
-		m.setCurrent(false)
-	}
-	return err
 }
 
 // releaseExpired lets go of what was retained for long enough, and returns how long until

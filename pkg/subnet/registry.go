@@ -23,7 +23,16 @@ type Registry interface {
 	// ctx ends or the watch breaks; a call without events says that the watch
 	// stands. ErrHistoryLost says that the store does not have all changes
 	// after the index any more. After any error: list again.
+	//
+	// A watch that tells nothing for lack of news is not one that tells nothing
+	// for lack of life: a member that hangs, or that has lost the others, is
+	// found out within 15 seconds. Then the watch breaks, and what is called
+	// next asks another member.
 	Watch(ctx context.Context, after uint64, emit func([]Event)) error
+
+	// Proven is until when the latest watch is known to have told everything;
+	// zero: there was none. While a watch stands it is never long ago.
+	Proven() time.Time
 
 	// Put writes e.Value with lifetime e.TTL (0: for ever) if the key still
 	// has the modified index e.Modified, where 0 means that the key is absent.

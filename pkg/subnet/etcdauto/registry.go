@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"k8s.io/klog/v2"
 
@@ -162,6 +163,22 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		})
 	}
 	return r.await(ctx, emit)
+}
+
+// Proven implements [subnet.Registry]. While nothing is decided it is that of
+// the store of which less is known.
+func (r *Registry) Proven() (at time.Time) {
+	if s := r.store(); s != nil {
+		return s.Proven()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for api := range r.seen.index {
+		if t := r.stores[api].Proven(); at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	return at
 }
 
 // warnIfMoved tells those who read the log that the cluster moves away.

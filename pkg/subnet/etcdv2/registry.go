@@ -3,6 +3,7 @@ package etcdv2
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type Registry struct {
 	mu      sync.Mutex
 	cluster string   // of the last list
 	quiet   interval // known to hold no change of ours
+	proven  time.Time
 }
 
 var _ subnet.Registry = (*Registry)(nil)
@@ -41,6 +43,9 @@ type limits struct {
 	header  time.Duration // for a member to answer; what it asked of a leader that died it waits for in vain
 	call    time.Duration // for one call, over all endpoints
 	watch   time.Duration // for one wait, less up to a tenth so that hosts do not move together
+	mute    time.Duration // for one wait whose reply does not begin: a proxy holds it back, or nobody is there
+	brief   time.Duration // a wait that the server ends sooner than that has failed
+	probe   time.Duration // a waiting member is asked this often whether it lives, or up to a fifth more often
 	silence time.Duration // a connection whose other end is gone is given up after about twice that
 	reply   int           // bytes
 }
@@ -48,8 +53,9 @@ type limits struct {
 func productLimits() limits {
 	return limits{
 		connect: 2 * time.Second, header: 3 * time.Second, call: 20 * time.Second,
-		watch: 5 * time.Minute, silence: 6 * time.Second,
-		reply: 64 << 20, // 100,000 leases take a third of that
+		watch: 5 * time.Minute, mute: 15 * time.Second, brief: 10 * time.Second, probe: 5 * time.Second,
+		silence: 6 * time.Second,
+		reply:   64 << 20, // 100,000 leases take a third of that
 	}
 }
 
@@ -69,7 +75,7 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 		username:  c.Username,
 		password:  c.Password,
 		limits:    l,
-		members:   newTransport(c.Files(), l),
+		members:   newTransport(c.Files(), len(slices.Compact(slices.Sorted(slices.Values(c.Endpoints)))), l),
 	}
 	var err error
 	r.keys, err = r.client(l.header)

@@ -34,6 +34,9 @@ const earlySize = 1 << 10
 
 func (m *members) name(conn net.Conn, url string) *namedConn {
 	c := &namedConn{Conn: conn, url: url, members: m, early: make(chan struct{})}
+	m.mu.Lock()
+	m.open[c] = true
+	m.mu.Unlock()
 	go func() {
 		defer close(c.early)
 		buffer := make([]byte, earlySize)
@@ -115,5 +118,8 @@ func (c *namedConn) Close() error {
 	c.mu.Lock()
 	c.shut = true
 	c.mu.Unlock()
+	c.members.mu.Lock()
+	delete(c.members.open, c)
+	c.members.mu.Unlock()
 	return c.Conn.Close()
 }

@@ -97,6 +97,7 @@ func (s *scripted) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 func impatient(c Config) (*Registry, error) {
 	l := productLimits()
 	l.connect, l.attempt, l.call = 500*time.Millisecond, 500*time.Millisecond, time.Second
+	l.pulse, l.deaf = 300*time.Millisecond, time.Second
 	return newRegistry(c, l)
 }
 
