@@ -45,6 +45,9 @@ func (r *Registry) list(ctx context.Context) (reply *pb.RangeResponse, err error
 		reply, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: first, RangeEnd: end}, at.option())
 		return err
 	})
+	if err == nil && reply.Header.GetRevision() == 0 { // as no store has: this is none, and no empty one
+		err = fmt.Errorf("%s does not tell the revision", r.Member())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", r.prefix, err)
 	}
