@@ -77,7 +77,7 @@ func getConfig(ctx context.Context, c *call, a admin.Admin) error {
 	case err != nil:
 		return err
 	case now.Config.Modified == 0:
-		return admin.ErrNoConfig
+		return now.NoConfig
 	}
 	_, err = fmt.Fprintln(c.stdout, now.Config.Value)
 	return err
@@ -112,7 +112,7 @@ func checkConfig(ctx context.Context, c *call) error {
 		case err != nil:
 			return err
 		case now.Config.Modified == 0:
-			return admin.ErrNoConfig
+			return now.NoConfig
 		}
 		return c.explainConfig(a, now)
 	})(ctx, c)

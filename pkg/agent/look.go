@@ -22,6 +22,7 @@ import (
 // inputs are what a setup is made from.
 type inputs struct {
 	config          string
+	noConfig        subnet.NoConfig
 	link            string
 	index, mtu      int
 	local, publicIP netip.Addr
@@ -104,15 +105,18 @@ func (l *addressLoss) waits(now time.Time) bool {
 
 // configure makes the next setup where the config or the host has changed. A
 // config that is absent or wrong changes nothing.
-func (a *Agent) configure(text string, h backend.Host) {
-	now := inputs{text, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
+func (a *Agent) configure(view subnet.View, h backend.Host) {
+	text, absence := view.Config, subnet.NoConfig{}
+	if text == "" {
+		absence = view.NoConfig
+	}
+	now := inputs{text, absence, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
 	if now == a.inputs {
 		return
 	}
 	a.inputs = now
 	if text == "" {
-		a.setConfigCondition(condition.ConfigMissing, "there is no config key yet: waiting for it; "+
-			"write it to <prefix>/config, or have it written by: flanneld config set"+a.meanwhile())
+		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
 		return
 	}
 	m, err := a.makeSetup(text, h)

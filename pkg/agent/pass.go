@@ -25,7 +25,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if a.waitsForLink(host.Link) {
 		return resync
 	}
-	a.configure(view.Config, host)
+	a.configure(view, host)
 	if a.next == nil {
 		return resync
 	}

@@ -91,6 +91,7 @@ func NewManager(r Registry, o Options) *Manager {
 type View struct {
 	Listed    bool              // a full list has arrived
 	Config    string            // the config key's value; empty: no such key
+	NoConfig  NoConfig          // in that case
 	Own       Lease             // the lease that this host holds; zero: none
 	Leases    []Lease           // every well-formed lease, our own too, in the order of their subnets
 	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
@@ -106,7 +107,7 @@ func (m *Manager) View() (v View) {
 
 func (s *state) view(now time.Time) View {
 	return View{
-		Listed: s.replica.listed, Config: s.replica.config, Own: s.holder.own,
+		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own,
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
 		Current: s.current,
 	}

@@ -64,6 +64,8 @@ type Snapshot struct {
 	Entries []Entry
 	Index   uint64 // watch from here
 	Cluster string // the cluster's ID, empty where the store has none
+
+	NoConfig NoConfig // where there is no config key
 }
 
 // Find returns a key's entry; the zero Entry where there is none.

@@ -16,6 +16,7 @@ type replica struct {
 	cluster   string
 	index     uint64 // of the last list or event
 	config    string
+	noConfig  NoConfig // of the last list
 	leases    map[netip.Prefix]Lease
 	lengths   lengths           // of the leases' subnets, those retained included
 	malformed map[string]string // key → what is wrong with the entry
@@ -33,6 +34,7 @@ type replica struct {
 func (r *replica) replace(s Snapshot, now time.Time) {
 	before := *r
 	r.cluster, r.config, r.malformed, r.malformedAt = s.Cluster, "", map[string]string{}, nil
+	r.noConfig = s.NoConfig
 	r.leases = make(map[netip.Prefix]Lease, len(s.Entries))
 	for _, e := range s.Entries {
 		r.put(e, now)

@@ -45,7 +45,9 @@ package etcdauto
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -109,9 +111,10 @@ type Registry struct {
 	prefix string
 	stores map[API]Store
 
-	mu     sync.Mutex
-	chosen API // Auto: not yet
-	seen   seen
+	mu      sync.Mutex
+	chosen  API // Auto: not yet
+	seen    seen
+	absence absence
 }
 
 var _ subnet.Registry = (*Registry)(nil)
@@ -156,33 +159,58 @@ func (r *Registry) Member() string {
 }
 
 // List implements [subnet.Registry].
-func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
-	if s := r.store(); s != nil {
-		return s.List(ctx)
+func (r *Registry) List(ctx context.Context) (s subnet.Snapshot, err error) {
+	if chosen := r.store(); chosen != nil {
+		s, err = chosen.List(ctx)
+	} else {
+		s, err = r.decide(ctx)
 	}
-	return r.decide(ctx)
+	return r.explain(ctx, s, err)
 }
 
 // ListExact is List without any [subnet.UnknownTTL].
-func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
-	snapshot, err := r.List(ctx)
-	if s := r.store(); s != nil && err == nil {
-		return s.ListExact(ctx)
+func (r *Registry) ListExact(ctx context.Context) (s subnet.Snapshot, err error) {
+	if r.store() == nil {
+		s, err = r.decide(ctx)
 	}
-	return snapshot, err
+	if chosen := r.store(); chosen != nil && err == nil {
+		s, err = chosen.ListExact(ctx)
+	}
+	return r.explain(ctx, s, err)
 }
 
 // Watch implements [subnet.Registry]. While nothing is decided, it returns nil
-// when it is time to list again.
+// when it is time to list again. Where the config key goes, it says that history
+// is lost: the next list tells what is there instead.
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
-	if s := r.store(); s != nil {
-		return s.Watch(ctx, after, func(events []subnet.Event) {
-			r.warnIfMoved(events)
-			emit(events)
-		})
+	s := r.store()
+	if s == nil {
+		return r.await(ctx, emit)
 	}
-	return r.await(ctx, emit)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := s.Watch(ctx, after, func(events []subnet.Event) {
+		if ctx.Err() != nil {
+			return
+		}
+		r.warnIfMoved(events)
+		if gone := slices.IndexFunc(events, configGone); gone >= 0 {
+			defer cancel(errConfigGone)
+			if events = events[:gone]; gone == 0 {
+				return
+			}
+		}
+		emit(events)
+	})
+	if errors.Is(context.Cause(ctx), errConfigGone) {
+		return errConfigGone
+	}
+	return err
 }
+
+var errConfigGone = fmt.Errorf("the config key was deleted: %w", subnet.ErrHistoryLost)
+
+func configGone(e subnet.Event) bool { return e.Key == subnet.ConfigKey && e.Deleted }
 
 // warnIfMoved tells those who read the log that the cluster moves away.
 func (r *Registry) warnIfMoved(events []subnet.Event) {

@@ -21,7 +21,7 @@ const lookAgain = 30 * time.Second
 // seen is what the last look has shown where nothing was decided.
 type seen struct {
 	stores map[API]subnet.Snapshot // those that count: each has answered, and has no config key
-	reason string                  // why nothing was decided
+	where  string                  // the config key was looked for in vain, and why nothing was decided
 }
 
 // undecided notes what the stores are like where none has a config key that
@@ -34,21 +34,21 @@ func (r *Registry) undecided(two, three look, ignored string) subnet.Snapshot {
 	if three.err == nil {
 		now.stores[V3] = three.Snapshot
 	}
-	config := r.prefix + "/" + subnet.ConfigKey
 	switch {
 	case ignored != "":
-		now.reason = config + " is not there by etcd's v3 API: looking for it; " + ignored
+		now.where = "is not in etcd's v3 store, and " + ignored
 	case two.absent():
-		now.reason = config + " is not there by etcd's v3 API, and the v2 API is not served: looking for it"
+		now.where = "is not in etcd's v3 store, and the v2 API is not served"
 	case three.absent():
-		now.reason = config + " is not there by etcd's v2 API, and the v3 API is not served: looking for it"
+		now.where = "is not in etcd's v2 store, and the v3 API is not served"
 	default:
-		now.reason = config + " lies in neither of etcd's stores, v2 and v3: looking at both"
+		now.where = "is in neither of etcd's stores, v2 and v3"
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now.reason != r.seen.reason {
-		klog.InfoS("Waiting for the config key", "key", config, "reason", now.reason)
+	if now.where != r.seen.where {
+		config := r.prefix + "/" + subnet.ConfigKey
+		klog.InfoS("Waiting for the config key", "key", config, "reason", config+" "+now.where)
 	}
 	r.seen = now
 	var out subnet.Snapshot

@@ -4,8 +4,8 @@ import "strings"
 
 // Found is what lies at an absolute key.
 type Found struct {
-	Value     string
-	Directory bool // there is no value; by the v2 API alone
+	Value   string
+	Blocked string // it is a directory, and what takes that away; by the v2 API alone
 }
 
 // Quote quotes a word for a shell, where that is needed.

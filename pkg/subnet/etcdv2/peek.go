@@ -2,6 +2,9 @@ package etcdv2
 
 import (
 	"context"
+	"errors"
+
+	"go.etcd.io/etcd/client/v2"
 
 	"flanneld/pkg/subnet/etcdconn"
 )
@@ -11,13 +14,15 @@ import (
 func (r *Registry) Peek(ctx context.Context, keys []string) (map[string]etcdconn.Found, error) {
 	found := map[string]etcdconn.Found{}
 	for _, key := range keys {
-		reply, err := r.keys.Get(ctx, key, nil)
+		reply, err := r.keys.Get(ctx, key, &client.GetOptions{Quorum: true}) // of a member that may be watched then
 		switch {
-		case ctx.Err() != nil:
-			return found, ctx.Err()
+		case err != nil && !errors.As(err, &client.Error{}): // none of the members answers
+			return found, err
 		case err != nil || reply.Node == nil:
+		case reply.Node.Dir:
+			found[key] = etcdconn.Found{Blocked: r.blocked(r.members.last().member, key, true).Error()}
 		default:
-			found[key] = etcdconn.Found{Value: reply.Node.Value, Directory: reply.Node.Dir}
+			found[key] = etcdconn.Found{Value: reply.Node.Value}
 		}
 	}
 	return found, nil
