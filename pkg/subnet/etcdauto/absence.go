@@ -133,8 +133,8 @@ func (r *Registry) describe(api API, key string, f etcdconn.Found, chosen API) s
 	case f.Blocked != "" || !looksLikeConfig(f.Value):
 		return ""
 	case key == config && chosen != Auto && chosen != api:
-		return fmt.Sprintf("a config key lies in etcd's %v store: if that is the one that the hosts use, give them --etcd-api=%s",
-			api, value(api))
+		return fmt.Sprintf("a config key lies in etcd's %v store: if that is the one that the hosts use, "+
+			"give them --etcd-api=%s", api, value(api))
 	case key == config: // it does not count, and why has been said; or it has come just now
 		return ""
 	}

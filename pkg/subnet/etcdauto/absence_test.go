@@ -132,3 +132,27 @@ func TestConfigIsDeleted(t *testing.T) {
 		})
 	}
 }
+
+// TestBeside is what `config set` asks about where --etcd-api is given.
+func TestBeside(t *testing.T) {
+	const choice = "hosts that are started without --etcd-api=2 choose between the two by themselves"
+	for _, tt := range []struct {
+		name  string
+		given API
+		three fake
+		says  string
+	}{
+		{"no flag", Auto, fake{keys: []string{"config={}"}}, ""},
+		{"nothing there", V2, fake{}, ""},
+		{"not served", V2, fake{list: etcdv3.ErrNotServed}, ""},
+		{"a config and a lease", V2, fake{keys: []string{"config={}", "subnets/172.7.21.0-24={}"}}, "Etcd's v3 store has a config key as well: " + choice},
+		{"a lease", V2, fake{keys: []string{"subnets/172.7.21.0-24={}"}}, "Etcd's v3 store has leases: " + choice},
+		{"denied", V2, fake{list: etcdconn.Denied("user name is empty")}, "Etcd's v3 store, which hosts may use, cannot be read: user name is empty; " + choice},
+	} {
+		r := registry(&fake{}, &tt.three)
+		r.given = tt.given
+		if got := r.Beside(t.Context()); tt.says == "" && got != "" || !strings.HasPrefix(got, tt.says) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.says)
+		}
+	}
+}

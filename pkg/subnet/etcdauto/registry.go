@@ -110,6 +110,7 @@ func (e exact) ListExact(ctx context.Context) (subnet.Snapshot, error) { return 
 type Registry struct {
 	prefix string
 	stores map[API]Store
+	given  API // by --etcd-api
 
 	mu      sync.Mutex
 	chosen  API // Auto: not yet
@@ -122,7 +123,7 @@ var _ subnet.Registry = (*Registry)(nil)
 // New prepares a Registry without asking etcd anything. Any api but Auto is the
 // choice.
 func New(c etcdconn.Config, api API) (*Registry, error) {
-	r := &Registry{prefix: c.Dir(), stores: map[API]Store{}, chosen: api}
+	r := &Registry{prefix: c.Dir(), stores: map[API]Store{}, given: api, chosen: api}
 	for _, api := range []API{V2, V3} {
 		s, err := Open(c, api)
 		if err != nil {
