@@ -48,7 +48,7 @@ func (r *Registry) undecided(two, three look, ignored string) subnet.Snapshot {
 	defer r.mu.Unlock()
 	if now.where != r.seen.where {
 		config := r.prefix + "/" + subnet.ConfigKey
-		klog.InfoS("Waiting for the config key", "key", config, "reason", config+" "+now.where)
+		klog.InfoS("Waiting for the config key", "key", config, "reason", config+" "+now.where+": looking for it")
 	}
 	r.seen = now
 	var out subnet.Snapshot
