@@ -79,7 +79,7 @@ func getConfig(ctx context.Context, c *call, a admin.Admin) error {
 	case err != nil:
 		return err
 	case now.Config.Modified == 0:
-		return admin.ErrNoConfig
+		return now.NoConfig
 	}
 	text, err := now.Config.Text()
 	if err != nil {
@@ -128,7 +128,7 @@ func checkConfig(ctx context.Context, c *call) error {
 		case err != nil:
 			return err
 		case now.Config.Modified == 0:
-			return admin.ErrNoConfig
+			return now.NoConfig
 		}
 		return c.explainConfig(a, now)
 	})(ctx, c)

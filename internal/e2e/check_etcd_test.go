@@ -29,7 +29,7 @@ func TestCheckEtcd(t *testing.T) {
 			fix: "iptables -I INPUT -p tcp --dport 2379 -s 10.4.7.21 -j ACCEPT", more: "iptables -F INPUT"},
 	})
 	for i, tr := range []trouble{
-		{name: "no config key, and none before", do: func() {}, step: "config", text: "there is no config key yet: waiting for it; write it to /first/config",
+		{name: "no config key, and none before", do: func() {}, step: "config", text: "there is no config key yet: /first/config is in neither of etcd's stores, v2 and v3; a config key lies at /coreos.com/network/config in etcd's v2 store: if that is this cluster's, give flanneld --etcd-prefix=/coreos.com/network",
 			fix: "flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-prefix=/first - < FILE", repair: func() { c.etcd.Set("/first/config", hostGW) }},
 		{name: "etcd answers, and has a key where keys should lie", do: func() { c.etcd.Set("/second", "?") }, step: "etcd", text: "etcd cannot be read: ", fix: "journalctl -u flanneld",
 			repair: func() { c.etcd.Delete("/second"); c.etcd.Set("/second/config", hostGW) }},

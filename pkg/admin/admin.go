@@ -68,13 +68,10 @@ func (a Admin) Read(ctx context.Context) (subnet.Contents, error) {
 	return snapshot.Read(time.Now()), nil
 }
 
-// ErrNoConfig says that there is no config key.
-var ErrNoConfig = errors.New("there is no config key yet: write it with flanneld config set")
-
 // config is the one in the store.
 func (a Admin) config(c subnet.Contents) (subnet.Config, error) {
 	if c.Config.Modified == 0 {
-		return subnet.Config{}, ErrNoConfig
+		return subnet.Config{}, c.NoConfig
 	}
 	text, err := c.Config.Text()
 	if err != nil {

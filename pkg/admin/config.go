@@ -128,16 +128,50 @@ func (a Admin) SetConfig(ctx context.Context, text string) (Change, error) {
 	if note := Ignored(ignored); note != "" {
 		ask = append(ask, note+".")
 	}
-	if leaving := Leaving(c, now.Leases); len(leaving) > 0 {
-		ask = append(ask, fmt.Sprintf("%s leave their subnets, and their containers must be restarted:", hosts(len(leaving))))
-		for _, l := range leaving {
-			ask = append(ask, fmt.Sprintf("  %v of %v", l.Subnet, l.PublicIP))
+	ask = append(ask, moves(c, now)...)
+	if change.nothing {
+		return change, nil
+	}
+	if s, ok := a.Store.(interface{ Beside(context.Context) string }); ok {
+		if note := s.Beside(ctx); note != "" {
+			ask = append(ask, note)
 		}
 	}
-	if len(ask) > 0 && !change.nothing {
+	if len(ask) > 0 {
 		change.Question = strings.Join(append(ask, "Write it?"), "\n")
 	}
 	return change, nil
+}
+
+// moves says which hosts lose their subnets by a config: those whose leases do not
+// fit it. Where no lease is known, there may be hosts all the same.
+func moves(c subnet.Config, now subnet.Contents) (ask []string) {
+	for _, l := range Leaving(c, now.Leases) {
+		ask = append(ask, fmt.Sprintf("  %v of %v", l.Subnet, l.PublicIP))
+	}
+	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) { // of which the holder is unknown
+		if p, err := subnet.ParseKey(key); err == nil && !c.Fits(p) {
+			ask = append(ask, fmt.Sprintf("  %v, whose lease cannot be read", p))
+		}
+	}
+	former, err := subnet.ParseConfig(now.Config.Value)
+	switch {
+	case len(ask) > 0:
+		return append([]string{
+			fmt.Sprintf("%s leave their subnets, and their containers must be restarted:", hosts(len(ask))),
+		}, ask...)
+	case len(now.Leases) == 0 && now.Config.Modified != 0 && err == nil && !includes(c, former):
+		return []string{fmt.Sprintf("The config in force has other subnets, /%d from %v to %v, and no lease is known: "+
+			"every host that has one of them must leave it, and its containers must be restarted.",
+			former.SubnetLen, former.SubnetMin, former.SubnetMax)}
+	}
+	return nil
+}
+
+// includes tells whether each subnet of one config is one of another's.
+func includes(c, former subnet.Config) bool {
+	return c.Fits(netip.PrefixFrom(former.SubnetMin, former.SubnetLen)) &&
+		c.Fits(netip.PrefixFrom(former.SubnetMax, former.SubnetLen))
 }
 
 func hosts(n int) string {

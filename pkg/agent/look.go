@@ -22,6 +22,7 @@ import (
 // inputs are what a setup is made from.
 type inputs struct {
 	config          subnet.Entry // but for its place in the store
+	noConfig        subnet.NoConfig
 	link            string
 	index, mtu      int
 	local, publicIP netip.Addr
@@ -105,15 +106,17 @@ func (l *addressLoss) waits(now time.Time) bool {
 // configure makes the next setup where the config or the host has changed. A
 // config that is absent or wrong changes nothing.
 func (a *Agent) configure(view subnet.View, h backend.Host) {
-	config := subnet.Entry{Value: view.Config, TooLong: view.ConfigTooLong}
-	now := inputs{config, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
+	config, absence := subnet.Entry{Value: view.Config, TooLong: view.ConfigTooLong}, subnet.NoConfig{}
+	if config == (subnet.Entry{}) {
+		absence = view.NoConfig
+	}
+	now := inputs{config, absence, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
 	if now == a.inputs {
 		return
 	}
 	a.inputs = now
 	if config == (subnet.Entry{}) {
-		a.setConfigCondition(condition.ConfigMissing, "there is no config key yet: waiting for it; "+
-			"write it to <prefix>/config, or have it written by: flanneld config set"+a.meanwhile())
+		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
 		return
 	}
 	m, err := a.makeSetup(config, h)

@@ -204,7 +204,7 @@ func TestFromStore(t *testing.T) {
 		entries []subnet.Entry
 		problem string
 	}{
-		{nil, "there is no config key /coreos.com/network/config"},
+		{nil, "there is no config key yet"},
 		{[]subnet.Entry{{Key: "config", Value: `{"Network":"nonsense"}`, Modified: 1}}, "config key is wrong: Network"},
 	} {
 		if s := read(tt.entries...); s.Network != nil || len(s.Conditions) != 1 || !strings.HasPrefix(texts(s)[0], tt.problem) {

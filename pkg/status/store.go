@@ -22,12 +22,7 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 	}
 	switch {
 	case c.Config.Modified == 0:
-		s.Conditions.Add(
-			condition.Condition{
-				Code:    condition.ConfigMissing,
-				Message: fmt.Sprintf("there is no config key %s/%s", e.Prefix, c.Config.Key),
-			},
-		)
+		s.Conditions.Add(condition.Condition{Code: condition.ConfigMissing, Message: c.NoConfig.String()})
 	case err != nil:
 		s.Conditions.Add(
 			condition.Condition{Code: condition.ConfigInvalid, Message: fmt.Sprintf("config key is wrong: %v", err)},

@@ -9,6 +9,7 @@ import (
 // following it.
 type Contents struct {
 	Config    Entry                  // Modified 0: there is no config key
+	NoConfig  NoConfig               // in that case
 	Leases    map[netip.Prefix]Lease // every well-formed one
 	Entries   map[netip.Prefix]Entry // of the keys that name a subnet, well-formed or not
 	Malformed map[string]string      // key → what is wrong with the entry
@@ -18,7 +19,7 @@ type Contents struct {
 // Read takes a snapshot apart that was received at now.
 func (s Snapshot) Read(now time.Time) Contents {
 	r := replica{leases: map[netip.Prefix]Lease{}, malformed: map[string]string{}}
-	c := Contents{Config: Entry{Key: ConfigKey}, Entries: map[netip.Prefix]Entry{}}
+	c := Contents{Config: Entry{Key: ConfigKey}, NoConfig: s.NoConfig, Entries: map[netip.Prefix]Entry{}}
 	for _, e := range s.Entries {
 		r.put(e, now)
 		if e.Key == ConfigKey {

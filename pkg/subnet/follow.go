@@ -19,6 +19,7 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 	defer watching.Wait()
 	defer cancel()
 
+	var relist bool     // when the deadline is over
 	var await uint64    // our last write's index: nothing is decided before the replica has reached it
 	var quiet time.Time // a write failed: no further one before this, whatever events arrive
 	deadline := time.NewTimer(0)
@@ -49,6 +50,8 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 		case <-deadline.C:
 			if await > 0 {
 				klog.InfoS("Etcd has not announced this host's own write: listing everything again", "index", await)
+			}
+			if await > 0 || relist {
 				return nil
 			}
 		}
@@ -57,9 +60,10 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 		}
 		outcome := m.keepLease(ctx)
 		looked = true
-		if outcome.relist {
+		if outcome.relist && !outcome.failed {
 			return nil
 		}
+		relist = outcome.relist
 		await, quiet = outcome.await, time.Time{}
 		if outcome.failed {
 			quiet = time.Now().Add(outcome.again)
@@ -120,17 +124,19 @@ func (m *Manager) keepLease(ctx context.Context) outcome {
 		}
 	})
 	if due.do == wait {
+		if m.writes.Failing() { // and there is nothing to write any more
+			m.writes.Succeeded()
+		}
 		return outcome{again: due.wait}
 	}
 	stored, err := m.writeLease(ctx, due)
-	relist := false
-	m.with(func(s *state) { relist = s.wrote(due, stored, err, time.Now()) })
+	var next afterWrite
+	m.with(func(s *state) { next = s.wrote(due, stored, err, time.Now()) })
 	switch {
-	case err != nil && !errors.Is(err, ErrConflict):
-		return outcome{again: m.writes.Failed(err), failed: true}
+	case err != nil && (next.stuck || !errors.Is(err, ErrConflict)):
+		return outcome{again: m.writes.Failed(err), failed: true, relist: next.relist}
 	case err != nil:
-		m.writes.Succeeded()
-		return outcome{relist: relist}
+		return outcome{relist: next.relist}
 	}
 	m.writes.Succeeded()
 	if due.do == refresh {
@@ -153,23 +159,35 @@ func (s *state) next(now time.Time) step {
 	return due
 }
 
+// afterWrite is what follows from a write's end.
+type afterWrite struct {
+	relist bool // the replica is not to be trusted
+	stuck  bool // it was lost, as before
+}
+
 // wrote notes what became of a write.
-func (s *state) wrote(due step, stored Entry, err error, now time.Time) (relist bool) {
+func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next afterWrite) {
+	h := &s.holder
 	switch {
 	case errors.Is(err, ErrConflict):
 		// Somebody was faster. That the replica does not show it yet is
 		// normal where the key is new to us, and wrong where it was ours.
-		return !s.holder.refuse(due.entry.Key)
+		next.relist = !h.refuse(due.entry.Key)
+		next.stuck = h.lost.lose(due.entry)
+		return next
+	case errors.Is(err, ErrBlocked) && due.entry.Key != Key(h.previous):
+		h.refuse(due.entry.Key) // the subnet file's is worth waiting for
 	case err != nil:
-		s.holder.written = 0
+		h.written = 0
 	default:
-		s.holder.written = stored.Modified
+		h.written = stored.Modified
 		if due.do == refresh {
 			s.replica.put(stored, now)
-			s.holder.recordRenewal(stored, now)
+			h.recordRenewal(stored, now)
 		}
 	}
-	return false
+	h.lost = lostWrites{}
+	return next
 }
 
 func (m *Manager) writeLease(ctx context.Context, s step) (Entry, error) {

@@ -67,6 +67,8 @@ type leaseHolder struct {
 	contested      bool      // another host wrote our lease; our answer is due
 	answered       time.Time // when we last gave one
 	contestedUntil time.Time // at least: it is reported until then
+
+	lost lostWrites
 }
 
 // moveContainers is what to do where a host gets another subnet.
@@ -79,6 +81,25 @@ const (
 	answerEvery  = time.Minute
 	contestedFor = 10 * time.Minute
 )
+
+// lostWrites are writes in a row that ended in a conflict.
+type lostWrites struct {
+	key      string // of the last one
+	modified uint64
+	inARow   int
+}
+
+// mostLost is how many subnets in a row may turn out to be taken before that is
+// no bad luck any more.
+const mostLost = 10
+
+// lose notes a conflict, and tells whether it is no progress: the same write was
+// lost before, though everything was listed in between, or too many others were.
+func (l *lostWrites) lose(e Entry) (stuck bool) {
+	again := l.inARow > 0 && l.key == e.Key && l.modified == e.Modified
+	*l = lostWrites{e.Key, e.Modified, l.inARow + 1}
+	return again || l.inARow > mostLost
+}
 
 // next names what is due at now.
 func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {

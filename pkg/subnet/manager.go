@@ -91,6 +91,7 @@ func NewManager(r Registry, o Options) *Manager {
 type View struct {
 	Listed    bool              // a full list has arrived
 	Config    string            // the config key's value; empty: no such key
+	NoConfig  NoConfig          // in that case
 	Own       Lease             // the lease that this host holds; zero: none
 	Leases    []Lease           // every well-formed lease, our own too, in the order of their subnets
 	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
@@ -115,7 +116,7 @@ func (s *state) view(proven, now time.Time) View {
 	read, current := s.read.until(proven, now)
 	_, stored := s.replica.leases[s.holder.own.Subnet]
 	return View{
-		Listed: s.replica.listed, Config: s.replica.config, Own: s.holder.own,
+		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own,
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
 		Omitted: s.replica.omitted, ConfigTooLong: s.replica.tooLong,
 		Read: read, Current: current, Stored: stored,

@@ -12,7 +12,7 @@ import (
 // memory.
 //
 // Every method ends with its context, and has a deadline of its own beneath
-// it. An error other than the two sentinels below means that the outcome is
+// it. An error other than the sentinels below means that the outcome is
 // unknown: a write may have been carried out.
 type Registry interface {
 	// List returns every entry under the prefix as of one index. A prefix that
@@ -76,6 +76,8 @@ type Snapshot struct {
 	Cluster string // the cluster's ID, empty where the store has none
 	Omitted int    // keys that mean nothing to flanneld, beyond those in Entries
 
+	NoConfig NoConfig // where there is no config key
+
 	strange, size int // what Add has counted
 }
 
@@ -95,6 +97,9 @@ func (s Snapshot) Has(key string) bool { return s.Find(key).Key == key }
 var (
 	// ErrConflict says that the key is not as the writer expected it.
 	ErrConflict = errors.New("the key was written by somebody else")
+	// ErrBlocked says that something that is no key is in the key's place, or a key
+	// in that of a directory above it. It stays until somebody takes it away.
+	ErrBlocked = errors.New("something else is in the key's place")
 	// ErrHistoryLost says that the store no longer has the events asked for.
 	ErrHistoryLost = errors.New("the event history does not reach back far enough")
 )

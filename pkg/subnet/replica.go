@@ -15,7 +15,8 @@ type replica struct {
 	cluster   string
 	index     uint64 // of the last list or event
 	config    string
-	tooLong   int // bytes of a config that is too long
+	tooLong   int      // bytes of a config that is too long
+	noConfig  NoConfig // of the last list
 	leases    map[netip.Prefix]Lease
 	lengths   lengths           // of the leases' subnets, those retained included
 	malformed map[string]string // key → what is wrong with the entry
@@ -33,7 +34,7 @@ type replica struct {
 // replace takes over a full list that was received at now.
 func (r *replica) replace(s Snapshot, now time.Time) {
 	before := *r
-	r.cluster, r.config, r.tooLong = s.Cluster, "", 0
+	r.cluster, r.config, r.tooLong, r.noConfig = s.Cluster, "", 0, s.NoConfig
 	r.malformed, r.malformedAt, r.omitted = map[string]string{}, nil, s.Omitted
 	r.leases = make(map[netip.Prefix]Lease, len(s.Entries))
 	for _, e := range s.Entries {

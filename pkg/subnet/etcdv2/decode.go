@@ -25,8 +25,7 @@ func (r *Registry) snapshot(reply *client.Response, err error) (subnet.Snapshot,
 	case reply.Node == nil:
 		return subnet.Snapshot{}, fmt.Errorf("%s does not show the directory", r.members.last().member)
 	case !reply.Node.Dir:
-		return subnet.Snapshot{}, fmt.Errorf("this is a key, and must be a directory: delete it, "+
-			"and put the config in %s/%s", r.prefix, subnet.ConfigKey)
+		return subnet.Snapshot{}, r.blocked(r.members.last().member, r.prefix, false)
 	case reply.Index == 0:
 		return subnet.Snapshot{}, fmt.Errorf("%s does not tell the index", r.members.last().member)
 	}

@@ -21,7 +21,7 @@ func (r *Registry) explain(what string, err error) error {
 	var number *strconv.NumError
 	switch {
 	case errors.As(err, &said):
-		err = answered(member, said)
+		err = r.answered(member, said)
 	case errors.As(err, &all):
 		err = joint{all}
 	case errors.Is(err, client.ErrInvalidJSON):
@@ -40,6 +40,17 @@ func (r *Registry) explain(what string, err error) error {
 
 // fromClient begins errors that client/v2 has worded.
 const fromClient = "client: "
+
+// answered is [answered], with what is to be taken away where that is it.
+func (r *Registry) answered(member string, e client.Error) error {
+	switch e.Code {
+	case client.ErrorCodeNotFile:
+		return r.blocked(member, e.Cause, true)
+	case client.ErrorCodeNotDir:
+		return r.blocked(member, e.Cause, false)
+	}
+	return answered(member, e)
+}
 
 // answered puts etcd's own error into words.
 func answered(member string, e client.Error) error {

@@ -111,7 +111,9 @@ func (r *Registry) own(ctx context.Context, key string, e subnet.Entry) (*client
 		return nil, subnet.ErrConflict
 	case err != nil:
 		return nil, err
-	case reply.Node == nil || reply.Node.Dir || reply.Node.Value != e.Value || reply.Node.ModifiedIndex <= e.Modified:
+	case reply.Node != nil && reply.Node.Dir:
+		return nil, r.blocked(r.members.last().member, key, true)
+	case reply.Node == nil || reply.Node.Value != e.Value || reply.Node.ModifiedIndex <= e.Modified:
 		return nil, subnet.ErrConflict
 	}
 	return reply, nil

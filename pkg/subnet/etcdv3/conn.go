@@ -1,12 +1,16 @@
 package etcdv3
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
 	"syscall"
 	"time"
+
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // namedConn is a connection whose other end is called by its URL, and which
@@ -42,9 +46,12 @@ func (m *members) name(conn net.Conn, url string) *namedConn {
 		buffer := make([]byte, earlySize)
 		n, err := conn.Read(buffer)
 		c.first, c.firstErr = buffer[:n], err
-		if n > 0 {
+		switch {
+		case bytes.HasPrefix(c.first, []byte("HTTP/1.")):
+			c.ended(fmt.Errorf("%w: it answers by HTTP/1", etcdconn.ErrProtocol))
+		case n > 0:
 			m.note(url, nil)
-		} else {
+		default:
 			c.ended(m.unanswered(url, err))
 		}
 	}()

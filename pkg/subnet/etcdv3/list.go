@@ -99,6 +99,9 @@ func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) 
 	if err != nil {
 		return false, err
 	}
+	if reply.Header.GetRevision() == 0 { // as no store has: this is none, and no empty one
+		return false, fmt.Errorf("%s does not tell the revision", r.Member())
+	}
 	if l.revision == 0 {
 		l.revision, l.cluster = reply.Header.GetRevision(), reply.Header.GetClusterId()
 		l.snapshot.Index, l.snapshot.Cluster = uint64(l.revision), strconv.FormatUint(l.cluster, 16)
