@@ -49,3 +49,40 @@ func TestPeersHearOfPlacedRules(t *testing.T) {
 		}
 	})
 }
+
+// TestReadyWaitsForTheRules, but not for ever: dockerd is started after it.
+func TestReadyWaitsForTheRules(t *testing.T) {
+	for _, come := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			store.Set("config", hostGW, 0)
+			h := newHost(t, store, 21)
+			h.placed = make(chan struct{})
+			h.start()
+			settle(5 * time.Second)
+			if len(h.ready) != 0 {
+				t.Error("it is ready without its rules")
+			}
+			unready, _ := conditions(h).Unready()
+			if unready.Code != condition.Starting {
+				t.Errorf("what keeps it from being ready is %v", unready)
+			}
+			if come {
+				close(h.placed)
+				if still, is := conditions(h).Unready(); is { // also before a pass has been made
+					t.Errorf("its rules are there, but: %v", still)
+				}
+				settle(100 * time.Millisecond)
+			} else {
+				settle(6 * time.Second)
+			}
+			if len(h.ready) != 1 {
+				t.Error("it does not say that it is ready")
+			}
+			if still, is := conditions(h).Unready(); is == come || is && still.Message != "the firewall rules are not in place yet" {
+				t.Errorf("rules come: %v; what keeps it from being ready: %v", come, still)
+			}
+			h.stop()
+		})
+	}
+}

@@ -106,7 +106,7 @@ var kinds = []kind{
 	{RouteConflict, Warning, false, nil, "Somebody else's route is where one of flanneld's should be."},
 	{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
 	{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
-	{FirewallNotApplied, Error, false, nil, "Firewall rules are not as they should be."},
+	{FirewallNotApplied, Error, true, nil, "Firewall rules are not as they should be."},
 	{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},
 	{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
 	{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
@@ -114,6 +114,7 @@ var kinds = []kind{
 	{Starting, Pending, true, []Code{
 		EtcdUnreadable, EtcdNotCurrent, InterfaceMissing, InterfaceDown, ConfigMissing, ConfigInvalid, EtcdUnwritable,
 		NoFreeSubnet, NoLease, KernelNotApplied, SubnetFileUnwritten,
+		FirewallNotApplied,
 	}, "Not everything is in place yet."},
 }
 
