@@ -13,7 +13,7 @@ type firewall struct {
 
 // firstRulesTime bounds how long the first Ready waits for the rules: dockerd, which is
 // started after it, can do without them.
-const firstRulesTime = 10 * time.Second
+const firstRulesTime = 5 * time.Second
 
 // waitFor takes up what says that the rules are in place; nil: nobody does.
 func (f *firewall) waitFor(placed <-chan struct{}, now time.Time) {

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet/subnettest"
 )
 
@@ -59,27 +60,24 @@ func TestReadyWaitsForTheRules(t *testing.T) {
 			h := newHost(t, store, 21)
 			h.placed = make(chan struct{})
 			h.start()
-			settle(5 * time.Second)
+			settle(3 * time.Second)
 			if len(h.ready) != 0 {
 				t.Error("it is ready without its rules")
 			}
-			unready, _ := conditions(h).Unready()
+			unready, _ := h.ask().Conditions.Unready()
 			if unready.Code != condition.Starting {
 				t.Errorf("what keeps it from being ready is %v", unready)
 			}
 			if come {
 				close(h.placed)
-				if still, is := conditions(h).Unready(); is { // also before a pass has been made
-					t.Errorf("its rules are there, but: %v", still)
-				}
 				settle(100 * time.Millisecond)
 			} else {
-				settle(6 * time.Second)
+				settle(3 * time.Second)
 			}
 			if len(h.ready) != 1 {
 				t.Error("it does not say that it is ready")
 			}
-			if still, is := conditions(h).Unready(); is == come || is && still.Message != "the firewall rules are not in place yet" {
+			if still, is := h.ask().Conditions.Unready(); is == come || is && still.Message != "the firewall rules are not in place yet" {
 				t.Errorf("rules come: %v; what keeps it from being ready: %v", come, still)
 			}
 			h.stop()
