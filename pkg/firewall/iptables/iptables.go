@@ -146,7 +146,7 @@ func (w *Writer) unread(wanted rules.Wanted, err error) rules.Result {
 func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, script string) rules.Outcome {
 	again := w.unseen[q.chainID] == script
 	if again && len(q.want) > 0 && w.program.has(ctx, q.chainID, commented(q.want[0])) {
-		o.Err = fmt.Errorf("iptables-save does not show rules that iptables finds: iptables-restore %w: %s", rules.ErrNotThere, o.Drift)
+		o.Err = fmt.Errorf("iptables-save does not show rules that iptables -C finds: %s", o.Drift)
 		return o
 	}
 	drift := o.Drift
