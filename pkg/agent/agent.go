@@ -54,7 +54,7 @@ type Options struct {
 	SubnetFile string
 	// SetRules says what the firewall is to be made for: this host's subnet, and
 	// the paths by which packets come from peers. What it returns is closed once
-	// that is so; nil: nobody tells. SetRules is nil where nothing is wanted.
+	// the rules have been seen in place; nil: nobody tells. SetRules is nil where nothing is wanted.
 	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
 	IPMasq   bool // what the subnet file says of masquerading
 
@@ -90,6 +90,7 @@ type Agent struct {
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
+	firewall                    firewall
 
 	asked  chan func() // what others want to know; see Status
 	paths  pathTimes
@@ -160,6 +161,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			trigger = "etcd's addresses"
 		case <-again.C:
 			trigger = "timer"
+		case <-a.firewall.news():
+			a.firewall.heard = a.firewall.inPlace()
+			trigger = "firewall"
 		}
 		start := time.Now()
 		next := a.pass(ctx, start)

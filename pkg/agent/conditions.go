@@ -108,5 +108,8 @@ func (a *Agent) starting(view subnet.View) condition.Condition {
 	if view.Listed && (!a.ready || a.current == nil) {
 		c.Message = "not everything is in place yet"
 	}
+	if view.Listed && a.current != nil && a.SetRules != nil && view.Own.Subnet.IsValid() && !a.firewall.inPlace() {
+		c.Message = "the firewall rules are not in place yet"
+	}
 	return c
 }

@@ -77,6 +77,7 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 	var placed <-chan struct{}
 	if working && a.SetRules != nil {
 		placed = a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers())
+		a.firewall.waitFor(placed, now)
 	}
 	reserved := a.beneath.host.Reserved(a.next.config.Network, a.next.config.SubnetLen)
 	if settled && (a.claimed != a.next || !slices.Equal(a.reserved, reserved)) {
@@ -92,6 +93,9 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 	}
 	again = min(again, a.writeFile(view.Own))
 	if settled && !a.ready && !a.writing.Failing() {
+		if left := a.firewall.left(now); left > 0 {
+			return min(again, left)
+		}
 		a.ready = true
 		a.Ready(view.Own)
 	}

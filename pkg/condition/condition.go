@@ -124,7 +124,7 @@ var kinds = []kind{
 	{UnderlayOverlap, Warning, false, nil, "The cluster's network holds addresses that this host needs."},
 	{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
 	{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
-	{FirewallNotApplied, Error, false, nil, "Firewall rules are not as they should be."},
+	{FirewallNotApplied, Error, true, nil, "Firewall rules are not as they should be."},
 	{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},
 	{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
 	{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
@@ -132,6 +132,7 @@ var kinds = []kind{
 	{Starting, Pending, true, []Code{
 		EtcdUnreadable, EtcdNotCurrent, InterfaceMissing, InterfaceDown, ConfigMissing, ConfigInvalid, EtcdUnwritable,
 		NoFreeSubnet, NoLease, KernelNotApplied, SubnetFileUnwritten,
+		FirewallNotApplied,
 	}, "Not everything is in place yet."},
 }
 

@@ -92,11 +92,8 @@ func run(ctx context.Context, o Options, registry store) error {
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
 		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed, Conditions: wrong,
 	})
-	rules, err := newFirewall(ctx, o, inside, wrong)
-	switch {
-	case ctx.Err() != nil: // we were told to end while it looked
-		return nil
-	case err != nil:
+	rules, err := newFirewall(o, inside, wrong)
+	if err != nil {
 		return err
 	}
 	tasks := append([]task{lock, changes, manager}, rules.tasks...)
