@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flanneld/internal/etcdtest"
 	"flanneld/pkg/subnet"
@@ -39,6 +40,8 @@ func (f *fake) List(context.Context) (subnet.Snapshot, error) {
 	}
 	return s, f.list
 }
+
+func (f *fake) Proven() time.Time { return time.Time{} }
 
 func (f *fake) ListExact(ctx context.Context) (subnet.Snapshot, error) { return f.List(ctx) }
 func (f *fake) Member() string                                         { return "" }
