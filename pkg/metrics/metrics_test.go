@@ -14,6 +14,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/recent"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
@@ -114,9 +115,9 @@ func TestScrapesShareAnAnswer(t *testing.T) {
 		if asked != 1 {
 			t.Errorf("ten scrapes at once asked %d times", asked)
 		}
-		time.Sleep(freshFor)
+		time.Sleep(recent.FreshFor)
 		if scrape(); asked != 2 {
-			t.Errorf("a scrape after %v did not ask again", freshFor)
+			t.Errorf("a scrape after %v did not ask again", recent.FreshFor)
 		}
 	})
 }
