@@ -53,7 +53,7 @@ type Options struct {
 	SubnetFile string
 	// SetRules says what the firewall is to be made for: this host's subnet, and
 	// the paths by which packets come from peers. What it returns is closed once
-	// that is so; nil: nobody tells. SetRules is nil where nothing is wanted.
+	// that was seen to be so, or a condition says why it is not; nil: nobody tells. SetRules is nil where nothing is wanted.
 	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
 	IPMasq   bool // what the subnet file says of masquerading
 
@@ -83,6 +83,8 @@ type Agent struct {
 	lost       addressLoss // of the address in use
 	chosen     string      // the external interface, and why, as logged
 	contention contention
+	switching  switchPace
+	unplaced   <-chan struct{} // closed once the rules asked for last are in place, or cannot be; nil: they are
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
@@ -98,6 +100,7 @@ type setup struct {
 	host    backend.Host
 	backend backend.Backend
 	since   time.Time      // when it was made
+	asked   time.Time      // when the firewall was first asked to let peers in by it
 	expect  []kernel.Route // while it is the next one: by these, peers may come soon
 }
 
@@ -148,11 +151,13 @@ func (a *Agent) Run(ctx context.Context) error {
 			trigger = "etcd"
 		case <-kernelChanged:
 			trigger = "kernel"
+		case <-a.unplaced:
+			trigger = "firewall"
 		case <-again.C:
 			trigger = "timer"
 		}
 		start := time.Now()
-		next := a.pass(ctx, start)
+		next := a.pass(start)
 		took := time.Since(start)
 		if v := klog.V(1); v.Enabled() {
 			v.InfoS("Made a pass", "trigger", trigger, "took", took, "nextIn", next)

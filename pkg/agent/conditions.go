@@ -102,6 +102,9 @@ func (a *Agent) starting(view subnet.View) condition.Condition {
 	c := condition.Condition{Code: condition.Starting}
 	if view.Listed && (!a.ready || a.current == nil) {
 		c.Message = "not everything is in place yet"
+		if a.unplaced != nil {
+			c.Message = "the firewall's rules have not been seen in place yet"
+		}
 	}
 	return c
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"context"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -12,7 +11,7 @@ import (
 )
 
 // pass looks at everything once, and returns when to look again at the latest.
-func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
+func (a *Agent) pass(now time.Time) time.Duration {
 	view := a.Leases.View()
 	if !view.Listed {
 		return resync // nothing is known: what works stays as it is
@@ -25,12 +24,12 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if a.waitsForLink(host.Link) {
 		return resync
 	}
-	a.configure(view.Config, host)
+	text, again := a.pacedConfig(view.Config, now)
+	a.configure(text, host)
 	if a.next == nil {
-		return resync
+		return again
 	}
-	again := a.switchOver(view, now)
-	again = min(again, a.settle(ctx, view, links, now))
+	again = min(again, a.switchOver(view, now), a.settle(view, links, now))
 	a.trackConsequences(view, now)
 	return again
 }
@@ -64,25 +63,25 @@ const propagation = 500 * time.Millisecond
 // settle brings the kernel, the subnet file and the rules into the state that
 // the current setup asks for, and then lets the lease say what the next one
 // needs: a peer that hears of a new setup finds it prepared.
-func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Link, now time.Time) time.Duration {
+func (a *Agent) settle(view subnet.View, links []kernel.Link, now time.Time) time.Duration {
 	again, settled := a.applyKernel(view, links, now)
 	working := a.current != nil && view.Own.Subnet.IsValid()
-	var placed <-chan struct{}
+	a.unplaced = nil
 	if working && a.SetRules != nil {
-		placed = a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers())
+		a.unplaced = open(a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers()))
 	}
 	if settled && a.claimed != a.next {
-		await(ctx, placed)
-		a.claimed = a.next
-		a.Leases.Claim(
-			subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link})},
-		)
+		if left := a.rulesLeft(now); left > 0 {
+			again = min(again, left)
+		} else {
+			a.claim()
+		}
 	}
 	if !working {
 		return again
 	}
 	again = min(again, a.writeFile(view.Own))
-	if settled && !a.ready && !a.writing.Failing() {
+	if settled && !a.ready && !a.writing.Failing() && a.unplaced == nil {
 		a.ready = true
 		a.Ready(view.Own)
 	}
@@ -92,19 +91,33 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 // rulesTime bounds the wait for firewall rules, which may fail.
 const rulesTime = time.Second
 
-// await waits until the firewall lets in what comes by the next setup: peers use it
-// once they hear of it.
-func await(ctx context.Context, placed <-chan struct{}) {
-	if placed == nil {
-		return
+// rulesLeft is how long to wait still for the firewall to let in what comes by the
+// next setup: peers use it once they hear of it.
+func (a *Agent) rulesLeft(now time.Time) time.Duration {
+	if a.unplaced == nil {
+		return 0
 	}
-	timer := time.NewTimer(rulesTime)
-	defer timer.Stop()
+	if a.next.asked.IsZero() {
+		a.next.asked = now
+	}
+	return rulesTime - now.Sub(a.next.asked)
+}
+
+// open is nil where a channel is closed.
+func open(c <-chan struct{}) <-chan struct{} {
 	select {
-	case <-placed:
-	case <-timer.C:
-	case <-ctx.Done():
+	case <-c:
+		return nil
+	default:
+		return c
 	}
+}
+
+func (a *Agent) claim() {
+	a.claimed = a.next
+	a.Leases.Claim(
+		subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link})},
+	)
 }
 
 func (a *Agent) writeFile(own subnet.Lease) time.Duration {

@@ -1,0 +1,83 @@
+package agent_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+func tunnels(h *host) (names []string) {
+	links, _ := h.Links()
+	for _, l := range links {
+		if l.Kind != nil {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}
+
+// TestConfigStorm changes the VNI ten times a second: few devices are left behind,
+// what is undone meanwhile is repaired, and the last config is the one at work.
+func TestConfigStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		config := func(vni int) {
+			store.Set("config", fmt.Sprintf(`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","VNI":%d}}`, vni), 0)
+		}
+		config(1)
+		store.Set("subnets/172.7.24.0-24", `{"PublicIP":"10.4.7.24","BackendType":"host-gw"}`, 0)
+		h := newHost(t, store, 21).start()
+		defer func() { h.stop() }()
+		settle(time.Second)
+		most := 0
+		for vni := range 400 {
+			config(vni + 2)
+			settle(50 * time.Millisecond)
+			h.with(func(k *kerneltest.Kernel) {
+				k.EditRoutes(func(r []kernel.FoundRoute) []kernel.FoundRoute { return nil })
+			})
+			settle(50 * time.Millisecond)
+			most = max(most, len(tunnels(h)))
+			if vni < 25 && !strings.Contains(h.render(), "ip route add 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77") {
+				t.Fatalf("after change %d the route is not repaired", vni+1)
+			}
+		}
+		if most > 6 { // the current one, the next one and four that were left
+			t.Errorf("%d devices", most)
+		}
+		settle(time.Minute)
+		if got := tunnels(h); len(got) != 1 || got[0] != "flannel.401" {
+			t.Errorf("devices %v in the end", got)
+		}
+	})
+}
+
+// TestReadyMeansThatRulesWereSeen: the daemon is ready once the firewall's rules
+// are there, and says what it waits for.
+func TestReadyMeansThatRulesWereSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h := newHost(t, store, 21)
+		h.placed = make(chan struct{})
+		h.start()
+		defer func() { h.stop() }()
+		settle(time.Hour)
+		if len(h.ready) != 0 {
+			t.Error("ready before the rules were seen")
+		}
+		h.expectReason("the firewall's rules have not been seen in place yet")
+		close(h.placed)
+		settle(time.Second)
+		if len(h.ready) != 1 {
+			t.Error("not ready once the rules were seen")
+		}
+		h.expectReason("")
+	})
+}
