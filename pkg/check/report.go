@@ -76,7 +76,7 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	for _, c := range f.Status.Conditions.Roots() {
 		switch {
 		case covered(c.Code, found):
-		case c == unready: // see below
+		case c == unready && c.Code != condition.FirewallNotApplied: // see below
 		case c.Code == condition.KernelContention:
 			out = append(out, fault([]string{f.culprit(), logFix}, "%s", c.Text()))
 		case c.Severity == condition.Error:

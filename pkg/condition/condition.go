@@ -59,6 +59,7 @@ const (
 	FirewallUnavailable Code = "FirewallUnavailable"
 	FirewallNotApplied  Code = "FirewallNotApplied"
 	FirewallContention  Code = "FirewallContention"
+	FirewallSilent      Code = "FirewallSilent"
 	EtcdDegraded        Code = "EtcdDegraded" // it may have lost leases
 	PeerUnreachable     Code = "PeerUnreachable"
 	LeaseIgnored        Code = "LeaseIgnored"
@@ -106,14 +107,15 @@ var kinds = []kind{
 	{RouteConflict, Warning, false, nil, "Somebody else's route is where one of flanneld's should be."},
 	{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
 	{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
-	{FirewallNotApplied, Error, false, nil, "Firewall rules are not as they should be."},
+	{FirewallNotApplied, Error, true, nil, "Firewall rules are not as they should be."},
 	{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},
+	{FirewallSilent, Warning, false, nil, "A program that reads or writes firewall rules has not answered yet."},
 	{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
 	{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
 	{LeaseIgnored, Warning, false, nil, "A key or a lease in etcd is of no use."},
 	{Starting, Pending, true, []Code{
 		EtcdUnreadable, EtcdNotCurrent, InterfaceMissing, InterfaceDown, ConfigMissing, ConfigInvalid, EtcdUnwritable,
-		NoFreeSubnet, NoLease, KernelNotApplied, SubnetFileUnwritten,
+		NoFreeSubnet, NoLease, KernelNotApplied, SubnetFileUnwritten, FirewallNotApplied, FirewallSilent,
 	}, "Not everything is in place yet."},
 }
 

@@ -107,7 +107,9 @@ func reportRules(wrong *condition.Set, chains map[string]condition.Condition) {
 	for _, c := range chains {
 		of[c.Code] = append(of[c.Code], c)
 	}
-	for _, code := range []condition.Code{condition.FirewallNotApplied, condition.FirewallContention} {
+	for _, code := range []condition.Code{
+		condition.FirewallNotApplied, condition.FirewallContention, condition.FirewallSilent,
+	} {
 		wrong.Replace(code, of[code])
 	}
 }

@@ -18,7 +18,7 @@ import (
 // heard is a firewall.Writer that tells what is wanted.
 type heard chan rules.Wanted
 
-func (h heard) Apply(_ context.Context, w rules.Wanted, _ bool) rules.Result {
+func (h heard) Apply(_ context.Context, w rules.Wanted, _, _ bool) rules.Result {
 	h <- w
 	return rules.Result{}
 }

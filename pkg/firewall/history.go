@@ -1,7 +1,9 @@
 package firewall
 
 import (
+	"errors"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -23,6 +25,7 @@ type history struct {
 	reported map[string]condition.Condition
 	rules    []string
 	retries  *backoff.ExponentialBackOff
+	took     time.Duration // the last pass
 }
 
 // repairStreak is the repairs of one chain that followed each other.
@@ -90,6 +93,33 @@ func (h *history) record(p rules.Result, now time.Time) (next, quiet time.Durati
 	return h.options.Resync, quiet
 }
 
+// told reports whether everything was seen in place, or what is not was reported.
+func (h *history) told(p rules.Result) bool {
+	for _, o := range p.Outcomes {
+		if _, reported := h.problems[o.Subject]; o.Err != nil && !reported {
+			return false
+		}
+	}
+	return true
+}
+
+// silent reports that a program has not answered yet, unless worse is reported.
+func (h *history) silent(program string) {
+	for _, c := range h.problems {
+		if c.Code == condition.FirewallNotApplied {
+			return
+		}
+	}
+	h.reported = maps.Clone(h.problems)
+	h.reported[program] = condition.Condition{
+		Code: condition.FirewallSilent, Subject: program,
+		Message: program + " has not answered yet: find out by hand what it waits for",
+	}
+	if h.options.Report != nil {
+		h.options.Report(maps.Clone(h.reported))
+	}
+}
+
 // dropGone drops the problems of chains that the last pass did not look at.
 func (h *history) dropGone(outcomes []rules.Outcome) {
 	maps.DeleteFunc(h.problems, func(subject string, _ condition.Condition) bool {
@@ -99,7 +129,8 @@ func (h *history) dropGone(outcomes []rules.Outcome) {
 
 func (h *history) recordOne(o rules.Outcome, now time.Time) {
 	if o.Err != nil {
-		if h.failures[o.Subject]++; h.failures[o.Subject] >= failuresToReport {
+		hung := errors.Is(o.Err, os.ErrDeadlineExceeded)
+		if h.failures[o.Subject]++; hung || h.failures[o.Subject] >= failuresToReport {
 			h.problems[o.Subject] = condition.Condition{
 				Code: condition.FirewallNotApplied, Subject: o.Subject, Message: o.Subject,
 				Cause: o.Err.Error(), Denied: condition.Denied(o.Err),

@@ -39,7 +39,8 @@ type Options struct {
 // writes. marks means that rules of an earlier Writer need packets from peers to be
 // marked.
 type Writer interface {
-	Apply(ctx context.Context, w rules.Wanted, marks bool) rules.Result
+	// look: nothing is written, and Drift says what would have been.
+	Apply(ctx context.Context, w rules.Wanted, marks, look bool) rules.Result
 }
 
 // Reconciler keeps the wanted rules in place. Rules stay when it ends, so that
@@ -50,7 +51,7 @@ type Reconciler struct {
 
 	mu     sync.Mutex
 	wanted *rules.Wanted // nil: Set was not called yet
-	placed chan struct{} // closed once a pass has been made for it
+	placed chan struct{} // closed once they are seen in place, or a failure is reported
 	marks  bool          // rules depend on which peers there are
 }
 
@@ -65,9 +66,9 @@ func New(o Options) (*Reconciler, error) {
 func (r *Reconciler) String() string { return "firewall" }
 
 // Set replaces everything that is wanted. Until the first call nothing is written.
-// It may be called at any time from any goroutine. The channel is closed once a
-// pass has been made for w, whether it succeeded or failed; it is never closed where
-// another Set comes before that.
+// It may be called at any time from any goroutine. The channel is closed once the
+// rules for w were read and found in place, or why they are not was reported; it is
+// never closed where another Set comes before that.
 func (r *Reconciler) Set(w rules.Wanted) (placed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,27 +134,82 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		// take to stop.
 		done, start := make(chan rules.Result, 1), time.Now()
 		go func() { done <- r.pass(ctx, *wanted) }()
+		p, ended := r.await(ctx, done, history)
+		if ended {
+			return nil
+		}
+		logPass(cause, time.Since(start), p)
+		r.setMarks(*wanted, p.Marks)
+		next, quiet := history.record(p, time.Now())
+		timer.Reset(next)
+		changes = nil
+		if placed != closed && history.told(p) {
+			close(placed)
+			closed = placed
+		}
+		quietOver.Reset(max(quiet, 4*time.Since(start)))
+	}
+}
+
+// patience is how long a pass may take before a condition says that it lasts: longer
+// than iptables waits for its lock.
+const patience = 8 * time.Second
+
+// await waits for a pass, however long that takes, and tells when it takes long.
+func (r *Reconciler) await(ctx context.Context, done <-chan rules.Result, h *history) (p rules.Result, ended bool) {
+	began := time.Now()
+	slow := time.NewTimer(max(patience, 2*h.took)) // where that is usual it is no news
+	defer slow.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return p, true
+		case <-slow.C:
+			h.silent(r.waitsFor())
 		case p := <-done:
-			logPass(cause, time.Since(start), p)
-			r.setMarks(*wanted, p.Marks)
-			next, quiet := history.record(p, time.Now())
-			timer.Reset(next)
-			changes = nil
-			if placed != closed {
-				close(placed)
-				closed = placed
-			}
-			quietOver.Reset(max(quiet, 4*time.Since(start)))
+			h.took = time.Since(began)
+			return p, false
 		}
 	}
 }
 
-func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) (all rules.Result) {
+// waitsFor names the program that is running now.
+func (r *Reconciler) waitsFor() string {
 	for _, writer := range r.options.Writers {
-		one := writer.Apply(ctx, w, all.Marks)
+		if w, tells := writer.(interface{ Running() string }); tells && w.Running() != "" {
+			return w.Running()
+		}
+	}
+	return "the firewall"
+}
+
+// pass writes what is missing, and then looks whether it is there: that a program
+// says so is no evidence.
+func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) rules.Result {
+	all := r.apply(ctx, w, false)
+	wrote := map[string]bool{}
+	for _, o := range all.Outcomes {
+		if o.Err == nil && o.Drift != "" {
+			wrote[o.Subject] = true
+		}
+	}
+	if len(wrote) == 0 || ctx.Err() != nil {
+		return all
+	}
+	for _, seen := range r.apply(ctx, w, true).Outcomes {
+		for i, o := range all.Outcomes {
+			if o.Subject == seen.Subject && wrote[o.Subject] && seen.Drift != "" {
+				all.Outcomes[i].Err = fmt.Errorf("rules were written without an error and are not there when read back (%s): "+
+					"either the program does not do what it says, or another one removes them at once", seen.Drift)
+			}
+		}
+	}
+	return all
+}
+
+func (r *Reconciler) apply(ctx context.Context, w rules.Wanted, look bool) (all rules.Result) {
+	for _, writer := range r.options.Writers {
+		one := writer.Apply(ctx, w, all.Marks, look)
 		all.Outcomes = append(all.Outcomes, one.Outcomes...)
 		all.Rules = append(all.Rules, one.Rules...)
 		all.Marks = all.Marks || one.Marks

@@ -27,15 +27,18 @@ type fake struct {
 	fail   map[string]error
 	lock   chan struct{} // Put waits until it is closed
 	marks  bool
+	lies   bool // says that it writes, and does not
 	looks  int
 	writes int
 }
 
 var chains = []string{"nat POSTROUTING", "filter FORWARD"}
 
-func (f *fake) Apply(ctx context.Context, w rules.Wanted, _ bool) (out rules.Result) {
+func (f *fake) Apply(ctx context.Context, w rules.Wanted, _, look bool) (out rules.Result) {
 	f.mu.Lock()
-	f.looks++
+	if !look {
+		f.looks++
+	}
 	lock := f.lock
 	f.mu.Unlock()
 	if lock != nil {
@@ -46,8 +49,10 @@ func (f *fake) Apply(ctx context.Context, w rules.Wanted, _ bool) (out rules.Res
 	for _, c := range chains {
 		o := rules.Outcome{Subject: c, Err: f.fail[c]}
 		if !f.have[c].Equal(w) && o.Err == nil && ctx.Err() == nil {
-			f.have[c] = w
-			f.writes++
+			if !look && !f.lies {
+				f.have[c] = w
+				f.writes++
+			}
 			o.Drift = "2 of 2 rules missing"
 		}
 		out.Outcomes = append(out.Outcomes, o)
@@ -212,7 +217,7 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
 		b.Set(firewalltest.OnlyMasq)
 		second := b.Set(firewalltest.OnlyForward)
-		b.after(quietTime)
+		b.after(time.Second)
 		if !done(second) {
 			t.Error("the channel is not closed after a failure")
 		}
@@ -394,4 +399,60 @@ func TestResyncMustBePositive(t *testing.T) {
 	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "must be positive") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// TestWhatIsWrittenIsSeen has a program that says yes and writes nothing: it is not
+// taken at its word, and what waits for the rules goes on once that is reported.
+func TestWhatIsWrittenIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFixture(t)
+		defer b.stop()
+		b.kernel.do(func(f *fake) { f.lies = true })
+		placed := b.Set(firewalltest.Everything)
+		synctest.Wait()
+		select {
+		case <-placed:
+			t.Error("in place, as the program says")
+		default:
+		}
+		b.after(2 * resync)
+		<-placed
+		b.mu.Lock()
+		if n := len(b.reports); n != 1 || !strings.Contains(b.reports[0][chains[0]], "not there when read back") {
+			t.Errorf("reports: %v", b.reports)
+		}
+		b.mu.Unlock()
+		b.kernel.do(func(f *fake) { f.lies = false })
+		b.after(2 * resync)
+		b.inPlace(chains[0], firewalltest.Everything)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if n := len(b.reports); len(b.reports[n-1]) != 0 {
+			t.Errorf("reports: %v", b.reports)
+		}
+	})
+}
+
+// TestSilenceIsTold has a program that does not answer, until it does.
+func TestSilenceIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFixture(t)
+		defer b.stop()
+		lock := make(chan struct{})
+		b.kernel.do(func(f *fake) { f.lock = lock })
+		placed := b.Set(firewalltest.Everything)
+		b.after(patience)
+		b.expectReports(map[string]string{"the firewall": ""})
+		b.after(time.Hour)
+		select {
+		case <-placed:
+			t.Error("in place without an answer")
+		default:
+		}
+		close(lock)
+		b.kernel.do(func(f *fake) { f.lock = nil })
+		synctest.Wait()
+		<-placed
+		b.expectReports(map[string]string{"the firewall": ""}, map[string]string{})
+	})
 }

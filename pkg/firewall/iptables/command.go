@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -36,6 +39,7 @@ type command struct {
 
 	inNFTables bool // it keeps its rules in nf_tables
 	timeout    time.Duration
+	running    *atomic.Pointer[string] // the path of the program that runs now, or ""
 }
 
 func newCommand(ctx context.Context, dirs ...string) (command, error) {
@@ -60,11 +64,14 @@ func newCommand(ctx context.Context, dirs ...string) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	ipt, err := iptables.New(iptables.Path(path), iptables.Timeout(lockSeconds))
+	ipt, err := library(ctx, path)
 	if err != nil {
 		return command{}, fmt.Errorf("run %s: %w", path, err)
 	}
+	idle := &atomic.Pointer[string]{}
+	idle.Store(new(string))
 	return command{
+		running:  idle,
 		IPTables: ipt, savePath: savePath, restorePath: restorePath, timeout: rulesTime,
 		inNFTables: strings.Contains(version, "nf_tables"),
 	}, nil
@@ -97,15 +104,44 @@ func find(program string, dirs []string) (string, bool) {
 
 // save reads all rules.
 func (c command) save(ctx context.Context) (string, error) {
-	return run(ctx, c.timeout, exec.Command(c.savePath))
+	return c.run(ctx, exec.Command(c.savePath))
 }
 
 // restore applies a script atomically.
 func (c command) restore(ctx context.Context, script string) error {
 	cmd := exec.Command(c.restorePath, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
 	cmd.Stdin = strings.NewReader(script)
-	_, err := run(ctx, c.timeout, cmd)
+	_, err := c.run(ctx, cmd)
 	return err
+}
+
+func (c command) run(ctx context.Context, cmd *exec.Cmd) (string, error) {
+	if c.running != nil {
+		c.running.Store(&cmd.Path)
+		defer c.running.Store(new(string))
+	}
+	return run(ctx, c.timeout, cmd)
+}
+
+// library asks iptables what it can do, by the library, which sets no time limit.
+func library(ctx context.Context, path string) (*iptables.IPTables, error) {
+	type answer struct {
+		*iptables.IPTables
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		ipt, err := iptables.New(iptables.Path(path), iptables.Timeout(lockSeconds))
+		done <- answer{ipt, err}
+	}()
+	select {
+	case a := <-done:
+		return a.IPTables, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(versionTime):
+		return nil, fmt.Errorf("it did not end within %v: %w", versionTime, os.ErrDeadlineExceeded)
+	}
 }
 
 // run returns the output of a program. It kills one that runs longer than timeout.
@@ -113,7 +149,9 @@ func run(ctx context.Context, timeout time.Duration, prepared *exec.Cmd) (string
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, prepared.Path, prepared.Args[1:]...)
-	cmd.WaitDelay = 100 * time.Millisecond // for children of a killed script
+	cmd.WaitDelay = 100 * time.Millisecond
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a script is killed with its children
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var out, stderr strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = prepared.Stdin, &out, &stderr
 	start := time.Now()
@@ -123,8 +161,8 @@ func run(ctx context.Context, timeout time.Duration, prepared *exec.Cmd) (string
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return "", fmt.Errorf("%s did not end within %v and was killed: find out by hand what it waits for",
-			cmd.Path, timeout)
+		return "", &failure{fmt.Sprintf("%s did not end within %v and was killed: find out by hand what it waits for",
+			cmd.Path, timeout), os.ErrDeadlineExceeded}
 	case err != nil:
 		return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, stderr.String()))
 	}

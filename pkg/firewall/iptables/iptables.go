@@ -48,10 +48,18 @@ func (w *Writer) InNFTables() bool {
 	return isCommand && c.inNFTables
 }
 
+// Running is the path of the program that runs at this moment; "" if none does.
+func (w *Writer) Running() string {
+	if c, isCommand := w.program.(command); isCommand {
+		return *c.running.Load()
+	}
+	return ""
+}
+
 // Apply compares and, where anything differs, writes, one chain after the other.
 // Result.Rules are arguments of iptables. If nobody has changed the rules since they
 // were as wanted, it reads nothing.
-func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out rules.Result) {
+func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _, look bool) (out rules.Result) {
 	var before uint32
 	if w.Generation != nil {
 		before, _ = w.Generation() // on an error 0: then read the rules
@@ -59,7 +67,7 @@ func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out ru
 	if before != 0 && before == w.unchangedSince && wanted.SameDevices(w.wanted) {
 		return w.result
 	}
-	out = w.apply(ctx, wanted)
+	out = w.apply(ctx, wanted, look)
 	w.unchangedSince = 0
 	changed := slices.ContainsFunc(out.Outcomes, func(o rules.Outcome) bool { return o.Err != nil || o.Drift != "" })
 	if !changed && ctx.Err() == nil {
@@ -68,7 +76,7 @@ func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out ru
 	return out
 }
 
-func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Result) {
+func (w *Writer) apply(ctx context.Context, wanted rules.Wanted, look bool) (out rules.Result) {
 	text, err := w.program.save(ctx)
 	if err == nil {
 		err = checkComplete(text)
@@ -85,7 +93,7 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	for _, q := range parts {
 		_, c := p.chain(q.chainID)
 		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
-		if o.Drift != "" {
+		if o.Drift != "" && !look {
 			o = w.write(ctx, o, q.script(c))
 		}
 		out.Outcomes = append(out.Outcomes, o)
@@ -100,7 +108,10 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	for _, h := range legacyChains { // once ours are in place, so that traffic has rules all the time
 		if script := p.legacyScript(h); script != "" && !slices.ContainsFunc(out.Outcomes, failed) {
 			o := rules.Outcome{Subject: "iptables " + h.String(), Drift: "rules of an earlier flannel were there"}
-			out.Outcomes = append(out.Outcomes, w.write(ctx, o, script))
+			if !look {
+				o = w.write(ctx, o, script)
+			}
+			out.Outcomes = append(out.Outcomes, o)
 		}
 	}
 	return out

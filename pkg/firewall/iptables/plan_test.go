@@ -125,7 +125,7 @@ func TestPlan(t *testing.T) {
 func drift(t testing.TB, w *Writer, want rules.Wanted) map[chainID]string {
 	t.Helper()
 	out := map[chainID]string{}
-	for _, o := range w.Apply(context.Background(), want, false).Outcomes {
+	for _, o := range w.Apply(context.Background(), want, false, false).Outcomes {
 		if o.Err != nil {
 			t.Fatal(o.Err)
 		}
@@ -150,14 +150,14 @@ func TestRulesThatCannotBeListed(t *testing.T) {
 			want := everything
 			want.Marked = true
 			w := &Writer{program: saving{f, save}}
-			got := w.Apply(context.Background(), want, false)
+			got := w.Apply(context.Background(), want, false, false)
 			if len(got.Outcomes) != 1 || got.Outcomes[0].Err == nil || !got.Marks || f.writes > 0 {
 				t.Errorf("%+v, %d writes", got, f.writes)
 			}
 			w.program = f // and now it can be, and needs no marks
-			w.Apply(context.Background(), want, false)
+			w.Apply(context.Background(), want, false, false)
 			w.program = saving{f, save}
-			if got := w.Apply(context.Background(), want, false); got.Marks {
+			if got := w.Apply(context.Background(), want, false, false); got.Marks {
 				t.Errorf("marks for rules that need none: %+v", got)
 			}
 		})

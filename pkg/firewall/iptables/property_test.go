@@ -99,7 +99,7 @@ func saved(t *rapid.T, w *Writer) string {
 }
 
 func anyDrift(t *rapid.T, w *Writer, want rules.Wanted) (wrong string, err error) {
-	for _, o := range w.Apply(context.Background(), want, false).Outcomes {
+	for _, o := range w.Apply(context.Background(), want, false, false).Outcomes {
 		wrong, err = wrong+o.Drift, errors.Join(err, o.Err)
 	}
 	return wrong, err
@@ -183,9 +183,9 @@ func BenchmarkPass(b *testing.B) {
 	for _, flavour := range lab.IPTablesFlavours {
 		b.Run(flavour, func(b *testing.B) {
 			w := &Writer{program: useFlavour(b, flavour), randomFully: true}
-			w.Apply(context.Background(), everything, false)
+			w.Apply(context.Background(), everything, false, false)
 			for b.Loop() {
-				for _, o := range w.Apply(context.Background(), everything, false).Outcomes {
+				for _, o := range w.Apply(context.Background(), everything, false, false).Outcomes {
 					if o.Err != nil || o.Drift != "" {
 						b.Fatal(o)
 					}

@@ -219,7 +219,7 @@ func lost(set rules.Ruleset) string {
 func TestKept(t *testing.T) {
 	f := newFake()
 	f.load(docker28(t, "docker-28-plain.txt"))
-	kept := (&Writer{program: f, randomFully: true}).Apply(context.Background(), onlyForward, false).Rules
+	kept := (&Writer{program: f, randomFully: true}).Apply(context.Background(), onlyForward, false, false).Rules
 	want := []string{
 		"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
 		"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
@@ -240,7 +240,7 @@ func TestMarkedPackets(t *testing.T) {
 	want.Marked = true
 	w := &Writer{program: f, randomFully: true}
 	for range 2 {
-		if result := w.Apply(context.Background(), want, false); !result.Marks {
+		if result := w.Apply(context.Background(), want, false, false); !result.Marks {
 			t.Error("the result does not ask for marks")
 		}
 		const marked = `-d 172.7.21.0/24 -m mark --mark 0x1000/0x1000 -m comment --comment flanneld -j ACCEPT`
@@ -258,7 +258,7 @@ func TestMarkedPackets(t *testing.T) {
 		}
 	}
 	f.do(func(f *fake) { clear(f.chains); f.builtin(rawChain); f.builtin(forwardChain); f.builtin(natChain) })
-	if w.Apply(context.Background(), want, false).Marks {
+	if w.Apply(context.Background(), want, false, false).Marks {
 		t.Error("marks are asked for where nobody drops anything")
 	}
 }
@@ -288,7 +288,7 @@ func TestNothingIsReadWhereNothingHasChanged(t *testing.T) {
 	} {
 		f.do(func(*fake) { step.change() })
 		before := f.saves
-		result := w.Apply(context.Background(), step.want, false)
+		result := w.Apply(context.Background(), step.want, false, false)
 		if f.saves-before != step.reads {
 			t.Errorf("%s: read %d times", step.name, f.saves-before)
 		}

@@ -17,7 +17,8 @@ var errForeign = errors.New("there is a table ip " + tableName + " that flanneld
 
 // apply makes our table what it should be, atomically, and writes nothing if it is so
 // already. drift is how it differed.
-func (c conn) apply(want table) (drift string, err error) {
+// look: nothing is written.
+func (c conn) apply(want table, look bool) (drift string, err error) {
 	have, exists, err := c.table(want.family, tableName)
 	if err != nil {
 		return "", fmt.Errorf("cannot read the nftables table ip %s: %w", tableName, err)
@@ -25,10 +26,12 @@ func (c conn) apply(want table) (drift string, err error) {
 	if exists && !have.isOurs() {
 		return "", errForeign
 	}
-	if drift = have.drift(exists, want); drift != "" {
+	if drift = have.drift(exists, want); drift != "" && !look {
 		err = write(want)
-	} else if drift = have.peersDrift(want); drift != "" {
-		err = have.update(want)
+	} else if drift == "" {
+		if drift = have.peersDrift(want); drift != "" && !look {
+			err = have.update(want)
+		}
 	}
 	if err != nil {
 		return drift, fmt.Errorf("cannot write the nftables table ip %s: %w", tableName, err)

@@ -53,7 +53,7 @@ func connect(t testing.TB) conn {
 
 func apply(t testing.TB, want table) string {
 	t.Helper()
-	drift, err := connect(t).apply(want)
+	drift, err := connect(t).apply(want, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestForeignTable(t *testing.T) {
 	emptyRuleset(t)
 	nft(t, "table ip flanneld { chain c { accept; }; }")
 	before := nft(t, "list ruleset")
-	if _, err := connect(t).apply(tableFor(wanted, false)); !errors.Is(err, errForeign) {
+	if _, err := connect(t).apply(tableFor(wanted, false), false); !errors.Is(err, errForeign) {
 		t.Errorf("error %v", err)
 	}
 	if now := nft(t, "list ruleset"); now != before {

@@ -36,7 +36,7 @@ func TestNothingWrongWhileOthersChange(t *testing.T) {
 	}()
 	looks, failed := 0, 0
 	for ; time.Now().Before(end); looks++ {
-		switch wrong, err := c.apply(want); {
+		switch wrong, err := c.apply(want, false); {
 		case err != nil && strings.Contains(err.Error(), "changes faster"):
 			failed++
 		case err != nil:

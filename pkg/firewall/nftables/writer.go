@@ -28,7 +28,7 @@ const dockersTable = "docker-bridges"
 // Apply writes the table that is wanted, or that sets marks for rules in iptables or
 // for docker's own table. It deletes the table if none is needed. If nobody has
 // changed nf_tables since it was as wanted, it only reads the generation.
-func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rules.Result) {
+func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks, look bool) (out rules.Result) {
 	if ctx.Err() != nil {
 		return out
 	}
@@ -42,11 +42,14 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 	k.unchangedSince = 0
 	o := rules.Outcome{Subject: "nftables", Err: err}
 	if err == nil {
-		out, o.Drift, o.Err = k.conn.applyOurs(w, marks)
+		out, o.Drift, o.Err = k.conn.applyOurs(w, marks, look)
 	}
 	out.Outcomes = append(out.Outcomes, o)
 	if o.Err != nil {
 		k.close()
+		return out
+	}
+	if look {
 		return out
 	}
 	legacy := rules.Outcome{Subject: "nftables of an earlier flannel"}
@@ -65,7 +68,7 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 }
 
 // applyOurs is Apply for our own table.
-func (c conn) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift string, err error) {
+func (c conn) applyOurs(w rules.Wanted, marks, look bool) (out rules.Result, drift string, err error) {
 	docker, err := c.exists(nftables.TableFamilyIPv4, dockersTable)
 	if err != nil {
 		return out, "", fmt.Errorf("cannot look for the nftables table %s: %w", dockersTable, err)
@@ -77,7 +80,7 @@ func (c conn) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift str
 			out.Rules = append(out.Rules, fmt.Sprintf("nft ip %s %s: %s", tableName, c.name, s))
 		}
 	}
-	if drift, err = c.apply(want); err != nil {
+	if drift, err = c.apply(want, look); err != nil {
 		return out, "", err
 	}
 	return out, drift, nil

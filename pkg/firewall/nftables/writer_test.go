@@ -37,7 +37,7 @@ func TestWriter(t *testing.T) {
 		if step.how != "" {
 			nft(t, step.how)
 		}
-		result := w.Apply(context.Background(), step.want, step.marks)
+		result := w.Apply(context.Background(), step.want, step.marks, false)
 		for _, o := range result.Outcomes {
 			if o.Err != nil {
 				t.Errorf("%s: %v", step.name, o.Err)
