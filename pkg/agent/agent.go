@@ -73,18 +73,17 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	inputs     inputs // what next was made from
-	next       *setup // what the config asks for
-	claimed    *setup // what the lease is to say
-	current    *setup // what the lease says: at work in the kernel
-	draining   draining
-	onLink     onLinkCache
-	inbound    inboundPaths
-	lost       addressLoss // of the address in use
-	chosen     string      // the external interface, and why, as logged
-	contention contention
-	switching  switchPace
-	unplaced   <-chan struct{} // closed once the rules asked for last are in place, or cannot be; nil: they are
+	inputs    inputs // what next was made from
+	next      *setup // what the config asks for
+	claimed   *setup // what the lease is to say
+	current   *setup // what the lease says: at work in the kernel
+	draining  draining
+	onLink    onLinkCache
+	inbound   inboundPaths
+	lost      addressLoss // of the address in use
+	chosen    string      // the external interface, and why, as logged
+	switching switchPace
+	unplaced  <-chan struct{} // closed once the rules asked for last are in place, or cannot be; nil: they are
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
@@ -136,10 +135,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	again := time.NewTimer(resync)
 	defer again.Stop()
 	for {
-		kernelChanged := a.Changes.Changed()
-		if a.contention.backsOff(time.Now()) {
-			kernelChanged = nil
-		}
 		trigger := ""
 		select {
 		case <-ctx.Done():
@@ -149,7 +144,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			continue
 		case <-a.Leases.Changed():
 			trigger = "etcd"
-		case <-kernelChanged:
+		case <-a.Changes.Changed():
 			trigger = "kernel"
 		case <-a.unplaced:
 			trigger = "firewall"
