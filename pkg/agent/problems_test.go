@@ -209,6 +209,7 @@ func TestNoSubnetIsFree(t *testing.T) {
 func TestDownAtStartIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard) // or klog makes files for what is graver
 	klog.SetOutputBySeverity("INFO", &log)
 	t.Cleanup(func() { klog.SetOutput(io.Discard); klog.LogToStderr(true) })
 	synctest.Test(t, func(t *testing.T) {
@@ -218,7 +219,6 @@ func TestDownAtStartIsLoggedOnce(t *testing.T) {
 		h.kernel.Change("ens33", func(l *kernel.Link) { l.Up = false })
 		h.start()
 		defer h.stop()
-		defer klog.StopFlushDaemon() // which the first line starts
 		for range 20 {
 			settle(time.Second)
 			h.changes.signal(true)
