@@ -8,8 +8,11 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 engine := $(if $(filter 0,$(shell id -u)),build/dockerd build/nft)
 cni := build/cni/cnitool build/cni/flannel
 
+# For each fuzzer, of which two run at a time.
+FUZZTIME ?= 10s
+
 .DEFAULT_GOAL := help
-.PHONY: help build test cover man lint chaos bench bench-lab demo deps dist clean
+.PHONY: help build test fuzz cover man lint chaos bench bench-lab demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
@@ -18,8 +21,12 @@ help: ## list what can be made
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
-test: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces
+test: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
 	$(GO) test -race -timeout 20m ./...
+	GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
+
+fuzz: ## each fuzzer for a while; FUZZTIME=10s NAME=FuzzClip
+	GO=$(GO) scripts/fuzz.sh $(FUZZTIME) $(NAME)
 
 cover: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
 	$(GO) test -race -timeout 20m -coverpkg=./pkg/... -coverprofile=build/cover.out ./pkg/...

@@ -14,6 +14,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"condition":       {"subnet", "kernel", "backend", "agent", "firewall", "extif", "health", "status", "check"},
 		"kernel":          {"subnet", "backend", "agent", "firewall", "extif", "health", "condition"},
 		"firewall":        {"subnet", "kernel", "backend", "agent"},
+		"underlay":        {"subnet", "backend", "agent", "firewall", "extif"},
 		"extif":           {"subnet", "backend", "agent", "firewall"},
 		"health":          {"subnet", "kernel", "backend", "agent", "firewall"},
 		"backend":         {"agent", "firewall", "extif", "subnet/etcdconn"},

@@ -57,7 +57,7 @@ func (c *call) printFindings(found []check.Finding) error {
 	if c.format == formatJSON {
 		return c.printJSON(found)
 	}
-	return check.Print(c.stdout, found, colourful(c.stdout))
+	return check.Print(c.stdout, found, colourful(c.program.stdout))
 }
 
 // verdict is the exit code, and the first reason for it.

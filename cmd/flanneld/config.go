@@ -22,6 +22,8 @@ func (p *program) configCommand() *cobra.Command {
 		p.newCommand(&cobra.Command{
 			Use:   "get",
 			Short: "print the config key",
+			Long: `A file or a pipe gets it byte by byte. On a terminal, what does not print is
+shown as a question mark.`,
 			Example: `  # from etcd on this host
   flanneld config get
   # from another one, into a file
@@ -67,7 +69,7 @@ func withAdmin(run func(context.Context, *call, admin.Admin) error) func(context
 			return err
 		}
 		defer r.Close()
-		return run(ctx, c, admin.Admin{Store: r, Backends: daemon.Backends()})
+		return run(ctx, c, admin.Admin{Store: r, Backends: daemon.Backends(), Underlay: c.Etcd.Underlay(ctx)})
 	}
 }
 
@@ -77,9 +79,22 @@ func getConfig(ctx context.Context, c *call, a admin.Admin) error {
 	case err != nil:
 		return err
 	case now.Config.Modified == 0:
-		return admin.ErrNoConfig
+		return now.NoConfig
 	}
-	_, err = fmt.Fprintln(c.stdout, now.Config.Value)
+	text, err := now.Config.Text()
+	if err != nil {
+		return fmt.Errorf("the config key %w", err)
+	}
+	return c.printDocument(text, terminal(c.program.stdout))
+}
+
+// printDocument gives a file or a pipe the text as it is.
+func (c *call) printDocument(text string, toTerminal bool) error {
+	w := c.program.stdout
+	if toTerminal {
+		w = c.stdout
+	}
+	_, err := fmt.Fprintln(w, text)
 	return err
 }
 
@@ -104,7 +119,8 @@ func checkConfig(ctx context.Context, c *call) error {
 		return err
 	}
 	if given {
-		return c.explainConfig(admin.Admin{Backends: daemon.Backends()}, subnet.Contents{Config: subnet.Entry{Value: text}})
+		a := admin.Admin{Backends: daemon.Backends(), Underlay: c.Etcd.Underlay(ctx)}
+		return c.explainConfig(a, subnet.Contents{Config: subnet.Entry{Value: text}})
 	}
 	return withAdmin(func(ctx context.Context, c *call, a admin.Admin) error {
 		now, err := a.Read(ctx)
@@ -112,7 +128,7 @@ func checkConfig(ctx context.Context, c *call) error {
 		case err != nil:
 			return err
 		case now.Config.Modified == 0:
-			return admin.ErrNoConfig
+			return now.NoConfig
 		}
 		return c.explainConfig(a, now)
 	})(ctx, c)
@@ -120,7 +136,11 @@ func checkConfig(ctx context.Context, c *call) error {
 
 // explainConfig says what a config means for the leases that there are.
 func (c *call) explainConfig(a admin.Admin, now subnet.Contents) error {
-	config, ignored, err := a.Check(now.Config.Value)
+	text, err := now.Config.Text()
+	if err != nil {
+		return fmt.Errorf("the config key %w", err)
+	}
+	config, ignored, err := a.Check(text)
 	if err != nil {
 		return err
 	}
@@ -132,7 +152,11 @@ func (c *call) explainConfig(a admin.Admin, now subnet.Contents) error {
 	for _, l := range admin.Leaving(config, now.Leases) {
 		fmt.Fprintf(c.stderr, "the lease of %v by %v does not fit it\n", l.Subnet, l.PublicIP)
 	}
-	return nil
+	warning, err := a.CheckUnderlay(config, now.Leases)
+	if warning != "" {
+		fmt.Fprintln(c.stderr, warning)
+	}
+	return err
 }
 
 // document is the argument, or standard input where that is "-".

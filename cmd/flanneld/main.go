@@ -14,6 +14,7 @@ import (
 
 	"flanneld/internal/cli"
 	"flanneld/pkg/daemon"
+	"flanneld/pkg/printable"
 )
 
 // version is set at build time.
@@ -66,7 +67,7 @@ func (p *program) end(err error) int {
 	case p.logFormat == formatJSON:
 		klog.ErrorS(err, "Flanneld ends with an error")
 	default:
-		fmt.Fprintln(p.stderr, "flanneld:", err)
+		fmt.Fprintln(p.stderr, "flanneld:", printable.Bounded(err.Error(), printable.Longest))
 	}
 	return cli.Code(err)
 }

@@ -14,8 +14,14 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	if os.Getenv(logHelperEnv) != "" {
+	switch os.Getenv(logHelperEnv) {
+	case "log":
 		logHelper()
+	case "follow":
+		followHelper()
+	case "as it is":
+		main()
+		return
 	}
 	lab.NeedEtcd()
 	lab.NeedFlanneld()

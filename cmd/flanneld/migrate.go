@@ -66,6 +66,9 @@ func (c *call) migrate(ctx context.Context, m move) error {
 	if err != nil {
 		return err
 	}
+	if err := m.followed(ctx, stores); err != nil {
+		return err
+	}
 	if err := c.printPlan(plan, m); err != nil {
 		return err
 	}
@@ -90,6 +93,19 @@ func (c *call) migrate(ctx context.Context, m move) error {
 		}
 	}
 	return c.printNext(plan, m)
+}
+
+// followed says why hosts would not go by the keys where they are moved to.
+func (m move) followed(ctx context.Context, stores map[etcdauto.API]etcdauto.Store) error {
+	if m.to != etcdauto.V2 {
+		return nil
+	}
+	counts, err := etcdauto.V2Counts(ctx, stores[etcdauto.V2], stores[etcdauto.V3], nil)
+	if err == nil && !counts {
+		return cli.Exitf(cli.Failed, "nothing was written: etcd's v2 store needs no password while the v3 store does, "+
+			"and flanneld does not go by such a store: turn authentication on there as well")
+	}
+	return err
 }
 
 // plan compares the stores. mark is the key by which all hosts choose the API.

@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 
 	"flanneld/internal/cli"
+	"flanneld/pkg/printable"
 )
 
 // program is flanneld but for what belongs to the process.
@@ -88,6 +88,8 @@ FLANNELD_ETCD_ENDPOINTS. The command line wins.`,
 // call is one use of a command.
 type call struct {
 	*program
+	stdout, stderr io.Writer // the program's, for people
+
 	options        // those about etcd alone
 	format  string // "", "json"
 	yes     bool
@@ -121,8 +123,8 @@ func (p *program) newCommand(
 		if p.command != nil {
 			return p.command(cmd.Context(), c)
 		}
-		klog.LogToStderr(false) // but for errors: what a command has to say it prints
-		klog.SetOutput(io.Discard)
+		logErrorsTo(p.stderr)
+		c.stdout, c.stderr = printable.People(p.stdout), printable.People(p.stderr)
 		return run(cmd.Context(), c)
 	}
 	return cmd

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"flanneld/internal/cli"
+	"flanneld/pkg/printable"
 )
 
 func (p *program) completionCommand() *cobra.Command {
@@ -46,7 +47,9 @@ func interfaces(*cobra.Command, []string, string) ([]string, cobra.ShellCompDire
 	all, _ := net.Interfaces()
 	var names []string
 	for _, i := range all {
-		names = append(names, i.Name)
+		if printable.Line(i.Name) == i.Name {
+			names = append(names, i.Name)
+		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

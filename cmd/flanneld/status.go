@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"flanneld/internal/cli"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -62,18 +64,26 @@ func (c *call) print(s status.Status) error {
 	if c.format == formatJSON {
 		return c.printJSON(s)
 	}
-	return s.Print(c.stdout, colourful(c.stdout))
+	return s.Print(c.stdout, colourful(c.program.stdout))
+}
+
+// terminal reports whether w is one.
+func terminal(w io.Writer) bool {
+	f, isFile := w.(*os.File)
+	return isFile && term.IsTerminal(int(f.Fd()))
 }
 
 // colourful reports whether w is a terminal whose user has nothing against
 // colours (no-color.org).
 func colourful(w io.Writer) bool {
-	f, isFile := w.(*os.File)
-	return isFile && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return terminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 func (c *call) printJSON(v any) error {
-	e := json.NewEncoder(c.stdout)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	out, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.stdout, "%s\n", printable.JSON(out))
+	return err
 }

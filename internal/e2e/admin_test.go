@@ -73,7 +73,7 @@ func TestConfigAndLeaseCommands(t *testing.T) {
 	})
 	run("what is left behind", 0, "", args("config", "check"), "the lease of 172.7.22.0/24 by 10.4.7.22 does not fit it")
 	run("removed, after a question", 0, "y\n", args("lease", "release", "--now", "172.7.22.0/24"), "Remove the lease? [y/N]", "is removed")
-	run("a directory", 1, "", args("config", "get", "--etcd-prefix=/elsewhere"), "there is no config key yet")
+	run("a directory", 1, "", args("config", "get", "--etcd-prefix=/elsewhere"), "there is no config key yet: /elsewhere/config is in neither of etcd's stores, v2 and v3; a config key lies at "+configKey+" in etcd's v2 store: ")
 	etcd.Stop()
 	run("no etcd", 1, "", args("config", "get"), "connection refused")
 }

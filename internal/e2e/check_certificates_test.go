@@ -65,7 +65,7 @@ func TestCheckCertificates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			spoil()
 			found, code := checked(t, h, "")
-			if x := firstOf(found, check.Unknown); code != 2 || x.Step != "certificates" || !strings.Contains(x.Text, f.cert) {
+			if x := firstOf(found, check.Fault); code != 1 || x.Step != "certificates" || !strings.Contains(x.Text, f.cert) || x.Fix[0] != "put the right file in the place of "+f.cert+"   # flanneld uses it without a restart" {
 				t.Errorf("exit code %d, %+v", code, found)
 			}
 			repair()
@@ -75,4 +75,40 @@ func TestCheckCertificates(t *testing.T) {
 	if found, _ := checked(t, h, ""); !strings.Contains(firstOf(found, check.Note).Text, f.cert+" expires on ") {
 		t.Errorf("%+v", found)
 	}
+}
+
+// TestCheckHowEtcdIsAsked has a flanneld that asks a secured etcd in ways that do not
+// do. What the fix names is what then works.
+func TestCheckHowEtcdIsAsked(t *testing.T) {
+	t.Parallel()
+	c := startSecured(t, 1)
+	h := &node{Host: c.Host("hdss7-21", "10.4.7.21/24").SubnetEnv("172.7.21.1/24")}
+	f := c.files(h.Host, c.ca.Client("client", time.Hour))
+	stranger := lab.NewCA(t, "stranger")
+	other := stranger.Client("client", time.Hour)
+	const https = "--etcd-endpoints=https://10.4.7.11:2379"
+	ca, cert, key := "--etcd-cafile="+f.ca, "--etcd-certfile="+f.cert, "--etcd-keyfile="+f.key
+	ask := func(flags ...string) {
+		if h.daemon != nil {
+			h.daemon.Stop()
+		}
+		h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) { o.Args = append(without(o.Args, "--etcd-"), flags...) })
+	}
+	for _, tt := range []struct {
+		flags     []string
+		text, fix string
+	}{
+		{[]string{"--etcd-endpoints=http://10.4.7.11:2379", ca, cert, key}, "; http://10.4.7.11:2379: it speaks https", "restart flanneld with " + https},
+		{[]string{"--etcd-endpoints=https://10.4.7.11:4001", ca, cert, key}, "nobody listens on its port", "restart flanneld with " + https + "   # somebody listens there"},
+		{[]string{https, cert, key}, "has signed its certificate", "restart flanneld with --etcd-cafile=FILE"},
+		{[]string{https, "--etcd-cafile=" + stranger.File, cert, key}, "has signed its certificate", "put the authority "},
+		{[]string{https, ca}, "it wants a client certificate of an authority that it trusts", "restart flanneld with --etcd-certfile=FILE --etcd-keyfile=FILE"},
+		{[]string{https, ca, "--etcd-certfile=" + other.CertFile, "--etcd-keyfile=" + other.KeyFile}, "it wants a client certificate of an authority that it trusts", "put a certificate into " + other.CertFile},
+	} {
+		ask(tt.flags...)
+		trouble{on: h, step: "etcd", text: tt.text, fix: tt.fix}.expect(t)
+	}
+	ask(https, ca, cert, key)
+	h.daemon.WaitReady()
+	clean(t, h, "all to be well", "", "docker", "certificates")
 }

@@ -96,7 +96,7 @@ func TestCheckFindsWhatWasThereBefore(t *testing.T) {
 	end := func() { _ = holder.Process.Kill(); _ = holder.Wait() }
 	defer end()
 	trouble{on: held, do: func() { held.daemon = held.Flanneld() }, step: "device", text: fmt.Sprintf("UDP port 8472, the tunnel's, is held by e2e.test (pid %d)", holder.Process.Pid),
-		fix: fmt.Sprintf("stop e2e.test (pid %d), or give flanneld another port: flanneld config set, Backend.Port", holder.Process.Pid), repair: end, notes: notes}.find(t)
+		fix: fmt.Sprintf("stop e2e.test (pid %d), or give flanneld another Port in Backend, by flanneld config set", holder.Process.Pid), repair: end, notes: notes}.find(t)
 
 	none := &node{Host: c.Host("hdss7-33", "10.4.7.33/24").SubnetEnv("172.7.33.1/24")}
 	trouble{on: none, how: "ip route del default", do: func() {

@@ -18,17 +18,19 @@ func TestCheckEtcd(t *testing.T) {
 	const two = `{"Network": "172.7.0.0/16", "SubnetMin": "172.7.21.0", "SubnetMax": "172.7.22.0", "Backend": {"Type": "host-gw"}}`
 	c := start(t, two, "hdss7-21", "hdss7-22")
 	h, h22 := c.hosts[0], c.hosts[1]
-	const set = `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-api=2 '{"Network": "172.7.0.0/16", "Backend": {"Type": "host-gw"}}'`
+	const set = `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-api=2 '{"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMin":"172.7.21.0","SubnetMax":"172.7.22.0","Backend":{"Type":"host-gw"}}'`
 	findAll(t, []trouble{
 		{name: "a wrong config key", on: h, do: func() {
 			c.etcd.Set(configKey, `{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"},"SubnetLen":99}`)
 		}, step: "config", text: "config key is wrong: SubnetLen", fix: set},
 		{name: "no config key", on: h, do: func() { c.etcd.Delete(configKey) }, step: "config", text: "there is no config key yet", fix: set},
-		{name: "etcd is away", on: h, do: c.etcd.Stop, step: "etcd", text: "etcd cannot be read: ", fix: "curl -k http://10.4.7.12:2379/version", repair: c.etcd.Start},
+		{name: "etcd is away", on: h, do: c.etcd.Stop, step: "etcd", text: "etcd cannot be read: ", fix: "systemctl start etcd", repair: c.etcd.Start},
+		{name: "a firewall there drops what is for etcd", on: c.store, from: h, how: "iptables -I INPUT -p tcp --dport 2379 -s 10.4.7.21 -j DROP", do: h.daemon.Restart, step: "etcd", text: "a firewall drops or rejects that",
+			fix: "iptables -I INPUT -p tcp --dport 2379 -s 10.4.7.21 -j ACCEPT", more: "iptables -F INPUT"},
 	})
 	for i, tr := range []trouble{
-		{name: "no config key, and none before", do: func() {}, step: "config", text: "there is no config key yet: waiting for it; write it to /first/config",
-			fix: `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-prefix=/first '{"Network": "172.7.0.0/16", "Backend": {"Type": "host-gw"}}'`},
+		{name: "no config key, and none before", do: func() {}, step: "config", text: "there is no config key yet: /first/config is in neither of etcd's stores, v2 and v3; a config key lies at /coreos.com/network/config in etcd's v2 store: if that is this cluster's, give flanneld --etcd-prefix=/coreos.com/network",
+			fix: "flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-prefix=/first - < FILE", repair: func() { c.etcd.Set("/first/config", hostGW) }},
 		{name: "etcd answers, and has a key where keys should lie", do: func() { c.etcd.Set("/second", "?") }, step: "etcd", text: "etcd cannot be read: ", fix: "journalctl -u flanneld",
 			repair: func() { c.etcd.Delete("/second"); c.etcd.Set("/second/config", hostGW) }},
 	} {

@@ -109,7 +109,7 @@ func TestCheckDirect(t *testing.T) {
 		far.daemon = far.Flanneld()
 		far.daemon.WaitReady()
 		trouble{on: far, step: "route", text: `its host 10.4.7.21 is not on the link of ens33, and its lease says "host-gw"`, notes: []string{"docker"},
-			fix: `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-api=2 '{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`}.find(t)
+			fix: `flanneld config set --etcd-endpoints=http://10.4.7.12:2379 --etcd-api=2 '{"Backend":{"Type":"vxlan"},"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMax":"172.7.255.0","SubnetMin":"172.7.1.0"}'`}.find(t)
 	})
 }
 

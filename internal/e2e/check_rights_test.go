@@ -76,7 +76,7 @@ func TestCheckExpiredLease(t *testing.T) {
 		return nil
 	})
 	etcd.Stop()
-	trouble{on: h, step: "etcd", text: "etcd cannot be read: ", after: []string{"lease"}, fix: "curl -k http://10.4.7.12:2379/version", notes: []string{"docker"}, repair: func() {
+	trouble{on: h, step: "etcd", text: "etcd cannot be read: ", after: []string{"lease"}, fix: "systemctl start etcd", notes: []string{"docker"}, repair: func() {
 		found, _ := checked(t, h, "")
 		if said := shown(found); !strings.Contains(said, "FAULT lease: the lease of 172.7.21.0/24 has expired on ") || !strings.Contains(said, "\n    fix what etcd says: then it is renewed at once\n") {
 			t.Error(said)

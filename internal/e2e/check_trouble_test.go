@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flanneld/internal/lab"
 	"flanneld/pkg/check"
@@ -89,9 +90,11 @@ type trouble struct {
 	fix        string   // the command that repairs it, without its comment; %s stands for what only the run knows
 	line       int      // the fix's, from 0 on
 
-	repair func()   // stands in for a fix that the lab cannot type
-	more   string   // is typed after the fix, or repaired beyond what check looks at
-	notes  []string // steps that note something all the while
+	repair    func()   // stands in for a fix that the lab cannot type
+	more      string   // is typed after the fix, or repaired beyond what check looks at
+	notes     []string // steps that note something all the while
+	other     *node    // looks at the broken host from the other side; nil: nobody does
+	elsewhere bool     // TestCheckPeers has its like, seen from the other side
 }
 
 // findAll has one trouble after the other, up to one that stays.
@@ -130,6 +133,9 @@ func (tr trouble) find(t *testing.T) {
 		fix, err = tr.found(t)
 		return err
 	})
+	if tr.other != nil {
+		tr.seenFrom(t, tr.other)
+	}
 	if tr.repair != nil {
 		tr.repair()
 	} else {
@@ -139,6 +145,38 @@ func (tr trouble) find(t *testing.T) {
 		tr.on.Shell(tr.more)
 	}
 	clean(t, tr.from, "all to be well after "+fix, "", tr.notes...)
+}
+
+// seenFrom wants check on the other side to say where to look, unless containers reach
+// each other.
+func (tr trouble) seenFrom(t *testing.T, other *node) {
+	t.Helper()
+	there := fmt.Sprintf("flanneld check %s   # on the peer %v", other.subnet, tr.on.IP)
+	lab.Eventually(t, soon, there, func() error {
+		found, code := checked(t, other, tr.on.subnet)
+		for _, x := range found {
+			for _, line := range x.Fix {
+				if code != 0 && strings.HasPrefix(line, there) {
+					t.Logf("on the other side: %s: %s", x.Level, x.Text)
+					return nil
+				}
+			}
+		}
+		if code == 0 && other.box.TryReach(tr.on.box, time.Second) && tr.on.box.TryReach(other.box, time.Second) {
+			return nil
+		}
+		return fmt.Errorf("exit code %d on the other side, without it:\n%s", code, shown(found))
+	})
+}
+
+// allSeenFrom has another host look at all troubles, too.
+func allSeenFrom(other *node, troubles []trouble) []trouble {
+	for i := range troubles {
+		if troubles[i].on != other && !troubles[i].elsewhere {
+			troubles[i].other = other
+		}
+	}
+	return troubles
 }
 
 // found is the command that repairs the first fault, where that is as expected,

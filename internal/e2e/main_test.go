@@ -43,6 +43,7 @@ type cluster struct {
 	*lab.Lab
 	t     *testing.T
 	etcd  *lab.Etcd
+	store *node // etcd's host
 	hosts []*node
 }
 
@@ -61,7 +62,7 @@ func start(t *testing.T, config string, names ...string) *cluster {
 	t.Parallel()
 	c := &cluster{Lab: lab.New(t), t: t}
 	store := c.Host("hdss7-12", "10.4.7.12/24")
-	c.etcd = c.EtcdOn(lab.EtcdOptions{}, store)
+	c.etcd, c.store = c.EtcdOn(lab.EtcdOptions{}, store), &node{Host: store}
 	if config != "" {
 		c.etcd.Set(configKey, config)
 	}

@@ -117,4 +117,21 @@ func (s Suite) networkFaults(t *testing.T) {
 		}
 		others("del")
 	})
+
+	t.Run("a member that is watched loses the others", func(t *testing.T) {
+		for _, endpoint := range c.Endpoints { // the one that was alone finds its leader again
+			each := Open(t, etcdconn.Config{Endpoints: []string{endpoint}}, s.Impatient)
+			lab.Eventually(t, Patience, "a list", func() error { _, err := each.List(t.Context()); return err })
+		}
+		r := Open(t, c, s.New)
+		start := List(t, r).Index
+		w := Follow(t, r, start).Stands()
+		alone := asked(r)
+		for _, m := range []string{"1", "2", "3"} {
+			if m != alone {
+				ip(t, "-n m"+alone+" route add blackhole 10.9.0."+m)
+			}
+		}
+		s.goesOn(t, r, w, start, "http://10.9.0."+alone+":2379")
+	})
 }

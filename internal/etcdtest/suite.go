@@ -68,11 +68,14 @@ func (s Suite) Run(t *testing.T) {
 		"restart":        s.restart,
 		"lost replies":   s.lostReplies,
 		"passwords":      s.passwords,
+		"large values":   s.largeValues,
+		"idle":           s.idle,
 	} {
 		t.Run(name, func(t *testing.T) { OnEach(t, s.Kinds, test) })
 	}
 	for name, test := range map[string]func(*testing.T){
 		"any member may fail":    s.anyMemberMayFail,
+		"a member hangs":         s.aMemberHangs,
 		"network faults":         s.networkFaults,
 		"TLS":                    s.tls,
 		"TLS files are replaced": s.tlsFilesAreReplaced,

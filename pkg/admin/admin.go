@@ -12,12 +12,14 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/underlay"
 )
 
 // Admin works on the keys of one cluster.
 type Admin struct {
 	Store    subnet.Registry
 	Backends map[string]backend.Factory // by the config key's Backend.Type
+	Underlay func() underlay.Known      // nil: nothing is known of it
 }
 
 // Change is one planned write.
@@ -66,15 +68,16 @@ func (a Admin) Read(ctx context.Context) (subnet.Contents, error) {
 	return snapshot.Read(time.Now()), nil
 }
 
-// ErrNoConfig says that there is no config key.
-var ErrNoConfig = errors.New("there is no config key yet: write it with flanneld config set")
-
 // config is the one in the store.
 func (a Admin) config(c subnet.Contents) (subnet.Config, error) {
 	if c.Config.Modified == 0 {
-		return subnet.Config{}, ErrNoConfig
+		return subnet.Config{}, c.NoConfig
 	}
-	config, _, err := a.Check(c.Config.Value)
+	text, err := c.Config.Text()
+	if err != nil {
+		return subnet.Config{}, fmt.Errorf("the config key %w", err)
+	}
+	config, _, err := a.Check(text)
 	if err != nil {
 		return config, fmt.Errorf("the config key is wrong: %w", err)
 	}

@@ -25,6 +25,8 @@ const (
 	by22   = `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`
 )
 
+var tooLong = strings.Repeat("x", 1_000_000)
+
 func open(s *subnettest.Store) admin.Admin {
 	return admin.Admin{Store: s.Client(), Backends: map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New}}
 }
@@ -102,6 +104,20 @@ func TestChanges(t *testing.T) {
 			do: set(`{"Network":"172.7.16.0/22","Backend":{"Type":"host-gw"}}`), says: "written",
 			asks:  "2 hosts must leave their subnets, and their containers must be restarted:\n  172.7.21.0/24 of 10.4.7.21\n  172.7.22.0/24 of 10.4.7.22\nWrite it?",
 			after: entries{"config": `{"Network":"172.7.16.0/22","Backend":{"Type":"host-gw"}}` + " for ever"}},
+		{name: "subnets of another length", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}},
+			do: set(`{"Network":"172.7.0.0/16","SubnetLen":26,"Backend":{"Type":"host-gw"}}`), says: "written", asks: "1 host must leave their subnets, and their containers must be restarted:\n  172.7.21.0/24 of 10.4.7.21\nWrite it?",
+			after: entries{"config": `{"Network":"172.7.0.0/16","SubnetLen":26,"Backend":{"Type":"host-gw"}}` + " for ever"}},
+		{name: "a narrower range", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}, {Key: "subnets/172.7.22.0-24", Value: by22, TTL: day}},
+			do: set(`{"Network":"172.7.0.0/16","SubnetMax":"172.7.21.0","Backend":{"Type":"host-gw"}}`), says: "written", asks: "restarted:\n  172.7.22.0/24 of 10.4.7.22\nWrite it?",
+			after: entries{"config": `{"Network":"172.7.0.0/16","SubnetMax":"172.7.21.0","Backend":{"Type":"host-gw"}}` + " for ever"}},
+		{name: "a lease that cannot be read", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: "{", TTL: day}},
+			do: set(`{"Network":"10.1.0.0/16","Backend":{"Type":"host-gw"}}`), says: "written", asks: "  172.7.21.0/24, whose lease cannot be read\nWrite it?",
+			after: entries{"config": `{"Network":"10.1.0.0/16","Backend":{"Type":"host-gw"}}` + " for ever"}},
+		{name: "another network, and no lease is known", before: []subnet.Entry{{Key: "config", Value: hostGW}},
+			do: set(`{"Network":"10.1.0.0/16","Backend":{"Type":"host-gw"}}`), says: "written", asks: "The config in force has other subnets, /24 from 172.7.1.0 to 172.7.255.0, and no lease is known",
+			after: entries{"config": `{"Network":"10.1.0.0/16","Backend":{"Type":"host-gw"}}` + " for ever"}},
+		{name: "a wider network, and no lease is known", before: []subnet.Entry{{Key: "config", Value: `{"Network":"172.7.16.0/20","Backend":{"Type":"host-gw"}}`}}, do: set(hostGW), says: "written", after: entries{"config": hostGW + " for ever"}},
+		{name: "over a wrong config, with leases that do not fit", before: []subnet.Entry{{Key: "config", Value: `{"Network":"10.1.0.0/16","SubnetLen":99}`}, {Key: "subnets/10.1.3.0-24", Value: by21, TTL: day}}, do: set(hostGW), says: "written", asks: "  10.1.3.0/24 of 10.4.7.21\nWrite it?", after: entries{"config": hostGW + " for ever"}},
 		{name: "a field that is unknown", do: set(`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Directroutng":true}}`), asks: "no field Backend.Directroutng, and ignores it.\nWrite it?",
 			says: "written", after: entries{"config": `{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Directroutng":true}}` + " for ever"}},
 
@@ -129,6 +145,16 @@ func TestChanges(t *testing.T) {
 		{name: "release a lease", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}}, do: release("172.7.21.0/24", false), fails: true, says: "is not reserved"},
 		{name: "release a lease at once", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}}, do: release("172.7.21.0/24", true), asks: "172.7.21.0/24 is leased to 10.4.7.21 until", says: "is removed",
 			after: entries{"subnets/172.7.21.0-24": ""}},
+		{name: "release garbage", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: tooLong}}, do: release("172.7.21.0/24", false), fails: true,
+			says: "the key subnets/172.7.21.0-24 is no lease: it is 1000000 bytes long, more than the 16384 that are read; --now removes it"},
+		{name: "release garbage at once", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: tooLong}}, do: release("172.7.21.0/24", true),
+			asks: "the key subnets/172.7.21.0-24 is no lease: it is 1000000 bytes long", says: "is removed", after: entries{"subnets/172.7.21.0-24": ""}},
+		{name: "reserve over what is too long", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/172.7.21.0-24", Value: tooLong}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "flanneld lease release --now 172.7.21.0/24 removes it"},
+		{name: "reserve under a config that is too long", before: []subnet.Entry{{Key: "config", Value: tooLong}}, do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true,
+			says: "the config key is 1000000 bytes long"},
+		{name: "over a config that is too long", before: []subnet.Entry{{Key: "config", Value: tooLong}}, do: set(vxLAN), says: "written", after: entries{"config": vxLAN + " for ever"}},
+		{name: "a config that is too long", do: set(`{"Network":"` + tooLong + `"}`), fails: true, says: "bytes long, more than"},
 		{name: "release nothing", do: release("172.7.21.0/24", true), fails: true, says: "there is no lease of 172.7.21.0/24"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
 
@@ -81,7 +82,8 @@ func Ignored(fields []string) string {
 	if len(fields) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("flanneld knows no field %s, and ignores it", strings.Join(fields, ", "))
+	names := printable.Bounded(strings.Join(fields, ", "), printable.Longest)
+	return fmt.Sprintf("flanneld knows no field %s, and ignores it", names)
 }
 
 // Leaving are the leases that do not fit a config: their hosts get another
@@ -113,19 +115,63 @@ func (a Admin) SetConfig(ctx context.Context, text string) (Change, error) {
 		change.Done = "the config key is so already"
 	}
 	var ask []string
+	warning, err := a.CheckUnderlay(c, now.Leases)
+	if before, e := subnet.ParseConfig(now.Config.Value); err != nil && e == nil && sameSubnets(before, c) {
+		change.Notes, err = append(change.Notes, err.Error()), nil // hosts live with it already
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	if warning != "" {
+		change.Notes, ask = append(change.Notes, warning), append(ask, "Its hosts may need addresses of it.")
+	}
 	if note := Ignored(ignored); note != "" {
 		ask = append(ask, note+".")
 	}
-	if leaving := Leaving(c, now.Leases); len(leaving) > 0 {
-		ask = append(ask, fmt.Sprintf("%s leave their subnets, and their containers must be restarted:", hosts(len(leaving))))
-		for _, l := range leaving {
-			ask = append(ask, fmt.Sprintf("  %v of %v", l.Subnet, l.PublicIP))
+	ask = append(ask, moves(c, now)...)
+	if change.nothing {
+		return change, nil
+	}
+	if s, ok := a.Store.(interface{ Beside(context.Context) string }); ok {
+		if note := s.Beside(ctx); note != "" {
+			ask = append(ask, note)
 		}
 	}
-	if len(ask) > 0 && !change.nothing {
+	if len(ask) > 0 {
 		change.Question = strings.Join(append(ask, "Write it?"), "\n")
 	}
 	return change, nil
+}
+
+// moves says which hosts lose their subnets by a config: those whose leases do not
+// fit it. Where no lease is known, there may be hosts all the same.
+func moves(c subnet.Config, now subnet.Contents) (ask []string) {
+	for _, l := range Leaving(c, now.Leases) {
+		ask = append(ask, fmt.Sprintf("  %v of %v", l.Subnet, l.PublicIP))
+	}
+	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) { // of which the holder is unknown
+		if p, err := subnet.ParseKey(key); err == nil && !c.Fits(p) {
+			ask = append(ask, fmt.Sprintf("  %v, whose lease cannot be read", p))
+		}
+	}
+	former, err := subnet.ParseConfig(now.Config.Value)
+	switch {
+	case len(ask) > 0:
+		return append([]string{
+			fmt.Sprintf("%s leave their subnets, and their containers must be restarted:", hosts(len(ask))),
+		}, ask...)
+	case len(now.Leases) == 0 && now.Config.Modified != 0 && err == nil && !includes(c, former):
+		return []string{fmt.Sprintf("The config in force has other subnets, /%d from %v to %v, and no lease is known: "+
+			"every host that has one of them must leave it, and its containers must be restarted.",
+			former.SubnetLen, former.SubnetMin, former.SubnetMax)}
+	}
+	return nil
+}
+
+// includes tells whether each subnet of one config is one of another's.
+func includes(c, former subnet.Config) bool {
+	return c.Fits(netip.PrefixFrom(former.SubnetMin, former.SubnetLen)) &&
+		c.Fits(netip.PrefixFrom(former.SubnetMax, former.SubnetLen))
 }
 
 func hosts(n int) string {

@@ -29,6 +29,9 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 	if _, err := subnet.ParseAttrs(value); err != nil {
 		return Change{}, err
 	}
+	if err := a.checkSubnet(config, p, now.Leases); err != nil {
+		return Change{}, err
+	}
 	change := Change{
 		Done:  fmt.Sprintf("%v is reserved for %v", p, ip),
 		entry: subnet.Entry{Key: subnet.Key(p), Value: value},
@@ -51,7 +54,8 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 		}
 	}
 	if reason, malformed := now.Malformed[change.entry.Key]; malformed {
-		return Change{}, fmt.Errorf("the key %s is in the way, and is no lease: it %s", change.entry.Key, reason)
+		return Change{}, fmt.Errorf("the key %s is in the way, and is no lease: it %s; "+
+			"flanneld lease release --now %v removes it", change.entry.Key, reason, p)
 	}
 	change.entry.TTL = 0
 	return change, nil
@@ -67,7 +71,14 @@ func (a Admin) Release(ctx context.Context, p netip.Prefix, atOnce bool) (Change
 	p = p.Masked()
 	lease, exists := now.Leases[p]
 	change := Change{entry: now.Entries[p]}
+	reason, malformed := now.Malformed[subnet.Key(p)]
 	switch {
+	case malformed && atOnce:
+		change.remove = true
+		change.Done = fmt.Sprintf("the key %s is removed", change.entry.Key)
+		change.Question = fmt.Sprintf("the key %s is no lease: it %s.\nRemove it?", change.entry.Key, reason)
+	case malformed:
+		return change, fmt.Errorf("the key %s is no lease: it %s; --now removes it", change.entry.Key, reason)
 	case !exists:
 		return change, fmt.Errorf("there is no lease of %v", p)
 	case atOnce:

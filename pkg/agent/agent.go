@@ -47,13 +47,14 @@ type Options struct {
 	Leases   Leases
 	Kernel   Kernel
 	Changes  Changes
+	Needs    Needs                      // nil: nobody tells
 	Backends map[string]backend.Factory // by the config key's Backend.Type
 	External extif.Options
 
 	SubnetFile string
 	// SetRules says what the firewall is to be made for: this host's subnet, and
 	// the paths by which packets come from peers. What it returns is closed once
-	// that is so; nil: nobody tells. SetRules is nil where nothing is wanted.
+	// the rules have been seen in place; nil: nobody tells. SetRules is nil where nothing is wanted.
 	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
 	IPMasq   bool // what the subnet file says of masquerading
 
@@ -83,9 +84,13 @@ type Agent struct {
 	lost       addressLoss // of the address in use
 	chosen     string      // the external interface, and why, as logged
 	contention contention
+	beneath    beneath
+	suspects   suspects
+	reserved   []netip.Prefix // as claimed
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
+	firewall                    firewall
 
 	asked  chan func() // what others want to know; see Status
 	paths  pathTimes
@@ -130,8 +135,12 @@ func (a *Agent) String() string { return "agent" }
 
 // Run works until ctx ends, and leaves everything in place.
 func (a *Agent) Run(ctx context.Context) error {
-	again := time.NewTimer(resync)
+	again := time.NewTimer(0)
 	defer again.Stop()
+	var needsChanged <-chan struct{}
+	if a.Needs != nil {
+		needsChanged = a.Needs.Changed()
+	}
 	for {
 		kernelChanged := a.Changes.Changed()
 		if a.contention.backsOff(time.Now()) {
@@ -148,8 +157,13 @@ func (a *Agent) Run(ctx context.Context) error {
 			trigger = "etcd"
 		case <-kernelChanged:
 			trigger = "kernel"
+		case <-needsChanged:
+			trigger = "etcd's addresses"
 		case <-again.C:
 			trigger = "timer"
+		case <-a.firewall.news():
+			a.firewall.heard = a.firewall.inPlace()
+			trigger = "firewall"
 		}
 		start := time.Now()
 		next := a.pass(ctx, start)

@@ -45,6 +45,7 @@ type host struct {
 	file    string
 	changes *changes
 	ready   chan subnet.Lease
+	needs   etcdAt
 	resumed bool // its kernel holds what an earlier run wrote
 	agent   *agent.Agent
 	stop    func()
@@ -146,12 +147,13 @@ func newHost(t testing.TB, store *subnettest.Store, n int) *host {
 
 func (h *host) start() *host {
 	h.changes = &changes{slot: make(chan struct{}, 1)}
+	h.needs.changed = make(chan struct{}, 1)
 	h.ready = make(chan subnet.Lease, 1)
 	wrong := &condition.Set{}
 	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own, Resumed: h.resumed, Conditions: wrong})
 	a := agent.New(agent.Options{
 		Conditions: wrong,
-		Leases:     manager, Kernel: h, Changes: h.changes,
+		Leases:     manager, Kernel: h, Changes: h.changes, Needs: &h.needs,
 		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
 		External:   extif.Options{},
 		SubnetFile: h.file,

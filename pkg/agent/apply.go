@@ -54,6 +54,9 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	a.Changes.Filter(names(want.Devices), []string{a.next.host.Link.Name})
 	result, err := a.apply(want)
 	a.setConflicts(result.Conflicts)
+	if a.beneath.host.Overlaps(a.network()) {
+		a.suspects.note(result.Ops, now)
+	}
 	if a.onLink.err != nil {
 		a.inbound.refreshAll(now)
 	}
@@ -82,7 +85,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	if !own.Subnet.IsValid() {
 		return kernel.State{}, false
 	}
-	peers, rejected := subnet.Peers(a.current.config, own, view.Leases, addrs(links))
+	peers, rejected := a.peersOf(view, links)
 	a.onLink.startPass(a.Changes.Routing(), a.current.host.Link)
 	onLink := func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) }
 	want := a.current.desired(own, peers, onLink)
@@ -91,7 +94,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	if a.next != a.current {
 		a.next.expect = a.next.desired(own, peers, onLink).Routes
 	}
-	want.Partial = view.Degraded || a.onLink.err != nil
+	want.Partial, want.Harmful = view.Degraded || a.onLink.err != nil, a.harmful
 	a.explain(view, want, rejected)
 	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
 		want.Devices = addIfAbsent(want.Devices, d)
@@ -107,6 +110,9 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 			ignored,
 			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason},
 		)
+	}
+	if view.Omitted > 0 {
+		ignored = append(ignored, condition.More(view.Omitted))
 	}
 	for key, reason := range rejected {
 		ignored = append(

@@ -53,21 +53,22 @@ func (a *Agent) conditions(view subnet.View, now time.Time) condition.List {
 // trackConsequences keeps the conditions that follow from others and from the view.
 func (a *Agent) trackConsequences(view subnet.View, now time.Time) {
 	for _, c := range []condition.Condition{
-		a.notCurrent(view), a.noLease(view), leaseExpired(view, now), a.starting(view),
+		a.notCurrent(view, now), a.noLease(view), leaseExpired(view, now), a.starting(view),
 	} {
 		a.Conditions.Track(c, c.Message != "")
 	}
 }
 
 // notCurrent says that not everything in the store is known.
-func (a *Agent) notCurrent(view subnet.View) condition.Condition {
+func (a *Agent) notCurrent(view subnet.View, now time.Time) condition.Condition {
 	c := condition.Condition{Code: condition.EtcdNotCurrent}
 	unreadable, _ := a.Conditions.Find(condition.EtcdUnreadable, "")
 	switch {
 	case !view.Listed:
 		c.Message, c.Cause = "etcd has not been read yet", unreadable.Cause
 	case !view.Current:
-		c.Message, c.Cause = "the list of peers may be old", cmp.Or(unreadable.Cause, "the watch of etcd does not stand yet")
+		c.Message, c.Cause = "the list of peers may be old", cmp.Or(unreadable.Cause,
+			fmt.Sprintf("etcd has told nothing for %v", now.Sub(view.Read).Round(time.Second)))
 	}
 	return c
 }
@@ -75,7 +76,11 @@ func (a *Agent) notCurrent(view subnet.View) condition.Condition {
 // noLease says that this host has none, and why.
 func (a *Agent) noLease(view subnet.View) condition.Condition {
 	c := condition.Condition{Code: condition.NoLease}
-	if !view.Listed || view.Own.Subnet.IsValid() {
+	switch {
+	case !view.Listed || view.Stored:
+		return c
+	case view.Own.Subnet.IsValid():
+		c.Message = fmt.Sprintf("the lease of %v is not in etcd: other hosts do not know of it", view.Own.Subnet)
 		return c
 	}
 	c.Message = "no lease yet"
@@ -102,6 +107,9 @@ func (a *Agent) starting(view subnet.View) condition.Condition {
 	c := condition.Condition{Code: condition.Starting}
 	if view.Listed && (!a.ready || a.current == nil) {
 		c.Message = "not everything is in place yet"
+	}
+	if view.Listed && a.current != nil && a.SetRules != nil && view.Own.Subnet.IsValid() && !a.firewall.inPlace() {
+		c.Message = "the firewall rules are not in place yet"
 	}
 	return c
 }

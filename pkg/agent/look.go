@@ -21,7 +21,8 @@ import (
 
 // inputs are what a setup is made from.
 type inputs struct {
-	config          string
+	config          subnet.Entry // but for its place in the store
+	noConfig        subnet.NoConfig
 	link            string
 	index, mtu      int
 	local, publicIP netip.Addr
@@ -104,18 +105,21 @@ func (l *addressLoss) waits(now time.Time) bool {
 
 // configure makes the next setup where the config or the host has changed. A
 // config that is absent or wrong changes nothing.
-func (a *Agent) configure(text string, h backend.Host) {
-	now := inputs{text, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
+func (a *Agent) configure(view subnet.View, h backend.Host) {
+	config, absence := subnet.Entry{Value: view.Config, TooLong: view.ConfigTooLong}, subnet.NoConfig{}
+	if config == (subnet.Entry{}) {
+		absence = view.NoConfig
+	}
+	now := inputs{config, absence, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
 	if now == a.inputs {
 		return
 	}
 	a.inputs = now
-	if text == "" {
-		a.setConfigCondition(condition.ConfigMissing, "there is no config key yet: waiting for it; "+
-			"write it to <prefix>/config, or have it written by: flanneld config set"+a.meanwhile())
+	if config == (subnet.Entry{}) {
+		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
 		return
 	}
-	m, err := a.makeSetup(text, h)
+	m, err := a.makeSetup(config, h)
 	var field *subnet.FieldError
 	switch {
 	case errors.As(err, &field):
@@ -140,7 +144,11 @@ func (a *Agent) meanwhile() string {
 	return "; until then the former config stays in force"
 }
 
-func (a *Agent) makeSetup(text string, h backend.Host) (*setup, error) {
+func (a *Agent) makeSetup(config subnet.Entry, h backend.Host) (*setup, error) {
+	text, err := config.Text()
+	if err != nil {
+		return nil, err
+	}
 	c, err := subnet.ParseConfig(text)
 	if err != nil {
 		return nil, err

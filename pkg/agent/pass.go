@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -15,8 +16,9 @@ import (
 func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	view := a.Leases.View()
 	if !view.Listed {
-		return resync // nothing is known: what works stays as it is
+		return a.protect() // nothing is known: what works stays as it is
 	}
+	routing := a.Changes.Routing()
 	host, links, err := a.lookAround(view)
 	if err != nil {
 		return a.choosing.Failed(err)
@@ -25,14 +27,19 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if a.waitsForLink(host.Link) {
 		return resync
 	}
-	a.configure(view.Config, host)
+	a.configure(view, host)
 	if a.next == nil {
 		return resync
 	}
+	if _, err := a.lookBeneath(routing, links, host.Link.Name); err != nil {
+		return a.applying.Failed(err)
+	}
+	a.look(now)
 	again := a.switchOver(view, now)
 	again = min(again, a.settle(ctx, view, links, now))
+	a.trackOverlap(view.Own)
 	a.trackConsequences(view, now)
-	return again
+	return min(again, a.suspects.next())
 }
 
 // switchOver takes the next setup to work once our lease says so: from then on
@@ -70,19 +77,25 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 	var placed <-chan struct{}
 	if working && a.SetRules != nil {
 		placed = a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers())
+		a.firewall.waitFor(placed, now)
 	}
-	if settled && a.claimed != a.next {
+	reserved := a.beneath.host.Reserved(a.next.config.Network, a.next.config.SubnetLen)
+	if settled && (a.claimed != a.next || !slices.Equal(a.reserved, reserved)) {
 		await(ctx, placed)
-		a.claimed = a.next
-		a.Leases.Claim(
-			subnet.Claim{Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link})},
-		)
+		a.claimed, a.reserved = a.next, reserved
+		a.Leases.Claim(subnet.Claim{
+			Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link}),
+			Reserved: reserved,
+		})
 	}
 	if !working {
 		return again
 	}
 	again = min(again, a.writeFile(view.Own))
 	if settled && !a.ready && !a.writing.Failing() {
+		if left := a.firewall.left(now); left > 0 {
+			return min(again, left)
+		}
 		a.ready = true
 		a.Ready(view.Own)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet/subnettest"
 )
 
@@ -48,4 +49,38 @@ func TestPeersHearOfPlacedRules(t *testing.T) {
 			t.Errorf("it ends after %v", took)
 		}
 	})
+}
+
+// TestReadyWaitsForTheRules, but not for ever: dockerd is started after it.
+func TestReadyWaitsForTheRules(t *testing.T) {
+	for _, come := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			store.Set("config", hostGW, 0)
+			h := newHost(t, store, 21)
+			h.placed = make(chan struct{})
+			h.start()
+			settle(3 * time.Second)
+			if len(h.ready) != 0 {
+				t.Error("it is ready without its rules")
+			}
+			unready, _ := h.ask().Conditions.Unready()
+			if unready.Code != condition.Starting {
+				t.Errorf("what keeps it from being ready is %v", unready)
+			}
+			if come {
+				close(h.placed)
+				settle(100 * time.Millisecond)
+			} else {
+				settle(3 * time.Second)
+			}
+			if len(h.ready) != 1 {
+				t.Error("it does not say that it is ready")
+			}
+			if still, is := h.ask().Conditions.Unready(); is == come || is && still.Message != "the firewall rules are not in place yet" {
+				t.Errorf("rules come: %v; what keeps it from being ready: %v", come, still)
+			}
+			h.stop()
+		})
+	}
 }

@@ -54,7 +54,7 @@ func (a *Agent) status(now time.Time) status.Status {
 	s := status.Status{
 		Time:   now,
 		Daemon: &status.Daemon{Applied: a.latest.success, Changed: a.latest.changed, Change: a.latest.change},
-		Etcd:   status.Etcd{Current: view.Current},
+		Etcd:   status.Etcd{Current: view.Current, Read: view.Read},
 		Peers:  []status.Peer{},
 
 		Conditions: a.conditions(view, now),
@@ -68,7 +68,9 @@ func (a *Agent) status(now time.Time) status.Status {
 		}
 	}
 	if m := a.effective(); m != nil {
-		s.Network = &status.Network{Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType}
+		s.Network = &status.Network{
+			Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType, Config: m.config.Text(),
+		}
 	}
 	if a.current == nil || !view.Own.Subnet.IsValid() {
 		return s
@@ -94,7 +96,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 	if err != nil {
 		return nil, []status.Peer{}
 	}
-	peers, _ := subnet.Peers(a.current.config, view.Own, view.Leases, addrs(links))
+	peers, _ := a.peersOf(view, links)
 	want := a.current.desired(view.Own, peers, func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) })
 	have := a.have(links, want.State)
 	out := make([]status.Peer, 0, len(peers))

@@ -5,6 +5,7 @@ import (
 
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/printable"
 )
 
 // findBridge looks at what containers of this host send each other: with
@@ -21,15 +22,12 @@ func findBridge(f Facts) []Finding {
 		if f.blocksPeers(v) {
 			continue
 		}
-		through, fix := "iptables, where "+by(
-			v,
-		), []string{
-			fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT", v.Table.Program, dev, dev),
-		}
+		through := "iptables, where " + by(v)
+		fix := []string{printable.Command(v.Table.Program, "-I", "FORWARD", "-i", dev, "-o", dev, "-j", "ACCEPT")}
 		switch {
 		case !byIPTables(v.Table):
 			through = fmt.Sprintf("nftables, where the table %q (%s)", tableOf(v.Table), place(v))
-			fix = []string{fmt.Sprintf("nft insert rule %s iifname %q oifname %q accept", chainOf(v.Table, v.Chain), dev, dev)}
+			fix = []string{insertRule(v, "iifname", `"`+dev+`"`, "oifname", `"`+dev+`"`, "accept")}
 		case v.Rule != nil:
 			fix = append(fix, iptables.Remove(*v.Rule)+"   # or so")
 		}
@@ -68,6 +66,8 @@ func (f Facts) blocksPeers(here rules.Verdict) bool {
 	return false
 }
 
+// network is that of the cluster; where it is not known, this host's part of it, which
+// is one end of all packets that matter here.
 func (f Facts) network() string {
 	if f.Status != nil && f.Status.Network != nil {
 		return f.Status.Network.Network.String()
@@ -75,5 +75,5 @@ func (f Facts) network() string {
 	if f.Env.Network.IsValid() {
 		return f.Env.Network.String()
 	}
-	return "172.7.0.0/16"
+	return f.own().String()
 }

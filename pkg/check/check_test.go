@@ -27,13 +27,14 @@ func addr(p string) []kernel.Addr { return []kernel.Addr{{Prefix: netip.MustPars
 // healthy is a host with nothing wrong: a tunnel to one peer.
 func healthy() Facts {
 	s := &status.Status{
-		Daemon:  &status.Daemon{Version: "1.2.3", PID: 812, Ready: true, SubnetFile: "/run/flannel/subnet.env"},
-		Network: &status.Network{Network: netip.MustParsePrefix("172.7.0.0/16"), SubnetLen: 24, Backend: "vxlan"},
-		Host:    &status.Host{Interface: "ens33", Address: here, PublicIP: here, MTU: 1500},
-		Lease:   &status.Lease{Subnet: own, Backend: "vxlan", Expires: now.Add(23 * time.Hour), MTU: 1450},
-		Device:  &status.Device{Name: "flannel.1", VNI: 1, Port: 8472, MTU: 1450, Addr: own.Addr()},
-		Etcd:    status.Etcd{Endpoints: []string{"https://10.4.7.12:2379"}, Prefix: "/coreos.com/network", Member: "https://10.4.7.12:2379", Current: true},
-		Peers:   []status.Peer{{Subnet: far, PublicIP: peer, Backend: "vxlan", Mode: status.Tunnel, Via: vtep22, Dev: "flannel.1", MAC: mac22.String(), Kernel: status.InPlace}},
+		Daemon: &status.Daemon{Version: "1.2.3", PID: 812, Ready: true, SubnetFile: "/run/flannel/subnet.env"},
+		Network: &status.Network{Network: netip.MustParsePrefix("172.7.0.0/16"), SubnetLen: 24, Backend: "vxlan",
+			Config: `{"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMin":"172.7.1.0","SubnetMax":"172.7.255.0","Backend":{"Type":"vxlan","VNI":7}}`},
+		Host:   &status.Host{Interface: "ens33", Address: here, PublicIP: here, MTU: 1500},
+		Lease:  &status.Lease{Subnet: own, Backend: "vxlan", Expires: now.Add(23 * time.Hour), MTU: 1450},
+		Device: &status.Device{Name: "flannel.1", VNI: 1, Port: 8472, MTU: 1450, Addr: own.Addr()},
+		Etcd:   status.Etcd{Endpoints: []string{"https://10.4.7.12:2379"}, Prefix: "/coreos.com/network", Member: "https://10.4.7.12:2379", Current: true},
+		Peers:  []status.Peer{{Subnet: far, PublicIP: peer, Backend: "vxlan", Mode: status.Tunnel, Via: vtep22, Dev: "flannel.1", MAC: mac22.String(), Kernel: status.InPlace}},
 	}
 	return Facts{
 		Now: now, Status: s, Kernel: "6.1.0",

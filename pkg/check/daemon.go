@@ -1,11 +1,13 @@
 package check
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -22,9 +24,16 @@ func goodDaemon(f Facts) string {
 func findDaemon(f Facts) []Finding {
 	switch {
 	case errors.Is(f.Daemon, status.ErrNoDaemon):
-		return []Finding{
-			fault([]string{"systemctl start flanneld   # or: supervisorctl start, and its program's name"}, "%v", f.Daemon),
+		const start = "systemctl start flanneld   # or: supervisorctl start, and its program's name"
+		if len(f.Missing) == 0 {
+			return []Finding{fault([]string{start, logFix}, "%v", f.Daemon)}
 		}
+		var out []Finding
+		for _, m := range f.Missing {
+			out = append(out, fault([]string{f.provide(m.File, m.Err), start},
+				"%v; it does not start without the file of --%s: %v", f.Daemon, m.Flag, m.Err))
+		}
+		return out
 	case f.Frozen != 0:
 		return []Finding{
 			fault(
@@ -50,9 +59,8 @@ func findConfig(f Facts) []Finding {
 	}
 	for _, code := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid} {
 		if c, there := f.condition(code); there {
-			return []Finding{
-				fault([]string{f.setConfig("")}, "%s", strings.ReplaceAll(c.Text(), "<prefix>", f.Status.Etcd.Prefix)),
-			}
+			text := strings.ReplaceAll(c.Text(), "<prefix>", f.Status.Etcd.Prefix)
+			return []Finding{fault(f.fixConfig(code), "%s", text)}
 		}
 	}
 	if f.Status.Network == nil {
@@ -61,47 +69,82 @@ func findConfig(f Facts) []Finding {
 	return nil
 }
 
-// setConfig is the command that writes the config in force, or one with another
-// backend.
+// fixConfig puts the config key right. What it should hold only the operator knows:
+// where this host goes by an earlier config, that one moves nobody.
+func (f Facts) fixConfig(code condition.Code) (fix []string) {
+	if earlier := f.setConfig(""); earlier != "" {
+		fix = append(fix, earlier+"   # back to what this host goes by")
+	}
+	if code == condition.ConfigInvalid {
+		return append(fix, f.flanneld("config", "get")+
+			"   # shows the key: correct what is named, and write the whole by: flanneld config set")
+	}
+	if len(fix) > 0 {
+		return fix
+	}
+	fix = []string{f.flanneld("config", "set") + " - < FILE   # FILE: with this cluster's config (README)"}
+	if n := f.Env.Network; n.IsValid() {
+		fix[0] += fmt.Sprintf("; %s here was written for the Network %v", f.envFile(), n)
+	}
+	return fix
+}
+
+// longestConfig is what a line on a terminal may hold, in bytes.
+const longestConfig = 2000
+
+// setConfig is the command that writes the config in force, with another type of
+// backend where one is given; empty: that config is not known.
 func (f Facts) setConfig(backend string) string {
-	length, why := "", "for example"
-	if n := f.Status.Network; n != nil {
-		if why = "what is in force, but for settings beyond these"; backend != "" {
-			why = "and the other settings that it has"
-		}
-		if backend == "" {
-			backend = n.Backend
-		}
-		if n.SubnetLen != 24 {
-			length = fmt.Sprintf(`"SubnetLen": %d, `, n.SubnetLen)
-		}
+	if f.Status.Network == nil {
+		return ""
+	}
+	text, ok := withType(f.Status.Network.Config, backend)
+	if !ok || len(text) > longestConfig {
+		return ""
+	}
+	return f.flanneld("config", "set") + " " + printable.Word(text)
+}
+
+// withType is a config with another Type in its Backend; empty: with the one it has.
+func withType(config, backend string) (string, bool) {
+	var all, options map[string]json.RawMessage
+	if json.Unmarshal([]byte(config), &all) != nil {
+		return "", false
 	}
 	if backend == "" {
-		backend = "host-gw"
+		return config, true
 	}
-	return fmt.Sprintf(
-		`flanneld config set%s '{"Network": "%s", %s"Backend": {"Type": "%s"}}'   # %s`,
-		f.etcdFlags(),
-		f.network(),
-		length,
-		backend,
-		why,
-	)
+	if old, there := all["Backend"]; there && json.Unmarshal(old, &options) != nil {
+		return "", false
+	}
+	changed := map[string]any{"Type": backend}
+	for name, value := range options {
+		if !strings.EqualFold(name, "Type") {
+			changed[name] = value
+		}
+	}
+	whole := map[string]any{}
+	for name, value := range all {
+		whole[name] = value
+	}
+	whole["Backend"] = changed
+	out, err := json.Marshal(whole)
+	return string(out), err == nil
 }
 
 const defaultPrefix = "/coreos.com/network"
 
-// etcdFlags are those by which another verb finds the daemon's etcd.
-func (f Facts) etcdFlags() string {
+// flanneld is a command of flanneld's that finds the daemon's etcd.
+func (f Facts) flanneld(verb ...string) string {
 	e := f.Status.Etcd
-	out := ""
 	for _, flag := range [][2]string{
 		{"endpoints", strings.Join(e.Endpoints, ",")}, {"prefix", e.Prefix}, {"api", strings.TrimPrefix(e.API, "v")},
 		{"keyfile", e.KeyFile}, {"certfile", e.CertFile}, {"cafile", e.CAFile},
+		{"username", f.Flags["etcd-username"]}, {"password-file", f.Flags["etcd-password-file"]},
 	} {
 		if flag[1] != "" && flag[1] != defaultPrefix {
-			out += " --etcd-" + flag[0] + "=" + flag[1]
+			verb = append(verb, "--etcd-"+flag[0]+"="+flag[1])
 		}
 	}
-	return out
+	return printable.Command("flanneld", verb...)
 }

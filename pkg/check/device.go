@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -26,14 +27,14 @@ func findDevice(f Facts) []Finding {
 	}
 	var out []Finding
 	for _, s := range f.Sockets {
-		fix := fmt.Sprintf("stop %s (pid %d), or give flanneld another port: flanneld config set, Backend.Port",
-			s.Process.Name, s.Process.PID)
+		fix := fmt.Sprintf("stop %s (pid %d), or give flanneld another Port in Backend, by flanneld config set",
+			printable.Word(s.Process.Name), s.Process.PID)
 		out = append(out, fault([]string{fix},
 			"UDP port %d, the tunnel's, is held by %s (pid %d)", s.Port, s.Process.Name, s.Process.PID))
 	}
 	for _, l := range f.Links {
 		if l.Name != d.Name && sameTunnel(l, *d) {
-			out = append(out, fault([]string{"ip link del " + l.Name},
+			out = append(out, fault([]string{printable.Command("ip", "link", "del", l.Name) + "   # if nothing else needs it"},
 				"%s is a %s device with the VNI %d and port %d that flanneld needs", l.Name, l.Type, d.VNI, d.Port))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 )
 
 func findEnv(f Facts) []Finding {
@@ -25,9 +26,9 @@ func findEnv(f Facts) []Finding {
 			fault(
 				[]string{
 					fmt.Sprintf(
-						"ls -la %s; df -h %s   # is there room, and nothing in the way? flanneld tries again by itself",
-						dir,
-						dir,
+						"%s; %s   # is there room, and nothing in the way? flanneld tries again by itself",
+						printable.Command("ls", "-la", dir),
+						printable.Command("df", "-h", dir),
 					),
 				},
 				"flanneld cannot write %s: %s",
@@ -44,7 +45,7 @@ func findEnv(f Facts) []Finding {
 	case f.Env.Subnet != l.Subnet:
 		return []Finding{
 			fault(
-				[]string{"rm " + file + "; " + restartFix},
+				[]string{printable.Command("rm", file) + "; " + restartFix},
 				"%s says %v, and this host has %v: somebody has edited it",
 				file,
 				f.Env.Subnet,
@@ -83,6 +84,10 @@ func findDocker(f Facts) []Finding {
 	bridge, ports := all[0], f.ports(all[0].Name)
 	fix, late := f.remake(bridge.Name)
 	var out []Finding
+	if !bridge.Up {
+		up := printable.Command("ip", "link", "set", bridge.Name, "up")
+		out = append(out, fault([]string{up}, "%s is down: no container behind it is reached", bridge.Name))
+	}
 	if !has(bridge, want) {
 		out = append(out, fault(fix, "%s has %s, and subnet.env says %v%s", bridge.Name, addresses(bridge), want, late))
 	}
@@ -146,8 +151,8 @@ func (f Facts) tooMany(all []kernel.Link) Finding {
 		extra = names[0]
 	}
 	return fault([]string{
-		"ip link delete " + extra + "   # once its containers have ended; they belong on one bridge",
-		"let only one of docker, CNI and Podman use " + f.envFile() + " (docs/cni.md)",
+		"end the containers behind " + printable.Word(extra) + ", then: " + printable.Command("ip", "link", "delete", extra),
+		"let only one of docker, CNI and Podman use " + printable.Word(f.envFile()) + " (docs/cni.md)",
 	}, "%s have addresses in %v, and what is for their containers reaches one of them alone",
 		strings.Join(names, " and "), f.own())
 }
@@ -161,7 +166,7 @@ func (f Facts) tellDocker() string {
 	if script == "" {
 		script = "mk-docker-opts.sh"
 	}
-	return script + " -f " + f.envFile() + "; systemctl restart docker"
+	return printable.Command(script, "-f", f.envFile()) + "; systemctl restart docker"
 }
 
 // remake says how a bridge comes to be what subnet.env says, and what may have
@@ -180,12 +185,13 @@ func (f Facts) remake(bridge string) (fix []string, late string) {
 		}
 		return fix, late
 	case "cni0":
-		return []string{"mk-cni-conf.sh -f " + f.envFile() + "   # unless flannel's own CNI plugin reads that file",
+		return []string{
+			printable.Command("mk-cni-conf.sh", "-f", f.envFile()) + "   # unless flannel's own CNI plugin reads that file",
 			"end the containers behind cni0, then: ip link delete cni0   # the next container makes it anew"}, ""
 	}
 	return []string{
-		"end the containers behind " + bridge + ", remove their network (docker network rm, podman network rm), and " +
-			"create it anew as " + f.envFile() + " says (docs/cni.md)",
+		"end the containers behind " + printable.Word(bridge) + ", remove their network (docker network rm, " +
+			"podman network rm), and create it anew as " + printable.Word(f.envFile()) + " says (docs/cni.md)",
 	}, ""
 }
 

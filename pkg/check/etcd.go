@@ -1,10 +1,14 @@
 package check
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"strconv"
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/printable"
 )
 
 func goodEtcd(f Facts) string {
@@ -20,7 +24,8 @@ func findEtcd(f Facts) []Finding {
 		return skipped("flanneld does not say where etcd is")
 	}
 	if c, there := f.condition(condition.EtcdUnreadable); there {
-		return []Finding{fault(f.fixReads(c), "etcd cannot be read: %s", c.Cause)}
+		why, fix := f.fixReads(c)
+		return []Finding{fault(fix, "etcd cannot be read: %s%s", c.Cause, why)}
 	}
 	if c, there := f.condition(condition.EtcdUnwritable); there {
 		return []Finding{fault(f.fixRights(), "this host's lease cannot be written: %s", c.Cause)}
@@ -28,27 +33,17 @@ func findEtcd(f Facts) []Finding {
 	return nil
 }
 
-func (f Facts) fixReads(c condition.Condition) (fix []string) {
-	if c.Denied {
-		return f.fixRights()
-	}
-	for _, m := range f.Members {
-		if m.Err != nil {
-			fix = append(fix, fmt.Sprintf("curl -k %s/version   # must answer: %v", m.URL, m.Err))
-		}
-	}
-	if len(fix) == 0 {
-		fix = append(fix, logFix)
-	}
-	return fix
-}
-
 // fixRights gives flanneld's user its rights. What that user is called only the
 // daemon's command line knows.
 func (f Facts) fixRights() []string {
 	prefix, whose := f.Status.Etcd.Prefix, "   # ROLE: one of flanneld's user, or of its certificate's common name"
-	v2 := "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '" + prefix + "/*'" + whose
-	v3 := "etcdctl role grant-permission ROLE --prefix=true readwrite " + prefix + "/" + whose
+	if user := f.Flags["etcd-username"]; user != "" {
+		whose = "   # ROLE: one that this names: " + printable.Command("etcdctl", "user", "get", user)
+	}
+	v2 := "ETCDCTL_API=2 " +
+		printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", prefix+"/*") + whose
+	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") +
+		whose
 	fix := []string{v3, v2} // not known yet
 	switch f.Status.Etcd.API {
 	case "v2":
@@ -94,6 +89,15 @@ func findClock(f Facts) []Finding {
 	return merge(out)
 }
 
+// provide says what to do about a file that the daemon cannot read, or not use.
+func (f Facts) provide(file string, err error) string {
+	word := printable.Word(file)
+	if !errors.Is(err, fs.ErrPermission) {
+		return "put the right file in the place of " + word
+	}
+	return printable.Command("chown", strconv.Itoa(f.user.uid), file)
+}
+
 // renewalTime is so long before its end that somebody should see to it.
 const renewalTime = 7 * 24 * time.Hour
 
@@ -124,7 +128,8 @@ func findCertificates(f Facts) []Finding {
 func (f Facts) dated(c Certificate, name, replace string) []Finding {
 	switch {
 	case c.Err != nil:
-		return []Finding{{Level: Unknown, Text: c.Err.Error()}}
+		return []Finding{fault([]string{f.provide(c.File, c.Err) + "   # flanneld uses it without a restart"},
+			"flanneld cannot use a file of its own for its next connection to etcd: %v", c.Err)}
 	case f.Now.Before(c.NotBefore):
 		fix := []string{replace}
 		if !f.fine("clock") { // wrong, or not to be compared

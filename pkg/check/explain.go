@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -29,10 +30,13 @@ func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, fil
 	case err != nil:
 		return Finding{Level: Unknown, Text: err.Error()}
 	case !outer.Answered:
-		return fault([]string{fmt.Sprintf("ping %v   # is it up? what is between here and there?", peer.PublicIP)},
+		return fault([]string{fmt.Sprintf("ping %v   # is it up? what is between here and there?", peer.PublicIP), there},
 			"no answer from %v, nor from its host %v itself%s", dst, peer.PublicIP, said)
 	case peer.Mode == status.Tunnel:
 		return p.lostInTunnel(f, peer, dst, said)
+	}
+	if said == "" && !p.reachedByHost(f, peer) {
+		return f.foreign(peer, dst)
 	}
 	return fault(
 		[]string{there},
@@ -41,6 +45,28 @@ func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, fil
 		peer.PublicIP,
 		said,
 	)
+}
+
+// reachedByHost reports whether a peer's docker0 answers this host's own address: then
+// the network between carries containers' addresses, and the peer has no way back.
+func (p Prober) reachedByHost(f Facts, peer status.Peer) bool {
+	a, err := p.ping(f.Status.Host.Address, gateway(peer.Subnet), small)
+	return err == nil && a.Answered
+}
+
+// foreign is about a network that drops addresses that are no host's. From either end
+// it looks as if the other one did not answer.
+func (f Facts) foreign(peer status.Peer, dst netip.Addr) Finding {
+	fix := []string{
+		"switch that off, for all hosts: the cloud's source/destination check, or its like (OpenStack: allowed address " +
+			"pairs; Google: IP forwarding)",
+	}
+	if tunnel := f.setConfig("vxlan"); tunnel != "" {
+		fix = append(fix, tunnel+"   # or so: within a tunnel no network sees containers' addresses")
+	}
+	fix = append(fix, f.checkThere(peer)+": if it says the same of this host, and nothing else, it is the network")
+	return fault(fix, "no answer from %v, though its host %v answers, and none to this host's own address either: the "+
+		"network between seems to drop packets with containers' addresses, as clouds do", dst, peer.PublicIP)
 }
 
 // checkThere is the command that looks at the way from its other end.
@@ -85,7 +111,7 @@ func (p Prober) lostInTunnel(f Facts, peer status.Peer, dst netip.Addr, said str
 	}
 	return fault(
 		[]string{allow, f.checkThere(peer)},
-		"%s: UDP port %d seems to be blocked there or on the way%s",
+		"%s: UDP port %d seems to be blocked there or on the way, or the way back is not by the tunnel%s",
 		lost,
 		port,
 		said,
@@ -105,8 +131,8 @@ func (p Prober) thorough(f Facts, peer status.Peer, src, dst netip.Addr) []Findi
 		out = append(out, fault([]string{
 			fmt.Sprintf("let everything between here and %v carry packets of %d bytes", peer.PublicIP, f.Status.Host.MTU),
 			fmt.Sprintf(
-				`ip link set %s mtu %d   # or, with vxlan: flanneld config set, "MTU": %d in Backend; then restart docker`,
-				f.Status.Host.Interface,
+				`ip link set %s mtu %d   # or, with vxlan, "MTU": %d in Backend, by flanneld config set; then restart docker`,
+				printable.Word(f.Status.Host.Interface),
 				outer,
 				outer,
 			),
@@ -133,8 +159,9 @@ func (f Facts) noTCP(peer status.Peer, dst netip.Addr) Finding {
 		)
 	}
 	return fault([]string{
-		"ethtool -K " + f.Status.Device.Name + " tx-checksum-ip-generic off   # here and on the peer",
-		`flanneld config set, "DisableTxChecksum": true in Backend   # for all hosts, if that helps`,
+		printable.Command("ethtool", "-K", f.Status.Device.Name, "tx-checksum-ip-generic", "off") +
+			"   # here and on the peer",
+		`"DisableTxChecksum": true in Backend, by flanneld config set, for all hosts, if that helps`,
 		there + ", if it does not: a firewall may drop TCP there",
 	}, "%v answers pings, and no TCP: its checksums are computed wrongly by the network card (kernels before 5.7 "+
 		"do so with vxlan; this one is %s), or a firewall on %v drops it",

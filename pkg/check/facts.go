@@ -19,9 +19,12 @@ import (
 // its list is empty and Unread says why.
 type Facts struct {
 	Now    time.Time
-	Daemon error          // why it cannot be asked; nil: Status is its answer
-	Status *status.Status // nil: there is none
-	Frozen int            // the daemon's process ID where it is stopped, as by SIGSTOP
+	Daemon error             // why it cannot be asked; nil: Status is its answer
+	Status *status.Status    // nil: there is none
+	Frozen int               // the daemon's process ID where it is stopped, as by SIGSTOP
+	Flags  map[string]string // that the running daemon was given, of those that fixes speak of
+	PID    int               // of the running daemon, as this PID namespace has it; 0: not known
+	user   user              // it runs as
 	Unread []string
 	Notes  []string // worth knowing, and no fault
 
@@ -49,6 +52,7 @@ type Facts struct {
 	OptsScript string
 	Docker     *Process // dockerd; nil: it does not run in this network namespace
 
+	Missing      []NeededFile // without which the daemon does not start; known where it does not run
 	Certificates []Certificate
 	Members      []Member
 }
@@ -73,7 +77,13 @@ type Process struct {
 	Started time.Time
 }
 
-// Certificate is a file with one.
+// NeededFile is a file of the daemon's, the flag that names it and why it cannot be read.
+type NeededFile struct {
+	Flag, File string
+	Err        error
+}
+
+// Certificate is a file with one, or with its key.
 type Certificate struct {
 	File                string
 	NotBefore, NotAfter time.Time
@@ -85,7 +95,14 @@ type Member struct {
 	URL         string
 	Ahead       time.Duration // its clock's lead over ours
 	Certificate *Certificate  // that it shows; nil: none
-	Err         error
+	Err         error         // why its time is not known
+
+	Host, Port string     // of the URL
+	From       netip.Addr // that this host would ask it from
+	Names      []string   // that its certificate is for
+	Issuer     string     // of its certificate
+	Trouble    Trouble    // empty: none, or none that is known
+	UsualPort  bool       // somebody listens on etcd's usual port there, which is not Port
 }
 
 // condition is what the daemon says of a code.

@@ -11,6 +11,7 @@ import (
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
+	"flanneld/pkg/subnet"
 )
 
 // is has the daemon say that something is so.
@@ -23,21 +24,40 @@ func denied(f *Facts, code condition.Code, cause string) {
 	f.Status.Conditions.Add(condition.Condition{Code: code, Message: "said by the daemon", Cause: cause, Denied: true})
 }
 
+// finding is what is found where something is spoilt.
+type finding struct {
+	name  string
+	spoil func(*Facts)
+	step  string
+	level Level
+	text  string
+	fix   string
+}
+
+// vagrant is a host that reaches its peers by a second interface, though the default
+// route leads over the first.
+func vagrant(f *Facts) {
+	f.Flags = map[string]string{"iface": "ens33"}
+	f.Links = append(f.Links, kernel.Link{Name: "eth1", MTU: 1500, Up: true, Addrs: addr("192.168.56.21/24")})
+	f.Status.Host.PublicIP = netip.MustParseAddr("192.168.56.21")
+	f.Status.Peers[0].PublicIP = netip.MustParseAddr("192.168.56.22")
+	f.Paths[f.Status.Peers[0].PublicIP] = Path{Dev: "ens33"}
+}
+
 // Each finding that a host can show. Those of a real host are in internal/e2e;
 // here are also those that take hours, other kernels or other networks.
 func TestFindings(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		spoil func(*Facts)
-		step  string
-		level Level
-		text  string
-		fix   string
-	}{
+	for _, tt := range []finding{
 		{"no daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoDaemon }, "daemon", Fault, "no flanneld runs", "systemctl start flanneld"},
 		{"a stopped daemon", func(f *Facts) { f.Status, f.Daemon, f.Frozen = nil, status.ErrNoAnswer, 812 }, "daemon", Fault, "flanneld (pid 812) is stopped", "kill -CONT 812"},
 		{"a silent daemon", func(f *Facts) { f.Status, f.Daemon = nil, status.ErrNoAnswer }, "daemon", Unknown, "does not answer", ""},
-		{"etcd away", func(f *Facts) { is(f, condition.EtcdUnreadable, "timeout"); f.Members[0].Err = errors.New("refused") }, "etcd", Fault, "etcd cannot be read: timeout", "curl -k https://10.4.7.12:2379/version   # must answer: refused"},
+		{"a public IP on another interface", vagrant, "interface", Fault, "the public IP 192.168.56.21 is on eth1, where peers are too, and flanneld sends by ens33, from 10.4.7.21", "restart flanneld with --iface=eth1 in place of --iface=ens33   # on each host; --public-ip may go then"},
+		{"a public IP on another interface, where no peers are", func(f *Facts) { vagrant(f); f.Status.Peers[0].PublicIP = peer }, "interface", OK, "", ""},
+		{"two hosts with one address, behind the NAT of their virtual machines", func(f *Facts) {
+			vagrant(f)
+			f.Status.Host.PublicIP = here
+			is(f, condition.LeaseContested, "")
+		}, "lease", Fault, "another host writes the lease", "restart flanneld with --iface=eth1 in place of --iface=ens33   # on each host, where its own address is on eth1"},
 		{"etcd speaks, but not to flanneld", func(f *Facts) { denied(f, condition.EtcdUnreadable, "wants a user") }, "etcd", Fault, "wants a user", "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
 		{"etcd speaks nonsense", func(f *Facts) { is(f, condition.EtcdUnreadable, "nonsense") }, "etcd", Fault, "nonsense", "journalctl"},
 		{"no right to write", func(f *Facts) { denied(f, condition.EtcdUnwritable, "wants a user"); f.Status.Etcd.API = "v2" }, "etcd", Fault, "this host's lease cannot be written: wants a user", "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
@@ -56,17 +76,31 @@ func TestFindings(t *testing.T) {
 		{"a certificate is not valid yet, by a clock of which nobody knows", func(f *Facts) { f.Certificates[0].NotBefore = now.Add(time.Hour); f.Members = nil }, "certificates", Fault, "valid only from", "date"},
 		{"etcd's certificate has expired", func(f *Facts) { f.Members[0].Certificate = &Certificate{NotAfter: now} }, "certificates", Fault, "the certificate of etcd at https://10.4.7.12:2379 has expired on", "--cert-file"},
 		{"a certificate will expire", func(f *Facts) { f.Certificates[0].NotAfter = now.Add(time.Hour) }, "certificates", Note, "expires on", "put a new certificate"},
-		{"no certificate in the file", func(f *Facts) { f.Certificates[0].Err = errors.New("no PEM") }, "certificates", Unknown, "no PEM", ""},
-		{"a wrong config", func(f *Facts) { is(f, condition.ConfigInvalid, "Network is missing") }, "config", Fault, "Network is missing", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 '{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`},
+		{"no certificate in the file", func(f *Facts) { f.Certificates[0].Err = errors.New("no PEM") }, "certificates", Fault, "no PEM", "put the right file in the place of /cert/client.pem"},
+		{"a wrong config", func(f *Facts) { is(f, condition.ConfigInvalid, "Network is missing") }, "config", Fault, "Network is missing", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 '{"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMin":"172.7.1.0","SubnetMax":"172.7.255.0","Backend":{"Type":"vxlan","VNI":7}}'   # back to what this host goes by
+flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: correct what is named`},
 		{"a wrong config under a prefix, by a certificate", func(f *Facts) {
 			is(f, condition.ConfigMissing, "write it to <prefix>/config")
-			f.Status.Network.SubnetLen = 26
+			f.Status.Network.Config = `{"Network":"172.7.0.0/16","SubnetLen":26}`
+			f.Flags = map[string]string{"etcd-username": "flannel", "etcd-password-file": "/etc/flannel's password"}
 			f.Status.Etcd.Prefix, f.Status.Etcd.API, f.Status.Etcd.CertFile = "/net", "v3", "/cert/client.pem"
-		}, "config", Fault, "write it to /net/config", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 --etcd-prefix=/net --etcd-api=3 --etcd-certfile=/cert/client.pem '{"Network": "172.7.0.0/16", "SubnetLen": 26, "Backend": {"Type": "vxlan"}}'`},
+		}, "config", Fault, "write it to /net/config", `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 --etcd-prefix=/net --etcd-api=3 --etcd-certfile=/cert/client.pem --etcd-username=flannel '--etcd-password-file=/etc/flannel'\''s password' '{"Network":"172.7.0.0/16","SubnetLen":26}'`},
 		{"a wrong config, and none before", func(f *Facts) {
 			is(f, condition.ConfigInvalid, "wrong")
 			f.Status.Network, f.Status.Lease = nil, nil
-		}, "config", Fault, "wrong", `"Backend": {"Type": "host-gw"}}'   # for example`},
+		}, "config", Fault, "wrong", "flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key"},
+		{"no config, and none before", func(f *Facts) {
+			is(f, condition.ConfigMissing, "write it to <prefix>/config")
+			f.Status.Network, f.Status.Lease = nil, nil
+		}, "config", Fault, "write it to /coreos.com/network/config", "flanneld config set --etcd-endpoints=https://10.4.7.12:2379 - < FILE   # FILE: with this cluster's config (README); /run/flannel/subnet.env here was written for the Network 172.7.0.0/16"},
+		{"no config, none before, and no subnet.env", func(f *Facts) {
+			is(f, condition.ConfigMissing, "write it")
+			f.Status.Network, f.Status.Lease, f.Env, f.EnvError = nil, nil, subnet.Env{}, fs.ErrNotExist
+		}, "config", Fault, "write it", "- < FILE   # FILE: with this cluster's config (README)"},
+		{"a wrong config, and one in force that is too long to paste", func(f *Facts) {
+			is(f, condition.ConfigInvalid, "wrong")
+			f.Status.Network.Config = `{"Network":"172.7.0.0/16","Backend":{"x":"` + strings.Repeat("y", 2000) + `"}}`
+		}, "config", Fault, "wrong", "flanneld config get"},
 		{"no lease", func(f *Facts) { f.Status.Lease = nil; is(f, condition.NoLease, "no subnet is free") }, "lease", Fault, "this host has no subnet: no subnet is free", "flanneld lease list --etcd-endpoints=https://10.4.7.12:2379"},
 		{"no lease, as etcd is away", func(f *Facts) { f.Status.Lease = nil; is(f, condition.EtcdUnreadable, "timeout") }, "etcd", Fault, "timeout", ""},
 		{"no lease, as the kernel refuses", func(f *Facts) {
@@ -95,7 +129,7 @@ func TestFindings(t *testing.T) {
 		}, "interface", Skipped, "none is chosen before etcd has been read", ""},
 		{"the interface has another name", func(f *Facts) { f.Links[0].Name = "ens34" }, "interface", Fault, "ens33 is gone; its address 10.4.7.21 is on ens34 now", "restart flanneld with --iface=ens34"},
 		{"the interface is gone", func(f *Facts) { f.Links = f.Links[1:] }, "interface", Fault, "ens33 is gone", "ip -brief address"},
-		{"the address is gone", func(f *Facts) { f.Links[0].Addrs = nil }, "interface", Fault, "ens33 has lost its address 10.4.7.21", "ip address add 10.4.7.21/24 dev ens33"},
+		{"the address is gone", func(f *Facts) { f.Links[0].Addrs = nil }, "interface", Fault, "ens33 has lost its address 10.4.7.21", "networkctl reconfigure ens33"},
 		{"behind NAT", func(f *Facts) { f.Status.Host.PublicIP = netip.MustParseAddr("192.0.2.1") }, "interface", Note, "192.0.2.1 is no address of this host", ""},
 		{"the device is missing", func(f *Facts) { f.Links[1].Name = "x"; f.Links[1].Kind = nil }, "device", Fault, "flannel.1 is not there", "systemctl restart flanneld"},
 		{"the device is somebody else's", func(f *Facts) { f.Links[1].Alias = "" }, "device", Fault, "flannel.1 is not flanneld's device", "systemctl restart flanneld"},
@@ -124,9 +158,12 @@ func TestFindings(t *testing.T) {
 		{"a rule", func(f *Facts) {
 			f.Paths[gateway(far)] = Path{Dev: "ens33", Via: peer}
 			f.Rules = []kernel.Rule{{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}
-		}, "route", Fault, "leave by ens33 to 10.4.7.22", "ip rule del priority 9"},
+		}, "route", Fault, "leave by ens33 to 10.4.7.22", "ip rule add to 172.7.0.0/16 lookup main priority 8   # asked before the rule of priority 9"},
 		{"no way but by a tunnel", func(f *Facts) { f.Status.Peers[0].Mode, f.Status.Peers[0].Backend = status.NoWay, "host-gw" }, "route", Fault, "there is no way to 172.7.22.0/24: its host 10.4.7.22 is not on the link of ens33",
-			`{"Network": "172.7.0.0/16", "Backend": {"Type": "vxlan"}}'`},
+			`'{"Backend":{"Type":"vxlan","VNI":7},"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMax":"172.7.255.0","SubnetMin":"172.7.1.0"}'`},
+		{"no way but by a tunnel, and the config is not known", func(f *Facts) { f.Status.Peers[0].Mode, f.Status.Network.Config = status.NoWay, "" }, "route", Fault, "there is no way to 172.7.22.0/24",
+			"every host needs a tunnel: flanneld on 10.4.7.22 too"},
+		{"docker0 is down", func(f *Facts) { f.Links[2].Up = false }, "docker", Fault, "docker0 is down: no container behind it is reached", "ip link set docker0 up"},
 		{"no forwarding entry", func(f *Facts) { f.Entries.FDB = nil }, "route", Fault, "no forwarding entry for 0a:00:00:00:00:16", "systemctl restart flanneld"},
 		{"rp_filter is loose", func(f *Facts) { f.Sysctl["net.ipv4.conf.all.rp_filter"] = "2"; f.Paths[peer] = Path{Dev: "ens34"} }, "rp_filter", OK, "", ""},
 		{"rp_filter of all interfaces", func(f *Facts) {
@@ -138,7 +175,7 @@ func TestFindings(t *testing.T) {
 		}, "forward", Fault, "what 172.7.22.0/24 sends to containers is dropped, by: iptables -A DOCKER-USER -s 172.7.22.0/24 -j DROP", "iptables -D DOCKER-USER -s 172.7.22.0/24 -j DROP"},
 		{"iptables is not there", func(f *Facts) { f.Firewall, f.NoIPTables = nil, true }, "forward", Unknown, "iptables could not be read", ""},
 		{"policies close the port", func(f *Facts) { f.Firewall = saved("filter", ":INPUT DROP [0:0]") }, "port", Fault, "by the policy of filter INPUT", "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT"},
-		{"the port is closed in the raw table", func(f *Facts) { f.Firewall = saved("raw", "PREROUTING -p udp -j DROP") }, "port", Fault, "dropped where they arrive", "iptables -t raw -D PREROUTING -p udp -j DROP"},
+		{"the port is closed in the raw table", func(f *Facts) { f.Firewall = saved("raw", "PREROUTING -p udp -j DROP") }, "port", Fault, "dropped where they arrive", "iptables -t raw -I PREROUTING -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT"},
 		{"a bridge under a policy", func(f *Facts) {
 			f.Firewall = saved("filter", ":FORWARD DROP [0:0]", "FORWARD -d 172.7.22.0/24 -j ACCEPT", "FORWARD -s 172.7.22.0/24 -j ACCEPT")
 		}, "bridge", Fault,
@@ -165,7 +202,12 @@ func TestFindings(t *testing.T) {
 		}, "nftables", Fault, "what 172.7.22.0/24 sends to containers", "nft insert rule ip office PREROUTING ip saddr"},
 		{"both firewalls", func(f *Facts) {
 			f.Firewall = append(saved("filter", "FORWARD -j DROP"), foreign("ip", "office", "FORWARD -j DROP"))
-		}, "forward", Fault, "is dropped, by: iptables -A FORWARD -j DROP", "iptables -D FORWARD -j DROP"},
+		}, "forward", Fault, "is dropped, by: iptables -A FORWARD -j DROP", "iptables -I FORWARD -s 172.7.0.0/16 -j ACCEPT; iptables -I FORWARD -d 172.7.0.0/16 -j ACCEPT"},
+		{"a policy", func(f *Facts) { f.Firewall = saved("mangle", ":FORWARD DROP [0:0]") }, "forward", Fault, "is dropped by the policy of FORWARD, and no rule lets it pass", "iptables -t mangle -I FORWARD -s 172.7.0.0/16 -j ACCEPT; iptables -t mangle -I FORWARD -d 172.7.0.0/16 -j ACCEPT"},
+		{"a rule with a comment of somebody's", func(f *Facts) {
+			f.Firewall = saved("filter", "FORWARD -s 172.7.0.0/16 -m comment --comment \"$(reboot)\" -j DROP")
+		}, "forward", Fault, "--comment '$(reboot)'", "iptables -D FORWARD -s 172.7.0.0/16 -m comment --comment '$(reboot)' -j DROP"},
+
 		{"docker 29, without an option", func(f *Facts) {
 			f.Firewall = append(f.Firewall, foreign("ip", "docker-bridges", "PREROUTING -d 172.7.21.2/32 ! -i docker0 -j DROP"))
 		}, "nftables", Fault, `docker drops what 172.7.22.0/24 sends to containers, in its nftables table "ip docker-bridges", in chain PREROUTING, by: -d 172.7.21.2/32 ! -i docker0 drop`, "mk-docker-opts.sh -f /run/flannel/subnet.env; systemctl restart docker"},
@@ -182,7 +224,7 @@ func TestFindings(t *testing.T) {
 		}, "addresses", Fault, "in place of the container's, by: nft ip office POSTROUTING: -s 172.7.21.0/24 ! -o docker0 masquerade", "start flanneld with --ip-masq"},
 		{"a table of nftables and a bridge", func(f *Facts) {
 			f.Firewall = append(f.Firewall, foreign("ip", "office", "FORWARD -i docker0 -o docker0 -j DROP"))
-		}, "bridge", Fault, `through nftables, where the table "ip office" (in chain FORWARD, by: -i docker0 -o docker0 drop) drops it`, `nft insert rule ip office FORWARD iifname "docker0" oifname "docker0" accept`},
+		}, "bridge", Fault, `through nftables, where the table "ip office" (in chain FORWARD, by: -i docker0 -o docker0 drop) drops it`, `nft insert rule ip office FORWARD iifname '"docker0"' oifname '"docker0"' accept`},
 		{"a host's own table of nftables", func(f *Facts) {
 			f.Firewall = append(f.Firewall, foreign("inet", "office", ":C - [0:0]", "INPUT -j C", "C -j DROP"))
 		}, "nftables", Fault, "does not know the tunnel's UDP port 8472; no iptables rule overrules it (in chain C, by: drop)", "nft insert rule inet office INPUT udp dport 8472 accept"},
@@ -214,23 +256,29 @@ func TestFindings(t *testing.T) {
 		{"not ready for another reason", func(f *Facts) { f.Status.Daemon.Ready, f.Status.Daemon.Reason = false, "who knows" }, "flanneld", Fault, "not ready: who knows", "journalctl"},
 		{"what could not be read", func(f *Facts) { f.Unread = []string{"sockets could not be read"} }, "flanneld", Unknown, "sockets could not be read", ""},
 	} {
-		f := healthy()
-		tt.spoil(&f)
-		found := all(f)
-		ok := false
-		for _, x := range found {
-			ok = ok || x.Step == tt.step && x.Level == tt.level && strings.Contains(x.Text, tt.text) && strings.Contains(strings.Join(x.Fix, "\n"), tt.fix)
-			if x.Level == Fault && (len(x.Fix) == 0 || tt.level == OK || tt.level == Note) {
-				t.Errorf("%s: a fault without a fix, or one too many: %+v", tt.name, x)
-			}
+		tt.check(t)
+	}
+}
+
+// check spoils a healthy host, and looks for the finding.
+func (tt finding) check(t *testing.T) {
+	t.Helper()
+	f := healthy()
+	tt.spoil(&f)
+	found := all(f)
+	ok := false
+	for _, x := range found {
+		ok = ok || x.Step == tt.step && x.Level == tt.level && strings.Contains(x.Text, tt.text) && strings.Contains(strings.Join(x.Fix, "\n"), tt.fix)
+		if x.Level == Fault && (len(x.Fix) == 0 || tt.level == OK || tt.level == Note) {
+			t.Errorf("%s: a fault without a fix, or one too many: %+v", tt.name, x)
 		}
-		if !ok {
-			t.Errorf("%s: no %s by %s with %q and %q in\n%s", tt.name, tt.level, tt.step, tt.text, tt.fix, printed(t, found))
-		}
-		for want, level := range map[Level]Level{Fault: Fault, Unknown: Unknown, Note: OK, OK: OK} {
-			if tt.level == want && Worst(found) != level {
-				t.Errorf("%s: the worst is %s", tt.name, Worst(found))
-			}
+	}
+	if !ok {
+		t.Errorf("%s: no %s by %s with %q and %q in\n%s", tt.name, tt.level, tt.step, tt.text, tt.fix, printed(t, found))
+	}
+	for want, level := range map[Level]Level{Fault: Fault, Unknown: Unknown, Note: OK, OK: OK} {
+		if tt.level == want && Worst(found) != level {
+			t.Errorf("%s: the worst is %s", tt.name, Worst(found))
 		}
 	}
 }

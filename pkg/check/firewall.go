@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -171,7 +173,7 @@ func (f Facts) blocked(v rules.Verdict, what string) Finding {
 	program := v.Table.Program
 	if v.Rule == nil {
 		return fault(
-			[]string{program + " -P " + v.Chain + " ACCEPT   # or start flanneld without --iptables-forward-rules=false"},
+			[]string{f.letPass(v) + "   # or start flanneld without --iptables-forward-rules=false"},
 			"%s is dropped by the policy of %s, and no rule lets it pass",
 			what,
 			v.Chain,
@@ -187,11 +189,13 @@ func (f Facts) blocked(v rules.Verdict, what string) Finding {
 		}, "docker (28 and later) drops %s, by: %s", what, rule)
 	case strings.HasPrefix(v.Rule.Chain, "DOCKER") && v.Rule.Chain != "DOCKER-USER": // which is the operator's
 		return fault(
-			[]string{program + " -I DOCKER-USER -s " + f.network() + " -d " + f.network() + " -j ACCEPT"},
+			[]string{printable.Command(program, "-I", "DOCKER-USER", "-s", f.network(), "-d", f.network(), "-j", "ACCEPT")},
 			"docker drops %s, by: %s",
 			what,
 			rule,
 		)
+	case strings.HasPrefix(v.Rule.Text, "-j "): // whatever comes so far: it has to stay for the rest
+		return fault([]string{f.letPass(v)}, "%s is dropped, by: %s", what, rule)
 	}
 	return fault([]string{remove}, "%s is dropped, by: %s", what, rule)
 }
@@ -215,23 +219,14 @@ func findPort(f Facts, p status.Peer) []Finding {
 
 func (f Facts) closed(v rules.Verdict, c crossing, p status.Peer) Finding {
 	program := v.Table.Program
-	chain, end := "INPUT", "-s"
+	end := "-s"
 	if c.packet.In == "" {
-		chain, end = "OUTPUT", "-d"
+		end = "-d"
 	}
-	allow := fmt.Sprintf(
-		"%s -I %s -p udp --dport %d %s %v -j ACCEPT",
-		program,
-		chain,
-		c.packet.DstPort,
-		end,
-		f.neighbourhood(p.PublicIP),
-	)
-	switch {
-	case v.Rule == nil:
+	allow := insert(v, "-p", "udp", "--dport", strconv.Itoa(c.packet.DstPort),
+		end, f.neighbourhood(p.PublicIP).String(), "-j", "ACCEPT")
+	if v.Rule == nil {
 		return fault([]string{allow}, "%s, by %s", c.what, by(v))
-	case v.Table.Name != "filter":
-		return fault([]string{iptables.Remove(*v.Rule)}, "%s, by: %s %s", c.what, program, by(v))
 	}
 	return fault([]string{allow}, "%s, by: %s %s", c.what, program, by(v))
 }
@@ -260,8 +255,8 @@ func findHiding(f Facts, p status.Peer) []Finding {
 	}
 	fix, program := []string{f.masquerade()}, v.SNAT.Table.Program
 	if byIPTables(v.SNAT.Table) {
-		fix = append(fix, fmt.Sprintf("%s; %s -t nat -I POSTROUTING -s %v ! -d %s ! -o %s -j MASQUERADE   # or by hand",
-			iptables.Remove(*v.SNAT), program, f.Status.Lease.Subnet, f.network(), f.inner()))
+		fix = append(fix, printable.Command(program, "-t", v.SNAT.Table.Name, "-I", "POSTROUTING",
+			"-s", f.own().String(), "-d", f.network(), "-j", "ACCEPT")+"   # or by hand, after each start of docker")
 	} else {
 		program += " " + chainOf(v.SNAT.Table, v.SNAT.Chain) + ":"
 	}

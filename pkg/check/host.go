@@ -9,6 +9,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 )
 
 func goodInterface(f Facts) string {
@@ -26,12 +27,7 @@ func findInterface(f Facts) []Finding {
 	h := f.Status.Host
 	l, exists := f.link(h.Interface)
 	holder, elsewhere := f.holder(h.Address)
-	restart := fmt.Sprintf(
-		"restart flanneld with --iface=%s in place of --iface=%s   # or give %s its old name again",
-		holder,
-		h.Interface,
-		holder,
-	)
+	restart := f.restartWith(holder) + "   # or give " + holder + " its old name again"
 	switch {
 	case !exists && elsewhere:
 		return []Finding{
@@ -53,26 +49,31 @@ func findInterface(f Facts) []Finding {
 		}
 	case !l.Up:
 		return []Finding{
-			fault([]string{"ip link set " + h.Interface + " up"}, "the external interface %s is down", h.Interface),
+			fault(
+				[]string{printable.Command("ip", "link", "set", h.Interface, "up")},
+				"the external interface %s is down",
+				h.Interface,
+			),
 		}
 	case !l.Has(h.Address):
 		return []Finding{
 			fault(
 				[]string{
-					fmt.Sprintf(
-						"ip address add %v/24 dev %s   # with the length of its network; or: networkctl reconfigure %s, nmcli "+
-							"device reapply %s",
-						h.Address,
-						h.Interface,
-						h.Interface,
-						h.Interface,
-					),
+					printable.Command("networkctl", "reconfigure", h.Interface) + "   # or what else manages the network: " +
+						printable.Command("nmcli", "device", "reapply", h.Interface) + ", netplan apply, ifup",
+					fmt.Sprintf("ip address add %v/BITS dev %s   # BITS: the length of its network",
+						h.Address, printable.Word(h.Interface)),
 				},
 				"%s has lost its address %v",
 				h.Interface,
 				h.Address,
 			),
 		}
+	}
+	if other, is := f.otherWay(); is {
+		return []Finding{fault([]string{f.restartWith(other) + "   # on each host; --public-ip may go then"},
+			"the public IP %v is on %s, where peers are too, and flanneld sends by %s, from %v",
+			h.PublicIP, other, h.Interface, h.Address)}
 	}
 	if !f.local(h.PublicIP) {
 		return []Finding{
@@ -86,6 +87,30 @@ func findInterface(f Facts) []Finding {
 	return nil
 }
 
+// otherWay is the interface that has the public IP and that peers are on the link of,
+// where flanneld uses another one: as with virtual machines whose first interface
+// leads to the NAT of their host, and has the same address in all of them.
+func (f Facts) otherWay() (name string, is bool) {
+	h := f.Status.Host
+	for _, l := range f.Links {
+		if l.Name == h.Interface || !l.Has(h.PublicIP) {
+			continue
+		}
+		for _, p := range f.Status.Peers {
+			if f.onLink(l.Name, p.PublicIP) && !f.onLink(h.Interface, p.PublicIP) {
+				return l.Name, true
+			}
+		}
+	}
+	return "", false
+}
+
+// onLink reports whether an address is in a network of an interface.
+func (f Facts) onLink(name string, ip netip.Addr) bool {
+	l, exists := f.link(name)
+	return exists && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Contains(ip) })
+}
+
 // noInterface says why flanneld has chosen none.
 func (f Facts) noInterface() []Finding {
 	missing, there := f.condition(condition.InterfaceMissing)
@@ -94,9 +119,29 @@ func (f Facts) noInterface() []Finding {
 	}
 	fix := []string{"ip -brief address   # which one leads to the other hosts? restart flanneld with --iface=NAME"}
 	if candidates := f.candidates(); len(candidates) == 1 {
-		fix = []string{"restart flanneld with --iface=" + candidates[0] + "   # FLANNELD_IFACE, in the environment"}
+		fix = []string{f.restartWith(candidates[0]) + "   # FLANNELD_IFACE, in the environment"}
 	}
 	return []Finding{fault(fix, "flanneld finds no external interface: %s", missing.Cause)}
+}
+
+// restartWith has flanneld use another interface. It names the flag that the daemon
+// has now, which has to go.
+func (f Facts) restartWith(iface string) string {
+	text := "restart flanneld with " + printable.Word("--iface="+iface)
+	if old := f.Flags["iface"]; old != "" && old != iface {
+		text += " in place of " + printable.Word("--iface="+old)
+	}
+	return text
+}
+
+// setSysctl is the command that sets "net.ipv4.conf.flannel.1.forwarding" and its like:
+// sysctl wants a dot in an interface's name as a slash (sysctl(8)).
+func setSysctl(key string, value int) string {
+	if rest, isConf := strings.CutPrefix(key, "net.ipv4.conf."); isConf {
+		at := strings.LastIndexByte(rest, '.')
+		key = "net.ipv4.conf." + strings.ReplaceAll(rest[:at], ".", "/") + rest[at:]
+	}
+	return printable.Command("sysctl", "-w", key+"="+strconv.Itoa(value))
 }
 
 // candidates are interfaces that may lead to other hosts.
@@ -135,7 +180,7 @@ func findForwarding(f Facts) []Finding {
 			fault(
 				[]string{
 					"sysctl -w net.ipv4.ip_forward=1",
-					"echo net.ipv4.ip_forward=1 > /etc/sysctl.d/90-flanneld.conf   # for the next start",
+					"echo net.ipv4.ip_forward=1 | tee /etc/sysctl.d/90-flanneld.conf   # for the next start",
 				},
 				"this host forwards no packets: net.ipv4.ip_forward is 0",
 			),
@@ -147,7 +192,7 @@ func findForwarding(f Facts) []Finding {
 			out = append(
 				out,
 				fault(
-					[]string{"sysctl -w " + strings.Replace(key, dev, strings.ReplaceAll(dev, ".", "/"), 1) + "=1"},
+					[]string{setSysctl(key, 1)},
 					"what arrives on %s is not forwarded: %s is 0",
 					dev,
 					key,

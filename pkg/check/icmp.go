@@ -23,16 +23,30 @@ type Answer struct {
 	Answered bool       // anything at all
 	From     netip.Addr // who says it
 	Echo     bool       // by the target itself; else Text is what was sent instead
+	Refusal  Refusal    // what Text means, where a router or a host has said it
 	Text     string
 }
+
+// Refusal is why a packet did not arrive.
+type Refusal string
+
+// The refusals of ICMP (RFC 792, RFC 1812 section 5.2.7.1).
+const (
+	Expired   Refusal = "it went in a circle"
+	TooLong   Refusal = "it is longer than a packet on this path may be"
+	Forbidden Refusal = "a firewall forbids it"
+	NoNetwork Refusal = "there is no route to that network"
+	NoHost    Refusal = "there is no such host"
+	NoPort    Refusal = "there is no such port"
+)
 
 // Network sends packets that ask for an answer.
 type Network interface {
 	// Ping sends one of size bytes, headers included, that must not be cut
 	// into pieces on its way.
 	Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, error)
-	// Step sends a small one that the first router drops and answers.
-	Step(src, dst netip.Addr, wait time.Duration) (Answer, error)
+	// Step sends a small one that the router behind so many others drops and answers.
+	Step(src, dst netip.Addr, hops int, wait time.Duration) (Answer, error)
 	// Connect begins a TCP connection, which may be refused.
 	Connect(src, dst netip.Addr, wait time.Duration) (Answer, error)
 	// ProbeUDP sends a datagram to a UDP port. A tunnel does not answer, only one
@@ -52,8 +66,8 @@ func (Host) Ping(src, dst netip.Addr, size int, wait time.Duration) (Answer, err
 
 // Step implements Network. A router that a packet ends at by its TTL says so
 // before its firewall sees the packet.
-func (Host) Step(src, dst netip.Addr, wait time.Duration) (Answer, error) {
-	return ping(src, dst, small, 1, wait)
+func (Host) Step(src, dst netip.Addr, hops int, wait time.Duration) (Answer, error) {
+	return ping(src, dst, small, hops+1, wait)
 }
 
 // ping sends a packet that at most ttl routers pass on; 0: as many as usual.
@@ -76,7 +90,7 @@ func ping(src, dst netip.Addr, size, ttl int, wait time.Duration) (Answer, error
 	}
 	switch _, err := conn.WriteTo(packet, &net.IPAddr{IP: dst.AsSlice()}); {
 	case errors.Is(err, unix.EMSGSIZE):
-		return Answer{Text: "it is longer than a packet on this path may be"}, nil
+		return Answer{Text: string(TooLong)}, nil
 	case errors.Is(err, unix.EPERM):
 		return Answer{Text: "iptables of this host drops it"}, nil
 	case err != nil:
@@ -143,24 +157,28 @@ func answer(packet []byte, dst netip.Addr, id, seq int) (Answer, bool) {
 	if int(echo[4])<<8|int(echo[5]) != id || int(echo[6])<<8|int(echo[7]) != seq {
 		return Answer{}, false
 	}
-	return Answer{Answered: true, Text: meaning(m)}, true
+	a := Answer{Answered: true, Refusal: refusal(m)}
+	if a.Text = string(a.Refusal); a.Text == "" {
+		a.Text = fmt.Sprintf("it cannot be delivered (code %d)", m.Code)
+	}
+	return a, true
 }
 
-func meaning(m *icmp.Message) string {
+func refusal(m *icmp.Message) Refusal {
 	if m.Type == ipv4.ICMPTypeTimeExceeded {
-		return "it went in a circle"
+		return Expired
 	}
 	switch m.Code {
 	case 4:
-		return "it is longer than a packet on this path may be"
+		return TooLong
 	case 9, 10, 13:
-		return "a firewall forbids it"
+		return Forbidden
 	case 0, 6, 11:
-		return "there is no route to that network"
+		return NoNetwork
 	case 1, 7, 12:
-		return "there is no such host"
+		return NoHost
 	case 3:
-		return "there is no such port"
+		return NoPort
 	}
-	return fmt.Sprintf("it cannot be delivered (code %d)", m.Code)
+	return ""
 }

@@ -21,7 +21,7 @@ func TestHost(t *testing.T) {
 	}
 	lostPing := func() (Answer, error) { return Host{}.Ping(here, peer, small, 50*time.Millisecond) }
 	behind := func() (Answer, error) { return Host{}.Ping(here, container(far), small, patience) }
-	step := func() (Answer, error) { return Host{}.Step(here, container(far), patience) }
+	step := func() (Answer, error) { return Host{}.Step(here, container(far), 0, patience) }
 	connect := func() (Answer, error) { return Host{}.Connect(here, peer, patience) }
 	knock := func(wait time.Duration) func() (Answer, error) {
 		return func() (Answer, error) { return Host{}.ProbeUDP(here, netip.AddrPortFrom(peer, 8472), wait) }
@@ -40,12 +40,12 @@ func TestHost(t *testing.T) {
 		{name: "our own firewall", how: "iptables -A OUTPUT -p icmp -j DROP", undo: "iptables -F OUTPUT", send: lostPing, want: Answer{Text: "iptables of this host drops it"}},
 		{name: "nothing comes back", how: "ip netns exec far iptables -A INPUT -j DROP", undo: "ip netns exec far iptables -F INPUT", send: lostPing},
 		{name: "their firewall", how: "ip netns exec far iptables -A INPUT -j REJECT --reject-with icmp-admin-prohibited", undo: "ip netns exec far iptables -F INPUT", send: ping(small),
-			want: Answer{Answered: true, From: peer, Text: "a firewall forbids it"}},
-		{name: "no way on", how: "ip route add 172.7.22.0/24 via 10.4.7.22", send: behind, want: Answer{Answered: true, From: peer, Text: "there is no route to that network"}},
+			want: Answer{Answered: true, From: peer, Refusal: Forbidden, Text: "a firewall forbids it"}},
+		{name: "no way on", how: "ip route add 172.7.22.0/24 via 10.4.7.22", send: behind, want: Answer{Answered: true, From: peer, Refusal: NoNetwork, Text: "there is no route to that network"}},
 		{name: "as far as the first router", how: "ip netns exec far ip link add docker0 up type bridge; ip netns exec far ip address add 172.7.22.1/24 dev docker0", send: step,
-			want: Answer{Answered: true, From: peer, Text: "it went in a circle"}},
+			want: Answer{Answered: true, From: peer, Refusal: Expired, Text: "it went in a circle"}},
 		{name: "the first router with a firewall", how: "ip netns exec far iptables -P INPUT DROP; ip netns exec far iptables -P FORWARD DROP", undo: "ip netns exec far iptables -P INPUT ACCEPT", send: step,
-			want: Answer{Answered: true, From: peer, Text: "it went in a circle"}},
+			want: Answer{Answered: true, From: peer, Refusal: Expired, Text: "it went in a circle"}},
 		{name: "TCP", send: connect, want: refused},
 		{name: "UDP where nobody listens", send: knock(patience), want: refused},
 		{name: "UDP to a tunnel", how: "ip netns exec far ip link add flannel.1 up type vxlan id 1 dev eth0 dstport 8472", send: knock(50 * time.Millisecond)},
@@ -93,8 +93,19 @@ func TestMeaning(t *testing.T) {
 		0: "there is no route to that network", 1: "there is no such host", 3: "there is no such port", 4: "it is longer than a packet on this path may be",
 		13: "a firewall forbids it", 5: "it cannot be delivered (code 5)",
 	} {
-		if got := meaning(&icmp.Message{Type: ipv4.ICMPTypeDestinationUnreachable, Code: code}); got != want {
-			t.Errorf("%d: %s", code, got)
+		echo := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: 7, Seq: 9}}
+		sent, err := echo.Marshal(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ip := []byte{0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 172, 7, 22, 1}
+		m := icmp.Message{Type: ipv4.ICMPTypeDestinationUnreachable, Code: code, Body: &icmp.DstUnreach{Data: append(ip, sent...)}}
+		packet, err := m.Marshal(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ours := answer(packet, gateway(far), 7, 9); !ours || got.Text != want {
+			t.Errorf("%d: %+v", code, got)
 		}
 	}
 }

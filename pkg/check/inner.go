@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 )
 
 // dockerBridge is where docker's containers are unless they ask for another
@@ -59,6 +60,6 @@ func (f Facts) masquerade() string {
 		return "start flanneld with --ip-masq and dockerd with --ip-masq=false (mk-docker-opts.sh writes it), " +
 			"which does for the whole network what docker does"
 	}
-	return "start flanneld with --ip-masq, and then the containers behind " + f.inner() +
+	return "start flanneld with --ip-masq, and then the containers behind " + printable.Word(f.inner()) +
 		" anew, with a network that does not translate addresses itself (docs/cni.md)"
 }

@@ -25,11 +25,11 @@ func TestBridges(t *testing.T) {
 		{"no container yet, and a bridge of virtual machines", func(f *Facts) { f.Docker = nil; f.Links[2].Addrs = addr("192.0.2.1/24") }, "docker", Note, "no bridge has the address", ""},
 		{"no container yet, and docker", func(f *Facts) { f.Links[2].Addrs = nil }, "docker", Fault, "there is no docker0 with the address 172.7.21.1/24", "mk-docker-opts.sh -f /run/flannel/subnet.env; systemctl restart docker"},
 		{"two with the subnet", func(f *Facts) { f.Links = append(f.Links, docker0("172.7.21.1/24")) }, "docker", Fault,
-			"cni0 and docker0 have addresses in 172.7.21.0/24", "ip link delete cni0   #"},
+			"cni0 and docker0 have addresses in 172.7.21.0/24", "end the containers behind cni0, then: ip link delete cni0"},
 		{"two with the subnet, docker's first", func(f *Facts) {
 			f.Links = append(f.Links[:2], append([]kernel.Link{docker0("172.7.21.1/24")}, f.Links[2:]...)...)
 		}, "docker", Fault,
-			"docker0 and cni0 have addresses in 172.7.21.0/24", "ip link delete cni0   #"},
+			"docker0 and cni0 have addresses in 172.7.21.0/24", "end the containers behind cni0, then: ip link delete cni0"},
 		{"an earlier subnet", func(f *Facts) { f.Links[2].Addrs = addr("172.7.30.1/24") }, "docker", Fault,
 			"cni0 has 172.7.30.1/24, and subnet.env says 172.7.21.1/24: it was made for another subnet", "mk-cni-conf.sh -f /run/flannel/subnet.env"},
 		{"an earlier subnet, beside docker0", func(f *Facts) {
@@ -74,7 +74,7 @@ func TestBridges(t *testing.T) {
 }
 
 func docker0(address string) kernel.Link {
-	return kernel.Link{Name: "docker0", MTU: 1500, Type: "bridge", Addrs: addr(address)}
+	return kernel.Link{Name: "docker0", MTU: 1500, Type: "bridge", Up: true, Addrs: addr(address)}
 }
 
 // TestTellDocker names the way by which this host's dockerd gets its options.

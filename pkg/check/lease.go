@@ -37,13 +37,29 @@ func findLease(f Facts) []Finding {
 		}
 	case f.has(condition.LeaseContested):
 		return []Finding{fault(
-			[]string{"give each host its own by --public-ip or --iface, and restart flanneld"},
+			f.fixContested(),
 			"another host writes the lease of %v: it seems to have the public IP %v too, so traffic reaches only one of them",
 			s.Lease.Subnet,
 			s.Host.PublicIP,
 		)}
 	}
 	return nil
+}
+
+// fixContested gives a host an address of its own. Behind the NAT of a virtual
+// machine's first interface all have the same there, and another interface leads to
+// the others.
+func (f Facts) fixContested() (fix []string) {
+	var others []string
+	for _, name := range f.candidates() {
+		if name != f.Status.Host.Interface {
+			others = append(others, name)
+		}
+	}
+	for _, name := range others {
+		fix = append(fix, f.restartWith(name)+"   # on each host, where its own address is on "+name)
+	}
+	return append(fix, "give each host its own by --public-ip or --iface, and restart flanneld")
 }
 
 // noLease says why there is none, unless another step does.
@@ -66,7 +82,7 @@ func (f Facts) noLease() []Finding {
 		why = cmp.Or(c.Cause, c.Message)
 	}
 	return []Finding{fault([]string{
-		"flanneld lease list" + f.etcdFlags() + "   # are all subnets taken? flanneld lease release --now SUBNET " +
+		f.flanneld("lease", "list") + "   # are all subnets taken? flanneld lease release --now SUBNET " +
 			"frees that of a host that is gone",
 		logFix,
 	}, "this host has no subnet: %s", why)}

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"flanneld/pkg/firewall/rules"
@@ -49,16 +50,8 @@ func place(v rules.Verdict) string {
 }
 
 func (f Facts) foreignForward(v rules.Verdict, c crossing) Finding {
-	insert := "nft insert rule " + chainOf(v.Table, v.Chain) + " ip"
-	fix := []string{
-		fmt.Sprintf(
-			"%s saddr %s accept; %s daddr %s accept   # and the same where the table comes from",
-			insert,
-			f.network(),
-			insert,
-			f.network(),
-		),
-	}
+	fix := []string{insertRule(v, "ip", "saddr", f.network(), "accept") + "; " +
+		insertRule(v, "ip", "daddr", f.network(), "accept") + "   # and the same where the table comes from"}
 	switch {
 	case v.Table.Name == "docker-bridges":
 		return f.dockerForward(v, c)
@@ -133,11 +126,7 @@ func (f Facts) dockerForward(v rules.Verdict, c crossing) Finding {
 func (f Facts) foreignPort(v rules.Verdict, c crossing) Finding {
 	port := c.packet.DstPort
 	fix := []string{
-		fmt.Sprintf(
-			"nft insert rule %s udp dport %d accept   # and the same where the table comes from",
-			chainOf(v.Table, v.Chain),
-			port,
-		),
+		insertRule(v, "udp", "dport", strconv.Itoa(port), "accept") + "   # and the same where the table comes from",
 	}
 	switch {
 	case firewalld(v.Table):
@@ -162,11 +151,6 @@ func (f Facts) foreignPort(v rules.Verdict, c crossing) Finding {
 		tableOf(v.Table),
 		place(v),
 	)
-}
-
-// remove is the command that takes a rule of nftables away.
-func remove(r *rules.Rule) string {
-	return fmt.Sprintf("nft delete rule %s handle %d", chainOf(r.Table, r.Chain), r.Handle)
 }
 
 func firewalld(t *rules.Table) bool { return t.Name == "firewalld" }

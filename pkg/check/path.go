@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -23,7 +26,10 @@ func findPath(f Facts, p status.Peer) []Finding {
 		if c, failed := f.condition(condition.KernelNotApplied); failed { // which may be why it is not known
 			return []Finding{fault(rightsFix(c), "there is no way to %v: %s", p.Subnet, c.Text())}
 		}
-		fix := []string{f.setConfig("vxlan"), "every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"}
+		fix := []string{"every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"}
+		if tunnel := f.setConfig("vxlan"); tunnel != "" {
+			fix = append([]string{tunnel}, fix...)
+		}
 		return []Finding{fault(fix, "there is no way to %v: its host %v is not on the link of %s, and its lease says %q",
 			p.Subnet, p.PublicIP, f.Status.Host.Interface, p.Backend)}
 	}
@@ -48,7 +54,7 @@ func findPath(f Facts, p status.Peer) []Finding {
 func fixPath(f Facts, p status.Peer) []string {
 	for _, r := range f.Routes {
 		if r.Dst == p.Subnet && (r.Via != p.Via || r.Dev != p.Dev) {
-			return []string{"ip route del " + r.String()}
+			return []string{printable.Command("ip", append([]string{"route", "del"}, strings.Fields(r.String())...)...)}
 		}
 	}
 	return f.repairFix()
@@ -85,7 +91,9 @@ func (f Facts) fixStray(p status.Peer, to netip.Addr) []string {
 	}
 	for _, r := range f.Rules {
 		if !r.Narrow && (!r.Dst.IsValid() || r.Dst.Contains(to)) {
-			return []string{fmt.Sprintf("ip rule del priority %d", r.Priority), show}
+			// What comes before may have to stay for what else it is about.
+			first := fmt.Sprintf("ip rule add to %s lookup main priority %d", f.network(), max(r.Priority, 1)-1)
+			return []string{first + "   # asked before the rule of priority " + strconv.Itoa(r.Priority), show}
 		}
 	}
 	return []string{show}
@@ -110,7 +118,7 @@ func findReversePath(f Facts, p status.Peer) []Finding {
 		return nil
 	}
 	fix := []string{
-		"sysctl -w net.ipv4.conf." + h.Interface + ".rp_filter=2",
+		setSysctl("net.ipv4.conf."+h.Interface+".rp_filter", 2),
 		fmt.Sprintf("ip route get %v   # or: fix this route", p.PublicIP),
 	}
 	return []Finding{fault(fix,

@@ -49,7 +49,8 @@ func (p Prober) Run(f Facts, peers []status.Peer, found []Finding) []Finding {
 		all = append(all, x...)
 	}
 	return named("probe", merge(all), func() string {
-		return fmt.Sprintf("%s answered, to packets of up to %d bytes", these(len(peers)), f.Status.Lease.MTU)
+		return fmt.Sprintf("%s answered, to packets of up to %d bytes, and passed on what is for containers",
+			these(len(peers)), f.Status.Lease.MTU)
 	})
 }
 
@@ -95,6 +96,16 @@ type trial struct {
 	err error
 }
 
+// over reports whether what comes back is known.
+func (t *trial) over() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // trials are docker0's address on the peer, which is not there before docker,
 // and, for a tunnel, the VTEP's, by TCP too. The firewall there may let in none
 // of these, and the peer still says that it would pass on what is for a container.
@@ -107,7 +118,7 @@ func (p Prober) trials(src netip.Addr, peer status.Peer) []*trial {
 			&trial{dst: vtep, send: func() (Answer, error) { return p.Network.Connect(src, vtep, tries*probeTime) }})
 	}
 	return append(all, &trial{dst: dst, send: func() (Answer, error) {
-		a, err := p.Network.Step(src, container(peer.Subnet), tries*probeTime)
+		a, err := p.Network.Step(src, container(peer.Subnet), 0, tries*probeTime)
 		if direct := a.From == peer.PublicIP; direct != (peer.Mode == status.Direct) ||
 			!direct && !peer.Subnet.Contains(a.From) {
 			a = Answer{} // another router's, or by another way than the peer's containers answer
@@ -135,9 +146,13 @@ func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
 		case t.err != nil:
 			return []Finding{{Level: Unknown, Text: t.err.Error()}}
 		case t.Echo && t.ping && reason == "":
-			return p.thorough(f, peer, src, t.dst)
+			found := p.thorough(f, peer, src, t.dst)
+			return append(found, p.through(f, peer, src, trials, len(found) == 0)...)
 		case t.Answered && (peer.Mode == status.Tunnel || t.From == peer.PublicIP):
-			return nil // it has no docker0 yet, and says so, or lets in no pings
+			if reason != "" {
+				return nil
+			}
+			return p.through(f, peer, src, trials, true) // it has no docker0 yet, and says so, or lets in no pings
 		case t.Text != "" && said == "":
 			said = fmt.Sprintf(": %v says that %s", orHere(t.From), t.Text)
 		}

@@ -3,6 +3,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -16,7 +17,7 @@ import (
 type silence struct{}
 
 func (silence) Ping(_, _ netip.Addr, _ int, _ time.Duration) (Answer, error) { return Answer{}, nil }
-func (silence) Step(_, _ netip.Addr, _ time.Duration) (Answer, error)        { return Answer{}, nil }
+func (silence) Step(_, _ netip.Addr, _ int, _ time.Duration) (Answer, error) { return Answer{}, nil }
 func (silence) Connect(_, _ netip.Addr, _ time.Duration) (Answer, error)     { return Answer{}, nil }
 
 func (silence) ProbeUDP(_ netip.Addr, _ netip.AddrPort, _ time.Duration) (Answer, error) {
@@ -24,14 +25,16 @@ func (silence) ProbeUDP(_ netip.Addr, _ netip.AddrPort, _ time.Duration) (Answer
 }
 
 // network answers as it is told, by address. "tcp " in front: TCP connections,
-// "udp ": datagrams to a port, "step ": packets that end at the first router.
+// "udp ": datagrams to a port, "step ": packets that end at the first router. " 2"
+// behind: the second ping; " from 10.4.7.21" behind: pings from there.
 type network struct {
 	answers map[string]Answer
 	longest int // packet that arrives; 0: all do
 	fail    error
 
-	mu   sync.Mutex
-	seen map[string]bool // source and target of pings
+	mu    sync.Mutex
+	seen  map[string]bool // source and target of pings
+	pings map[netip.Addr]int
 }
 
 func (n *network) Ping(src, dst netip.Addr, size int, _ time.Duration) (Answer, error) {
@@ -41,13 +44,26 @@ func (n *network) Ping(src, dst netip.Addr, size int, _ time.Duration) (Answer, 
 		n.seen = map[string]bool{}
 	}
 	n.seen[fmt.Sprintf("%v %v", src, dst)] = true
+	if n.pings == nil {
+		n.pings = map[netip.Addr]int{}
+	}
+	n.pings[dst]++
+	if later, there := n.answers[fmt.Sprintf("%v %d", dst, n.pings[dst])]; there {
+		return later, n.fail
+	}
+	if from, there := n.answers[fmt.Sprintf("%v from %v", dst, src)]; there {
+		return from, n.fail
+	}
 	if n.longest > 0 && size > n.longest {
 		return Answer{}, n.fail
 	}
 	return n.answers[dst.String()], n.fail
 }
 
-func (n *network) Step(_, dst netip.Addr, _ time.Duration) (Answer, error) {
+func (n *network) Step(src, dst netip.Addr, hops int, wait time.Duration) (Answer, error) {
+	if hops > 0 {
+		return n.Ping(src, dst, small, wait)
+	}
 	return n.answers["step "+dst.String()], n.fail
 }
 
@@ -91,6 +107,12 @@ func TestProbe(t *testing.T) {
 		{name: "direct, no docker0 on the peer", spoil: direct, answers: map[string]Answer{gw: from(peer, "no such host")}, level: OK},
 		{name: "direct, a router in between knows no way", spoil: direct, answers: map[string]Answer{gw: from(netip.MustParseAddr("10.4.7.254"), "there is no route"), host: echo}, level: Fault,
 			text: "that host does not pass it on or back: 10.4.7.254 says that there is no route", fix: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
+		{name: "direct, and the peer has no way back to containers", spoil: direct, answers: map[string]Answer{host: echo, gw + " from 10.4.7.21": echo}, level: Fault,
+			text: "that host does not pass it on or back", fix: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
+		{name: "direct, and the network between drops addresses that are no host's", spoil: direct, answers: map[string]Answer{host: echo}, level: Fault,
+			text: "and none to this host's own address either: the network between seems to drop packets with containers' addresses, as clouds do",
+			fix: `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 '{"Backend":{"Type":"vxlan","VNI":7},"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMax":"172.7.255.0","SubnetMin":"172.7.1.0"}'   # or so: within a tunnel no network sees containers' addresses
+flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: if it says the same`},
 		{name: "nothing comes back", level: Fault, text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", fix: "ping 10.4.7.22"},
 		{name: "the host answers, the tunnel does not", answers: map[string]Answer{host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked there or on the way", fix: "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT   # on the peer"},
 		{name: "no tunnel at the other end", answers: map[string]Answer{host: echo, "udp 10.4.7.22:8472": {Answered: true, Echo: true}}, level: Fault, text: "nobody listens on its UDP port 8472", fix: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: does flanneld run there?"},
@@ -109,6 +131,7 @@ func TestProbe(t *testing.T) {
 			if tt.spoil != nil {
 				tt.spoil(&f)
 			}
+			tt.answers = withContainer(tt.answers)
 			n := &network{answers: tt.answers, longest: tt.longest}
 			counter := -tt.dropped
 			dropped := func() int { counter += tt.dropped; return counter }
@@ -122,6 +145,79 @@ func TestProbe(t *testing.T) {
 				t.Errorf("docker0's address, as good as a container's, has not sent anything: %v", n.seen)
 			}
 		})
+	}
+}
+
+// withContainer adds a container that answers.
+func withContainer(answers map[string]Answer) map[string]Answer {
+	there := container(far)
+	all := map[string]Answer{there.String(): {Answered: true, Echo: true, From: there}, "tcp " + there.String(): {Answered: true, From: there}}
+	maps.Copy(all, answers)
+	return all
+}
+
+// TestProbeThrough has a peer that answers itself, and what becomes of packets for its
+// containers: the table of through.go.
+func TestProbeThrough(t *testing.T) {
+	const gw, there, none = "172.7.22.1", "172.7.22.2", "172.7.22.254"
+	echo := func(ip string) Answer { return Answer{Answered: true, Echo: true, From: netip.MustParseAddr(ip)} }
+	type answers map[string]Answer
+	for _, tt := range []struct {
+		name  string
+		says  func(says func(Refusal) Answer) answers
+		level Level
+		text  string
+		fix   string
+	}{
+		{"all is well", func(says func(Refusal) Answer) answers {
+			return answers{there: echo(there), "tcp " + there: {Answered: true}}
+		}, OK, "the peer answered, to packets of up to 1", ""},
+		{"no TCP", func(func(Refusal) Answer) answers { return answers{there: echo(there)} }, Unknown,
+			"the container 172.7.22.2 answers pings, and not even refuses TCP to port 9: a rule on 10.4.7.22 drops it", "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
+		{"no container", func(says func(Refusal) Answer) answers { return answers{there: says(NoHost)} }, OK, "passed on", ""},
+		{"no container, and the first packet gets lost", func(says func(Refusal) Answer) answers { return answers{there + " 2": says(NoHost)} }, OK, "passed on", ""},
+		{"it forwards nothing", func(func(Refusal) Answer) answers { return answers{"step " + there: {}} }, Fault,
+			"10.4.7.22 does not pass on what is for its containers: it answers itself, and seems to forward nothing", "sysctl -w net.ipv4.ip_forward=1   # on the peer 10.4.7.22\nflanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
+		{"a rule drops", func(func(Refusal) Answer) answers { return answers{} }, Fault, "though it forwards: a rule of its firewall seems to drop it", "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: which rule?"},
+		{"a rule rejects", func(says func(Refusal) Answer) answers { return answers{there: says(NoPort)} }, Fault, "it says that a firewall forbids it", "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: which rule?"},
+		{"a rule forbids, and the first packet gets lost", func(says func(Refusal) Answer) answers { return answers{none: says(Forbidden)} }, Fault, "it says that a firewall forbids it", ""},
+		{"a container that does not answer", func(says func(Refusal) Answer) answers { return answers{none: says(NoHost)} }, Unknown,
+			"10.4.7.22 finds the container 172.7.22.2, which answers neither pings nor TCP", "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
+		{"a container that answers TCP alone", func(says func(Refusal) Answer) answers {
+			return answers{none: says(NoHost), "tcp " + there: {Answered: true}}
+		}, OK, "", ""},
+		{"a container that is gone, and its host notices late", func(says func(Refusal) Answer) answers {
+			return answers{none: says(NoHost), there + " 3": says(NoHost)}
+		}, OK, "", ""},
+		{"a bridge that is down", func(says func(Refusal) Answer) answers { return answers{there: says(NoNetwork)} }, Fault, "10.4.7.22 has no way to its own containers, though it has the address 172.7.22.1: there is no route to that network; is the bridge there down?", "flanneld check"},
+		{"no bridge", func(says func(Refusal) Answer) answers { return answers{there: says(NoNetwork), gw: {}} }, Note, "10.4.7.22 has no bridge for containers", "flanneld check"},
+		{"nothing to be seen", func(says func(Refusal) Answer) answers { return answers{gw: {}} }, Unknown,
+			"whether 10.4.7.22 passes on what is for its containers was not seen: neither they nor its bridge 172.7.22.1 answer", "flanneld check"},
+		{"another router says so, behind the peer", func(func(Refusal) Answer) answers {
+			return answers{there: {Answered: true, Refusal: Expired, From: netip.MustParseAddr("10.4.7.254")}}
+		}, Fault, "10.4.7.22 has no way to its own containers, though it has the address 172.7.22.1: what is for them goes on to 10.4.7.254; is the bridge there down?", "flanneld check"},
+		{"another router says so, and there is no bridge", func(func(Refusal) Answer) answers {
+			return answers{gw: {}, there: {Answered: true, Refusal: NoNetwork, From: netip.MustParseAddr("10.4.7.254")}}
+		}, Note, "10.4.7.22 has no bridge for containers: what is for them goes on to 10.4.7.254", "flanneld check"},
+		{"this host itself says so", func(func(Refusal) Answer) answers {
+			return answers{there: {Answered: true, Refusal: NoHost, From: here}}
+		}, Fault, "a rule of its firewall seems to drop it", ""},
+	} {
+		for _, mode := range []string{status.Tunnel, status.Direct} {
+			f, by := healthy(), vtep22
+			all := map[string]Answer{gw: echo(gw), "tcp " + gw: echo(gw), vtep22.String(): echo(vtep22.String()), "tcp " + vtep22.String(): {Answered: true}}
+			if mode == status.Direct {
+				p := &f.Status.Peers[0]
+				p.Mode, p.Via, p.Dev, p.MAC, f.Status.Device, by = status.Direct, peer, "ens33", "", nil, peer
+			}
+			says := func(r Refusal) Answer { return Answer{Answered: true, Refusal: r, Text: string(r), From: by} }
+			all["step "+there] = says(Expired)
+			maps.Copy(all, tt.says(says))
+			found := Prober{Network: &network{answers: all}, Dropped: func() int { return 0 }}.Run(f, f.Status.Peers, nil)
+			if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, tt.text) || !strings.Contains(strings.Join(x.Fix, "\n"), tt.fix) {
+				t.Errorf("%s, %s: %+v\nwant %s %q %q", mode, tt.name, found, tt.level, tt.text, tt.fix)
+			}
+		}
 	}
 }
 

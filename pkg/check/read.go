@@ -27,7 +27,12 @@ func Read(ctx context.Context, ask func(context.Context) (status.Status, error))
 	f := Facts{Paths: map[netip.Addr]Path{}, Sysctl: map[string]string{}}
 	s, err := ask(ctx)
 	if f.Daemon = err; err == nil && s.Daemon != nil {
-		f.Status = &s
+		f.Status, f.PID = &s, daemonPID()
+		f.readFlags()
+		f.user = readUser(f.PID)
+	}
+	if errors.Is(err, status.ErrNoDaemon) {
+		f.readUnit(ctx)
 	}
 	if errors.Is(err, status.ErrNoAnswer) {
 		f.Frozen = frozen()

@@ -3,14 +3,11 @@ package check
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"flanneld/pkg/status"
 )
 
 // ticks is USER_HZ, which Linux shows to programs as 100 on all architectures
@@ -40,17 +37,9 @@ func findProcess(name string) *Process {
 
 // frozen is the process ID of a daemon that is stopped; 0: it is not.
 func frozen() int {
-	conn, err := net.Dial("unix", status.Socket)
-	if err != nil {
-		return 0
-	}
-	defer conn.Close()
-	daemon, err := status.Credentials(conn.(*net.UnixConn))
-	if err != nil {
-		return 0
-	}
-	if fields := stat(fmt.Sprintf("/proc/%d", daemon.Pid)); len(fields) > 0 && fields[0] == "T" {
-		return int(daemon.Pid)
+	pid := daemonPID()
+	if fields := stat(fmt.Sprintf("/proc/%d", pid)); pid != 0 && len(fields) > 0 && fields[0] == "T" {
+		return pid
 	}
 	return 0
 }

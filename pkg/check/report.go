@@ -76,7 +76,7 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	for _, c := range f.Status.Conditions.Roots() {
 		switch {
 		case covered(c.Code, found):
-		case c == unready: // see below
+		case c == unready && c.Code != condition.FirewallNotApplied: // see below
 		case c.Code == condition.KernelContention:
 			out = append(out, fault([]string{f.culprit(), logFix}, "%s", c.Text()))
 		case c.Severity == condition.Error:
@@ -110,24 +110,27 @@ func Worst(found []Finding) Level {
 	return OK
 }
 
+// longestFix bounds a command that is printed, in bytes: one that is cut is of no use.
+const longestFix = 2 * printable.Longest
+
 // Print shows findings in order, with the fix beneath.
 func Print(w io.Writer, found []Finding, colour bool) error {
 	var b strings.Builder
 	columns := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, x := range found {
-		fmt.Fprintf(columns, "%s\t%s\t%s\n", x.Level, x.Step, printable.Line(x.Text))
+		fmt.Fprintf(columns, "%s\t%s\t%s\n", x.Level, x.Step, printable.Bounded(x.Text, printable.Longest))
 		for i, line := range x.Fix {
 			word := ""
 			if i == 0 {
 				word = "fix:"
 			}
-			fmt.Fprintf(columns, "\t%s\t%s\n", word, printable.Line(line))
+			fmt.Fprintf(columns, "\t%s\t%s\n", word, printable.Bounded(line, longestFix))
 		}
 	}
 	_ = columns.Flush() // into memory
 	for line := range strings.Lines(b.String()) {
 		if colour && strings.HasPrefix(line, string(Fault)) {
-			line = "\x1b[31m" + strings.TrimSuffix(line, "\n") + "\x1b[0m\n"
+			line = printable.Red + strings.TrimSuffix(line, "\n") + printable.Reset + "\n"
 		}
 		if _, err := io.WriteString(w, strings.TrimRight(line, " \n")+"\n"); err != nil {
 			return err

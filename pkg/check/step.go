@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -194,6 +195,9 @@ func named(name string, found []Finding, good func() string) []Finding {
 	}
 	for i := range found {
 		found[i].Step = name
+		for j, line := range found[i].Fix { // of which what is pasted must be one line
+			found[i].Fix[j] = printable.Line(line)
+		}
 	}
 	return found
 }

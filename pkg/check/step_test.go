@@ -14,7 +14,8 @@ import (
 // some step's to explain.
 func TestStepsDeclareWhatThereIs(t *testing.T) {
 	var before []string
-	covered := []condition.Code{condition.Starting} // which nothing explains
+	// Nothing explains the first, and Rest tells of the second.
+	covered := []condition.Code{condition.Starting, condition.FirewallNotApplied}
 	look := func(name string, after []prerequisite, covers []condition.Code) {
 		for _, c := range after {
 			if !slices.Contains(before, c.step) || c.text == "" {

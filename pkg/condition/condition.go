@@ -4,7 +4,10 @@
 // another.
 package condition
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Condition is one thing that is not as it should be.
 type Condition struct {
@@ -14,6 +17,7 @@ type Condition struct {
 	Cause   string    `json:"cause,omitempty"`   // the error beneath
 	Denied  bool      `json:"denied,omitempty"`  // the cause is a lack of rights
 	Since   time.Time `json:"since,omitzero"`    // zero: not known
+	More    int       `json:"more,omitempty"`    // it stands for so many of its Code that are not there
 
 	Severity Severity `json:"severity"` // by the Code
 }
@@ -24,6 +28,11 @@ func (c Condition) Text() string {
 		return c.Message
 	}
 	return c.Message + ": " + c.Cause
+}
+
+// More stands for n conditions of a code beside those that are there.
+func More(n int) Condition {
+	return Condition{More: n, Message: fmt.Sprintf("and %d more like these", n)}
 }
 
 // Severity says what a condition costs.
@@ -51,10 +60,13 @@ const (
 	NoLease             Code = "NoLease"
 	LeaseExpired        Code = "LeaseExpired"
 	EtcdNotCurrent      Code = "EtcdNotCurrent" // not read yet, or changes go unnoticed
+	EtcdWatchBroken     Code = "EtcdWatchBroken"
 	LeaseContested      Code = "LeaseContested"
 	KernelNotApplied    Code = "KernelNotApplied"
 	KernelContention    Code = "KernelContention"
 	RouteConflict       Code = "RouteConflict"
+	RouteSuspected      Code = "RouteSuspected"
+	UnderlayOverlap     Code = "UnderlayOverlap" // what this host needs lies in the cluster's network
 	SubnetFileUnwritten Code = "SubnetFileUnwritten"
 	FirewallUnavailable Code = "FirewallUnavailable"
 	FirewallNotApplied  Code = "FirewallNotApplied"
@@ -96,17 +108,23 @@ var kinds = []kind{
 			NoFreeSubnet,
 			KernelNotApplied,
 		},
-		"This host has no subnet.",
+		"This host has no subnet, or its lease is not in etcd.",
 	},
 	{LeaseExpired, Error, true, []Code{EtcdUnreadable, EtcdUnwritable}, "This host's lease has expired."},
-	{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable}, "etcd has not been read yet, or changes of it go unnoticed."},
+	{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable}, "etcd has not been read yet, or not lately: changes go unnoticed."},
+	{
+		EtcdWatchBroken, Warning, false, []Code{EtcdUnreadable},
+		"No watch of etcd lasts, so it is listed every few seconds: changes are known late.",
+	},
 	{LeaseContested, Error, false, nil, "Another host writes this host's lease."},
 	{KernelNotApplied, Error, true, nil, "Routes, neighbours, forwarding entries or devices are not as they should be."},
 	{KernelContention, Error, false, nil, "Another program undoes what flanneld writes to the kernel."},
 	{RouteConflict, Warning, false, nil, "Somebody else's route is where one of flanneld's should be."},
+	{RouteSuspected, Error, false, nil, "A route was taken back, as etcd was lost right after it came."},
+	{UnderlayOverlap, Warning, false, nil, "The cluster's network holds addresses that this host needs."},
 	{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
 	{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
-	{FirewallNotApplied, Error, false, nil, "Firewall rules are not as they should be."},
+	{FirewallNotApplied, Error, true, nil, "Firewall rules are not as they should be."},
 	{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},
 	{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
 	{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
@@ -114,6 +132,7 @@ var kinds = []kind{
 	{Starting, Pending, true, []Code{
 		EtcdUnreadable, EtcdNotCurrent, InterfaceMissing, InterfaceDown, ConfigMissing, ConfigInvalid, EtcdUnwritable,
 		NoFreeSubnet, NoLease, KernelNotApplied, SubnetFileUnwritten,
+		FirewallNotApplied,
 	}, "Not everything is in place yet."},
 }
 

@@ -2,7 +2,6 @@ package condition
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 )
 
@@ -62,25 +61,26 @@ func (l List) sort() {
 		return cmp.Or(
 			cmp.Compare(place[a.Code], place[b.Code]),
 			cmp.Compare(a.Code, b.Code),
+			cmp.Compare(a.More, b.More),
 			cmp.Compare(a.Subject, b.Subject),
 		)
 	})
 }
 
-// Bound keeps at most so many conditions of each code, and makes one of the
-// others, without a subject, that says how many they are: a store full of garbage
-// cannot make the answer long.
+// Bound keeps at most so many conditions of each code, and makes one of the others
+// that says how many they are: a store full of garbage cannot make the answer long.
 func (l List) Bound(most int) List {
-	out, seen := make(List, 0, len(l)), map[Code]int{}
+	out, seen, left := make(List, 0, len(l)), map[Code]int{}, 0
 	for i, c := range l {
-		seen[c.Code]++
-		if seen[c.Code] <= most {
+		if seen[c.Code]++; seen[c.Code] <= most {
 			out = append(out, c)
 			continue
 		}
+		left += max(c.More, 1)
 		if i+1 == len(l) || l[i+1].Code != c.Code {
-			c.Message, c.Cause, c.Subject = fmt.Sprintf("and %d more like these", seen[c.Code]-most), "", ""
-			out = append(out, c)
+			rest := More(left)
+			rest.Code, rest.Since, rest.Severity, left = c.Code, c.Since, c.Severity, 0
+			out = append(out, rest)
 		}
 	}
 	return out

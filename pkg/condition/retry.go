@@ -74,7 +74,7 @@ func (r *Retry) Succeeded() (ended time.Duration) {
 // Failing reports whether the last try failed.
 func (r *Retry) Failing() bool { return !r.since.IsZero() }
 
-func oneLine(err error) error { return errors.New(printable.Bounded(err.Error(), longest)) }
+func oneLine(err error) error { return errors.New(printable.Bounded(err.Error(), printable.Longest)) }
 
 // Denied reports whether an error means a lack of rights: the kernel's EPERM and
 // EACCES, and whatever wraps fs.ErrPermission.

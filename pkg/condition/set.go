@@ -20,13 +20,12 @@ type Set struct {
 	now map[id]Condition
 }
 
-// longest bounds each text of a condition, in bytes: parts of it may come from
-// etcd or from another program.
-const longest = 2000
-
+// printable is c as it may be shown: parts of it may come from etcd or from another
+// program.
 func (c Condition) printable() Condition {
-	c.Subject = printable.Bounded(c.Subject, longest)
-	c.Message, c.Cause = printable.Bounded(c.Message, longest), printable.Bounded(c.Cause, longest)
+	for _, text := range []*string{&c.Subject, &c.Message, &c.Cause} {
+		*text = printable.Bounded(*text, printable.Longest)
+	}
 	return c
 }
 
@@ -89,15 +88,25 @@ func (s *Set) take(key id) (Condition, bool) {
 	return c, there
 }
 
-// Replace notes that these are all conditions of a code.
+// keptOfACode bounds how many conditions of a code are kept.
+const keptOfACode = 100
+
+// Replace notes that these are all conditions of a code. Of very many the first are
+// kept, by their subjects, and the number of the others.
 func (s *Set) Replace(code Code, all []Condition) {
-	want := make(map[string]bool, len(all))
-	var news, over List
-	for _, c := range all {
+	list := make(List, len(all))
+	for i, c := range all {
 		c.Code = code
-		c = c.printable()
+		list[i] = c.printable()
+	}
+	list.sort()
+	list = list.Bound(keptOfACode)
+	want := make(map[string]bool, len(list))
+	var news, over List
+	for _, c := range list {
 		want[c.Subject] = true
-		if s.put(c) {
+		_, there := s.Find(code, c.Subject)
+		if s.put(c) && (c.More == 0 || !there) { // that their number changes is no news
 			news = append(news, c)
 		}
 	}

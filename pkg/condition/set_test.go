@@ -3,6 +3,7 @@ package condition_test
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"syscall"
@@ -94,7 +95,7 @@ func TestTextsFromOutside(t *testing.T) {
 		if lines := log(); len(lines) != 1 || strings.ContainsAny(lines[0].text, "\x1b") || len(lines[0].text) > 3000 {
 			t.Errorf("lines %q", texts(lines))
 		}
-		if l := set.List(); len(l) != 1 || l[0].Subject != "subnets/a??[" || len(l[0].Cause) > 2000 {
+		if l := set.List(); len(l) != 1 || l[0].Subject != "subnets/a??[" || len(l[0].Cause) > 2003 {
 			t.Errorf("conditions %v", l)
 		}
 	})
@@ -192,6 +193,45 @@ func TestListInvariants(t *testing.T) {
 		}
 		if len(count) > 0 && len(l.Bound(100)) != len(l) {
 			t.Fatal("something is missing though there is room")
+		}
+	})
+}
+
+// TestManyOfACode sets thousands of conditions: few are kept, always the same ones,
+// and the number of the others.
+func TestManyOfACode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := record(t)
+		var set condition.Set
+		garbage := func(n int) (all []condition.Condition) {
+			for i := range n {
+				all = append(all, condition.Condition{Subject: fmt.Sprintf("%05d", i), Message: "m" + strings.Repeat("x", 100)})
+			}
+			rand.Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
+			return append(all, condition.More(7))
+		}
+		set.Replace(condition.LeaseIgnored, garbage(2000))
+		first := len(log())
+		if first > 25 {
+			t.Errorf("%d lines", first)
+		}
+		for n := 2000; n < 2010; n++ {
+			set.Replace(condition.LeaseIgnored, garbage(n))
+			l := set.List()
+			if len(l) != 101 || l[100].More != n-100+7 || l[100].Message != fmt.Sprintf("and %d more like these", n-100+7) || l[0].Subject != "00000" || l[99].Subject != "00099" {
+				t.Fatalf("%d conditions, the last %+v", len(l), l[len(l)-1])
+			}
+			b := l.Bound(50)
+			if len(b) != 51 || b[50].More != n-50+7 || b[50].Severity != condition.Warning || b[50].Since.IsZero() {
+				t.Fatalf("%d conditions, the last %+v", len(b), b[len(b)-1])
+			}
+		}
+		if more := len(log()) - first; more > 0 {
+			t.Errorf("%d lines about their number", more)
+		}
+		set.Replace(condition.LeaseIgnored, nil)
+		if l := set.List(); len(l) > 0 {
+			t.Errorf("afterwards %v", l)
 		}
 	})
 }

@@ -28,6 +28,7 @@ import (
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdauto"
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // store is where the config key and the leases are kept.
@@ -55,6 +56,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := underSupervisord(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
+	o.Etcd.Addresses = etcdconn.NewAddresses(o.Etcd.Endpoints)
 	registry, err := o.Etcd.Open()
 	if err != nil {
 		return err
@@ -82,16 +84,16 @@ func run(ctx context.Context, o Options, registry store) error {
 	if err != nil {
 		return err
 	}
+	if o.Etcd.Addresses == nil {
+		o.Etcd.Addresses = etcdconn.NewAddresses(o.Etcd.Endpoints)
+	}
 	wrong := &condition.Set{}
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
 		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed, Conditions: wrong,
 	})
-	rules, err := newFirewall(ctx, o, inside, wrong)
-	switch {
-	case ctx.Err() != nil: // we were told to end while it looked
-		return nil
-	case err != nil:
+	rules, err := newFirewall(o, inside, wrong)
+	if err != nil {
 		return err
 	}
 	tasks := append([]task{lock, changes, manager}, rules.tasks...)
@@ -104,7 +106,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		tasks = append(tasks, server)
 	}
 	inside.agent = agent.New(agent.Options{
-		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes,
+		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
 		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -29,8 +28,8 @@ type firewallTasks struct {
 
 // newFirewall finds what this host has of the two. That neither can be used ends
 // flanneld only where --ip-masq asks for one, as the forward rules are on by
-// default.
-func newFirewall(ctx context.Context, o Options, inside *introspection, wrong *condition.Set) (*firewallTasks, error) {
+// default. It runs no program: one that hangs keeps no host from routing.
+func newFirewall(o Options, inside *introspection, wrong *condition.Set) (*firewallTasks, error) {
 	f := &firewallTasks{options: o}
 	settings := firewall.Options{
 		Resync: o.IPTablesResync, Repaired: inside.counts.RulesRepaired, Rules: inside.setRules,
@@ -40,7 +39,7 @@ func newFirewall(ctx context.Context, o Options, inside *introspection, wrong *c
 		wrong.Set(condition.Condition{Code: condition.FirewallUnavailable, Subject: what, Message: what,
 			Cause: err.Error(), Denied: condition.Denied(err)})
 	}
-	old, err := iptables.New(ctx)
+	old, err := iptables.New()
 	switch {
 	case err == nil:
 		f.iptables = true
@@ -58,7 +57,7 @@ func newFirewall(ctx context.Context, o Options, inside *introspection, wrong *c
 		f.marks = true
 		own := &nftables.Writer{}
 		settings.Writers = append(settings.Writers, own)
-		if f.iptables && old.InNFTables() {
+		if f.iptables {
 			old.Generation = own.Generation
 		}
 		if watch, err := nftables.Watch(); err == nil {

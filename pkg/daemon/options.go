@@ -43,6 +43,8 @@ type Etcd struct {
 	CAFile    string // empty: the system's authorities
 	Username  string // empty: no authentication by password
 	Password  Secret
+
+	Addresses *etcdconn.Addresses // is told where connections go; nil: nobody wants to know
 }
 
 // Config is the same for etcd's clients.
@@ -51,6 +53,7 @@ func (e Etcd) Config() etcdconn.Config {
 		Endpoints: e.Endpoints, Prefix: e.Prefix,
 		KeyFile: e.KeyFile, CertFile: e.CertFile, CAFile: e.CAFile,
 		Username: e.Username, Password: string(e.Password),
+		Addresses: e.Addresses,
 	}
 }
 

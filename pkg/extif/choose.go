@@ -187,6 +187,12 @@ func (c candidate) use(f inet.Family, publicIP netip.Addr, source string) (Choic
 	why := "its own"
 	if publicIP.IsValid() {
 		choice.PublicIP, why = publicIP, "by --public-ip"
+		for _, a := range l.Addrs {
+			if what := inet.NoHost(a.Prefix, publicIP); what != "" && !l.Has(publicIP) {
+				return Choice{}, fmt.Errorf("--public-ip=%v is %s of %v (the network of %s), and no host's",
+					publicIP, what, a.Masked(), l.Name)
+			}
+		}
 	}
 	choice.Reason = fmt.Sprintf("interface %s (%v, MTU %d) by %s, public IP %v %s",
 		l.Name, withLength(l, addr), l.MTU, source, choice.PublicIP, why)

@@ -56,6 +56,8 @@ func TestChoose(t *testing.T) {
 			reason: "interface ens33 (10.4.7.100/24, MTU 1500) by the default route, public IP 10.4.7.100 by --public-ip"},
 		{name: "the tutorial's", ifaces: "ens33", publicIP: "10.4.7.21", addr: "10.4.7.21",
 			reason: "interface ens33 (10.4.7.21/24, MTU 1500) by --iface=ens33, public IP 10.4.7.21 by --public-ip"},
+		{name: "a public IP that is the broadcast address", publicIP: "10.4.7.255", route: "ens33",
+			err: "the default route: --public-ip=10.4.7.255 is the broadcast address of 10.4.7.0/24 (the network of ens33), and no host's" + listed},
 		{name: "public IP behind NAT", ifaces: "ens34", publicIP: "203.0.113.5", addr: "192.168.1.21",
 			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface=ens34, public IP 203.0.113.5 by --public-ip"},
 		{name: "public IP of another interface", ifaces: "ens34", publicIP: "10.4.7.21", addr: "192.168.1.21",

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -21,6 +22,7 @@ type history struct {
 	streaks  map[string]repairStreak
 	problems map[string]condition.Condition
 	reported map[string]condition.Condition
+	hangs    bool // in the last pass a program did not answer
 	rules    []string
 	retries  *backoff.ExponentialBackOff
 }
@@ -67,7 +69,7 @@ func (h *history) reset() {
 // record logs and reports the result of a pass. It returns when the next pass is
 // due at the latest, and how long changes are ignored until then.
 func (h *history) record(p rules.Result, now time.Time) (next, quiet time.Duration) {
-	quiet = quietTime
+	quiet, h.hangs = quietTime, false
 	for _, o := range p.Outcomes {
 		h.recordOne(o, now)
 		if h.streaks[o.Subject].count >= repairsToReport {
@@ -75,35 +77,66 @@ func (h *history) record(p rules.Result, now time.Time) (next, quiet time.Durati
 		}
 	}
 	h.dropGone(p.Outcomes)
-	if !maps.Equal(h.problems, h.reported) && h.options.Report != nil {
-		h.options.Report(maps.Clone(h.problems))
-	}
-	h.reported = maps.Clone(h.problems)
+	h.report()
 	if !slices.Equal(p.Rules, h.rules) && h.options.Rules != nil {
 		h.options.Rules(p.Rules)
 	}
 	h.rules = p.Rules
-	if slices.ContainsFunc(p.Outcomes, func(o rules.Outcome) bool { return o.Err != nil }) {
-		return min(h.retries.NextBackOff(), h.options.Resync), quiet
+	if p.Failed() {
+		next = min(h.retries.NextBackOff(), h.options.Resync)
+		if slices.ContainsFunc(p.Outcomes, func(o rules.Outcome) bool { return errors.Is(o.Err, rules.ErrNotThere) }) {
+			quiet = max(quiet, next) // our own writes are changes, too
+		}
+		return next, quiet
 	}
 	h.retries.Reset()
 	return h.options.Resync, quiet
 }
 
+// report tells what is wrong, if that is news.
+func (h *history) report() {
+	if !maps.Equal(h.problems, h.reported) && h.options.Report != nil {
+		h.options.Report(maps.Clone(h.problems))
+	}
+	h.reported = maps.Clone(h.problems)
+}
+
+// hung is the subject of a program that does not answer, whatever it was run for.
+const hung = "iptables"
+
+// noAnswer tells of a program that does not answer, before its pass ends.
+func (h *history) noAnswer(err error) {
+	h.problems[hung] = notApplied(hung, err)
+	h.report()
+}
+
+func notApplied(subject string, err error) condition.Condition {
+	return condition.Condition{
+		Code: condition.FirewallNotApplied, Subject: subject, Message: subject,
+		Cause: err.Error(), Denied: condition.Denied(err),
+	}
+}
+
 // dropGone drops the problems of chains that the last pass did not look at.
 func (h *history) dropGone(outcomes []rules.Outcome) {
 	maps.DeleteFunc(h.problems, func(subject string, _ condition.Condition) bool {
+		if subject == hung && h.hangs {
+			return false
+		}
 		return !slices.ContainsFunc(outcomes, func(o rules.Outcome) bool { return o.Subject == subject })
 	})
 }
 
 func (h *history) recordOne(o rules.Outcome, now time.Time) {
+	var silent rules.NoAnswer
+	if errors.As(o.Err, &silent) { // as noAnswer has said
+		h.problems[hung] = notApplied(hung, silent)
+		h.hangs = true
+		return
+	}
 	if o.Err != nil {
 		if h.failures[o.Subject]++; h.failures[o.Subject] >= failuresToReport {
-			h.problems[o.Subject] = condition.Condition{
-				Code: condition.FirewallNotApplied, Subject: o.Subject, Message: o.Subject,
-				Cause: o.Err.Error(), Denied: condition.Denied(o.Err),
-			}
+			h.problems[o.Subject] = notApplied(o.Subject, o.Err)
 		}
 		return
 	}

@@ -137,7 +137,7 @@ func (s *status) wait(t testing.TB, n int) map[string]string {
 // stop is called.
 func reconcile(t testing.TB, s *status) (r *Reconciler, stop func()) {
 	t.Helper()
-	w, err := iptables.New(context.Background())
+	w, err := iptables.New()
 	if err != nil {
 		t.Fatal(err)
 	}

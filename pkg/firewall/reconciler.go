@@ -42,6 +42,18 @@ type Writer interface {
 	Apply(ctx context.Context, w rules.Wanted, marks bool) rules.Result
 }
 
+// waiter is a Writer that runs programs, which may hang.
+type waiter interface {
+	WaitsFor() (program string, lasted time.Duration)
+}
+
+// How long a program may run before it is told of: it may well be slow where the rules
+// have been seen in place.
+const (
+	slowTime       = 3 * time.Second
+	slowTimePlaced = 10 * time.Second
+)
+
 // Reconciler keeps the wanted rules in place. Rules stay when it ends, so that
 // traffic flows on.
 type Reconciler struct {
@@ -50,7 +62,7 @@ type Reconciler struct {
 
 	mu     sync.Mutex
 	wanted *rules.Wanted // nil: Set was not called yet
-	placed chan struct{} // closed once a pass has been made for it
+	placed chan struct{} // closed once its rules have been seen in place
 	marks  bool          // rules depend on which peers there are
 }
 
@@ -65,9 +77,9 @@ func New(o Options) (*Reconciler, error) {
 func (r *Reconciler) String() string { return "firewall" }
 
 // Set replaces everything that is wanted. Until the first call nothing is written.
-// It may be called at any time from any goroutine. The channel is closed once a
-// pass has been made for w, whether it succeeded or failed; it is never closed where
-// another Set comes before that.
+// It may be called at any time from any goroutine. The channel is closed once the
+// rules for w have been seen in place; it is never closed where another Set comes
+// before that.
 func (r *Reconciler) Set(w rules.Wanted) (placed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,25 +145,84 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		// take to stop.
 		done, start := make(chan rules.Result, 1), time.Now()
 		go func() { done <- r.pass(ctx, *wanted) }()
+		p, ended := r.await(ctx, done, history, placed == closed)
+		if !ended {
+			return nil
+		}
+		logPass(cause, time.Since(start), p)
+		r.setMarks(*wanted, p.Marks)
+		next, quiet := history.record(p, time.Now())
+		timer.Reset(next)
+		changes = nil
+		if placed != closed && !p.Failed() {
+			close(placed)
+			closed = placed
+		}
+		quietOver.Reset(max(quiet, min(4*time.Since(start), longestRest)))
+	}
+}
+
+// longestRest bounds how long changes are ignored after a pass that took long.
+const longestRest = 20 * time.Second
+
+// await waits for the end of a pass, and tells of a program that does not answer
+// meanwhile. False: ctx has ended.
+func (r *Reconciler) await(
+	ctx context.Context, done <-chan rules.Result, h *history, placed bool,
+) (p rules.Result, ended bool) {
+	limit := slowTime
+	if placed {
+		limit = slowTimePlaced
+	}
+	look := time.NewTicker(slowTime / 3)
+	defer look.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case p := <-done:
-			logPass(cause, time.Since(start), p)
-			r.setMarks(*wanted, p.Marks)
-			next, quiet := history.record(p, time.Now())
-			timer.Reset(next)
-			changes = nil
-			if placed != closed {
-				close(placed)
-				closed = placed
+			return p, false
+		case p = <-done:
+			return p, true
+		case <-look.C:
+			for _, w := range r.options.Writers {
+				if w, runs := w.(waiter); runs {
+					if program, lasted := w.WaitsFor(); lasted >= limit {
+						h.noAnswer(rules.NoAnswer{Program: program})
+					}
+				}
 			}
-			quietOver.Reset(max(quiet, 4*time.Since(start)))
 		}
 	}
 }
 
-func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) (all rules.Result) {
+// pass brings the rules about. What was written is read again: only rules that were
+// seen are in place.
+func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) rules.Result {
+	first := r.apply(ctx, w)
+	if ctx.Err() != nil || first.Failed() || !first.Wrote() {
+		return first
+	}
+	seen := r.apply(ctx, w)
+	drifts := map[string]string{}
+	for _, o := range first.Outcomes {
+		drifts[o.Subject] = o.Drift
+	}
+	for i, o := range seen.Outcomes {
+		if o.Err == nil && o.Drift != "" && drifts[o.Subject] != "" {
+			seen.Outcomes[i].Err = fmt.Errorf("%s: the kernel %w: %s", o.Subject, rules.ErrNotThere, o.Drift)
+		} else if o.Drift == "" {
+			seen.Outcomes[i].Drift = drifts[o.Subject]
+		}
+		delete(drifts, o.Subject)
+	}
+	for _, o := range first.Outcomes { // a chain that had rules of ours, and has none now
+		if _, gone := drifts[o.Subject]; gone {
+			seen.Outcomes = append(seen.Outcomes, o)
+		}
+	}
+	return seen
+}
+
+func (r *Reconciler) apply(ctx context.Context, w rules.Wanted) (all rules.Result) {
 	for _, writer := range r.options.Writers {
 		one := writer.Apply(ctx, w, all.Marks)
 		all.Outcomes = append(all.Outcomes, one.Outcomes...)

@@ -5,6 +5,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"k8s.io/klog/v2"
+
+	"flanneld/pkg/printable"
 )
 
 // Notify tells the service manager that started the daemon how it is, in
@@ -14,7 +16,8 @@ import (
 func Notify(assignments ...string) {
 	var lines []string
 	for _, a := range assignments {
-		lines = append(lines, strings.Join(strings.Fields(a), " ")) // a line break would begin another one
+		line := strings.Join(strings.Fields(a), " ") // a line break would begin another one
+		lines = append(lines, printable.Bounded(line, printable.Longest))
 	}
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
 		klog.ErrorS(err, "Cannot notify the service manager at NOTIFY_SOCKET", "assignments", assignments)

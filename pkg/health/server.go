@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"syscall"
 	"time"
-
-	"k8s.io/klog/v2"
 )
 
 // Server answers GET /healthz, and what is registered by Handle.
@@ -56,22 +55,23 @@ func (s *Server) String() string { return "health server on " + s.Addr().String(
 const (
 	requestTimeout = 5 * time.Second
 	answerTimeout  = 10 * time.Second
-	idleTimeout    = time.Minute
 	largestHeader  = 8 << 10 // bytes
 	endTimeout     = 200 * time.Millisecond
 )
 
 // Run answers until ctx ends; then requests under way have endTimeout left.
 func (s *Server) Run(ctx context.Context) error {
+	visitors := &quota{Listener: s.listener, most: connectionsFor(openFiles())}
 	server := &http.Server{
 		Handler:           s.mux,
 		ReadHeaderTimeout: requestTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      answerTimeout,
-		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    largestHeader,
-		ErrorLog:          klog.NewStandardLogger("WARNING"),
+		ErrorLog:          log.New(serverLog{}, "", 0),
+		ConnState:         visitors.note,
 	}
+	server.SetKeepAlivesEnabled(false) // nobody asks so often that it matters
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
@@ -81,7 +81,7 @@ func (s *Server) Run(ctx context.Context) error {
 			_ = server.Close()
 		}
 	})
-	err := server.Serve(s.listener)
+	err := server.Serve(visitors)
 	if stop() {
 		return fmt.Errorf("answer health checks on %v: %w", s.Addr(), err)
 	}

@@ -23,6 +23,20 @@ func Next(p netip.Prefix) (netip.Prefix, bool) {
 	return netip.PrefixFrom(begin, p.Bits()), p.Addr().Less(begin)
 }
 
+// NoHost says what an address is to a network, where no host can have it (RFC 919,
+// RFC 1122 3.2.1.3); "": a host can. Networks of two addresses have none such (RFC
+// 3021), nor has IPv6 a broadcast address.
+func NoHost(p netip.Prefix, a netip.Addr) string {
+	switch {
+	case Of(p.Addr()) != IPv4 || p.Bits() > 30:
+	case a == Last(p):
+		return "the broadcast address"
+	case a == p.Masked().Addr():
+		return "the network address"
+	}
+	return ""
+}
+
 func last(p netip.Prefix, f Family) uint128 {
 	n, host := number(p.Addr()), one.shift(f.Bits()-p.Bits()).minusOne()
 	return uint128{n.hi | host.hi, n.lo | host.lo}

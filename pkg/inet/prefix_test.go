@@ -69,3 +69,19 @@ func TestArithmeticByExample(t *testing.T) {
 		}
 	}
 }
+
+func TestNoHost(t *testing.T) {
+	for _, tt := range []struct{ network, address, want string }{
+		{"10.4.7.21/24", "10.4.7.255", "the broadcast address"},
+		{"10.4.7.21/24", "10.4.7.0", "the network address"},
+		{"10.4.7.21/24", "10.4.7.254", ""},
+		{"10.4.7.20/30", "10.4.7.23", "the broadcast address"},
+		{"10.4.7.20/31", "10.4.7.20", ""},
+		{"10.4.7.20/32", "10.4.7.20", ""},
+		{"fd00::1/64", "fd00::", ""},
+	} {
+		if got := NoHost(netip.MustParsePrefix(tt.network), netip.MustParseAddr(tt.address)); got != tt.want {
+			t.Errorf("%s in %s: %q, want %q", tt.address, tt.network, got, tt.want)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package kernel
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Link is what is known of a network interface.
 type Link struct {
@@ -24,6 +27,12 @@ type Link struct {
 type Addr struct {
 	netip.Prefix      // the address with the length of its network
 	LinkLocal    bool // scope link or in 169.254.0.0/16 or fe80::/10: a global one is preferred
+}
+
+// Tunnel tells a device of ours, by its alias, or of an older flannel, by its kind
+// and name.
+func (l Link) Tunnel() bool {
+	return l.Kind != nil && (l.Alias == Alias || strings.HasPrefix(l.Name, "flannel."))
 }
 
 // Has reports whether ip is an address of the interface.

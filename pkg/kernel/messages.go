@@ -65,7 +65,7 @@ func readRoute(body []byte) (r routeMessage, ok bool) {
 		r.via, r.index = netip.Addr{}, 0
 	}
 	r.dst = netip.PrefixFrom(dst, int(r.Dst_len))
-	return r, inet.Of(dst) == family
+	return r, r.dst.IsValid() && inet.Of(dst) == family
 }
 
 // found is the route in the form that passes work with.

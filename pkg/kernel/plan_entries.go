@@ -14,7 +14,7 @@ func (p *planner) recognize() {
 		p.was.searched[dev] = true
 		hops, macs := p.hops(dev), map[MAC]bool{}
 		for _, n := range e.Neighbours {
-			if hops[n.key()] {
+			if hops[n.key()] || p.was.neighbours.has(n.key()) {
 				p.was.neighbours.learn(n.Neighbour)
 				macs[n.MAC] = true
 			}

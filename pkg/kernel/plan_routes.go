@@ -76,7 +76,7 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 			}
 			at.right = at.right || right
 		}
-		if !right && !p.want.Partial && (r.Protocol == Protocol || p.leftover(*r)) {
+		if !right && !p.want.Partial && (r.Protocol == Protocol || p.leftover(*r)) || p.harmful(r) {
 			stray = append(stray, r)
 		}
 	}
@@ -120,6 +120,28 @@ func (r FoundRoute) toVTEP() bool { return r.Via == r.Dst.Addr() }
 // now.
 func (p *planner) leftover(r FoundRoute) bool {
 	return r.Protocol == unix.RTPROT_BOOT && r.toVTEP() && p.wants(r.Dev)
+}
+
+// harmful tells a route that is ours, or an earlier flannel's, and must go. What it
+// leads to is known to be ours from then on: no route tells any more.
+func (p *planner) harmful(r *FoundRoute) bool {
+	ours := r.Protocol == Protocol || p.tunnelRoute(*r)
+	if p.want.Harmful == nil || !ours || !p.want.Harmful(r.Dst) {
+		return false
+	}
+	if r.toVTEP() {
+		p.was.neighbours.learn(Neighbour{Dev: r.Dev, Addr: r.Via})
+	}
+	return true
+}
+
+// tunnelRoute tells a route of an earlier flannel on whatever tunnel's device.
+func (p *planner) tunnelRoute(r FoundRoute) bool {
+	if r.Protocol != unix.RTPROT_BOOT || !r.toVTEP() {
+		return false
+	}
+	l, exists := p.have.link(r.Dev)
+	return exists && l.Tunnel()
 }
 
 func (r FoundRoute) describe() string {

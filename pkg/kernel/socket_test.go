@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // message is one as the kernel sends it.
@@ -103,6 +105,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(message(unix.NLMSG_ERROR, unix.NLM_F_CAPPED|unix.NLM_F_ACK_TLVS, 1, errno(unix.EINVAL, make([]byte, 17)...)...))
 	f.Add(message(unix.RTM_NEWROUTE, 0, 1, slices.Concat([]byte{unix.AF_INET, 33}, route[2:unix.SizeofRtMsg])...))
 	f.Add([]byte{16, 0, 0, 0, 2, 0, 0, 0})
+	short := nl.NewRtAttr(unix.RTA_DST, make([]byte, 5)).Serialize() // which is no address
+	f.Add(slices.Concat([]byte{unix.AF_INET6, 24}, make([]byte, unix.SizeofRtMsg-2), short))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		library, err := syscall.ParseNetlinkMessage(data)
 		n := 0
@@ -122,8 +126,10 @@ func FuzzMessages(f *testing.F) {
 }
 
 func readOne(t *testing.T, body []byte) {
-	if r, ok := readRoute(body); ok && (!r.dst.IsValid() || !r.dst.Addr().Is4()) {
-		t.Fatalf("a route to %v from %x", r.dst, body)
+	if r, ok := readRoute(body); ok {
+		if family, _ := familyOf(body[0]); !r.dst.IsValid() || inet.Of(r.dst.Addr()) != family {
+			t.Fatalf("a route to %v from %x", r.dst, body)
+		}
 	}
 	_, _ = readNeighbour(body)
 	whole := body[:len(body)&^3] // the library panics where the last attribute is not filled up

@@ -20,6 +20,10 @@ type State struct {
 	// Partial makes Apply add and repair only: what the State lacks is not
 	// removed. It is for the time before everything that is wanted is known.
 	Partial bool
+
+	// Harmful tells destinations to which no route of ours may lead: one that does
+	// goes, also where Partial. It wants none of them. Nil: there is no such.
+	Harmful func(netip.Prefix) bool
 }
 
 // And is s with another family's state beside it: a device in both has the

@@ -67,7 +67,7 @@ func (s *Syncer) read(want State) (found, error) {
 		return found{}, fmt.Errorf("list interfaces: %w", err)
 	}
 	have := found{links: links, entries: map[string]Entries{}}
-	if want.Partial && len(want.Routes)+len(want.Neighbours)+len(want.FDB) == 0 {
+	if want.Partial && want.Harmful == nil && len(want.Routes)+len(want.Neighbours)+len(want.FDB) == 0 {
 		return have, nil
 	}
 	for _, d := range want.Devices {

@@ -14,6 +14,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/recent"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
@@ -27,7 +28,8 @@ func working() status.Status {
 		Daemon:  &status.Daemon{Ready: true, Applied: epoch.Add(1500 * time.Millisecond)},
 		Network: &status.Network{Network: netip.MustParsePrefix("172.7.0.0/16"), Backend: "vxlan"},
 		Lease:   &status.Lease{Subnet: subnet, Expires: epoch, MTU: 1450},
-		Etcd:    status.Etcd{Current: true},
+		Time:    epoch,
+		Etcd:    status.Etcd{Current: true, Read: epoch.Add(-4 * time.Second)},
 		Peers: []status.Peer{
 			{Mode: status.Tunnel, Kernel: status.InPlace}, {Mode: status.Tunnel, Kernel: "no route"}, {Mode: status.Direct, Kernel: status.InPlace}, {Mode: status.NoWay},
 		},
@@ -69,7 +71,7 @@ func TestState(t *testing.T) {
 	var c Counts
 	ask := func(context.Context) (status.Status, error) { return working(), nil }
 	lines := scrape(t, &c, ask)
-	expect(t, lines, "ready 1", "problems 3", `condition{code="LeaseIgnored",severity="warning"} 2`, `condition{code="NoLease",severity="error"} 0`, "etcd_current 1", "kernel_last_success_timestamp_seconds 1.7000000015e+09",
+	expect(t, lines, "ready 1", "problems 3", `condition{code="LeaseIgnored",severity="warning"} 2`, `condition{code="NoLease",severity="error"} 0`, "etcd_current 1", "etcd_last_read_age_seconds 4", "kernel_last_success_timestamp_seconds 1.7000000015e+09",
 		`backend_info{backend="vxlan",network="172.7.0.0/16"} 1`, "mtu_bytes 1450", "lease_expiry_timestamp_seconds 1.7e+09",
 		`peers{mode="direct"} 1`, `peers{mode="tunnel"} 2`, `peers{mode="none"} 1`, "peers_wrong 2", "kernel_apply_success 0",
 		`repairs_total{kind="route"} 0`, `repairs_total{kind="iptables"} 0`, "etcd_watch_restarts_total 0", "kernel_apply_duration_seconds_count 0")
@@ -114,9 +116,9 @@ func TestScrapesShareAnAnswer(t *testing.T) {
 		if asked != 1 {
 			t.Errorf("ten scrapes at once asked %d times", asked)
 		}
-		time.Sleep(freshFor)
+		time.Sleep(recent.FreshFor)
 		if scrape(); asked != 2 {
-			t.Errorf("a scrape after %v did not ask again", freshFor)
+			t.Errorf("a scrape after %v did not ask again", recent.FreshFor)
 		}
 	})
 }

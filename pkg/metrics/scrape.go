@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,46 +12,17 @@ import (
 	"k8s.io/klog/v2"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/recent"
 	"flanneld/pkg/status"
 )
 
-const (
-	// askTime bounds how long the daemon may take to say how it is.
-	askTime = 2 * time.Second
-
-	// freshFor is how long its answer serves others who ask: it compares the
-	// kernel's tables with what they should be, and anybody who reaches the port may ask.
-	freshFor = time.Second
-)
-
-// recent is the daemon's latest answer.
-type recent struct {
-	ask func(context.Context) (status.Status, error)
-
-	mu  sync.Mutex
-	s   status.Status
-	err error
-	at  time.Time
-}
-
-func (r *recent) status(ctx context.Context) (status.Status, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if time.Since(r.at) >= freshFor {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime) // the answer is for others too
-		defer cancel()
-		r.s, r.err = r.ask(ctx)
-		r.at = time.Now()
-	}
-	return r.s, r.err
-}
-
 // Handler answers GET /metrics with the counts and with what ask tells of the
-// daemon. promhttp would do the same; its compressors alone take 2 MiB.
+// daemon, which serves all who ask within a second: it compares the kernel's tables
+// with what they should be. promhttp would do the same; its compressors alone take 2 MiB.
 func (c *Counts) Handler(version string, ask func(context.Context) (status.Status, error)) http.Handler {
-	latest := recent{ask: ask}
+	latest := recent.New(ask)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := latest.status(r.Context())
+		s, err := latest.Get(r.Context())
 		if err != nil {
 			s = status.Status{} // the counters are worth having all the same
 		}
@@ -154,9 +124,16 @@ func (c collector) state(d status.Daemon, gauge put) {
 	c.conditions(gauge)
 	gauge(
 		"etcd_current",
-		"Whether every change in etcd is known: everything was listed and a watch stands.",
+		"Whether what is known of etcd is recent: its age is less than 20 seconds, and the last list arrived.",
 		number(s.Etcd.Current),
 	)
+	if !s.Etcd.Read.IsZero() {
+		gauge(
+			"etcd_last_read_age_seconds",
+			"How old what is known of etcd is: all that it held until then is known.",
+			s.Time.Sub(s.Etcd.Read).Seconds(),
+		)
+	}
 	if n := s.Network; n != nil {
 		gauge("backend_info", "The backend at work.", 1, "backend", n.Backend, "network", n.Network.String())
 	}
@@ -173,7 +150,7 @@ func (c collector) state(d status.Daemon, gauge put) {
 func (c collector) conditions(gauge put) {
 	count := map[condition.Code]int{}
 	for _, one := range c.status.Conditions {
-		count[one.Code]++
+		count[one.Code] += max(1, one.More)
 	}
 	for _, code := range condition.Codes() {
 		gauge(

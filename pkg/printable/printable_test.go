@@ -26,9 +26,14 @@ func TestLine(t *testing.T) {
 }
 
 func TestBounded(t *testing.T) {
-	for in, want := range map[string]string{"abc": "abc", "abcdefgh": "abcd", "abcé": "abc?"} {
+	for in, want := range map[string]string{"abc": "abc", "abcd": "abcd", "abcdefgh": "abcd…", "abcé": "abc…", "\x9b\x9b\x9b\x9b\x9b": "…", "a\nbcd": "a?bc…"} {
 		if got := Bounded(in, 4); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{"abc": `"abc"`, "a\n\"\u009b…": `"a\n\""…`} {
+		if got := Quoted(in, 4); got != want {
+			t.Errorf("%q becomes %s, want %s", in, got, want)
 		}
 	}
 }

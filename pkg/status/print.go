@@ -42,9 +42,9 @@ type printer struct {
 
 const (
 	plain = ""
-	red   = "\x1b[31m"
-	green = "\x1b[32m"
-	reset = "\x1b[0m"
+	red   = printable.Red
+	green = printable.Green
+	reset = printable.Reset
 )
 
 func (p *printer) line(text string) { p.text(plain, text) }
@@ -69,10 +69,17 @@ func (p *printer) aligned(f func()) {
 	}
 }
 
+// widest bounds what widens a column for all rows, in bytes.
+const widest = 64
+
 func (p *printer) row(colour string, cells ...string) {
 	p.colours = append(p.colours, colour)
 	for i, c := range cells {
-		cells[i] = printable.Line(c)
+		most := widest
+		if i == len(cells)-1 { // nothing stands behind it
+			most = printable.Longest
+		}
+		cells[i] = printable.Bounded(c, most)
 	}
 	_, _ = fmt.Fprintln(p.columns, strings.Join(cells, "\t"))
 }
@@ -128,7 +135,7 @@ func (p *printer) conditions(s Status) {
 		p.line("problems")
 	}
 	for _, text := range lines {
-		p.text(red, "  "+printable.Line(text))
+		p.text(red, "  "+printable.Bounded(text, printable.Longest))
 	}
 }
 
@@ -148,8 +155,10 @@ func (p *printer) etcd(s Status) {
 		p.row(red, "etcd", member+", cannot be written")
 	case e.Current:
 		p.row(plain, "etcd", member+", current")
+	case e.Read.IsZero():
+		p.row(red, "etcd", member+", not read yet")
 	default:
-		p.row(plain, "etcd", member+", not current")
+		p.row(red, "etcd", fmt.Sprintf("%s, not heard of for %s", member, p.age(e.Read)))
 	}
 }
 

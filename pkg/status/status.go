@@ -44,8 +44,9 @@ type Daemon struct {
 // Network is the config in force.
 type Network struct {
 	Network   netip.Prefix `json:"network"`
-	SubnetLen int          `json:"subnet_len"` // bits
-	Backend   string       `json:"backend"`    // "host-gw", "vxlan"
+	SubnetLen int          `json:"subnet_len"`       // bits
+	Backend   string       `json:"backend"`          // "host-gw", "vxlan"
+	Config    string       `json:"config,omitempty"` // the whole, as the config key would hold it
 }
 
 // Host is the external interface.
@@ -83,10 +84,12 @@ type Etcd struct {
 	Prefix    string   `json:"prefix"`
 	API       string   `json:"api,omitempty"`      // in use: "v2", "v3"
 	Member    string   `json:"member,omitempty"`   // that answered last
-	Current   bool     `json:"current"`            // every change is known
+	Current   bool     `json:"current"`            // what is known of it is recent
 	KeyFile   string   `json:"key_file,omitempty"` // absolute paths
 	CertFile  string   `json:"cert_file,omitempty"`
 	CAFile    string   `json:"ca_file,omitempty"`
+
+	Read time.Time `json:"read,omitzero"` // what it held until then is known
 }
 
 // Ways in which packets get to a peer.

@@ -19,7 +19,7 @@ func full() Status {
 	return Status{
 		Time:    now,
 		Daemon:  &Daemon{Version: "0.2.0", PID: 812, Started: now.Add(-26 * time.Hour), Ready: true, Changed: now.Add(-90 * time.Second), Change: "ip route add …"},
-		Network: &Network{netip.MustParsePrefix("172.7.0.0/16"), 24, "vxlan"},
+		Network: &Network{netip.MustParsePrefix("172.7.0.0/16"), 24, "vxlan", ""},
 		Host:    &Host{"ens33", netip.MustParseAddr("10.4.7.21"), netip.MustParseAddr("192.0.2.21"), 1500},
 		Lease:   &Lease{Subnet: netip.MustParsePrefix("172.7.21.0/24"), Backend: "vxlan", Expires: now.Add(23 * time.Hour), MTU: 1450},
 		Device:  &Device{Name: "flannel.1", VNI: 1, Port: 8472, MTU: 1450},
@@ -40,6 +40,23 @@ func text(t *testing.T, s Status, colour bool) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// TestLongTexts has one field of 1 MB in a table of 5,000 peers.
+func TestLongTexts(t *testing.T) {
+	long := strings.Repeat("x", 1_000_000)
+	s := full()
+	s.Daemon.Reason, s.Daemon.Ready, s.Peers[0].Backend = long, false, long
+	s.Conditions = condition.List{{Code: condition.LeaseIgnored, Message: long, Cause: long}}
+	for range 5000 {
+		s.Peers = append(s.Peers, s.Peers[1])
+	}
+	for _, daemon := range []*Daemon{s.Daemon, nil} {
+		s.Daemon = daemon
+		if n := len(text(t, s, false)); n > 1_500_000 {
+			t.Errorf("%d bytes", n)
+		}
+	}
 }
 
 func TestPrint(t *testing.T) {
@@ -187,7 +204,7 @@ func TestFromStore(t *testing.T) {
 		entries []subnet.Entry
 		problem string
 	}{
-		{nil, "there is no config key /coreos.com/network/config"},
+		{nil, "there is no config key yet"},
 		{[]subnet.Entry{{Key: "config", Value: `{"Network":"nonsense"}`, Modified: 1}}, "config key is wrong: Network"},
 	} {
 		if s := read(tt.entries...); s.Network != nil || len(s.Conditions) != 1 || !strings.HasPrefix(texts(s)[0], tt.problem) {

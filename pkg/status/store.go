@@ -13,17 +13,16 @@ import (
 
 // FromStore is what the store alone tells: the network and all leases.
 func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
-	e.Current = true
+	e.Current, e.Read = true, now
 	s := Status{Time: now, Etcd: e, Peers: []Peer{}, Conditions: condition.List{}}
-	config, err := subnet.ParseConfig(c.Config.Value)
+	var config subnet.Config
+	text, err := c.Config.Text()
+	if err == nil {
+		config, err = subnet.ParseConfig(text)
+	}
 	switch {
 	case c.Config.Modified == 0:
-		s.Conditions.Add(
-			condition.Condition{
-				Code:    condition.ConfigMissing,
-				Message: fmt.Sprintf("there is no config key %s/%s", e.Prefix, c.Config.Key),
-			},
-		)
+		s.Conditions.Add(condition.Condition{Code: condition.ConfigMissing, Message: c.NoConfig.String()})
 	case err != nil:
 		s.Conditions.Add(
 			condition.Condition{Code: condition.ConfigInvalid, Message: fmt.Sprintf("config key is wrong: %v", err)},
@@ -56,5 +55,14 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 			},
 		)
 	}
+	if c.Omitted > 0 {
+		more := condition.More(c.Omitted)
+		more.Code = condition.LeaseIgnored
+		s.Conditions.Add(more)
+	}
+	s.Conditions = s.Conditions.Bound(conditionsAtOnce)
 	return s
 }
+
+// conditionsAtOnce bounds how many conditions of a code are told.
+const conditionsAtOnce = 50

@@ -42,7 +42,7 @@ func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
 		// Another address of ours is evidence only beside the subnet file:
 		// behind NAT many hosts have the same.
 		moved := l.Subnet == h.previous && slices.Contains(c.Addrs, l.PublicIP)
-		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) {
+		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) || c.reserves(l.Subnet) {
 			continue
 		}
 		if other, overlaps := r.overlapping(l.Subnet); overlaps && other.Created < l.Created {
@@ -77,7 +77,7 @@ func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
 		return h.previous, true
 	}
 	h.explainPrevious(r, c)
-	var taken []netip.Prefix
+	taken := append(slices.Clone(c.Reserved), r.hostsWithin(c)...)
 	for _, l := range r.all() {
 		taken = append(taken, l.Subnet)
 	}
@@ -97,7 +97,22 @@ func (h *leaseHolder) free(r *replica, c Claim, p netip.Prefix) bool {
 	_, leased := r.leases[p]
 	_, overlaps := r.overlapping(p)
 	_, refused := h.refused[p]
-	return c.Config.Fits(p) && !leased && !overlaps && !refused
+	return c.Config.Fits(p) && !leased && !overlaps && !refused && !c.reserves(p) &&
+		!slices.ContainsFunc(r.hostsWithin(c), p.Overlaps)
+}
+
+// hostsWithin are the public IPs that lie in the network, where that holds what
+// this host needs: a subnet with one would take the way to a peer away.
+func (r *replica) hostsWithin(c Claim) (out []netip.Prefix) {
+	if len(c.Reserved) == 0 {
+		return nil
+	}
+	for _, l := range r.leases {
+		if c.Config.Network.Contains(l.PublicIP) {
+			out = append(out, netip.PrefixFrom(l.PublicIP, l.PublicIP.BitLen()))
+		}
+	}
+	return out
 }
 
 // explainPrevious says once why the subnet file's subnet is not taken.
@@ -112,7 +127,8 @@ func (h *leaseHolder) explainPrevious(r *replica, c Claim) {
 			"advice", "if that host is gone, stop flanneld, delete the key and start again")
 		return
 	}
-	klog.InfoS("Subnet file names a subnet that is not free or does not fit the config: taking another one",
+	klog.InfoS("Subnet file names a subnet that is not free, does not fit the config, or holds what hosts need: "+
+		"taking another one",
 		"subnet", h.previous, "network", c.Config.Network, "subnetLen", c.Config.SubnetLen,
 		"subnetMin", c.Config.SubnetMin, "subnetMax", c.Config.SubnetMax)
 }

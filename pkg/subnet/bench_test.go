@@ -48,7 +48,7 @@ func BenchmarkPeers(b *testing.B) {
 	host := []netip.Addr{leases[0].PublicIP, netip.MustParseAddr("127.0.0.1")}
 	b.ReportAllocs()
 	for b.Loop() {
-		if peers, _ := Peers(c, leases[0], leases[1:], host); len(peers) != 999 {
+		if peers, _ := Peers(c, leases[0], leases[1:], host, nil); len(peers) != 999 {
 			b.Fatal("too few")
 		}
 	}

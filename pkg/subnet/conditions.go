@@ -10,7 +10,8 @@ import (
 // noted is what noteConditions has said last.
 type noted struct {
 	full       bool
-	contested  Lease // zero: not contested
+	reserved   string // why a subnet that is free is not leased
+	contested  Lease  // zero: not contested
 	degradedBy string
 }
 
@@ -18,6 +19,9 @@ type noted struct {
 func (s *state) noteConditions(wrong *condition.Set, now time.Time) {
 	h := &s.holder
 	is := noted{full: h.full && !h.own.Subnet.IsValid()}
+	if is.full && s.claim != nil && len(s.claim.Reserved) > 0 {
+		is.reserved = fmt.Sprintf("those that overlap %v are not leased, as this host needs that", s.claim.Reserved)
+	}
 	if s.replica.degraded(now) {
 		is.degradedBy = s.replica.degradedBy
 	}
@@ -36,7 +40,7 @@ func (s *state) noteConditions(wrong *condition.Set, now time.Time) {
 		}
 	}
 	note(is.full, condition.NoFreeSubnet, "every subnet of the config is leased; "+
-		"widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone", "")
+		"widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone", is.reserved)
 	note(is.contested != Lease{}, condition.LeaseContested, fmt.Sprintf(
 		"another host writes this host's lease of %v, so it seems to have the public IP %v too: "+
 			"give each its own with --public-ip or --iface", is.contested.Subnet, is.contested.PublicIP), "")

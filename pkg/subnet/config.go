@@ -53,6 +53,9 @@ func ParseConfig(raw string) (Config, error) {
 
 		EnableNFTables bool
 	}
+	if len(raw) > LongestValue {
+		return Config{}, tooLong(len(raw))
+	}
 	if err := unmarshal([]byte(raw), &doc); err != nil {
 		return Config{}, err
 	}
@@ -169,6 +172,12 @@ func (c Config) Options(into any) error {
 		field.Field = strings.TrimSuffix("Backend."+field.Field, ".")
 	}
 	return err
+}
+
+// MayLease reports whether one of the subnets that may be leased overlaps p.
+func (c Config) MayLease(p netip.Prefix) bool {
+	last := inet.Last(netip.PrefixFrom(c.SubnetMax, c.SubnetLen))
+	return inet.Of(p.Addr()) == c.family() && !inet.Last(p).Less(c.SubnetMin) && !last.Less(p.Masked().Addr())
 }
 
 // Fits reports whether p is one of the subnets that may be leased.

@@ -171,3 +171,19 @@ func TestFree(t *testing.T) {
 		}
 	}
 }
+
+// TestMayLease: which addresses may come to lie in a subnet that is leased.
+func TestMayLease(t *testing.T) {
+	c, err := ParseConfig(`{"Network":"10.4.0.0/16","SubnetMin":"10.4.8.0","SubnetMax":"10.4.9.0"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[string]bool{
+		"10.4.7.255/32": false, "10.4.8.0/32": true, "10.4.9.255/32": true, "10.4.10.0/32": false,
+		"10.4.0.0/21": false, "10.4.0.0/20": true, "10.4.9.128/25": true, "0.0.0.0/0": true, "fd00::/8": false,
+	} {
+		if got := c.MayLease(netip.MustParsePrefix(p)); got != want {
+			t.Errorf("%s: %t", p, got)
+		}
+	}
+}

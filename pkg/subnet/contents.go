@@ -9,15 +9,17 @@ import (
 // following it.
 type Contents struct {
 	Config    Entry                  // Modified 0: there is no config key
+	NoConfig  NoConfig               // in that case
 	Leases    map[netip.Prefix]Lease // every well-formed one
-	Entries   map[netip.Prefix]Entry // theirs
+	Entries   map[netip.Prefix]Entry // of the keys that name a subnet, well-formed or not
 	Malformed map[string]string      // key → what is wrong with the entry
+	Omitted   int                    // more keys that mean nothing
 }
 
 // Read takes a snapshot apart that was received at now.
 func (s Snapshot) Read(now time.Time) Contents {
 	r := replica{leases: map[netip.Prefix]Lease{}, malformed: map[string]string{}}
-	c := Contents{Config: Entry{Key: ConfigKey}, Entries: map[netip.Prefix]Entry{}}
+	c := Contents{Config: Entry{Key: ConfigKey}, NoConfig: s.NoConfig, Entries: map[netip.Prefix]Entry{}}
 	for _, e := range s.Entries {
 		r.put(e, now)
 		if e.Key == ConfigKey {
@@ -25,10 +27,10 @@ func (s Snapshot) Read(now time.Time) Contents {
 		}
 	}
 	for _, e := range s.Entries {
-		if p, err := ParseKey(e.Key); err == nil && r.leases[p].Modified == e.Modified {
+		if p, err := ParseKey(e.Key); err == nil {
 			c.Entries[p] = e
 		}
 	}
-	c.Leases, c.Malformed = r.leases, r.malformed
+	c.Leases, c.Malformed, c.Omitted = r.leases, r.malformed, s.Omitted
 	return c
 }

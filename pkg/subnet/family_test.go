@@ -59,7 +59,7 @@ func TestBehindTheParsers(t *testing.T) {
 	own := lease("fd00:0:0:1::/64", "2001:db8::1")
 	peers, rejected := Peers(c, own, []Lease{
 		own, lease("fd00:0:0:2::/64", "2001:db8::2"), lease("172.7.22.0/24", "10.4.7.22"), lease("fd00:0:0:3::/64", "2001:db8::1"),
-	}, nil)
+	}, nil, nil)
 	if len(peers) != 1 || peers[0].PublicIP != addr("2001:db8::2") || len(rejected) != 1 {
 		t.Errorf("%+v, %v", peers, rejected)
 	}

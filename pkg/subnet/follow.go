@@ -19,18 +19,28 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 	defer watching.Wait()
 	defer cancel()
 
+	var relist bool     // when the deadline is over
 	var await uint64    // our last write's index: nothing is decided before the replica has reached it
 	var quiet time.Time // a write failed: no further one before this, whatever events arrive
 	deadline := time.NewTimer(0)
 	defer deadline.Stop()
 	released := time.NewTimer(m.releaseExpired()) // what was retained
 	defer released.Stop()
+	lasts := time.NewTimer(shortWatch)
+	defer lasts.Stop()
+	looked := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-broken:
+			if !looked { // where no watch lasts, lists alone must lead to a lease
+				m.keepLease(ctx)
+			}
 			return err
+		case <-lasts.C:
+			m.lasted()
+			continue
 		case batch := <-events:
 			m.update(func(s *state) { s.replica.apply(batch, time.Now()) })
 			released.Reset(m.releaseExpired())
@@ -40,6 +50,8 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 		case <-deadline.C:
 			if await > 0 {
 				klog.InfoS("Etcd has not announced this host's own write: listing everything again", "index", await)
+			}
+			if await > 0 || relist {
 				return nil
 			}
 		}
@@ -47,9 +59,11 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 			continue
 		}
 		outcome := m.keepLease(ctx)
-		if outcome.relist {
+		looked = true
+		if outcome.relist && !outcome.failed {
 			return nil
 		}
+		relist = outcome.relist
 		await, quiet = outcome.await, time.Time{}
 		if outcome.failed {
 			quiet = time.Now().Add(outcome.again)
@@ -60,8 +74,7 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 
 // watch passes events on until ctx ends or the watch breaks.
 func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event) error {
-	err := m.registry.Watch(ctx, index, func(batch []Event) {
-		m.setCurrent(true)
+	return m.registry.Watch(ctx, index, func(batch []Event) {
 		if len(batch) == 0 {
 			return
 		}
@@ -70,10 +83,6 @@ func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event
 		case <-ctx.Done():
 		}
 	})
-	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrHistoryLost) {
-		m.setCurrent(false)
-	}
-	return err
 }
 
 // releaseExpired lets go of what was retained for long enough, and returns how long until
@@ -115,17 +124,19 @@ func (m *Manager) keepLease(ctx context.Context) outcome {
 		}
 	})
 	if due.do == wait {
+		if m.writes.Failing() { // and there is nothing to write any more
+			m.writes.Succeeded()
+		}
 		return outcome{again: due.wait}
 	}
 	stored, err := m.writeLease(ctx, due)
-	relist := false
-	m.with(func(s *state) { relist = s.wrote(due, stored, err, time.Now()) })
+	var next afterWrite
+	m.with(func(s *state) { next = s.wrote(due, stored, err, time.Now()) })
 	switch {
-	case err != nil && !errors.Is(err, ErrConflict):
-		return outcome{again: m.writes.Failed(err), failed: true}
+	case err != nil && (next.stuck || !errors.Is(err, ErrConflict)):
+		return outcome{again: m.writes.Failed(err), failed: true, relist: next.relist}
 	case err != nil:
-		m.writes.Succeeded()
-		return outcome{relist: relist}
+		return outcome{relist: next.relist}
 	}
 	m.writes.Succeeded()
 	if due.do == refresh {
@@ -148,23 +159,35 @@ func (s *state) next(now time.Time) step {
 	return due
 }
 
+// afterWrite is what follows from a write's end.
+type afterWrite struct {
+	relist bool // the replica is not to be trusted
+	stuck  bool // it was lost, as before
+}
+
 // wrote notes what became of a write.
-func (s *state) wrote(due step, stored Entry, err error, now time.Time) (relist bool) {
+func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next afterWrite) {
+	h := &s.holder
 	switch {
 	case errors.Is(err, ErrConflict):
 		// Somebody was faster. That the replica does not show it yet is
 		// normal where the key is new to us, and wrong where it was ours.
-		return !s.holder.refuse(due.entry.Key)
+		next.relist = !h.refuse(due.entry.Key)
+		next.stuck = h.lost.lose(due.entry)
+		return next
+	case errors.Is(err, ErrBlocked) && due.entry.Key != Key(h.previous):
+		h.refuse(due.entry.Key) // the subnet file's is worth waiting for
 	case err != nil:
-		s.holder.written = 0
+		h.written = 0
 	default:
-		s.holder.written = stored.Modified
+		h.written = stored.Modified
 		if due.do == refresh {
 			s.replica.put(stored, now)
-			s.holder.recordRenewal(stored, now)
+			h.recordRenewal(stored, now)
 		}
 	}
-	return false
+	h.lost = lostWrites{}
+	return next
 }
 
 func (m *Manager) writeLease(ctx context.Context, s step) (Entry, error) {

@@ -58,7 +58,7 @@ func FuzzLease(f *testing.F) {
 		}
 		own := Lease{Attrs: Attrs{PublicIP: netip.MustParseAddr("10.4.7.21")}, Subnet: netip.MustParsePrefix("172.7.21.0/24")}
 		c, _ := ParseConfig(`{"Network":"172.7.0.0/16"}`)
-		peers, _ := Peers(c, own, []Lease{l}, []netip.Addr{own.PublicIP})
+		peers, _ := Peers(c, own, []Lease{l}, []netip.Addr{own.PublicIP}, nil)
 		for _, p := range peers {
 			if p.Subnet.Bits() != 24 || !c.Network.Contains(p.Subnet.Addr()) || p.Subnet == own.Subnet || p.PublicIP == own.PublicIP {
 				t.Fatalf("%+v counts as a peer", p)

@@ -16,6 +16,7 @@ import (
 const (
 	ConfigKey = "config"
 	LeaseDir  = "subnets"
+	APIKey    = "api" // of etcdauto
 )
 
 // Attrs is what a lease says of its holder: how and where peers reach it.
@@ -79,6 +80,9 @@ func (a Attrs) Marshal() string {
 // address that no peer can be reached at is an error.
 func ParseAttrs(value string) (Attrs, error) {
 	var wire wireAttrs
+	if len(value) > LongestValue {
+		return Attrs{}, tooLong(len(value))
+	}
 	if err := unmarshal([]byte(value), &wire); err != nil {
 		return Attrs{}, err
 	}
@@ -105,7 +109,11 @@ func parseLease(e Entry, now time.Time) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	attrs, err := ParseAttrs(e.Value)
+	value, err := e.Text()
+	if err != nil {
+		return Lease{}, err
+	}
+	attrs, err := ParseAttrs(value)
 	if err != nil {
 		return Lease{}, err
 	}

@@ -77,7 +77,7 @@ func TestPeers(t *testing.T) {
 		lease("172.8.1.0/24", "10.4.7.9"), lease("172.0.0.0/8", "10.4.7.9"), lease("172.7.16.0/20", "10.4.7.9"), lease("172.7.99.0/25", "10.4.7.9"),
 		lease("172.7.98.0/24", "172.7.98.7"), lease("172.7.97.0/24", "10.4.7.21"), lease("172.7.96.0/24", "192.168.0.5"),
 	}
-	peers, rejected := Peers(c, own, all, []netip.Addr{own.PublicIP, netip.MustParseAddr("192.168.0.5")})
+	peers, rejected := Peers(c, own, all, []netip.Addr{own.PublicIP, netip.MustParseAddr("192.168.0.5")}, nil)
 	if len(peers) != 2 || peers[0].Subnet.String() != "172.7.22.0/24" || peers[1].Subnet.String() != "172.7.23.0/24" {
 		t.Errorf("peers %v", peers)
 	}
@@ -86,7 +86,7 @@ func TestPeers(t *testing.T) {
 		"subnets/172.0.0.0-8":   "lies outside",
 		"subnets/172.7.16.0-20": "overlaps this host's subnet 172.7.21.0/24",
 		"subnets/172.7.99.0-25": "is not a /24",
-		"subnets/172.7.98.0-24": "public IP 172.7.98.7 lies within the subnet itself",
+		"subnets/172.7.98.0-24": "has the public IP 172.7.98.7, which lies within the subnet itself",
 		"subnets/172.7.97.0-24": "is this host's own",
 		"subnets/172.7.96.0-24": "is this host's own",
 	} {

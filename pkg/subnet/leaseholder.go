@@ -2,6 +2,7 @@ package subnet
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -13,7 +14,15 @@ type Claim struct {
 	Config Config
 	Attrs  Attrs
 	Addrs  []netip.Addr // of the external interface: where the subnet file's lease has one of them, it is ours
+
+	// Reserved are addresses and networks that this host needs: no subnet that
+	// overlaps one is leased. One that is held already is kept.
+	Reserved []netip.Prefix
 }
+
+// reserves tells whether a subnet may not be leased, as this host or a peer is
+// reached by an address in it.
+func (c Claim) reserves(p netip.Prefix) bool { return slices.ContainsFunc(c.Reserved, p.Overlaps) }
 
 // LeaseTTL is the lifetime of every lease, as flannel has it.
 const LeaseTTL = 24 * time.Hour
@@ -58,6 +67,8 @@ type leaseHolder struct {
 	contested      bool      // another host wrote our lease; our answer is due
 	answered       time.Time // when we last gave one
 	contestedUntil time.Time // at least: it is reported until then
+
+	lost lostWrites
 }
 
 // moveContainers is what to do where a host gets another subnet.
@@ -70,6 +81,25 @@ const (
 	answerEvery  = time.Minute
 	contestedFor = 10 * time.Minute
 )
+
+// lostWrites are writes in a row that ended in a conflict.
+type lostWrites struct {
+	key      string // of the last one
+	modified uint64
+	inARow   int
+}
+
+// mostLost is how many subnets in a row may turn out to be taken before that is
+// no bad luck any more.
+const mostLost = 10
+
+// lose notes a conflict, and tells whether it is no progress: the same write was
+// lost before, though everything was listed in between, or too many others were.
+func (l *lostWrites) lose(e Entry) (stuck bool) {
+	again := l.inARow > 0 && l.key == e.Key && l.modified == e.Modified
+	*l = lostWrites{e.Key, e.Modified, l.inARow + 1}
+	return again || l.inARow > mostLost
+}
 
 // next names what is due at now.
 func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {

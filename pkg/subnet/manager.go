@@ -2,14 +2,11 @@ package subnet
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
-
-	"k8s.io/klog/v2"
 
 	"flanneld/pkg/condition"
 )
@@ -35,7 +32,9 @@ type Options struct {
 type Manager struct {
 	registry Registry
 	reads    *condition.Retry // Run's
+	watches  *condition.Retry // Run's
 	writes   *condition.Retry // Run's
+	short    int              // Run's: watches without one between them that lasted
 	changed  chan struct{}    // one slot: View has something new
 	claims   chan struct{}    // one slot: Claim was called
 
@@ -49,7 +48,7 @@ type state struct {
 	replica replica
 	holder  leaseHolder
 	claim   *Claim
-	current bool // see View
+	read    evidence
 	noted   noted
 }
 
@@ -74,13 +73,14 @@ func NewManager(r Registry, o Options) *Manager {
 	if o.Resumed {
 		s.replica.ours = o.Previous
 	}
-	retry := func(code condition.Code, what string) *condition.Retry {
-		return condition.NewRetry(o.Conditions, code, what, retryLongest)
+	retry := func(code condition.Code, what string, longest time.Duration) *condition.Retry {
+		return condition.NewRetry(o.Conditions, code, what, longest)
 	}
 	return &Manager{
 		registry: r,
-		reads:    retry(condition.EtcdUnreadable, "read from etcd"),
-		writes:   retry(condition.EtcdUnwritable, "write this host's lease to etcd"),
+		reads:    retry(condition.EtcdUnreadable, "read from etcd", retryLongest),
+		watches:  retry(condition.EtcdWatchBroken, "keep a watch on etcd", pollLongest),
+		writes:   retry(condition.EtcdUnwritable, "write this host's lease to etcd", retryLongest),
 		changed:  make(chan struct{}, 1),
 		claims:   make(chan struct{}, 1),
 		with:     guard(s, o.Conditions),
@@ -91,24 +91,35 @@ func NewManager(r Registry, o Options) *Manager {
 type View struct {
 	Listed    bool              // a full list has arrived
 	Config    string            // the config key's value; empty: no such key
+	NoConfig  NoConfig          // in that case
 	Own       Lease             // the lease that this host holds; zero: none
 	Leases    []Lease           // every well-formed lease, our own too, in the order of their subnets
 	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string // key → what is wrong with the entry
-	Current   bool              // a watch has stood since the last list: every change is known
+	Omitted   int               // more of them, about
+
+	ConfigTooLong int // bytes of a config key beyond LongestValue, which is not known; 0: Config is the whole
+
+	Read    time.Time // what the store held until then is known; zero: nothing is
+	Current bool      // Read is recent: see StaleAfter
+	Stored  bool      // the store is known to hold Own
 }
 
 // View returns the present state. Call it after Changed.
 func (m *Manager) View() (v View) {
-	m.with(func(s *state) { v = s.view(time.Now()) })
+	proven := m.registry.Proven()
+	m.with(func(s *state) { v = s.view(proven, time.Now()) })
 	return v
 }
 
-func (s *state) view(now time.Time) View {
+func (s *state) view(proven, now time.Time) View {
+	read, current := s.read.until(proven, now)
+	_, stored := s.replica.leases[s.holder.own.Subnet]
 	return View{
-		Listed: s.replica.listed, Config: s.replica.config, Own: s.holder.own,
+		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own,
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
-		Current: s.current,
+		Omitted: s.replica.omitted, ConfigTooLong: s.replica.tooLong,
+		Read: read, Current: current, Stored: stored,
 	}
 }
 
@@ -137,41 +148,28 @@ func (m *Manager) String() string { return "lease manager" }
 // meanwhile, whose indexes mean other things.
 func (m *Manager) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		var wait time.Duration
 		asked := time.Now()
 		snapshot, err := m.registry.List(ctx)
-		if err == nil {
-			took := time.Since(asked)
-			m.reached()
-			m.update(func(s *state) { s.replica.replace(snapshot, time.Now()) })
-			start := time.Now()
-			err = m.follow(ctx, snapshot.Index)
-			if time.Since(start) < shortWatch {
-				wait = pace(took)
+		if err != nil {
+			if ctx.Err() == nil {
+				m.with(func(s *state) { s.read.failing = true })
+				pause(ctx, m.reads.Failed(err))
 			}
+			continue
 		}
-		switch {
-		case ctx.Err() != nil || err == nil:
-		case errors.Is(err, ErrHistoryLost):
-			klog.InfoS("Listing everything in etcd again", "reason", err)
-		default:
-			m.setCurrent(false)
-			wait += m.reads.Failed(err)
+		began := time.Now()
+		m.reached()
+		m.update(func(s *state) {
+			s.read = evidence{listed: asked}
+			s.replica.replace(snapshot, began)
+		})
+		err = m.follow(ctx, snapshot.Index)
+		if ctx.Err() == nil {
+			pause(ctx, m.ended(err, time.Since(began), began.Sub(asked)))
 		}
-		pause(ctx, wait)
 	}
 	return nil
 }
-
-// setCurrent notes whether changes are heard of, for those who ask: nobody need
-// act on it.
-func (m *Manager) setCurrent(current bool) {
-	m.with(func(s *state) { s.current = current })
-}
-
-// shortWatch is the life of a watch that ended as good as at once: whatever
-// the reason, lists do not follow each other without a pause.
-const shortWatch = 10 * time.Second
 
 // pace is how long to wait after a list that took that long, with jitter, where
 // another follows: the more etcd has to do, the longer it is left alone.

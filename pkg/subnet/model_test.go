@@ -60,6 +60,7 @@ type modelStep struct {
 var modelActions = []string{
 	"partition", "heal", "restart", "restart without subnet file", "wipe", "delete its lease", "delete all leases",
 	"overrun the history", "a day passes", "lose replies", "refuse calls", "restore a backup", "backup",
+	"its member hangs",
 }
 
 func drawStep(hosts int) func(*rapid.T) modelStep {
@@ -125,6 +126,8 @@ func (m *model) do(s modelStep) {
 		}
 		h.stop()
 		m.start(h)
+	case "its member hangs":
+		h.client.Hang()
 	case "wipe":
 		m.store.Wipe()
 	case "delete its lease":
@@ -174,6 +177,9 @@ func (m *model) heal() {
 // violation says what the hosts that see the store disagree about.
 func (m *model) violation() string {
 	for i, a := range m.hosts {
+		if v := m.stale(a); v != "" {
+			return fmt.Sprintf("host %d %s", i, v)
+		}
 		x := a.View().Own
 		if a.down || !x.Subnet.IsValid() {
 			continue
@@ -185,6 +191,27 @@ func (m *model) violation() string {
 			if y := b.View().Own; !b.down && y.Subnet.IsValid() && x.Subnet.Overlaps(y.Subnet) {
 				return fmt.Sprintf("hosts %d and %d both work with %v", i, j, x.Subnet)
 			}
+		}
+	}
+	return ""
+}
+
+// stale says how a host deceives itself about what it knows.
+func (m *model) stale(h *modelHost) string {
+	v := h.View()
+	switch {
+	case h.down && v.Current:
+		return "is cut off, and says that it is current"
+	case !h.down && !v.Current:
+		return fmt.Sprintf("is not current: all it knows is of %v ago", time.Since(v.Read))
+	case h.down:
+		return ""
+	}
+	for _, e := range m.store.Entries() {
+		p, err := subnet.ParseKey(e.Key)
+		known := func(l subnet.Lease) bool { return l.Subnet == p && l.Attrs.Marshal() == strings.TrimSpace(e.Value) }
+		if err == nil && !slices.ContainsFunc(v.Leases, known) {
+			return "says that it is current, and does not know " + e.Key
 		}
 	}
 	return ""

@@ -12,7 +12,7 @@ import (
 // memory.
 //
 // Every method ends with its context, and has a deadline of its own beneath
-// it. An error other than the two sentinels below means that the outcome is
+// it. An error other than the sentinels below means that the outcome is
 // unknown: a write may have been carried out.
 type Registry interface {
 	// List returns every entry under the prefix as of one index. A prefix that
@@ -23,7 +23,16 @@ type Registry interface {
 	// ctx ends or the watch breaks; a call without events says that the watch
 	// stands. ErrHistoryLost says that the store does not have all changes
 	// after the index any more. After any error: list again.
+	//
+	// A watch that tells nothing for lack of news is not one that tells nothing
+	// for lack of life: a member that hangs, or that has lost the others, is
+	// found out within 15 seconds. Then the watch breaks, and what is called
+	// next asks another member.
 	Watch(ctx context.Context, after uint64, emit func([]Event)) error
+
+	// Proven is until when the latest watch is known to have told everything;
+	// zero: there was none. While a watch stands it is never long ago.
+	Proven() time.Time
 
 	// Put writes e.Value with lifetime e.TTL (0: for ever) if the key still
 	// has the modified index e.Modified, where 0 means that the key is absent.
@@ -43,6 +52,7 @@ type Registry interface {
 type Entry struct {
 	Key      string        // below the prefix: "config", "subnets/172.7.21.0-24"
 	Value    string        // as stored
+	TooLong  int           // bytes of a value beyond LongestValue, which is left out; 0: Value is the whole
 	TTL      time.Duration // left at the time of reading, in whole seconds; 0: no expiry; or UnknownTTL
 	Created  uint64        // the index at which the key came to be
 	Modified uint64        // the index of its last write
@@ -64,6 +74,11 @@ type Snapshot struct {
 	Entries []Entry
 	Index   uint64 // watch from here
 	Cluster string // the cluster's ID, empty where the store has none
+	Omitted int    // keys that mean nothing to flanneld, beyond those in Entries
+
+	NoConfig NoConfig // where there is no config key
+
+	strange, size int // what Add has counted
 }
 
 // Find returns a key's entry; the zero Entry where there is none.
@@ -82,6 +97,9 @@ func (s Snapshot) Has(key string) bool { return s.Find(key).Key == key }
 var (
 	// ErrConflict says that the key is not as the writer expected it.
 	ErrConflict = errors.New("the key was written by somebody else")
+	// ErrBlocked says that something that is no key is in the key's place, or a key
+	// in that of a directory above it. It stays until somebody takes it away.
+	ErrBlocked = errors.New("something else is in the key's place")
 	// ErrHistoryLost says that the store no longer has the events asked for.
 	ErrHistoryLost = errors.New("the event history does not reach back far enough")
 )

@@ -3,7 +3,6 @@ package subnet
 import (
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -16,9 +15,12 @@ type replica struct {
 	cluster   string
 	index     uint64 // of the last list or event
 	config    string
+	tooLong   int      // bytes of a config that is too long
+	noConfig  NoConfig // of the last list
 	leases    map[netip.Prefix]Lease
 	lengths   lengths           // of the leases' subnets, those retained included
 	malformed map[string]string // key → what is wrong with the entry
+	omitted   int               // more of them, about
 
 	ours          netip.Prefix // the subnet that this host works with, or did before it started
 	degradedUntil time.Time    // until then a lease that vanishes may be one whose holder lives
@@ -32,7 +34,8 @@ type replica struct {
 // replace takes over a full list that was received at now.
 func (r *replica) replace(s Snapshot, now time.Time) {
 	before := *r
-	r.cluster, r.config, r.malformed, r.malformedAt = s.Cluster, "", map[string]string{}, nil
+	r.cluster, r.config, r.tooLong, r.noConfig = s.Cluster, "", 0, s.NoConfig
+	r.malformed, r.malformedAt, r.omitted = map[string]string{}, nil, s.Omitted
 	r.leases = make(map[netip.Prefix]Lease, len(s.Entries))
 	for _, e := range s.Entries {
 		r.put(e, now)
@@ -88,9 +91,13 @@ func (r *replica) expire(key string, now time.Time) {
 
 func (r *replica) drop(key string) {
 	if key == ConfigKey {
-		r.config = ""
+		r.config, r.tooLong = "", 0
 	}
-	delete(r.malformed, key)
+	if _, known := r.malformed[key]; known {
+		delete(r.malformed, key)
+	} else if r.omitted > 0 && inLeases(key) && strange(key) {
+		r.omitted--
+	}
 	if subnet, err := ParseKey(key); err == nil {
 		delete(r.leases, subnet)
 		delete(r.malformedAt, subnet)
@@ -100,15 +107,16 @@ func (r *replica) drop(key string) {
 func (r *replica) put(e Entry, now time.Time) {
 	switch {
 	case e.Key == ConfigKey:
-		r.config = e.Value
-	case strings.HasPrefix(e.Key, LeaseDir+"/"):
+		r.config, r.tooLong = e.Value, e.TooLong
+	case inLeases(e.Key) && strange(e.Key):
+		r.noteStrange(e)
+	case inLeases(e.Key):
 		lease, err := parseLease(e, now)
 		if err != nil {
 			r.expire(e.Key, now) // a lease that turned malformed is no lease any more
 			r.malformed[e.Key] = err.Error()
-			if subnet, err := ParseKey(e.Key); err == nil {
-				r.noteMalformed(subnet, e.Modified)
-			}
+			subnet, _ := ParseKey(e.Key)
+			r.noteMalformed(subnet, e.Modified)
 			return
 		}
 		r.drop(e.Key)
@@ -116,6 +124,20 @@ func (r *replica) put(e Entry, now time.Time) {
 		r.lengths.include(lease.Subnet.Bits())
 		r.releaseOverlapping(lease.Subnet)
 	}
+}
+
+// noteStrange notes a key among the leases that names no subnet. Of too many it
+// counts those that are written: which of them are new it does not know.
+func (r *replica) noteStrange(e Entry) {
+	if _, known := r.malformed[e.Key]; known {
+		return
+	}
+	if len(r.malformed) >= strangeKept || len(e.Key) > strangeLong {
+		r.omitted++
+		return
+	}
+	_, err := ParseKey(e.Key)
+	r.malformed[e.Key] = err.Error()
 }
 
 func (r *replica) noteMalformed(subnet netip.Prefix, index uint64) {

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-iptables/iptables"
-	"k8s.io/klog/v2"
+
+	"flanneld/pkg/firewall/rules"
 )
 
 // ErrNotInstalled is in New's error on a machine without iptables.
@@ -31,14 +32,17 @@ const (
 // command is the iptables of this machine.
 type command struct {
 	*iptables.IPTables
+	path        string
 	savePath    string // the path of iptables-save
 	restorePath string // and of iptables-restore
 
 	inNFTables bool // it keeps its rules in nf_tables
 	timeout    time.Duration
+	activity   *activity
 }
 
-func newCommand(ctx context.Context, dirs ...string) (command, error) {
+// locate finds the programs, and runs none of them.
+func locate(dirs ...string) (command, error) {
 	path, ok := find("iptables", dirs)
 	if !ok {
 		return command{}, fmt.Errorf(
@@ -55,19 +59,39 @@ func newCommand(ctx context.Context, dirs ...string) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	// Before the library runs it, which would wait forever.
-	version, err := run(ctx, versionTime, exec.Command(path, "--version"))
-	if err != nil {
-		return command{}, err
-	}
-	ipt, err := iptables.New(iptables.Path(path), iptables.Timeout(lockSeconds))
-	if err != nil {
-		return command{}, fmt.Errorf("run %s: %w", path, err)
-	}
 	return command{
-		IPTables: ipt, savePath: savePath, restorePath: restorePath, timeout: rulesTime,
-		inNFTables: strings.Contains(version, "nf_tables"),
+		path: path, savePath: savePath, restorePath: restorePath, timeout: rulesTime, activity: &activity{},
 	}, nil
+}
+
+// ask returns the command with what its version is able to do.
+func (c command) ask(ctx context.Context) (command, error) {
+	// Before the library runs it, which would wait forever.
+	version, err := c.activity.run(ctx, versionTime, exec.Command(c.path, "--version"))
+	if err != nil {
+		return c, err
+	}
+	c.inNFTables = strings.Contains(version, "nf_tables")
+	type answer struct {
+		ipt *iptables.IPTables
+		err error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		ipt, err := iptables.New(iptables.Path(c.path), iptables.Timeout(lockSeconds))
+		answered <- answer{ipt, err}
+	}()
+	select {
+	case a := <-answered:
+		if c.IPTables = a.ipt; a.err != nil {
+			return c, fmt.Errorf("run %s: %w", c.path, a.err)
+		}
+		return c, nil
+	case <-time.After(versionTime):
+		return c, rules.NoAnswer{Program: c.path}
+	case <-ctx.Done():
+		return c, ctx.Err()
+	}
 }
 
 // sibling is the path of iptables-save or the like in the directory of iptables.
@@ -97,38 +121,27 @@ func find(program string, dirs []string) (string, bool) {
 
 // save reads all rules.
 func (c command) save(ctx context.Context) (string, error) {
-	return run(ctx, c.timeout, exec.Command(c.savePath))
+	return c.activity.run(ctx, c.timeout, exec.Command(c.savePath))
 }
 
 // restore applies a script atomically.
 func (c command) restore(ctx context.Context, script string) error {
 	cmd := exec.Command(c.restorePath, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
 	cmd.Stdin = strings.NewReader(script)
-	_, err := run(ctx, c.timeout, cmd)
+	if !c.inNFTables {
+		c.activity.forgive(lockSeconds * time.Second)
+	}
+	_, err := c.activity.run(ctx, c.timeout, cmd)
 	return err
 }
 
-// run returns the output of a program. It kills one that runs longer than timeout.
-func run(ctx context.Context, timeout time.Duration, prepared *exec.Cmd) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, prepared.Path, prepared.Args[1:]...)
-	cmd.WaitDelay = 100 * time.Millisecond // for children of a killed script
-	var out, stderr strings.Builder
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = prepared.Stdin, &out, &stderr
-	start := time.Now()
-	err := cmd.Run()
-	if v := klog.V(3); v.Enabled() {
-		v.InfoS("Ran program", "path", cmd.Path, "args", cmd.Args[1:], "took", time.Since(start), "result", cmd.ProcessState)
-	}
-	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return "", fmt.Errorf("%s did not end within %v and was killed: find out by hand what it waits for",
-			cmd.Path, timeout)
-	case err != nil:
-		return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, stderr.String()))
-	}
-	return out.String(), nil
+// has reports whether iptables itself finds a rule: rules that iptables-save does not
+// show must not be written again and again.
+func (c command) has(ctx context.Context, at chainID, rule string) bool {
+	wait := fmt.Sprintf("--wait=%d", lockSeconds)
+	args := append([]string{wait, "-t", at.table, "-C", at.chain}, splitArgs(rule)...)
+	_, err := c.activity.run(ctx, c.timeout, exec.Command(c.path, args...))
+	return err == nil
 }
 
 // errLocked is the error when the lock did not become free in time.

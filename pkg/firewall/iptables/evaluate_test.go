@@ -88,7 +88,7 @@ func TestEvaluate(t *testing.T) {
 		{"a comment with quotes",
 			parsed("filter", `FORWARD -s 172.7.0.0/16 -m comment --comment "no -j ACCEPT \" here" -j DROP`), out,
 			rules.Forwarded,
-			`-A FORWARD -s 172.7.0.0/16 -m comment --comment "no -j ACCEPT \" here" -j DROP`, ""},
+			`-A FORWARD -s 172.7.0.0/16 -m comment --comment 'no -j ACCEPT " here' -j DROP`, ""},
 		{"the mangle table", parsed("mangle", "POSTROUTING -o flannel.1 -j DROP"), out, rules.Forwarded,
 			"-t mangle -A POSTROUTING -o flannel.1 -j DROP", ""},
 		{"docker hides containers", parsed("nat", "POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"), out,
@@ -122,9 +122,24 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
+// A rule's comment is anybody's, and the command that removes the rule is pasted into a
+// shell.
 func TestRemove(t *testing.T) {
-	set := Parse("iptables-legacy", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -m comment --comment \"a b\" -j MASQUERADE\n")
-	if got, want := Remove(set[0].Chains["POSTROUTING"].Rules[0]), `iptables-legacy -t nat -D POSTROUTING -m comment --comment "a b" -j MASQUERADE`; got != want {
-		t.Errorf("%s, want %s", got, want)
+	for comment, want := range map[string]string{
+		`"a b"`:          "'a b'",
+		`"$(reboot)"`:    "'$(reboot)'",
+		"`reboot`":       "'`reboot`'",
+		`"it's; reboot"`: `'it'\''s; reboot'`,
+		`"say \"no\""`:   `'say "no"'`,
+	} {
+		set := Parse("iptables-legacy", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING ! -o docker0 -m comment --comment "+comment+" -j MASQUERADE\n")
+		rule := set[0].Chains["POSTROUTING"].Rules[0]
+		end := " POSTROUTING ! -o docker0 -m comment --comment " + want + " -j MASQUERADE"
+		if got := Remove(rule); got != "iptables-legacy -t nat -D"+end {
+			t.Errorf("%s, want %s", got, end)
+		}
+		if got := Show(rule); got != "-t nat -A"+end {
+			t.Errorf("%s, want %s", got, end)
+		}
 	}
 }

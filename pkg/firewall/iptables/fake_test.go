@@ -176,6 +176,19 @@ func apply(chains map[chainID][]string, fail map[chainID]error, table, line stri
 	return nil
 }
 
+func (f *fake) has(_ context.Context, h chainID, rule string) bool {
+	return slices.Contains(f.rules(h), rule)
+}
+
+// newCommand finds iptables and asks what it is able to do.
+func newCommand(ctx context.Context, dirs ...string) (command, error) {
+	c, err := locate(dirs...)
+	if err != nil {
+		return c, err
+	}
+	return c.ask(ctx)
+}
+
 // do changes the fake as another program would.
 func (f *fake) do(change func(f *fake)) {
 	f.mu.Lock()

@@ -5,17 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"flanneld/pkg/firewall/rules"
 )
 
 // Writer writes the rules of this host's iptables.
 type Writer struct {
-	program     program
+	found       *command // nil in tests
+	program     program  // nil: its version is not known yet
 	randomFully bool
 
 	// Generation returns how often the kernel's rules have changed. Nil: that is
-	// not known. It is for iptables-nft, whose rules are in nf_tables.
+	// not known. It is used with iptables-nft only, whose rules are in nf_tables.
 	Generation func() (uint32, error)
 	// The generation since which the rules are as wanted, what was wanted, and the
 	// result.
@@ -24,34 +26,59 @@ type Writer struct {
 	result         rules.Result
 	// The rules that were read last match no marks.
 	unmarked bool
+	// The scripts that were reported as done, by chain, until their effect was read.
+	unseen map[chainID]string
 }
 
 // program is what a Writer needs of iptables.
 type program interface {
 	save(context.Context) (string, error)
 	restore(ctx context.Context, script string) error
+	has(ctx context.Context, at chainID, rule string) bool
 }
 
-// New finds this machine's iptables, also where PATH lacks sbin. Its error
-// wraps ErrNotInstalled where there is none.
-func New(ctx context.Context) (*Writer, error) {
-	c, err := newCommand(ctx, systemDirs...)
+// New finds this machine's iptables, also where PATH lacks sbin. It runs none: one
+// that hangs is Apply's error. New's error wraps ErrNotInstalled where there is none.
+func New() (*Writer, error) {
+	c, err := locate(systemDirs...)
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{program: c, randomFully: c.HasRandomFully()}, nil
+	return &Writer{found: &c}, nil
 }
 
-// InNFTables reports whether this iptables keeps its rules in nf_tables.
-func (w *Writer) InNFTables() bool {
-	c, isCommand := w.program.(command)
-	return isCommand && c.inNFTables
+// WaitsFor returns which program Apply waits for, and how long already; "": none. It
+// may be called from any goroutine.
+func (w *Writer) WaitsFor() (program string, lasted time.Duration) {
+	if w.found == nil {
+		return "", 0
+	}
+	return w.found.activity.waitsFor()
+}
+
+// ask learns what this version of iptables is able to do, until that has worked once.
+func (w *Writer) ask(ctx context.Context) error {
+	if w.program != nil {
+		return nil
+	}
+	c, err := w.found.ask(ctx)
+	if err != nil {
+		return err
+	}
+	w.program, w.randomFully = c, c.HasRandomFully()
+	if !c.inNFTables {
+		w.Generation = nil
+	}
+	return nil
 }
 
 // Apply compares and, where anything differs, writes, one chain after the other.
 // Result.Rules are arguments of iptables. If nobody has changed the rules since they
 // were as wanted, it reads nothing.
 func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out rules.Result) {
+	if err := w.ask(ctx); err != nil {
+		return w.unread(wanted, err)
+	}
 	var before uint32
 	if w.Generation != nil {
 		before, _ = w.Generation() // on an error 0: then read the rules
@@ -74,10 +101,7 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 		err = checkComplete(text)
 	}
 	if err != nil {
-		return rules.Result{
-			Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("cannot read iptables rules: %w", err)}},
-			Marks:    wanted.Marked && !w.unmarked, // rules that are there may accept marked packets only
-		}
+		return w.unread(wanted, err)
 	}
 	p := planner{Parse("iptables", text), wanted, w.randomFully}
 	parts, marks := p.plan()
@@ -86,13 +110,15 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 		_, c := p.chain(q.chainID)
 		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
 		if o.Drift != "" {
-			o = w.write(ctx, o, q.script(c))
+			o = w.place(ctx, o, q, q.script(c))
+		} else {
+			delete(w.unseen, q.chainID)
 		}
 		out.Outcomes = append(out.Outcomes, o)
 		for _, s := range q.want {
 			out.Rules = append(out.Rules, fmt.Sprintf("-t %s -A %s %s", q.table, q.chain, s))
 		}
-		if errors.Is(o.Err, errLocked) {
+		if errors.Is(o.Err, errLocked) || errors.As(o.Err, &rules.NoAnswer{}) {
 			return out // for the other chains iptables would wait just as long
 		}
 	}
@@ -104,6 +130,36 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 		}
 	}
 	return out
+}
+
+// unread is the result where the rules could not be read.
+func (w *Writer) unread(wanted rules.Wanted, err error) rules.Result {
+	return rules.Result{
+		Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("cannot read iptables rules: %w", err)}},
+		Marks:    wanted.Marked && !w.unmarked, // rules that are there may accept marked packets only
+	}
+}
+
+// place writes a chain. Where the same was written before, and the rules that were
+// read do not show it, that is an error, and rules which iptables itself finds are not
+// written again: they would become ever more.
+func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, script string) rules.Outcome {
+	again := w.unseen[q.chainID] == script
+	if again && len(q.want) > 0 && w.program.has(ctx, q.chainID, commented(q.want[0])) {
+		o.Err = fmt.Errorf("iptables-save does not show rules that iptables -C finds: %s", o.Drift)
+		return o
+	}
+	drift := o.Drift
+	if o = w.write(ctx, o, script); o.Err != nil || o.Drift == "" {
+		return o
+	}
+	if w.unseen == nil {
+		w.unseen = map[chainID]string{}
+	}
+	if w.unseen[q.chainID] = script; again {
+		o.Err = fmt.Errorf("iptables-restore %w: %s", rules.ErrNotThere, drift)
+	}
+	return o
 }
 
 func (w *Writer) write(ctx context.Context, o rules.Outcome, script string) rules.Outcome {

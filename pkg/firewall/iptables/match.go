@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/printable"
 )
 
 // Apply implements rules.Body.
@@ -133,17 +134,19 @@ func inPorts(value string, port int) rules.Truth {
 	return rules.No
 }
 
-// Remove is the command that deletes a rule.
-func Remove(r rules.Rule) string {
-	return r.Table.Program + " " + inTable(r) + "-D " + r.Chain + " " + r.Text
+// Remove is the command that deletes a rule, as a shell reads it.
+func Remove(r rules.Rule) string { return printable.Command(r.Table.Program, arguments(r, "-D")...) }
+
+// Show is a rule as its program would add it, as a shell reads it.
+func Show(r rules.Rule) string {
+	args := arguments(r, "-A")
+	return printable.Command(args[0], args[1:]...)
 }
 
-// Show is a rule as its program would add it.
-func Show(r rules.Rule) string { return inTable(r) + "-A " + r.Chain + " " + r.Text }
-
-func inTable(r rules.Rule) string {
-	if r.Table.Name == "filter" {
-		return ""
+// arguments are those that add or delete a rule.
+func arguments(r rules.Rule, verb string) (args []string) {
+	if r.Table.Name != "filter" {
+		args = []string{"-t", r.Table.Name}
 	}
-	return "-t " + r.Table.Name + " "
+	return append(append(args, verb, r.Chain), splitArgs(r.Text)...)
 }

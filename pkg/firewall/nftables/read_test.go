@@ -179,7 +179,7 @@ func TestTexts(t *testing.T) {
 
 // TestNames is what others may name and say: anything.
 func TestNames(t *testing.T) {
-	for in, want := range map[string]string{"abc\x00def": "abc", "a\nb\x1b[31m\xff": "a?b?[31m?", "käse": "käse", strings.Repeat("x", 300): strings.Repeat("x", 256)} {
+	for in, want := range map[string]string{"abc\x00def": "abc", "a\nb\x1b[31m\xff": "a?b?[31m?", "käse": "käse", strings.Repeat("x", 300): strings.Repeat("x", 256) + "…"} {
 		if got := textOf([]byte(in)); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}

@@ -1,5 +1,10 @@
 package rules
 
+import (
+	"errors"
+	"slices"
+)
+
 // Outcome is what a pass did to one chain or table.
 type Outcome struct {
 	Subject string // "iptables nat POSTROUTING"
@@ -16,3 +21,25 @@ type Result struct {
 	// are.
 	Marks bool
 }
+
+// Failed reports whether anything failed.
+func (r Result) Failed() bool {
+	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return o.Err != nil })
+}
+
+// Wrote reports whether anything differed, and was repaired.
+func (r Result) Wrote() bool {
+	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return o.Err == nil && o.Drift != "" })
+}
+
+// NoAnswer is the error of a program that did not end in time. Its text stays the
+// same as long as that lasts, so that it is logged once.
+type NoAnswer struct{ Program string }
+
+func (n NoAnswer) Error() string {
+	return n.Program + " has not answered for more than 3 seconds: find out what it waits for by running it by hand"
+}
+
+// ErrNotThere says that rules which were read after a write do not show it. In front
+// of it belongs what wrote them.
+var ErrNotThere = errors.New("reported success, but the rules are not there")

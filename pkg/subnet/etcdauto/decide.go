@@ -4,65 +4,139 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"io/fs"
 	"time"
 
 	"k8s.io/klog/v2"
 
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdv2"
+	"flanneld/pkg/subnet/etcdv3"
 )
 
-const (
-	// lookAgain is how long both stores are watched before they are listed again,
-	// as one of them may not have answered.
-	lookAgain = 30 * time.Second
+// overrule is what people do where the stores do not tell.
+const overrule = "--etcd-api=2 or --etcd-api=3, the same on all hosts, overrules this"
 
-	// reasonTimeout is how long the v3 API may take where its answer decides nothing,
-	// and is only for the log.
-	reasonTimeout = 3 * time.Second
-)
+// protectionTimeout bounds the question whether a store wants a password.
+const protectionTimeout = 5 * time.Second
+
+// look is what a store has answered.
+type look struct {
+	subnet.Snapshot
+	err error
+}
+
+func (r *Registry) look(ctx context.Context, api API) look {
+	s, err := r.stores[api].List(ctx)
+	return look{s, err}
+}
+
+// absent tells whether the store has said that it is not there.
+func (l look) absent() bool {
+	return errors.Is(l.err, etcdv2.ErrNotServed) || errors.Is(l.err, etcdv3.ErrNotServed)
+}
+
+// unread tells whether nothing is known of the store, not even that it is absent.
+func (l look) unread() bool { return l.err != nil && !l.absent() }
 
 // decide looks at the stores, and lists the one that is chosen. Where neither
 // has a config key, it returns the leases that there are, as of index 0: no
-// index counts before the store is known.
+// index counts before the store is known. Where a store that could have the word
+// cannot be read, that is an error: it is not as if there were no config key.
 func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
-	two, err := r.stores[V2].List(ctx)
-	served := !errors.Is(err, etcdv2.ErrNotServed)
-	if err != nil && served {
-		return subnet.Snapshot{}, err
+	two := r.look(ctx, V2)
+	if two.unread() {
+		return subnet.Snapshot{}, two.err
 	}
 	config := fmt.Sprintf("%s/%s", r.prefix, subnet.ConfigKey)
-	switch marked := two.Find(APIKey).Value; {
-	case marked == value(V3):
+	marked := two.Find(APIKey).Value
+	if marked == value(V3) {
 		r.choose(V3, fmt.Sprintf("the keys were moved there, says %s/%s in the v2 store", r.prefix, APIKey))
 		return r.stores[V3].List(ctx)
-	case marked == value(V2) || two.Has(subnet.ConfigKey):
-		r.choose(V2, r.whyTwo(ctx, config))
-		return two, nil
 	}
-	three, err := r.stores[V3].List(ctx)
+	three := r.look(ctx, V3)
+	ignored := "" // why v2's word does not count
+	if marked == value(V2) || two.Has(subnet.ConfigKey) {
+		counts, err := r.counts(ctx, three)
+		switch {
+		case err != nil:
+			return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: %s lies in the v2 store, "+
+				"which does not count if it needs no password while the v3 store does, and that cannot be told: %w (%s)",
+				config, err, overrule)
+		case counts:
+			r.choose(V2, whyTwo(config, three))
+			r.stores[V3].Close()
+			return two.Snapshot, nil
+		case three.err != nil:
+			return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: %s lies in the v2 store, "+
+				"which needs no password while the v3 store does, and that one cannot be read: %w (%s)",
+				config, three.err, overrule)
+		}
+		ignored = "what lies in the v2 store does not count, as it needs no password while the v3 store does"
+	}
 	switch {
-	case err == nil && three.Has(subnet.ConfigKey) && served:
-		r.choose(V3, config+" lies there, and not in the v2 store")
-		return three, nil
-	case err == nil && three.Has(subnet.ConfigKey):
+	case two.absent() && three.err != nil:
+		return subnet.Snapshot{}, fmt.Errorf("neither of etcd's APIs can be used: v2 is not served; v3: %w", three.err)
+	case three.unread():
+		return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: %s is not in the v2 store, "+
+			"and the v3 store cannot be read: %w (%s)", config, three.err, overrule)
+	case !three.Has(subnet.ConfigKey):
+		return r.undecided(two, three, ignored), nil
+	case ignored != "":
+		r.choose(V3, config+" lies there; "+ignored)
+	case two.absent():
 		r.choose(V3, config+" lies there, and the v2 API is not served")
-		return three, nil
-	case err != nil && !served:
-		return subnet.Snapshot{}, fmt.Errorf("neither of etcd's APIs can be used: v2 is not served; v3: %w", err)
+	default:
+		r.choose(V3, config+" lies there, and not in the v2 store")
 	}
-	return r.undecided(two, served, three, err, config), nil
+	return three.Snapshot, nil
 }
 
-// whyTwo says why the v2 API is chosen, for which it asks the other one as well.
-func (r *Registry) whyTwo(ctx context.Context, config string) string {
-	ctx, cancel := context.WithTimeout(ctx, reasonTimeout)
-	defer cancel()
-	defer r.stores[V3].Close()
-	switch three, err := r.stores[V3].List(ctx); {
+func (r *Registry) counts(ctx context.Context, three look) (bool, error) {
+	if three.absent() {
+		return true, nil
+	}
+	return V2Counts(ctx, r.stores[V2], r.stores[V3], three.err)
+}
+
+// V2Counts tells whether hosts go by what the v2 store says. They do not where
+// everybody may write there, while the v3 store wants to know who does. Both must
+// have been listed before; listed is what the list of v3 has ended with.
+func V2Counts(ctx context.Context, two, three Store, listed error) (bool, error) {
+	guarded, err := protected(ctx, three, listed)
+	if err == nil && !guarded {
+		return true, nil
+	}
+	too, err2 := protected(ctx, two, nil)
+	switch {
+	case err2 == nil && too:
+		return true, nil
 	case err != nil:
-		return fmt.Sprintf("%s lies there, and the v3 API cannot be used (%v)", config, err)
+		return false, err
+	}
+	return false, err2
+}
+
+// protected tells whether a store wants to know who its clients are. listed is
+// what its list has ended with.
+func protected(ctx context.Context, s Store, listed error) (bool, error) {
+	if errors.Is(listed, fs.ErrPermission) {
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, protectionTimeout)
+	defer cancel()
+	yes, err := s.Protected(ctx)
+	if err != nil && listed != nil { // which says why it does not answer
+		err = listed
+	}
+	return yes, err
+}
+
+// whyTwo says why the v2 API is chosen.
+func whyTwo(config string, three look) string {
+	switch {
+	case three.err != nil:
+		return fmt.Sprintf("%s lies there, and the v3 API cannot be used (%v)", config, three.err)
 	case three.Has(subnet.ConfigKey):
 		return config + " lies in both stores, and v2 comes first as long as `flanneld migrate` has not moved the keys; " +
 			"--etcd-api=3 overrules this"
@@ -75,69 +149,4 @@ func (r *Registry) choose(api API, why string) {
 	defer r.mu.Unlock()
 	r.chosen = api
 	klog.InfoS("Chose an API of etcd", "api", api, "reason", why)
-}
-
-// undecided notes what both stores are like, and says so if that is news.
-func (r *Registry) undecided(
-	two subnet.Snapshot, served bool, three subnet.Snapshot, err error, config string,
-) subnet.Snapshot {
-	now := seen{index: map[API]uint64{}, reason: config + " lies in neither of etcd's stores, v2 and v3: looking at both"}
-	if served {
-		now.index[V2] = two.Index
-	} else {
-		now.reason = config + " is not there by etcd's v3 API, and the v2 API is not served: looking for it"
-	}
-	if err == nil {
-		now.index[V3] = three.Index
-	} else {
-		now.reason = fmt.Sprintf("%s is not there by etcd's v2 API: looking for it; the v3 API cannot be used: %v",
-			config, err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now.reason != r.seen.reason {
-		klog.InfoS("Waiting for the config key", "key", config, "reason", now.reason)
-	}
-	r.seen = now
-	out := subnet.Snapshot{Entries: two.Entries, Cluster: two.Cluster}
-	if len(out.Entries) == 0 {
-		out.Entries = three.Entries
-	}
-	if !served {
-		out.Cluster = three.Cluster
-	}
-	return out
-}
-
-// await watches both stores until something decides, or for a while.
-func (r *Registry) await(ctx context.Context, emit func([]subnet.Event)) error {
-	r.mu.Lock()
-	indexes := r.seen.index
-	r.mu.Unlock()
-	watching, cancel := context.WithTimeout(ctx, lookAgain)
-	defer cancel()
-	emit(nil)
-	var once sync.Once
-	var failed error
-	var both sync.WaitGroup
-	for api, index := range indexes {
-		both.Go(func() {
-			err := r.stores[api].Watch(watching, index, func(events []subnet.Event) {
-				for _, e := range events {
-					if e.Key == subnet.ConfigKey || e.Key == APIKey {
-						once.Do(cancel)
-					}
-				}
-			})
-			once.Do(func() { failed = err; cancel() })
-		})
-	}
-	both.Wait()
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case failed == nil || errors.Is(failed, context.DeadlineExceeded) && watching.Err() != nil:
-		return nil
-	}
-	return failed
 }

@@ -14,18 +14,43 @@
 //  3. The config key lies in the v3 store: 3.
 //  4. It lies in neither: not decided. Both are watched until one has it.
 //
-// Nothing is decided while the v2 store does not answer, unless an endpoint says
-// that it has none: by a 404, or by speaking gRPC alone ([etcdv2.ErrNotServed]).
-// A connection that is refused, reset, closed or silent says nothing of the kind.
-// Once made, the choice stands until the process ends.
+// # What counts as absent
+//
+// A store is absent only when it has said so: v2 by a 404, or by speaking gRPC
+// alone ([etcdv2.ErrNotServed]); v3 by answering with something that is not
+// gRPC ([etcdv3.ErrNotServed]), as an etcd 2 does, or a proxy that carries v2
+// alone. A connection that is refused, reset, closed or silent says nothing of the
+// kind, nor does a refusal for lack of rights, nor a reply that is too large. A
+// store of which that leaves open what lies in it makes the whole undecided, which
+// is an error, and never "there is no config key".
+//
+// # A store that everybody may write to
+//
+// Authentication is turned on in each store by itself. Where it is on in v3 and off
+// in v2, whoever reaches etcd could write a config key to v2, and rule 2 would
+// give him every host that is restarted. So there v2's keys count for nothing,
+// rules 1 (but for a 3) and 2 are skipped, and a host goes by v3 or by none. To ask whether
+// authentication is on takes no rights, so hosts with and without a password come
+// to the same choice. Where v3 does not say it, v2's config key decides nothing
+// either, unless v2 wants a password itself. It is not asked whether a lease of
+// ours lies in v2: whoever can plant a config can plant that as well.
+//
+// The first config key of a cluster goes to the store that wants a password, if the
+// other does not; else to the one with leases; else to v2. Nothing is written
+// where one of the two could not be read.
+//
+// Once made, the choice stands until the process ends. --etcd-api overrules all
+// of this.
 package etcdauto
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"k8s.io/klog/v2"
 
@@ -49,13 +74,17 @@ func (a API) String() string { return fmt.Sprintf("v%d", int(a)) }
 
 // APIKey is the key in the v2 store, below the prefix, whose value says which API
 // the cluster uses: "2" or "3".
-const APIKey = "api"
+const APIKey = subnet.APIKey
 
 // Store is what both APIs' registries are.
 type Store interface {
 	subnet.Registry
 	// ListExact is List without any [subnet.UnknownTTL].
 	ListExact(context.Context) (subnet.Snapshot, error)
+	// Protected tells whether authentication is on. Call it after a list.
+	Protected(context.Context) (bool, error)
+	// Peek reads absolute keys, also such as are none of ours.
+	Peek(ctx context.Context, keys []string) (map[string]etcdconn.Found, error)
 	// Member is the URL of the member that answered last.
 	Member() string
 	Close()
@@ -82,24 +111,20 @@ func (e exact) ListExact(ctx context.Context) (subnet.Snapshot, error) { return 
 type Registry struct {
 	prefix string
 	stores map[API]Store
+	given  API // by --etcd-api
 
-	mu     sync.Mutex
-	chosen API // Auto: not yet
-	seen   seen
+	mu      sync.Mutex
+	chosen  API // Auto: not yet
+	seen    seen
+	absence absence
 }
 
-var _ Store = (*Registry)(nil)
-
-// seen is what the last look at both stores has shown.
-type seen struct {
-	index  map[API]uint64 // of the stores that answered
-	reason string         // why nothing was decided
-}
+var _ subnet.Registry = (*Registry)(nil)
 
 // New prepares a Registry without asking etcd anything. Any api but Auto is the
 // choice.
 func New(c etcdconn.Config, api API) (*Registry, error) {
-	r := &Registry{prefix: c.Dir(), stores: map[API]Store{}, chosen: api}
+	r := &Registry{prefix: c.Dir(), stores: map[API]Store{}, given: api, chosen: api}
 	for _, api := range []API{V2, V3} {
 		s, err := Open(c, api)
 		if err != nil {
@@ -127,7 +152,7 @@ func (r *Registry) Chosen() API {
 // store is the one in use, nil where that is not known yet.
 func (r *Registry) store() Store { return r.stores[r.Chosen()] }
 
-// Member implements [Store].
+// Member is the URL of the member that answered last.
 func (r *Registry) Member() string {
 	if s := r.store(); s != nil {
 		return s.Member()
@@ -136,33 +161,74 @@ func (r *Registry) Member() string {
 }
 
 // List implements [subnet.Registry].
-func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
-	if s := r.store(); s != nil {
-		return s.List(ctx)
+func (r *Registry) List(ctx context.Context) (s subnet.Snapshot, err error) {
+	if chosen := r.store(); chosen != nil {
+		s, err = chosen.List(ctx)
+	} else {
+		s, err = r.decide(ctx)
 	}
-	return r.decide(ctx)
+	return r.explain(ctx, s, err)
 }
 
-// ListExact implements [Store].
-func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
-	snapshot, err := r.List(ctx)
-	if s := r.store(); s != nil && err == nil {
-		return s.ListExact(ctx)
+// ListExact is List without any [subnet.UnknownTTL].
+func (r *Registry) ListExact(ctx context.Context) (s subnet.Snapshot, err error) {
+	if r.store() == nil {
+		s, err = r.decide(ctx)
 	}
-	return snapshot, err
+	if chosen := r.store(); chosen != nil && err == nil {
+		s, err = chosen.ListExact(ctx)
+	}
+	return r.explain(ctx, s, err)
 }
 
 // Watch implements [subnet.Registry]. While nothing is decided, it returns nil
-// when it is time to list again.
+// when it is time to list again. Where the config key goes, it says that history
+// is lost: the next list tells what is there instead.
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
-	if s := r.store(); s != nil {
-		return s.Watch(ctx, after, func(events []subnet.Event) {
-			r.warnIfMoved(events)
-			emit(events)
-		})
+	s := r.store()
+	if s == nil {
+		return r.await(ctx, emit)
 	}
-	return r.await(ctx, emit)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := s.Watch(ctx, after, func(events []subnet.Event) {
+		if ctx.Err() != nil {
+			return
+		}
+		r.warnIfMoved(events)
+		if gone := slices.IndexFunc(events, configGone); gone >= 0 {
+			defer cancel(errConfigGone)
+			if events = events[:gone]; gone == 0 {
+				return
+			}
+		}
+		emit(events)
+	})
+	if errors.Is(context.Cause(ctx), errConfigGone) {
+		return errConfigGone
+	}
+	return err
 }
+
+// Proven implements [subnet.Registry]. While nothing is decided it is that of
+// the store of which less is known.
+func (r *Registry) Proven() (at time.Time) {
+	if s := r.store(); s != nil {
+		return s.Proven()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for api := range r.seen.stores {
+		if t := r.stores[api].Proven(); at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+var errConfigGone = fmt.Errorf("the config key was deleted: %w", subnet.ErrHistoryLost)
+
+func configGone(e subnet.Event) bool { return e.Key == subnet.ConfigKey && e.Deleted }
 
 // warnIfMoved tells those who read the log that the cluster moves away.
 func (r *Registry) warnIfMoved(events []subnet.Event) {
@@ -178,9 +244,9 @@ func (r *Registry) warnIfMoved(events []subnet.Event) {
 func value(api API) string { return strconv.Itoa(int(api)) }
 
 // Put implements [subnet.Registry]. Where neither store has a config key, whoever
-// writes the first one decides: for v2, if that is served.
+// writes the first one decides.
 func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
-	s, err := r.writable()
+	s, err := r.writable(ctx)
 	if err != nil {
 		return subnet.Entry{}, err
 	}
@@ -189,7 +255,7 @@ func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error
 
 // Refresh implements [subnet.Registry].
 func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
-	s, err := r.writable()
+	s, err := r.writable(ctx)
 	if err != nil {
 		return subnet.Entry{}, err
 	}
@@ -198,25 +264,9 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 
 // Delete implements [subnet.Registry].
 func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
-	s, err := r.writable()
+	s, err := r.writable(ctx)
 	if err != nil {
 		return err
 	}
 	return s.Delete(ctx, e)
-}
-
-func (r *Registry) writable() (Store, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.chosen == Auto {
-		for _, api := range []API{V2, V3} {
-			if _, answered := r.seen.index[api]; answered && r.chosen == Auto {
-				r.chosen = api
-			}
-		}
-	}
-	if r.chosen == Auto {
-		return nil, errors.New("write to etcd: it was not listed before")
-	}
-	return r.stores[r.chosen], nil
 }

@@ -27,10 +27,15 @@ type Config struct {
 	CAFile            string // empty: the system's authorities
 
 	Username, Password string // empty: none
+
+	// Addresses is told where connections go. Nil: nobody wants to know.
+	Addresses *Addresses
 }
 
 // Files are the TLS files.
-func (c Config) Files() Files { return Files{Cert: c.CertFile, Key: c.KeyFile, CA: c.CAFile} }
+func (c Config) Files() Files {
+	return Files{Cert: c.CertFile, Key: c.KeyFile, CA: c.CAFile, addresses: c.Addresses}
+}
 
 // Dir is the prefix in the one form that keys begin with: a slash in front,
 // none at the end.

@@ -19,6 +19,8 @@ import (
 type Files struct {
 	Cert, Key string
 	CA        string
+
+	addresses *Addresses // nil: nobody wants to know where connections go
 }
 
 // config reads the files. Its errors say which of them is at fault, and why.
@@ -132,6 +134,9 @@ func NoProtocol(err error) bool {
 	return ok && op.Op == remoteError && op.Err.Error() == tls.AlertError(120).Error()
 }
 
+// ErrProtocol says that the other end has answered, by another protocol.
+var ErrProtocol = errors.New("it does not speak the protocol that was asked for")
+
 // Explain says what a connection's error is about, where that is a file.
 func (f Files) Explain(err error) error {
 	var unknown x509.UnknownAuthorityError
@@ -139,7 +144,7 @@ func (f Files) Explain(err error) error {
 	var op *net.OpError
 	switch {
 	case NoProtocol(err):
-		return fmt.Errorf("it does not speak the protocol that was asked for (%v)", err)
+		return fmt.Errorf("%w (%v)", ErrProtocol, err)
 	case errors.As(err, &unknown) && f.CA == "":
 		return fmt.Errorf("no authority that this system knows has signed its certificate; "+
 			"name the cluster's by --etcd-cafile (%w)", err)

@@ -73,12 +73,15 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 
 func compare(before, now subnet.Entry, moved bool) Change {
 	c := Change{Key: before.Key, Old: before, New: now}
+	_, unread := before.Text()
 	switch {
+	case unread != nil:
+		c.Do, c.Reason = Keep, "not copied: it "+unread.Error()
 	case now.Modified == 0:
 		c.Do = Copy
-	case now.Value != before.Value && moved:
+	case (now.Value != before.Value || now.TooLong > 0) && moved:
 		c.Do, c.Reason = Keep, "it differs, and the new store's is newer"
-	case now.Value != before.Value:
+	case now.Value != before.Value || now.TooLong > 0:
 		c.Do, c.Reason = Replace, "the new store has another value"
 	case longer(before, now):
 		c.Do = Prolong

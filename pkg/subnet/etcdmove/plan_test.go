@@ -16,6 +16,23 @@ const (
 	key22 = "subnets/172.7.22.0-24"
 )
 
+// TestTooLong does not copy what was not read, and replaces it.
+func TestTooLong(t *testing.T) {
+	whole, long := subnet.Entry{Key: key21, Value: "a", Modified: 7}, subnet.Entry{Key: key21, TooLong: 1 << 20, Modified: 7}
+	plan := func(from, to subnet.Entry) Change {
+		return Plan(subnet.Snapshot{Entries: []subnet.Entry{from}}, subnet.Snapshot{Entries: []subnet.Entry{to}}, false)[0]
+	}
+	if c := plan(long, subnet.Entry{}); c.Do != Keep || c.Reason != "not copied: it is 1048576 bytes long, more than the 16384 that are read" {
+		t.Errorf("%+v", c)
+	}
+	if c := plan(whole, long); c.Do != Replace {
+		t.Errorf("%+v", c)
+	}
+	if c := plan(long, long); c.Do != Keep {
+		t.Errorf("%+v", c)
+	}
+}
+
 // TestPlan compares one key of two stores. A lifetime of 0 is a reservation's.
 func TestPlan(t *testing.T) {
 	type entry struct {

@@ -25,18 +25,16 @@ func (r *Registry) snapshot(reply *client.Response, err error) (subnet.Snapshot,
 	case reply.Node == nil:
 		return subnet.Snapshot{}, fmt.Errorf("%s does not show the directory", r.members.last().member)
 	case !reply.Node.Dir:
-		return subnet.Snapshot{}, fmt.Errorf("this is a key, and must be a directory: delete it, "+
-			"and put the config in %s/%s", r.prefix, subnet.ConfigKey)
+		return subnet.Snapshot{}, r.blocked(r.members.last().member, r.prefix, false)
 	case reply.Index == 0:
 		return subnet.Snapshot{}, fmt.Errorf("%s does not tell the index", r.members.last().member)
 	}
 	s := subnet.Snapshot{Index: reply.Index, Cluster: reply.ClusterID}
-	s.Entries = r.entries(s.Entries, reply.Node.Nodes)
-	return s, nil
+	return s, r.add(&s, reply.Node.Nodes)
 }
 
-// entries appends what lies in nodes and in the directory below them.
-func (r *Registry) entries(all []subnet.Entry, nodes client.Nodes) []subnet.Entry {
+// add takes up what lies in nodes and in the directory below them.
+func (r *Registry) add(s *subnet.Snapshot, nodes client.Nodes) (err error) {
 	for _, n := range nodes {
 		if n == nil {
 			continue
@@ -44,19 +42,26 @@ func (r *Registry) entries(all []subnet.Entry, nodes client.Nodes) []subnet.Entr
 		key, ok := etcdconn.Key(r.prefix, n.Key)
 		switch {
 		case n.Dir && n.Key == etcdconn.LeaseDir(r.prefix):
-			all = r.entries(all, n.Nodes)
+			err = r.add(s, n.Nodes)
 		case !n.Dir && ok:
 			e := entry(n)
 			e.Key = key
-			all = append(all, e)
+			err = s.Add(e)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return all
+	return nil
 }
 
 // entry reads all of a node but its key.
 func entry(n *client.Node) subnet.Entry {
-	return subnet.Entry{Value: n.Value, TTL: lifetime(n), Created: n.CreatedIndex, Modified: n.ModifiedIndex}
+	e := subnet.Entry{Value: n.Value, TTL: lifetime(n), Created: n.CreatedIndex, Modified: n.ModifiedIndex}
+	if bytes := clipped(n.Value); bytes > 0 {
+		e.Value, e.TooLong = "", bytes
+	}
+	return e.Bounded()
 }
 
 // lifetime is what is left. Where a key is due to end but no leader has ended

@@ -13,10 +13,11 @@
 // which holds the last 1,000 events of the whole store, and which tells nothing
 // new where the member is cut off from the others. Therefore each wait here
 // begins at a member that has answered a quorum read since the last one ended,
-// and ends after five minutes; in between, an idle watch costs nothing. The
-// reply's headers come at once and say which index the member has reached: what
-// was not told until then did not happen. Proxies that hold the headers back
-// do no harm.
+// and ends after five minutes; in between, the member is asked every five seconds
+// for one key from its memory (see prober). The reply's headers come at once and
+// say which index the member has reached: what was not told until then did not
+// happen. Where a proxy holds the headers back, a wait ends after 15 seconds: the
+// next one is told at once what it missed.
 //
 // Directories are neither listed as entries nor followed event by event: the end
 // of one is announced as one event, whatever it held.

@@ -21,7 +21,7 @@ func (r *Registry) explain(what string, err error) error {
 	var number *strconv.NumError
 	switch {
 	case errors.As(err, &said):
-		err = answered(member, said)
+		err = r.answered(member, said)
 	case errors.As(err, &all):
 		err = joint{all}
 	case errors.Is(err, client.ErrInvalidJSON):
@@ -31,7 +31,7 @@ func (r *Registry) explain(what string, err error) error {
 	case errors.As(err, &number):
 		err = fmt.Errorf("%s answers with an index that is none: %w", member, err)
 	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("no complete answer in time from %s: %w", r.endpoints, err)
+		err = fmt.Errorf("no complete answer in time from %s: %w", strings.Join(r.endpoints, ", "), err)
 	case strings.HasPrefix(err.Error(), fromClient):
 		err = errors.New(strings.TrimPrefix(err.Error(), fromClient))
 	}
@@ -40,6 +40,17 @@ func (r *Registry) explain(what string, err error) error {
 
 // fromClient begins errors that client/v2 has worded.
 const fromClient = "client: "
+
+// answered is [answered], with what is to be taken away where that is it.
+func (r *Registry) answered(member string, e client.Error) error {
+	switch e.Code {
+	case client.ErrorCodeNotFile:
+		return r.blocked(member, e.Cause, true)
+	case client.ErrorCodeNotDir:
+		return r.blocked(member, e.Cause, false)
+	}
+	return answered(member, e)
+}
 
 // answered puts etcd's own error into words.
 func answered(member string, e client.Error) error {

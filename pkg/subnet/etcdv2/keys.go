@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"go.etcd.io/etcd/client/v2"
 
@@ -19,9 +22,7 @@ func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()
-	// With the slash at its end the request is one that a role for "<prefix>/*"
-	// allows.
-	reply, err := r.keys.Get(ctx, r.prefix+"/", &client.GetOptions{Recursive: true, Quorum: true})
+	reply, err := r.list(ctx)
 	snapshot, err := r.snapshot(reply, err)
 	if err != nil {
 		return subnet.Snapshot{}, r.explain("list "+r.prefix, err)
@@ -31,6 +32,32 @@ func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
 	r.cluster, r.quiet = snapshot.Cluster, interval{}
 	return snapshot, nil
 }
+
+// list asks for all keys. etcd answers when it has put all of them together, which
+// takes the longer the more of them there are: a list for which no member is quick
+// enough gets what is left of its time.
+func (r *Registry) list(ctx context.Context) (*client.Response, error) {
+	// With the slash at its end the request is one that a role for "<prefix>/*"
+	// allows.
+	dir, all := r.prefix+"/", &client.GetOptions{Recursive: true, Quorum: true}
+	reply, err := r.keys.Get(ctx, dir, all)
+	var each *client.ClusterError
+	if !errors.As(err, &each) || !slices.ContainsFunc(each.Errors, silent) {
+		return reply, err
+	}
+	end, _ := ctx.Deadline()
+	patient, failed := r.client(time.Until(end) / time.Duration(len(each.Errors)))
+	if failed != nil {
+		return nil, err
+	}
+	if reply, again := patient.Get(ctx, dir, all); again == nil || client.IsKeyNotFound(again) {
+		return reply, again
+	}
+	return nil, err
+}
+
+// silent tells that a member did not begin its reply in time, by client/v2's words.
+func silent(err error) bool { return strings.Contains(err.Error(), "exceeded header timeout") }
 
 // Put implements [subnet.Registry].
 func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
@@ -84,7 +111,9 @@ func (r *Registry) own(ctx context.Context, key string, e subnet.Entry) (*client
 		return nil, subnet.ErrConflict
 	case err != nil:
 		return nil, err
-	case reply.Node == nil || reply.Node.Dir || reply.Node.Value != e.Value || reply.Node.ModifiedIndex <= e.Modified:
+	case reply.Node != nil && reply.Node.Dir:
+		return nil, r.blocked(r.members.last().member, key, true)
+	case reply.Node == nil || reply.Node.Value != e.Value || reply.Node.ModifiedIndex <= e.Modified:
 		return nil, subnet.ErrConflict
 	}
 	return reply, nil

@@ -33,6 +33,7 @@ func open(t testing.TB, c Config, change ...func(*limits)) *Registry {
 func TestClient(t *testing.T) {
 	impatient := productLimits()
 	impatient.connect, impatient.header, impatient.silence, impatient.watch = 500*time.Millisecond, time.Second, time.Second, time.Second
+	impatient.probe = time.Second
 	etcdtest.Suite{
 		Kinds:      []etcdtest.Kind{{Name: "3.5"}},
 		New:        func(c Config) (etcdtest.Registry, error) { return New(c) },

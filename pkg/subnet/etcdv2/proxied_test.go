@@ -76,7 +76,7 @@ func TestHeadersHeldBack(t *testing.T) {
 	w.End()
 }
 
-// TestIdleWatchCostsNothing counts requests.
+// TestIdleWatchCostsNothing counts requests, within a time in which no probe is due.
 func TestIdleWatchCostsNothing(t *testing.T) {
 	etcd := lab.StartEtcd(t, lab.EtcdOptions{})
 	proxy := through(t, etcd, func(forward http.Handler, w http.ResponseWriter, r *http.Request) { forward.ServeHTTP(w, r) })
@@ -98,6 +98,43 @@ func TestIdleWatchCostsNothing(t *testing.T) {
 		t.Errorf("%d requests, and no more than 12 were due", n)
 	}
 	w.End()
+}
+
+// TestProbes counts what asks a waiting member whether it lives: the cluster's
+// log is spared where the member hears of the others anyhow.
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	for _, ttl := range []time.Duration{0, time.Hour} {
+		etcd := lab.StartEtcd(t, lab.EtcdOptions{})
+		var quorum, plain atomic.Int32
+		proxy := through(t, etcd, func(forward http.Handler, w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path != "/v2/keys"+prefix+"/config":
+			case r.URL.Query().Get("quorum") == "true":
+				quorum.Add(1)
+			default:
+				plain.Add(1)
+			}
+			forward.ServeHTTP(w, r)
+		})
+		r := open(t, Config{Endpoints: []string{proxy.URL}}, func(l *limits) { l.probe = 2 * time.Second })
+		etcd.Set(prefix+"/config", "{}")
+		etcdtest.Put(t, r, subnet.Entry{Key: lease, Value: "a", TTL: ttl})
+		w := etcdtest.Follow(t, r, etcdtest.List(t, r).Index).Stands()
+		lab.Eventually(t, patience, "four probes", func() error {
+			if n := plain.Load(); n < 4 {
+				return fmt.Errorf("%d so far", n)
+			}
+			return nil
+		})
+		w.End()
+		if n := quorum.Load(); ttl > 0 && n > 2 || ttl == 0 && n < 3 {
+			t.Errorf("with a lifetime of %v: %d reads through the log, and %d from memory", ttl, n, plain.Load())
+		}
+		if age := time.Since(r.Proven()); age > 10*time.Second {
+			t.Errorf("the last proof is %v old", age)
+		}
+	}
 }
 
 // TestNextEndpoint has endpoints in front of etcd that are no use.

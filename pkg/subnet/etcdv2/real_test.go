@@ -16,7 +16,7 @@ func TestPrefixIsAKey(t *testing.T) {
 	etcd := lab.StartEtcd(t, lab.EtcdOptions{})
 	etcd.Set("/file", "{}")
 	_, err := open(t, Config{Endpoints: etcd.Endpoints(), Prefix: "/file"}).List(t.Context())
-	etcdtest.WantError(t, err, "list /file: this is a key, and must be a directory", "put the config in /file/config")
+	etcdtest.WantError(t, err, "list /file: /file is a key, and must be a directory: delete it, by: curl -X DELETE ")
 }
 
 // TestWholeDirectories deletes what etcd announces as one event.

@@ -3,7 +3,7 @@ package etcdv2
 import (
 	"fmt"
 	"net/http"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +20,7 @@ type Config = etcdconn.Config
 // Registry is a subnet.Registry in etcd.
 type Registry struct {
 	prefix             string
-	endpoints          string // for errors
+	endpoints          []string
 	username, password string
 	limits             limits
 	keys               client.KeysAPI
@@ -29,6 +29,7 @@ type Registry struct {
 	mu      sync.Mutex
 	cluster string   // of the last list
 	quiet   interval // known to hold no change of ours
+	proven  time.Time
 }
 
 var _ subnet.Registry = (*Registry)(nil)
@@ -42,6 +43,9 @@ type limits struct {
 	header  time.Duration // for a member to answer; what it asked of a leader that died it waits for in vain
 	call    time.Duration // for one call, over all endpoints
 	watch   time.Duration // for one wait, less up to a tenth so that hosts do not move together
+	mute    time.Duration // for one wait whose reply does not begin: a proxy holds it back, or nobody is there
+	brief   time.Duration // a wait that the server ends sooner than that has failed
+	probe   time.Duration // a waiting member is asked this often whether it lives, or up to a fifth more often
 	silence time.Duration // a connection whose other end is gone is given up after about twice that
 	reply   int           // bytes
 }
@@ -49,8 +53,9 @@ type limits struct {
 func productLimits() limits {
 	return limits{
 		connect: 2 * time.Second, header: 3 * time.Second, call: 20 * time.Second,
-		watch: 5 * time.Minute, silence: 6 * time.Second,
-		reply: 64 << 20, // 100,000 leases take a third of that
+		watch: 5 * time.Minute, mute: 15 * time.Second, brief: 10 * time.Second, probe: 5 * time.Second,
+		silence: 6 * time.Second,
+		reply:   64 << 20, // 100,000 leases take a third of that
 	}
 }
 
@@ -66,24 +71,30 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 	}
 	r := &Registry{
 		prefix:    c.Dir(),
-		endpoints: strings.Join(c.Endpoints, ", "),
+		endpoints: c.Endpoints,
 		username:  c.Username,
 		password:  c.Password,
 		limits:    l,
-		members:   newTransport(c.Files(), l),
+		members:   newTransport(c.Files(), len(slices.Compact(slices.Sorted(slices.Values(c.Endpoints)))), l),
 	}
+	var err error
+	r.keys, err = r.client(l.header)
+	return r, err
+}
+
+// client is client/v2, which gives each member that long to begin its reply.
+func (r *Registry) client(header time.Duration) (client.KeysAPI, error) {
 	etcd, err := client.New(client.Config{
-		Endpoints:               c.Endpoints,
+		Endpoints:               r.endpoints,
 		Transport:               r.members,
-		Username:                c.Username,
-		Password:                c.Password,
-		HeaderTimeoutPerRequest: l.header,
+		Username:                r.username,
+		Password:                r.password,
+		HeaderTimeoutPerRequest: header,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("use the etcd endpoints: %w", err)
 	}
-	r.keys = client.NewKeysAPI(etcd)
-	return r, nil
+	return client.NewKeysAPI(etcd), nil
 }
 
 // Close gives up idle connections.

@@ -14,6 +14,7 @@ import (
 
 	"go.etcd.io/etcd/client/v2"
 
+	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
 )
 
@@ -30,7 +31,9 @@ type transport struct {
 	dialer  *net.Dialer
 	files   etcdconn.Files
 	header  time.Duration
+	connect time.Duration
 	longest int // reply, in bytes
+	avoided
 
 	mu    sync.Mutex
 	reply reply
@@ -44,9 +47,13 @@ type reply struct {
 	taken   bool // the member was named to a watch
 }
 
-func newTransport(files etcdconn.Files, l limits) *transport {
-	dialer := etcdconn.Dialer(l.connect, l.silence)
-	return &transport{dialer: dialer, files: files, header: l.header, longest: l.reply, wire: &http.Transport{
+func newTransport(files etcdconn.Files, members int, l limits) *transport {
+	dialer := files.Dialer(l.connect, l.silence)
+	t := &transport{
+		dialer: dialer, files: files, header: l.header, connect: l.connect, longest: l.reply,
+		avoided: avoided{members: members},
+	}
+	t.wire = &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return watchFirstReply(dialer.DialContext(ctx, network, addr))
 		},
@@ -58,7 +65,8 @@ func newTransport(files etcdconn.Files, l limits) *transport {
 		IdleConnTimeout:        30 * time.Second,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
-	}}
+	}
+	return t
 }
 
 // CancelRequest is never called; client/v2 wants it.
@@ -66,13 +74,23 @@ func (t *transport) CancelRequest(*http.Request) {}
 
 // RoundTrip carries client/v2's requests.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
-	response, err := t.send(request)
-	if err != nil {
+	at := member(request)
+	if err := t.skip(at); err != nil {
 		return nil, err
 	}
+	begun := time.Now()
+	response, err := t.send(request)
+	if err != nil {
+		t.forgive()
+		if time.Since(begun) > min(t.header, t.connect)*3/4 { // client/v2 or the dialer has lost patience
+			t.avoid(at)
+		}
+		return nil, err
+	}
+	response.Body.(*body).silence, response.Body.(*body).hung = t.header, func() { t.avoid(at) }
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reply = reply{member: member(request), cluster: response.Header.Get(clusterHeader)}
+	t.reply = reply{member: at, cluster: response.Header.Get(clusterHeader)}
 	return response, nil
 }
 
@@ -110,28 +128,11 @@ func (t *transport) send(request *http.Request) (*http.Response, error) {
 		response.Body.Close()
 		return nil, fmt.Errorf("%s: %w", member(request), err)
 	}
-	response.Body = &body{member: member(request), rest: t.longest, ReadCloser: response.Body}
-	return response, nil
-}
-
-// body is a reply's body. It names the member in its errors, and ends before it
-// would fill the memory.
-type body struct {
-	io.ReadCloser
-	member string
-	rest   int // bytes
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p[:min(len(p), b.rest)])
-	b.rest -= n
-	switch {
-	case err != nil && err != io.EOF:
-		return n, fmt.Errorf("%s: %w", b.member, err)
-	case b.rest == 0:
-		return n, io.EOF
+	response.Body = &body{
+		member: member(request), rest: t.longest,
+		document: newClip(response.Body, subnet.LongestValue), Closer: response.Body,
 	}
-	return n, err
+	return response, nil
 }
 
 // ErrNotServed says that an endpoint knows nothing of the v2 API.

@@ -22,10 +22,6 @@ const (
 	// one when it begins: beyond that a list is cheaper for both sides.
 	catchUp = 100
 
-	// briefly is how soon an answer without an event is a fault of the server:
-	// asking again at once would go on without end.
-	briefly = time.Second
-
 	longestEvent = 4 << 20 // bytes; etcd takes requests of 1.5 MiB
 )
 
@@ -34,15 +30,25 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	announce := sync.OnceFunc(func() { emit(nil) })
 	at := r.skipQuiet(after)
 	member := ""
+	watching, fail := context.WithCancelCause(ctx)
+	probe := &prober{Registry: r, fail: fail}
+	var probing sync.WaitGroup
+	probing.Go(func() { probe.run(watching) })
+	defer probing.Wait()
+	defer fail(nil)
 	for {
 		var err error
 		if member == "" {
-			if member, err = r.connected(ctx); err != nil {
+			if member, err = r.connected(watching); err != nil {
 				return err
 			}
+			probe.at(member)
 		}
-		reply, err := r.wait(ctx, member, at, announce)
+		reply, err := r.wait(watching, member, at, announce)
 		if err != nil {
+			if ctx.Err() == nil && watching.Err() != nil {
+				err = context.Cause(watching)
+			}
 			return fmt.Errorf("watch %s after index %d: %w", r.prefix, at, err)
 		}
 		if reply.events != nil {
@@ -53,6 +59,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		r.noteQuiet(after, at)
 		if reply.idle {
 			member = ""
+			probe.at("")
 		}
 	}
 }
@@ -64,7 +71,11 @@ func (r *Registry) connected(ctx context.Context) (string, error) {
 	if fresh {
 		return member, nil
 	}
+	asked := time.Now()
 	_, err := r.ask(ctx)
+	if err == nil {
+		r.prove(asked)
+	}
 	member, _ = r.members.take()
 	return member, err
 }
@@ -86,15 +97,22 @@ func (r *Registry) wait(ctx context.Context, member string, after uint64, standi
 		switch {
 		case ctx.Err() != nil: // while we give up, the server may end its reply well
 			return answer{}, ctx.Err()
-		case limit.Err() != nil || err == nil && time.Since(begun) >= briefly:
+		case limit.Err() != nil || err == nil && time.Since(begun) >= r.limits.brief:
 			return answer{index: index, idle: true}, nil
 		case err == nil:
-			err = fmt.Errorf("%s ended the watch at once, without an event", member)
+			when := "at once"
+			if lasted := time.Since(begun).Round(time.Second); lasted > 0 {
+				when = "after " + lasted.String()
+			}
+			err = fmt.Errorf("%s ended the watch %s, without an event", member, when)
 		}
 		return answer{}, err
 	}
 
+	mute := time.AfterFunc(r.limits.mute, cancel)
+	defer mute.Stop()
 	reply, err := r.open(limit, member, after)
+	mute.Stop()
 	if err != nil {
 		return idle(after, err)
 	}
@@ -120,21 +138,37 @@ func (r *Registry) wait(ctx context.Context, member string, after uint64, standi
 
 // open sends the request and waits for the reply's headers.
 func (r *Registry) open(ctx context.Context, member string, after uint64) (*http.Response, error) {
+	next := strconv.FormatUint(after+1, 10)
+	query := url.Values{"wait": {"true"}, "recursive": {"true"}, "waitIndex": {next}}.Encode()
+	request, err := r.request(ctx, member, "/", query)
+	if err != nil {
+		return nil, err
+	}
+	return r.members.send(request)
+}
+
+// request is one for a key at one member.
+func (r *Registry) request(ctx context.Context, member, key, query string) (*http.Request, error) {
 	u, err := url.Parse(member)
 	if err != nil {
 		return nil, err
 	}
-	u.Path, u.RawPath = u.Path+"/v2/keys"+r.prefix+"/", ""
-	next := strconv.FormatUint(after+1, 10)
-	u.RawQuery = url.Values{"wait": {"true"}, "recursive": {"true"}, "waitIndex": {next}}.Encode()
+	u.Path, u.RawPath, u.RawQuery = u.Path+"/v2/keys"+r.prefix+key, "", query
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	if r.username != "" {
+	if err == nil && r.username != "" {
 		request.SetBasicAuth(r.username, r.password)
 	}
-	return r.members.send(request)
+	return request, err
+}
+
+// sameCluster says that a member is not of the cluster that was listed.
+func (r *Registry) sameCluster(member string, reply *http.Response) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := reply.Header.Get(clusterHeader); r.cluster != "" && now != r.cluster {
+		return fmt.Errorf("%s belongs to cluster %s now, instead of %s: %w", member, now, r.cluster, subnet.ErrHistoryLost)
+	}
+	return nil
 }
 
 // reached reads a reply's headers: the index that the member has reached, or
@@ -143,11 +177,8 @@ func (r *Registry) reached(ctx context.Context, member string, reply *http.Respo
 	if reply.StatusCode != http.StatusOK {
 		return 0, refusal(member, reply.Body)
 	}
-	r.mu.Lock()
-	cluster := r.cluster
-	r.mu.Unlock()
-	if now := reply.Header.Get(clusterHeader); cluster != "" && now != cluster {
-		return 0, fmt.Errorf("%s belongs to cluster %s now, instead of %s: %w", member, now, cluster, subnet.ErrHistoryLost)
+	if err := r.sameCluster(member, reply); err != nil {
+		return 0, err
 	}
 	index, err := strconv.ParseUint(reply.Header.Get(indexHeader), 10, 64)
 	if err != nil {

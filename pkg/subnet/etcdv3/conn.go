@@ -1,12 +1,16 @@
 package etcdv3
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
 	"syscall"
 	"time"
+
+	"flanneld/pkg/subnet/etcdconn"
 )
 
 // namedConn is a connection whose other end is called by its URL, and which
@@ -34,14 +38,20 @@ const earlySize = 1 << 10
 
 func (m *members) name(conn net.Conn, url string) *namedConn {
 	c := &namedConn{Conn: conn, url: url, members: m, early: make(chan struct{})}
+	m.mu.Lock()
+	m.open[c] = true
+	m.mu.Unlock()
 	go func() {
 		defer close(c.early)
 		buffer := make([]byte, earlySize)
 		n, err := conn.Read(buffer)
 		c.first, c.firstErr = buffer[:n], err
-		if n > 0 {
+		switch {
+		case bytes.HasPrefix(c.first, []byte("HTTP/1.")):
+			c.ended(fmt.Errorf("%w: it answers by HTTP/1", etcdconn.ErrProtocol))
+		case n > 0:
 			m.note(url, nil)
-		} else {
+		default:
 			c.ended(m.unanswered(url, err))
 		}
 	}()
@@ -115,5 +125,8 @@ func (c *namedConn) Close() error {
 	c.mu.Lock()
 	c.shut = true
 	c.mu.Unlock()
+	c.members.mu.Lock()
+	delete(c.members.open, c)
+	c.members.mu.Unlock()
 	return c.Conn.Close()
 }

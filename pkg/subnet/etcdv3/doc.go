@@ -9,7 +9,8 @@
 // compares the latter and writes. A read goes through the leader, so it shows
 // every earlier write; a member that has lost the others cannot answer it.
 //
-// A watch is a stream. It shows every event after a revision, as long as the
+// A watch is a stream, which is asked for its progress every few seconds (see
+// pulse; etcd answers that since 3.4). It shows every event after a revision, as long as the
 // cluster has not been compacted beyond it. A member that has lost the leader
 // for some seconds ends the streams that ask for it (see outgoing), so a watch
 // does not stand at a member that hears of nothing.

@@ -17,6 +17,10 @@ import (
 	"flanneld/pkg/subnet/etcdconn"
 )
 
+// ErrNotServed says that the endpoints know nothing of the v3 API: each of them has
+// answered, and not by gRPC.
+var ErrNotServed = errors.New("etcd's v3 API is not served")
+
 // fault is an error in words, with gRPC's code for those who decide by it.
 type fault struct {
 	code  codes.Code
@@ -53,13 +57,20 @@ func (m *members) explain(member string, err error) error {
 	case code == codes.Unavailable || code == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
 		code = codes.Unavailable
 		words = m.state(member, said)
-	case code == codes.Unimplemented:
+		if m.noneSpeaksGRPC() {
+			err = errors.Join(err, ErrNotServed)
+		}
+	case code == codes.Unimplemented || strings.Contains(said, noGRPC):
 		words = fmt.Sprintf("%s does not serve etcd's v3 API (%s)", who, said)
+		err = errors.Join(err, ErrNotServed)
 	default:
 		words = fmt.Sprintf("%s: %s", who, said)
 	}
 	return &fault{code, words, err}
 }
+
+// noGRPC is in gRPC's words for an answer by HTTP that is none of gRPC's.
+const noGRPC = "unexpected HTTP status code received from server: 4"
 
 // authentication knows etcd's errors about users by their words, as the code is
 // that of any wrong request.
@@ -92,4 +103,16 @@ func (m *members) state(member, said string) string {
 		return fmt.Sprintf("no complete answer in time from %s: %s", everybody, said)
 	}
 	return strings.Join(all, "; ")
+}
+
+// noneSpeaksGRPC tells whether every endpoint has answered, and not by gRPC.
+func (m *members) noneSpeaksGRPC() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, url := range m.urls {
+		if !errors.Is(m.faults[url], etcdconn.ErrProtocol) {
+			return false
+		}
+	}
+	return true
 }

@@ -3,7 +3,6 @@ package etcdv3
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -13,67 +12,19 @@ import (
 	"flanneld/pkg/subnet/etcdconn"
 )
 
-// List implements [subnet.Registry].
-func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
-	reply, err := r.list(ctx)
-	if err != nil {
-		return subnet.Snapshot{}, err
-	}
-	return r.snapshot(reply), nil
-}
-
-// ListExact is List with all lifetimes, for which it asks one by one.
-func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
-	reply, err := r.list(ctx)
-	if err != nil {
-		return subnet.Snapshot{}, err
-	}
-	for _, kv := range reply.Kvs {
-		if kv.Lease == 0 || r.grants.knows(kv.Lease) {
-			continue
-		}
-		if err := r.measure(ctx, kv.Lease); err != nil {
-			return subnet.Snapshot{}, fmt.Errorf("ask for the lifetime of %s: %w", kv.Key, err)
-		}
-	}
-	return r.snapshot(reply), nil
-}
-
-func (r *Registry) list(ctx context.Context) (reply *pb.RangeResponse, err error) {
-	first, end := r.below()
-	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
-		reply, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: first, RangeEnd: end}, at.option())
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", r.prefix, err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cluster = reply.Header.GetClusterId()
-	return reply, nil
-}
-
-func (r *Registry) snapshot(reply *pb.RangeResponse) subnet.Snapshot {
-	s := subnet.Snapshot{
-		Index:   uint64(reply.Header.GetRevision()),
-		Cluster: strconv.FormatUint(reply.Header.GetClusterId(), 16),
-	}
-	for _, kv := range reply.Kvs {
-		if e, ok := r.entry(kv); ok {
-			s.Entries = append(s.Entries, e)
-		}
-	}
-	return s
-}
-
 // entry reads a key, if it is one of ours.
 func (r *Registry) entry(kv *mvccpb.KeyValue) (subnet.Entry, bool) {
 	key, ok := etcdconn.Key(r.prefix, string(kv.GetKey()))
-	return subnet.Entry{
-		Key: key, Value: string(kv.GetValue()), TTL: r.grants.left(kv.GetLease()),
+	e := subnet.Entry{
+		Key: key, TTL: r.grants.left(kv.GetLease()),
 		Created: uint64(kv.GetCreateRevision()), Modified: uint64(kv.GetModRevision()),
-	}, ok
+	}
+	if n := len(kv.GetValue()); n > subnet.LongestValue { // which is not copied
+		e.TooLong = n
+	} else {
+		e.Value = string(kv.GetValue())
+	}
+	return e, ok
 }
 
 // Put implements [subnet.Registry].

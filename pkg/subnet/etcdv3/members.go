@@ -26,12 +26,13 @@ type members struct {
 	faults  map[string]error // URL → why there is no connection
 	spoken  map[string]bool  // URLs that something came from
 	current string           // URL of the last to answer
+	open    map[*namedConn]bool
 }
 
 func newMembers(c Config, l limits) *members {
 	m := &members{
-		files: c.Files(), dialer: etcdconn.Dialer(l.connect, l.silence),
-		urls: map[string]string{}, faults: map[string]error{}, spoken: map[string]bool{},
+		files: c.Files(), dialer: c.Files().Dialer(l.connect, l.silence),
+		urls: map[string]string{}, faults: map[string]error{}, spoken: map[string]bool{}, open: map[*namedConn]bool{},
 	}
 	for _, endpoint := range c.Endpoints {
 		u, err := url.Parse(endpoint)
@@ -104,6 +105,23 @@ func (m *members) last() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.current
+}
+
+// hangUp ends the connection to a member that is silent: gRPC asks it no more
+// until it speaks on a new one.
+func (m *members) hangUp(url string) {
+	m.mu.Lock()
+	var silent []*namedConn
+	for c := range m.open {
+		if c.url == url {
+			silent = append(silent, c)
+		}
+	}
+	m.mu.Unlock()
+	for _, c := range silent {
+		c.ended(errSilent)
+		_ = c.Conn.Close() // gRPC learns of it as if the member had done it
+	}
 }
 
 // respondent is the member that was asked.

@@ -2,6 +2,7 @@ package etcdv3
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type Registry struct {
 	mu      sync.Mutex
 	client  *clientv3.Client
 	cluster uint64 // of the last list
+	proven  time.Time
 	grants  grants
 }
 
@@ -44,6 +46,8 @@ type limits struct {
 	silence time.Duration // a connection whose other end is gone is given up after about twice that
 	ping    time.Duration // a member that hangs, though its kernel does not, is asked this often
 	pong    time.Duration // and must answer within
+	pulse   time.Duration // a watch is asked this often whether it lives
+	deaf    time.Duration // and is given up when it has said nothing for so long
 	retry   time.Duration // at most, until a member that could not be reached is tried again
 	reply   int           // bytes
 }
@@ -52,7 +56,7 @@ func productLimits() limits {
 	return limits{
 		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, silence: 4 * time.Second,
 		ping: 10 * time.Second, // gRPC pings no more often
-		pong: 3 * time.Second, retry: time.Second,
+		pong: 3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: time.Second,
 		reply: 64 << 20, // 100,000 leases take a third of that
 	}
 }
@@ -168,6 +172,9 @@ func (r *Registry) once(ctx context.Context, ask request) error {
 	var at respondent
 	err = ask(clientv3.WithRequireLeader(ctx), conn, &at)
 	if err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			r.members.hangUp(at.member()) // so that another one is asked
+		}
 		return r.members.explain(at.member(), err)
 	}
 	r.members.answered(at.member())

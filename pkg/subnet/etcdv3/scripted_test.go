@@ -29,6 +29,11 @@ func serve(t *testing.T, register func(*grpc.Server)) (url string) {
 	return "http://" + listener.Addr().String()
 }
 
+func serveKV(t *testing.T, kv pb.KVServer) (url string) {
+	t.Helper()
+	return serve(t, func(server *grpc.Server) { pb.RegisterKVServer(server, kv) })
+}
+
 // scripted is an etcd that follows a script. Where that is silent, it knows
 // nothing of the call.
 type scripted struct {
@@ -92,6 +97,7 @@ func (s *scripted) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 func impatient(c Config) (*Registry, error) {
 	l := productLimits()
 	l.connect, l.attempt, l.call = 500*time.Millisecond, 500*time.Millisecond, time.Second
+	l.pulse, l.deaf = 300*time.Millisecond, time.Second
 	return newRegistry(c, l)
 }
 

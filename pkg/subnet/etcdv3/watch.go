@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -16,18 +18,31 @@ import (
 
 // Watch implements [subnet.Registry].
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends the stream
-	stream, err := r.open(ctx, after)
+	watching, end := context.WithCancelCause(ctx)
+	stream, err := r.open(watching, after)
 	if err != nil {
+		end(nil)
 		return r.watchError(ctx, after, err)
 	}
+	life := newPulse(r.limits)
+	var beating sync.WaitGroup
+	beating.Go(func() { life.beat(watching, stream, end) })
+	defer beating.Wait()
+	defer end(nil) // ends the stream
 	var at respondent
 	for {
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
-		if err != nil {
+		switch {
+		case errors.Is(context.Cause(watching), errSilent):
+			r.members.hangUp(at.member())
+			return r.watchError(ctx, after, fmt.Errorf("%s: %w, or is older than etcd 3.4", at.member(), errSilent))
+		case err != nil:
 			return r.watchError(ctx, after, r.members.explain(at.member(), err))
+		}
+		life.heard()
+		if len(reply.Events) == 0 && !reply.Canceled {
+			r.prove(time.Now())
 		}
 		if reply.Created && !reply.Canceled {
 			r.members.answered(at.member())
@@ -36,7 +51,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 			}
 			emit(nil)
 		}
-		if events := r.events(reply.Events); len(events) > 0 {
+		if events := r.events(reply.Events, after); len(events) > 0 {
 			emit(events)
 		}
 		switch {
@@ -61,8 +76,10 @@ func (r *Registry) open(ctx context.Context, after uint64) (pb.Watch_WatchClient
 		return nil, r.members.explain("", err)
 	}
 	first, end := r.below()
+	// The revision itself is asked for again, and its events are left out: etcd
+	// tells no progress to a watch that begins in the future.
 	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: first, RangeEnd: end, StartRevision: int64(after) + 1, Fragment: true,
+		Key: first, RangeEnd: end, StartRevision: max(int64(after), 1), Fragment: true,
 	}}}) // Recv says what is wrong
 	return stream, nil
 }
@@ -118,11 +135,11 @@ func (r *Registry) watchError(ctx context.Context, after uint64, err error) erro
 	return fmt.Errorf("watch %s after revision %d: %w", r.prefix, after, err)
 }
 
-// events are those of entries.
-func (r *Registry) events(all []*mvccpb.Event) (out []subnet.Event) {
+// events are those of entries, after a revision.
+func (r *Registry) events(all []*mvccpb.Event, after uint64) (out []subnet.Event) {
 	for _, e := range all {
 		entry, ok := r.entry(e.GetKv())
-		if !ok {
+		if !ok || entry.Modified <= after {
 			continue
 		}
 		event := subnet.Event{Entry: entry}

@@ -158,7 +158,12 @@ var (
 	errRefused   = errors.New("injected: the store refused the call")
 	errLost      = errors.New("injected: the reply was lost")
 	errPartition = errors.New("injected: the store cannot be reached")
+	errHung      = errors.New("injected: the member that is watched hangs")
 )
+
+// noticed is how long it takes to find out that a member hangs: etcd's clients
+// take 7 to 13 seconds.
+const noticed = 12 * time.Second
 
 // Client is one host's access to the store. It implements subnet.Registry.
 type Client struct {
@@ -169,13 +174,17 @@ type Client struct {
 	cut   chan struct{} // closed while partitioned
 	down  bool
 	calls map[string]int
+
+	hung     chan struct{} // closed when the member that is watched hangs
+	watching int
+	proven   time.Time // while no watch stands
 }
 
 var _ subnet.Registry = (*Client)(nil)
 
 // Client returns a new access to the store.
 func (s *Store) Client() *Client {
-	return &Client{store: s, cut: make(chan struct{}), calls: map[string]int{}}
+	return &Client{store: s, cut: make(chan struct{}), hung: make(chan struct{}), calls: map[string]int{}}
 }
 
 // Inject makes f decide what becomes of each later call, and how long it takes
@@ -210,6 +219,43 @@ func (c *Client) Partition(down bool) {
 	} else {
 		c.cut = make(chan struct{})
 	}
+}
+
+// Hang lets the member hang at which this client watches. It tells nothing more,
+// which is found out after a while; the next calls are answered by another one.
+func (c *Client) Hang() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watching > 0 {
+		c.proven = time.Now()
+	}
+	close(c.hung)
+	c.hung = make(chan struct{})
+}
+
+// Proven implements [subnet.Registry].
+func (c *Client) Proven() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watching > 0 {
+		return time.Now()
+	}
+	return c.proven
+}
+
+// stand notes that a watch stands. It returns what tells that its member hangs,
+// and a function that notes that it stands no longer.
+func (c *Client) stand() (hung <-chan struct{}, fell func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watching++
+	return c.hung, sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.watching--; c.watching == 0 {
+			c.proven = time.Now()
+		}
+	})
 }
 
 // Calls returns how often op was called.
@@ -253,10 +299,19 @@ func (c *Client) List(ctx context.Context) (subnet.Snapshot, error) {
 	}
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
-	return subnet.Snapshot{Entries: c.store.read(), Index: c.store.index, Cluster: "memory"}, nil
+	s := subnet.Snapshot{Index: c.store.index, Cluster: "memory"}
+	for _, e := range c.store.read() {
+		if err := s.Add(e); err != nil {
+			return subnet.Snapshot{}, err
+		}
+	}
+	return s, nil
 }
 
 func (c *Client) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
+	var hung <-chan struct{}
+	fell := func() {}
+	defer func() { fell() }()
 	for first := true; ; first = false {
 		f, cut, err := c.call(ctx, "Watch")
 		if err != nil {
@@ -266,7 +321,14 @@ func (c *Client) Watch(ctx context.Context, after uint64, emit func([]subnet.Eve
 			return errLost
 		}
 		if first {
+			hung, fell = c.stand()
 			emit(nil)
+		}
+		select {
+		case <-hung:
+			fell()
+			return c.silence(ctx)
+		default:
 		}
 		events, changed, err := c.store.since(after)
 		if err != nil {
@@ -281,9 +343,24 @@ func (c *Client) Watch(ctx context.Context, after uint64, emit func([]subnet.Eve
 		case <-changed:
 		case <-cut:
 			return errPartition
+		case <-hung:
+			fell()
+			return c.silence(ctx)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// silence is a watch at a member that hangs.
+func (c *Client) silence(ctx context.Context) error {
+	timer := time.NewTimer(noticed)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return errHung
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -296,7 +373,11 @@ func (s *Store) since(after uint64) ([]subnet.Event, <-chan struct{}, error) {
 	i, _ := slices.BinarySearchFunc(s.history, after+1, func(e subnet.Event, index uint64) int {
 		return cmp.Compare(e.Modified, index)
 	})
-	return slices.Clone(s.history[i:]), s.changed, nil
+	events := slices.Clone(s.history[i:])
+	for i := range events {
+		events[i].Entry = events[i].Bounded()
+	}
+	return events, s.changed, nil
 }
 
 func (c *Client) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {

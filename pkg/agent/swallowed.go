@@ -1,0 +1,47 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"flanneld/pkg/inet"
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/underlay"
+)
+
+// dropSwallowed finds subnets that hold another peer's public IP, so that a route to
+// the one would lead what is for the other into the network. One of the two leases is
+// dropped. Where hosts' addresses lie in the network, as this host's own do, the
+// public IP is right and the subnet is not. Elsewhere it is likely to be a
+// container's, and the lease that was there first stands: nobody takes a subnet's
+// routes away by a lease with an address from it.
+func dropSwallowed(
+	h underlay.Host, network netip.Prefix, peers []subnet.Lease, rejected map[string]string,
+) []subnet.Lease {
+	within := func(l subnet.Lease) bool { return network.Contains(l.PublicIP) }
+	if !slices.ContainsFunc(peers, within) {
+		return peers
+	}
+	bySubnet := make(map[netip.Prefix]*subnet.Lease, len(peers))
+	for i := range peers {
+		bySubnet[peers[i].Subnet] = &peers[i]
+	}
+	drop := map[netip.Prefix]bool{}
+	for i := range peers {
+		host := &peers[i]
+		holder := bySubnet[inet.Subnet(host.PublicIP, host.Subnet.Bits())]
+		switch {
+		case holder == nil || !h.Leads(holder.Subnet, host.PublicIP):
+		case h.Overlaps(network) || host.Created < holder.Created:
+			drop[holder.Subnet] = true
+			rejected[subnet.Key(holder.Subnet)] = fmt.Sprintf(
+				"takes away %v, the public IP of the host with %v", host.PublicIP, host.Subnet)
+		default:
+			drop[host.Subnet] = true
+			rejected[subnet.Key(host.Subnet)] = fmt.Sprintf(
+				"has the public IP %v, which lies in the subnet %v of another host", host.PublicIP, holder.Subnet)
+		}
+	}
+	return slices.DeleteFunc(peers, func(l subnet.Lease) bool { return drop[l.Subnet] })
+}

@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"flanneld/pkg/condition"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/underlay"
+)
+
+// Needs are what this host needs beside what its kernel knows of: etcd's members,
+// and whatever resolves their names.
+type Needs interface {
+	Needs() []underlay.Need
+	Changed() <-chan struct{}
+}
+
+// beneath is what this host depends on, as last read. It is read again when the
+// host's routing, or what etcd needs, has changed.
+type beneath struct {
+	read     bool
+	routing  uint64
+	external string
+	needs    []underlay.Need
+	host     underlay.Host
+	tookBack []condition.Condition // routes that went before etcd was read
+}
+
+// lookBeneath keeps a.beneath up to date, and tells whether it was read anew. routing
+// is the count of Changes before the links were read.
+func (a *Agent) lookBeneath(routing uint64, links []kernel.Link, external string) (news bool, err error) {
+	var needs []underlay.Need
+	if a.Needs != nil {
+		needs = a.Needs.Needs()
+	}
+	b := &a.beneath
+	if b.read && b.routing == routing && b.external == external && slices.Equal(b.needs, needs) {
+		return false, nil
+	}
+	routes, err := a.Kernel.Routes()
+	if err != nil {
+		return false, fmt.Errorf("list routes: %w", err)
+	}
+	b.read, b.routing, b.external, b.needs = true, routing, external, needs
+	b.host = underlay.Of(external, links, routes, needs)
+	return true, nil
+}
+
+// protect takes routes back that an earlier run has put into the kernel and that
+// lead away what this host needs to reach etcd. That cannot wait for etcd.
+func (a *Agent) protect() time.Duration {
+	routing := a.Changes.Routing()
+	links, err := a.Kernel.Links()
+	if err != nil {
+		return a.applying.Failed(fmt.Errorf("list interfaces: %w", err))
+	}
+	news, err := a.lookBeneath(routing, links, "")
+	if err != nil {
+		return a.applying.Failed(err)
+	}
+	if !news {
+		return resync
+	}
+	result, err := a.apply(kernel.State{Partial: true, Harmful: a.harmful})
+	for _, o := range result.Ops {
+		if r, isRoute := o.Object.(kernel.FoundRoute); isRoute {
+			need, _ := a.beneath.host.Takes(a.network(), r.Dst)
+			a.beneath.tookBack = append(a.beneath.tookBack, condition.Condition{
+				Subject: r.Dst.String(),
+				Message: fmt.Sprintf("took back the route to %v, which led %v into the network", r.Dst, need),
+			})
+		}
+	}
+	a.Conditions.Replace(condition.UnderlayOverlap, a.beneath.tookBack)
+	if err != nil {
+		a.beneath.read = false
+		return a.applying.Failed(err)
+	}
+	a.applying.Succeeded()
+	return resync
+}
+
+// harmful tells a destination to which no route may lead.
+func (a *Agent) harmful(dst netip.Prefix) bool {
+	_, taken := a.beneath.host.Takes(a.network(), dst)
+	return taken || a.suspects.holds(dst)
+}
+
+// network is the one that the host works in; invalid: there is none yet.
+func (a *Agent) network() netip.Prefix {
+	if m := a.effective(); m != nil {
+		return m.config.Network
+	}
+	return netip.Prefix{}
+}
+
+// refuse says why a lease may not be routed to, whatever else it says.
+func (a *Agent) refuse(l *subnet.Lease) string {
+	if why := a.beneath.host.NoHost(l.PublicIP); why != "" {
+		return fmt.Sprintf("has the public IP %v, which is %s and can be no host", l.PublicIP, why)
+	}
+	if need, taken := a.beneath.host.Takes(a.network(), l.Subnet); taken {
+		return fmt.Sprintf("takes away %v, which this host needs", need)
+	}
+	return ""
+}
+
+// peersOf are the leases to route to. The others come back with what is wrong with
+// them.
+func (a *Agent) peersOf(view subnet.View, links []kernel.Link) ([]subnet.Lease, map[string]string) {
+	network := a.current.config.Network
+	peers, rejected := subnet.Peers(a.current.config, view.Own, view.Leases, addrs(links), a.refuse)
+	peers = dropSwallowed(a.beneath.host, network, peers, rejected)
+	return slices.DeleteFunc(peers, func(l subnet.Lease) bool { return a.suspects.holds(l.Subnet) }), rejected
+}
+
+// trackOverlap says what of the cluster's network this host needs itself.
+func (a *Agent) trackOverlap(own subnet.Lease) {
+	c, told := a.next.config, false
+	var all []condition.Condition
+	for _, n := range a.beneath.host.Within(c.Network) {
+		if !c.MayLease(n.Prefix) {
+			continue
+		}
+		all = append(all, condition.Condition{
+			Subject: n.Prefix.String(),
+			Message: fmt.Sprintf("the cluster's network %v holds %v, which this host needs: flanneld leases no subnet with it "+
+				"and routes to none; leave it out by another Network, or by SubnetMin and SubnetMax", c.Network, n),
+		})
+		if own.Subnet.IsValid() && n.Overlaps(own.Subnet) && !told {
+			told = true
+			all = append(all, condition.Condition{
+				Subject: own.Subnet.String(),
+				Message: fmt.Sprintf("this host's own subnet %v overlaps %v, which it needs, so its containers may take that "+
+					"away: restart flanneld, which takes another subnet, and then the containers", own.Subnet, n),
+			})
+		}
+	}
+	a.Conditions.Replace(condition.UnderlayOverlap, all)
+}

@@ -1,0 +1,64 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/firewall/rules"
+)
+
+// activity is the program that runs now.
+type activity struct {
+	now atomic.Pointer[running]
+	// wait is how long the next program may wait for a lock, before its time counts.
+	wait time.Duration
+}
+
+type running struct {
+	path  string
+	since time.Time
+}
+
+// waitsFor returns which program has not ended yet, and how long it is silent.
+func (a *activity) waitsFor() (path string, lasted time.Duration) {
+	if r := a.now.Load(); r != nil {
+		return r.path, time.Since(r.since)
+	}
+	return "", 0
+}
+
+// forgive has the next program's wait for a lock not count as silence.
+func (a *activity) forgive(wait time.Duration) { a.wait = wait }
+
+// run returns the output of a program. It kills one that runs longer than timeout; the
+// error is a rules.NoAnswer then.
+func (a *activity) run(ctx context.Context, timeout time.Duration, prepared *exec.Cmd) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, prepared.Path, prepared.Args[1:]...)
+	cmd.WaitDelay = 100 * time.Millisecond // for children of a killed script
+	var out, stderr strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = prepared.Stdin, &out, &stderr
+	start := time.Now()
+	a.now.Store(&running{cmd.Path, start.Add(a.wait)})
+	a.wait = 0
+	defer a.now.Store(nil)
+	err := cmd.Run()
+	if v := klog.V(3); v.Enabled() {
+		v.InfoS("Ran program", "path", cmd.Path, "args", cmd.Args[1:], "took", time.Since(start), "result", cmd.ProcessState)
+	}
+	switch {
+	case err == nil:
+		return out.String(), nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return "", rules.NoAnswer{Program: cmd.Path}
+	}
+	return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, stderr.String()))
+}

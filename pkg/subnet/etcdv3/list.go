@@ -1,0 +1,162 @@
+package etcdv3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"flanneld/pkg/printable"
+	"flanneld/pkg/subnet"
+)
+
+// List implements [subnet.Registry].
+func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
+	l, err := r.list(ctx)
+	if err != nil {
+		return subnet.Snapshot{}, err
+	}
+	return l.snapshot, nil
+}
+
+// ListExact is List with all lifetimes, for which it asks one by one.
+func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
+	l, err := r.list(ctx)
+	if err != nil {
+		return subnet.Snapshot{}, err
+	}
+	for i, lease := range l.leases {
+		e := &l.snapshot.Entries[i]
+		if lease == 0 {
+			continue
+		}
+		if !r.grants.knows(lease) {
+			if err := r.measure(ctx, lease); err != nil {
+				return subnet.Snapshot{}, fmt.Errorf("ask for the lifetime of %s/%s: %w", r.prefix, e.Key, err)
+			}
+		}
+		e.TTL = r.grants.left(lease)
+	}
+	return l.snapshot, nil
+}
+
+// listing is a list on its way. It comes in pages, all of them as of one revision.
+type listing struct {
+	snapshot subnet.Snapshot
+	leases   []int64 // of the entries
+	revision int64   // 0: the first page has not come
+	cluster  uint64
+
+	from, end []byte
+	size      int64 // of the next page, in keys
+}
+
+const (
+	// pageKeys makes few pages of a list of leases, which take 250 bytes each.
+	pageKeys = 2000
+	// pageBytes bounds a page. Where values are larger than they should be, pages
+	// have fewer keys.
+	pageBytes = 4 << 20
+)
+
+func (r *Registry) list(ctx context.Context) (listing, error) {
+	l := listing{size: pageKeys}
+	l.from, l.end = r.below()
+	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	for more := true; more; {
+		var err error
+		if more, err = r.page(ctx, &l); err != nil {
+			return l, fmt.Errorf("list %s: %w", r.prefix, err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cluster = l.cluster
+	return l, nil
+}
+
+// page reads the next one, if there is room for it; otherwise the next is smaller.
+func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) {
+	request := &pb.RangeRequest{Key: l.from, RangeEnd: l.end, Limit: l.size, Revision: l.revision}
+	reply, err := r.ranged(ctx, request)
+	alone := false
+	switch {
+	case tooLarge(err) && l.size > 1:
+		l.size = max(1, l.size/8)
+		return true, nil
+	case tooLarge(err): // one key whose value is larger than a page
+		request.KeysOnly, alone = true, true
+		reply, err = r.ranged(ctx, request)
+	}
+	if err != nil {
+		return false, err
+	}
+	if reply.Header.GetRevision() == 0 { // as no store has: this is none, and no empty one
+		return false, fmt.Errorf("%s does not tell the revision", r.Member())
+	}
+	if l.revision == 0 {
+		l.revision, l.cluster = reply.Header.GetRevision(), reply.Header.GetClusterId()
+		l.snapshot.Index, l.snapshot.Cluster = uint64(l.revision), strconv.FormatUint(l.cluster, 16)
+	} else if now := reply.Header.GetClusterId(); now != l.cluster {
+		return false, fmt.Errorf("%s belongs to cluster %x, and the beginning came from %x", r.Member(), now, l.cluster)
+	}
+	if err := r.take(l, reply.Kvs, alone); err != nil {
+		return false, err
+	}
+	if !reply.More || len(reply.Kvs) == 0 {
+		return false, nil
+	}
+	last := reply.Kvs[len(reply.Kvs)-1].Key
+	if bytes.Compare(last, l.from) < 0 {
+		return false, fmt.Errorf("%s goes back to %s", r.Member(), printable.Quoted(string(last), 200))
+	}
+	l.from = append(last, 0) // the next possible key
+	l.size = min(2*l.size, pageKeys)
+	return true, nil
+}
+
+// take takes a page's keys up. unread says that it has no values, as they are larger
+// than a page.
+func (r *Registry) take(l *listing, kvs []*mvccpb.KeyValue, unread bool) error {
+	for _, kv := range kvs {
+		e, ok := r.entry(kv)
+		if !ok {
+			continue
+		}
+		if unread {
+			e.TooLong = pageBytes
+		}
+		kept := len(l.snapshot.Entries)
+		if err := l.snapshot.Add(e); err != nil {
+			return err
+		}
+		if len(l.snapshot.Entries) > kept {
+			l.leases = append(l.leases, kv.Lease)
+		}
+	}
+	return nil
+}
+
+// ranged carries out a request of which the reply may be a page at most.
+func (r *Registry) ranged(ctx context.Context, request *pb.RangeRequest) (reply *pb.RangeResponse, err error) {
+	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
+		reply, err = pb.NewKVClient(conn).Range(ctx, request, at.option(), grpc.MaxCallRecvMsgSize(pageBytes))
+		return err
+	})
+	return reply, err
+}
+
+// tooLarge tells that gRPC did not take a reply because of its size: etcd's errors
+// with the same code have other words.
+func tooLarge(err error) bool {
+	f, ok := errors.AsType[*fault](err)
+	return ok && f.code == codes.ResourceExhausted && strings.Contains(f.words, "larger than max")
+}

@@ -1,0 +1,103 @@
+package etcdv3
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"flanneld/internal/etcdtest"
+	"flanneld/pkg/subnet"
+)
+
+// shelf is a store that answers ranges as etcd does.
+type shelf struct {
+	pb.UnimplementedKVServer
+	keys  []*mvccpb.KeyValue
+	asked []*pb.RangeRequest
+}
+
+func (s *shelf) put(key, value string) {
+	s.keys = append(s.keys, &mvccpb.KeyValue{Key: []byte(prefix + "/" + key), Value: []byte(value), CreateRevision: 3, ModRevision: 7})
+}
+
+func (s *shelf) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	s.asked = append(s.asked, r)
+	// Somebody writes all the time, and to the pinned revision nothing happens.
+	reply := &pb.RangeResponse{Header: header(1, int64(100+len(s.asked)))}
+	for _, kv := range s.keys {
+		if bytes.Compare(kv.Key, r.Key) < 0 || bytes.Compare(kv.Key, r.RangeEnd) >= 0 {
+			continue
+		}
+		if r.Limit > 0 && int64(len(reply.Kvs)) == r.Limit {
+			reply.More = true
+			break
+		}
+		if r.KeysOnly {
+			kv = &mvccpb.KeyValue{Key: kv.Key, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
+		}
+		reply.Kvs = append(reply.Kvs, kv)
+	}
+	return reply, nil
+}
+
+// TestLargeList has 5,000 leases among 75 values of 1 MB and one of 5 MB: more than
+// one reply may have.
+func TestLargeList(t *testing.T) {
+	s := &shelf{}
+	s.put("config", "{}")
+	for i := range 5000 {
+		s.put(fmt.Sprintf("subnets/10.%d.%d.0-24", i/250, i%250), "a lease")
+	}
+	large := strings.Repeat("x", 1<<20)
+	for i := range 75 {
+		s.put(fmt.Sprintf("subnets/10.%d.%d.0-28", i%20, 7*i), large)
+	}
+	s.put("subnets/172.31.0.0-16", strings.Repeat(large, 5))
+	slices.SortFunc(s.keys, func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.Key, b.Key) })
+	r := etcdtest.Open(t, Config{Endpoints: []string{serveKV(t, s)}}, New)
+	listed := etcdtest.List(t, r)
+	leases, tooLong := 0, 0
+	for i, e := range listed.Entries {
+		if e.Value == "a lease" {
+			leases++
+		}
+		if e.TooLong > 0 {
+			tooLong++
+		}
+		if i > 0 && e.Key <= listed.Entries[i-1].Key {
+			t.Fatalf("%s after %s", e.Key, listed.Entries[i-1].Key)
+		}
+	}
+	if leases != 5000 || tooLong != 76 || listed.Find("subnets/172.31.0.0-16").TooLong != pageBytes || listed.Find(subnet.ConfigKey).Value != "{}" {
+		t.Errorf("%d leases, %d values that are too long", leases, tooLong)
+	}
+	// The first pages may be too large.
+	first := slices.IndexFunc(s.asked, func(r *pb.RangeRequest) bool { return r.Revision != 0 })
+	if listed.Index != 100+uint64(first) {
+		t.Errorf("as of revision %d, though the first page was the reply %d", listed.Index, first)
+	}
+	for i, request := range s.asked[first:] {
+		if request.Revision != int64(listed.Index) {
+			t.Errorf("request %d is for revision %d", first+i, request.Revision)
+		}
+	}
+	if len(s.asked) > 150 {
+		t.Errorf("%d requests", len(s.asked))
+	}
+	t.Logf("%d requests", len(s.asked))
+}
+
+// TestListThatGoesBack has a server with the same page for ever.
+func TestListThatGoesBack(t *testing.T) {
+	s := &scripted{list: func(context.Context) (*pb.RangeResponse, error) {
+		return &pb.RangeResponse{Header: header(1, 5), More: true, Kvs: []*mvccpb.KeyValue{{Key: []byte(prefix + "/subnets/\x1b")}}}, nil
+	}}
+	_, err := etcdtest.Open(t, Config{Endpoints: []string{s.start(t)}}, New).List(t.Context())
+	etcdtest.WantError(t, err, "goes back to \"/coreos.com/network/subnets/\\x1b\"")
+}

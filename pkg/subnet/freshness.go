@@ -1,0 +1,79 @@
+package subnet
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"flanneld/pkg/condition"
+)
+
+// StaleAfter is how old what is known of the store may be and still count as
+// current. A Registry finds a silent member within 15 seconds, and lists that
+// take the place of a watch come about every ten.
+const StaleAfter = 20 * time.Second
+
+// shortWatch is the life of a watch that ended as good as at once. Whatever the
+// reason, it is no success, and lists do not follow each other without a pause.
+const shortWatch = 10 * time.Second
+
+// pollLongest is how far apart lists are where no watch lasts.
+const pollLongest = 10 * time.Second
+
+// evidence is what shows that the store is known.
+type evidence struct {
+	listed  time.Time // when the last list that arrived was asked for
+	failing bool      // the last list did not arrive
+}
+
+// until is up to when the store is known, and whether that is recent. proven is
+// what the Registry says of its watch.
+func (e evidence) until(proven, now time.Time) (read time.Time, current bool) {
+	if e.listed.IsZero() {
+		return time.Time{}, false
+	}
+	read = e.listed
+	if proven.After(read) {
+		read = proven
+	}
+	return read, !e.failing && now.Sub(read) < StaleAfter
+}
+
+// ended notes that a watch has ended, and returns how long to wait before
+// everything is listed again. The list took that long.
+func (m *Manager) ended(err error, lasted, list time.Duration) (wait time.Duration) {
+	if lasted >= shortWatch {
+		if err != nil {
+			klog.InfoS("Listing everything in etcd again", "reason", err)
+		}
+		return 0
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrHistoryLost): // many changes at once do that: the last of them must be known soon
+		klog.V(1).InfoS("Listing everything in etcd again", "reason", err)
+	default:
+		if m.short++; m.short > 1 { // one may happen to be of a member that is just leaving
+			wait = m.watches.Failed(likelyCause(err))
+		}
+	}
+	return wait + pace(list)
+}
+
+// lasted notes that a watch stands for good.
+func (m *Manager) lasted() {
+	m.short = 0
+	m.watches.Succeeded()
+}
+
+// likelyCause adds to the error of a watch that ended at once what is behind it
+// most often.
+func likelyCause(err error) error {
+	if condition.Denied(err) {
+		return err
+	}
+	return fmt.Errorf("%w (a proxy in front of etcd must carry requests that last for minutes; "+
+		"until then everything is listed every few seconds)", err)
+}

@@ -1,0 +1,215 @@
+// Package underlay is what a host depends on beneath the cluster's network: the
+// networks it is connected to, the gateways of its routes, etcd's members, and
+// whatever resolves their names. None of them may be led into the network. The
+// package is pure: others read the kernel.
+package underlay
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"flanneld/pkg/inet"
+	"flanneld/pkg/kernel"
+)
+
+// Need is an address, or a whole network, that a host reaches by its own routes.
+type Need struct {
+	netip.Prefix
+	What string // "etcd", "a gateway", "the network of ens33"
+}
+
+// Address is a need of one address.
+func Address(a netip.Addr, what string) Need {
+	a = a.Unmap()
+	return Need{netip.PrefixFrom(a, a.BitLen()), what}
+}
+
+func (n Need) String() string {
+	if n.IsSingleIP() {
+		return fmt.Sprintf("%v (%s)", n.Addr(), n.What)
+	}
+	return fmt.Sprintf("%v (%s)", n.Prefix, n.What)
+}
+
+// Known is what an operator's commands know of what a cluster's hosts need.
+type Known struct {
+	Etcd      []Need // its members' addresses
+	Connected []Need // networks of the host on which the command runs
+	Local     bool   // etcd is asked on that host, or through it
+}
+
+// Host is what one host needs. The zero Host needs nothing.
+type Host struct {
+	needs  []Need
+	routes []netip.Prefix // destinations of the routes that are not flanneld's
+}
+
+// Of is the host with these links and routes, and with needs that the kernel
+// does not know of. external names the interface by which it talks to other
+// hosts; "": that is not known.
+func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more []Need) Host {
+	inside, tunnels := inward(external, links, routes), map[string]bool{}
+	for _, l := range links {
+		tunnels[l.Name] = l.Tunnel()
+	}
+	var h Host
+	for _, n := range more {
+		h.add(n, links, inside)
+	}
+	for _, r := range routes {
+		if r.Protocol == kernel.Protocol || tunnels[r.Dev] {
+			continue
+		}
+		h.routes = append(h.routes, r.Dst)
+		if r.Via.IsValid() && !inside[r.Dev] {
+			h.add(Address(r.Via, gatewayTo(r.Dst)), links, inside)
+		}
+	}
+	for _, l := range links {
+		for _, a := range l.Addrs {
+			if !inside[l.Name] && !a.IsSingleIP() {
+				h.add(Need{a.Masked(), "the network of " + l.Name}, links, inside)
+			}
+		}
+	}
+	return h
+}
+
+// inward are the interfaces that lead to containers: tunnels, and bridges by which
+// no other host is reached.
+func inward(external string, links []kernel.Link, routes []kernel.FoundRoute) map[string]bool {
+	inside := map[string]bool{}
+	for _, l := range links {
+		outward := func(r kernel.FoundRoute) bool { return r.Dev == l.Name && r.Dst.Bits() == 0 }
+		inside[l.Name] = l.Tunnel() || containersOnly(l, links) && l.Name != external && !slices.ContainsFunc(routes, outward)
+	}
+	return inside
+}
+
+// add takes a need up, unless it is met on this host: by itself, or by a container.
+func (h *Host) add(n Need, links []kernel.Link, inside map[string]bool) {
+	met := func(l kernel.Link) bool {
+		return slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool {
+			return a.Addr() == n.Addr() || inside[l.Name] && a.Contains(n.Addr())
+		})
+	}
+	if !n.IsValid() || n.Addr().IsLoopback() || n.IsSingleIP() && slices.ContainsFunc(links, met) ||
+		slices.ContainsFunc(h.needs, func(o Need) bool { return o.Prefix == n.Prefix }) {
+		return
+	}
+	h.needs = append(h.needs, n)
+}
+
+func gatewayTo(dst netip.Prefix) string {
+	if dst.Bits() == 0 {
+		return "the default gateway"
+	}
+	return "the gateway to " + dst.String()
+}
+
+// containersOnly tells a bridge without a port to anything but containers, such as
+// docker0 or cni0: its addresses are what the cluster's network is about.
+func containersOnly(l kernel.Link, links []kernel.Link) bool {
+	return l.Type == "bridge" && !slices.ContainsFunc(links, func(p kernel.Link) bool {
+		return p.Master == l.Name && p.Type != "veth"
+	})
+}
+
+// Takes tells what a route to p, with the best metric, would take away from the
+// host. network is the cluster's; invalid: not known, and then only addresses
+// count.
+//
+// The kernel takes the route with the longest prefix. So an address is taken by a
+// route that contains it, unless another route to it is longer; and a network that
+// the host is connected to, by a route to it or to a part of it. A connected
+// network that is larger than the cluster's holds it on purpose: of that, only
+// addresses that are known to be in use count.
+func (h Host) Takes(network, p netip.Prefix) (Need, bool) {
+	for _, n := range h.needs {
+		taken := n.IsSingleIP() && h.Leads(p, n.Addr())
+		if !n.IsSingleIP() && network.IsValid() && !holds(n.Prefix, network) {
+			taken = n.Bits() <= p.Bits() && n.Contains(p.Addr())
+		}
+		if taken {
+			return n, true
+		}
+	}
+	return Need{}, false
+}
+
+// Leads tells whether packets to a would take a route to p.
+func (h Host) Leads(p netip.Prefix, a netip.Addr) bool { return p.Contains(a) && !h.longer(p, a) }
+
+// longer tells whether the host has a longer route to a than p.
+func (h Host) longer(p netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(h.routes, func(r netip.Prefix) bool { return r.Bits() > p.Bits() && r.Contains(a) })
+}
+
+// holds tells whether a network lies in a larger one.
+func holds(larger, network netip.Prefix) bool {
+	return larger.Bits() < network.Bits() && larger.Overlaps(network)
+}
+
+// Within are the needs that overlap the cluster's network, but for networks that
+// hold it on purpose.
+func (h Host) Within(network netip.Prefix) (out []Need) { return Within(h.needs, network) }
+
+// Within are those of the needs that overlap the cluster's network, but for
+// networks that hold it on purpose, and for addresses in one that is named.
+func Within(needs []Need, network netip.Prefix) (out []Need) {
+	for _, n := range needs {
+		named := func(o Need) bool { return o.Bits() < n.Bits() && o.Contains(n.Addr()) && !holds(o.Prefix, network) }
+		if n.Overlaps(network) && !holds(n.Prefix, network) && !slices.ContainsFunc(needs, named) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Around are those of the needs that are networks around the cluster's.
+func Around(needs []Need, network netip.Prefix) (out []Need) {
+	for _, n := range needs {
+		if holds(n.Prefix, network) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Reserved are the addresses and networks that no subnet of the host's own, of a
+// length, may overlap: its containers' bridge has a route to the whole of it.
+func (h Host) Reserved(network netip.Prefix, length int) (out []netip.Prefix) {
+	for _, n := range h.Within(network) {
+		if !n.IsSingleIP() || !h.longer(netip.PrefixFrom(n.Addr(), length), n.Addr()) {
+			out = append(out, n.Prefix)
+		}
+	}
+	return out
+}
+
+// Networks are those that the host is connected to.
+func (h Host) Networks() (out []Need) {
+	for _, n := range h.needs {
+		if !n.IsSingleIP() {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Overlaps tells whether the host needs anything in or around the network.
+func (h Host) Overlaps(network netip.Prefix) bool {
+	return slices.ContainsFunc(h.needs, func(n Need) bool { return n.Overlaps(network) })
+}
+
+// NoHost says why a can be no host: it is the broadcast or the network address of a
+// network that this host is connected to. "": it can be one.
+func (h Host) NoHost(a netip.Addr) string {
+	for _, n := range h.needs {
+		if what := inet.NoHost(n.Prefix, a); what != "" {
+			return fmt.Sprintf("%s of %v", what, n)
+		}
+	}
+	return ""
+}
