@@ -74,19 +74,18 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	inputs     inputs // what next was made from
-	next       *setup // what the config asks for
-	claimed    *setup // what the lease is to say
-	current    *setup // what the lease says: at work in the kernel
-	draining   draining
-	onLink     onLinkCache
-	inbound    inboundPaths
-	lost       addressLoss // of the address in use
-	chosen     string      // the external interface, and why, as logged
-	contention contention
-	beneath    beneath
-	suspects   suspects
-	reserved   []netip.Prefix // as claimed
+	inputs   inputs // what next was made from
+	next     *setup // what the config asks for
+	claimed  *setup // what the lease is to say
+	current  *setup // what the lease says: at work in the kernel
+	draining draining
+	onLink   onLinkCache
+	inbound  inboundPaths
+	lost     addressLoss // of the address in use
+	chosen   string      // the external interface, and why, as logged
+	beneath  beneath
+	suspects suspects
+	reserved []netip.Prefix // as claimed
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
@@ -142,10 +141,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		needsChanged = a.Needs.Changed()
 	}
 	for {
-		kernelChanged := a.Changes.Changed()
-		if a.contention.backsOff(time.Now()) {
-			kernelChanged = nil
-		}
 		trigger := ""
 		select {
 		case <-ctx.Done():
@@ -155,7 +150,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			continue
 		case <-a.Leases.Changed():
 			trigger = "etcd"
-		case <-kernelChanged:
+		case <-a.Changes.Changed():
 			trigger = "kernel"
 		case <-needsChanged:
 			trigger = "etcd's addresses"

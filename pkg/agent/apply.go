@@ -61,9 +61,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 		a.inbound.refreshAll(now)
 	}
 	again = a.inbound.update(want, outgoing(want, a.next.expect), a.next.host.Link.Name, now)
-	if wait := a.contention.record(a.Conditions, result.Repairs, now); wait > 0 {
-		again = min(again, wait)
-	}
+	again = min(again, a.setContention(result.Contention))
 	if err == nil {
 		err = a.onLink.err
 	}

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"iter"
+	"time"
 )
 
 // Conn is what a Syncer asks of the kernel.
@@ -25,21 +26,25 @@ type Conn interface {
 type Syncer struct {
 	conn Conn
 	was  memory
+
+	paces paces
 }
 
 // NewSyncer returns a Syncer that has put nothing in place yet.
-func NewSyncer(c Conn) *Syncer { return &Syncer{conn: c, was: memoryOf(State{})} }
+func NewSyncer(c Conn) *Syncer { return &Syncer{conn: c, was: memoryOf(State{}), paces: paces{}} }
 
 // Result is what a pass did.
 type Result struct {
 	Ops       []Op // carried out
 	Repairs   int  // of these, those that restored what somebody had undone
 	Conflicts []Conflict
+	Contention
 }
 
 // Apply makes the kernel look like want, with the fewest writes; where it does
 // already, it writes nothing. Writes that fail do not keep it from the others:
-// the error names them, and the next Apply tries again.
+// the error names them, and the next Apply tries again. What another program undoes
+// again and again is repaired ever later, and that alone.
 func (s *Syncer) Apply(want State) (Result, error) {
 	have, err := s.read(want)
 	if err != nil {
@@ -47,9 +52,13 @@ func (s *Syncer) Apply(want State) (Result, error) {
 	}
 	wanted := memoryOf(want)
 	ops, conflicts := plan(want, wanted, have, &s.was)
-	done, undone, err := s.carryOut(ops)
+	now := time.Now()
+	due, held := s.paces.split(ops, now)
+	done, undone, err := s.carryOut(due)
+	undone = append(undone, held...)
+	s.paces.record(done, now)
 	s.was = s.was.after(wanted, want.Partial, undone, conflicts)
-	result := Result{Ops: done, Conflicts: conflicts}
+	result := Result{Ops: done, Conflicts: conflicts, Contention: s.paces.contention(now)}
 	for _, o := range done {
 		if o.Repair {
 			result.Repairs++
