@@ -1,37 +1,56 @@
 package agent
 
 import (
+	"slices"
 	"time"
 
 	"flanneld/pkg/kernel"
 )
 
-// draining are devices of a setup that was left. Peers that have not heard of it
-// yet still send to them.
-type draining struct {
-	until   time.Time
-	devices []kernel.Device
+// draining are devices of setups that were left. Peers that have not heard of it
+// yet still send to them. Each has its own end, and there are few: the oldest go
+// first.
+type draining []leftDevice
+
+type leftDevice struct {
+	kernel.Device
+	until time.Time
 }
 
-// drainingTime is ample for a peer's watch to tell it of a lease.
-const drainingTime = 10 * time.Second
+const (
+	// drainingTime is ample for a peer's watch to tell it of a lease.
+	drainingTime = 10 * time.Second
+	// mostDraining bounds what a config key that changes again and again leaves.
+	mostDraining = 4
+)
 
 func (d *draining) add(devices []kernel.Device, now time.Time) {
-	d.devices, d.until = append(d.list(now), devices...), now.Add(drainingTime)
-}
-
-// list is those that are still to stay.
-func (d *draining) list(now time.Time) []kernel.Device {
-	if !now.Before(d.until) {
-		d.devices = nil
+	left := d.left(now)
+	for _, one := range devices {
+		left = slices.DeleteFunc(left, func(l leftDevice) bool { return l.Name == one.Name })
+		left = append(left, leftDevice{one, now.Add(drainingTime)})
 	}
-	return d.devices
+	*d = left[max(0, len(left)-mostDraining):]
 }
 
-// next is how long until the devices may go.
+// left is those that are still to stay, the oldest first.
+func (d *draining) left(now time.Time) draining {
+	*d = slices.DeleteFunc(*d, func(l leftDevice) bool { return !now.Before(l.until) })
+	return *d
+}
+
+// list is the devices that are still to stay.
+func (d *draining) list(now time.Time) (out []kernel.Device) {
+	for _, l := range d.left(now) {
+		out = append(out, l.Device)
+	}
+	return out
+}
+
+// next is how long until the first of the devices may go.
 func (d *draining) next(now time.Time) time.Duration {
-	if len(d.list(now)) == 0 {
-		return resync
+	if left := d.left(now); len(left) > 0 {
+		return left[0].until.Sub(now)
 	}
-	return d.until.Sub(now)
+	return resync
 }

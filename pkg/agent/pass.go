@@ -27,16 +27,16 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if a.waitsForLink(host.Link) {
 		return resync
 	}
+	view, wait := a.paced(view, now)
 	a.configure(view, host)
 	if a.next == nil {
-		return resync
+		return wait
 	}
 	if _, err := a.lookBeneath(routing, links, host.Link.Name); err != nil {
 		return a.applying.Failed(err)
 	}
 	a.look(now)
-	again := a.switchOver(view, now)
-	again = min(again, a.settle(ctx, view, links, now))
+	again := min(wait, a.switchOver(view, now), a.settle(ctx, view, links, now))
 	a.trackOverlap(view.Own)
 	a.trackConsequences(view, now)
 	return min(again, a.suspects.next())
