@@ -30,7 +30,7 @@ const (
 
 // faults are all that can be made here.
 func faults() []fault {
-	all := slices.Concat(daemonFaults, etcdFaults, hostFaults)
+	all := slices.Concat(daemonFaults, etcdFaults, outsideFaults, hostFaults)
 	if lab.StepsClocks {
 		all = append(all, clockStepped)
 	}

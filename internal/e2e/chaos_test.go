@@ -124,14 +124,16 @@ func total(stats map[string]lab.Stats) (all lab.Stats) {
 func startOnThree(t *testing.T, config string, hosts int) *cluster {
 	t.Helper()
 	c := &cluster{Lab: lab.New(t), t: t}
-	var stores []*lab.Host
 	for i := range 3 {
-		stores = append(stores, c.Host(fmt.Sprintf("etcd-%d", i+1), fmt.Sprintf("10.4.7.%d/24", 11+i)))
+		c.stores = append(c.stores, c.Host(fmt.Sprintf("etcd-%d", i+1), fmt.Sprintf("10.4.7.%d/24", 11+i)))
 	}
-	c.etcd = c.EtcdOn(lab.EtcdOptions{}, stores...)
+	c.etcd = c.EtcdOn(lab.EtcdOptions{}, c.stores...)
 	c.etcd.Set(configKey, config)
 	for i := range hosts {
-		c.join(fmt.Sprintf("hdss7-%d", 21+i))
+		c.joinAs(fmt.Sprintf("hdss7-%d", 21+i), func(h *lab.Host, o *lab.FlanneldOptions) {
+			o.Args = append(o.Args, "--healthz-port=2401")
+			o.Env = append(o.Env, "PATH="+hangingIPTables(c, h)+":"+os.Getenv("PATH"))
+		})
 	}
 	for _, n := range c.hosts {
 		n.daemon.WaitReady()

@@ -39,9 +39,15 @@ func TestLossTable(t *testing.T) {
 		{"history overrun by 2,000 events", func() { overrun(c, 250) }},
 		{"own lease deleted", func() { c.etcd.Delete(n.leaseKey()) }},
 		{"daemon frozen for 5 s", func() { n.daemon.Freeze(); time.Sleep(5 * time.Second); n.daemon.Thaw() }},
+		{"an etcd member hangs as a lease comes", func() { c.memberHangs(0) }},
+		{"an etcd member talks nonsense for 3 s", func() { c.memberTalksNonsense(1, 3*time.Second) }},
+		{"config of the hosts' own network", func() { c.underlayConfig(3 * time.Second) }},
+		{"30 configs in 3 s", c.configStorm},
+		{"iptables hangs for 5 s", func() { n.iptablesHangs(5 * time.Second) }},
+		{"1,200 idle connections", func() { n.flood(c, 3*time.Second) }},
 	}
 	var report strings.Builder
-	fmt.Fprintf(&report, "\n%-36s %6s %6s  %s\n", "fault", "sent", "lost", "everybody has theirs after")
+	fmt.Fprintf(&report, "\n%-38s %6s %6s  %s\n", "fault", "sent", "lost", "everybody has theirs after")
 	for _, row := range table {
 		var took time.Duration
 		sum := total(c.underPings(func() {
@@ -50,7 +56,7 @@ func TestLossTable(t *testing.T) {
 			c.everybodyHasTheirs(row.fault)
 			took = time.Since(began)
 		}))
-		fmt.Fprintf(&report, "%-36s %6d %6d  %v\n", row.fault, sum.Sent, sum.Lost, took.Round(10*time.Millisecond))
+		fmt.Fprintf(&report, "%-38s %6d %6d  %v\n", row.fault, sum.Sent, sum.Lost, took.Round(10*time.Millisecond))
 		if sum.Lost > 0 {
 			t.Errorf("%s: %v", row.fault, sum)
 		}

@@ -45,6 +45,8 @@ type cluster struct {
 	etcd  *lab.Etcd
 	store *node // etcd's host
 	hosts []*node
+
+	stores []*lab.Host // of etcd's members; nil with one
 }
 
 // node is a host with its flanneld and one container.
@@ -79,13 +81,19 @@ func start(t *testing.T, config string, names ...string) *cluster {
 // join adds a host with a running daemon; without waiting for it.
 func (c *cluster) join(name string, flags ...string) *node {
 	c.t.Helper()
+	return c.joinAs(name, func(_ *lab.Host, o *lab.FlanneldOptions) { o.Args = append(o.Args, flags...) })
+}
+
+// joinAs is join with other options.
+func (c *cluster) joinAs(name string, change func(*lab.Host, *lab.FlanneldOptions)) *node {
+	c.t.Helper()
 	var n int
 	if _, err := fmt.Sscanf(name, "hdss7-%d", &n); err != nil {
 		c.t.Fatal(err)
 	}
 	h := &node{Host: c.Host(name, fmt.Sprintf("10.4.7.%d/24", n)), subnet: fmt.Sprintf("172.7.%d.0/24", n)}
 	h.SubnetEnv(fmt.Sprintf("172.7.%d.1/24", n))
-	h.daemon = h.Flanneld(flags...)
+	h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) { change(h.Host, o) })
 	c.hosts = append(c.hosts, h)
 	return h
 }
