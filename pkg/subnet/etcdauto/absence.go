@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
 )
@@ -138,12 +139,12 @@ func (r *Registry) describe(api API, key string, f etcdconn.Found, chosen API) s
 	case key == config: // it does not count, and why has been said; or it has come just now
 		return ""
 	}
-	at := fmt.Sprintf("a config key lies at %s in etcd's %v store", etcdconn.Quote(etcdconn.Printable(key)), api)
+	at := fmt.Sprintf("a config key lies at %s in etcd's %v store", printable.Word(etcdconn.Printable(key)), api)
 	dir := path.Dir(key)
 	if path.Clean("/"+key) != key || dir == "/" { // no prefix leads there
 		return fmt.Sprintf("%s, which is another key than %s: write it there", at, config)
 	}
-	return fmt.Sprintf("%s: if that is this cluster's, give flanneld --etcd-prefix=%s", at, etcdconn.Quote(dir))
+	return fmt.Sprintf("%s: if that is this cluster's, give flanneld --etcd-prefix=%s", at, printable.Word(dir))
 }
 
 // looksLikeConfig tells a config from whatever else may lie at a key of that name.

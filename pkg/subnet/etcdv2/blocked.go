@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"strings"
 
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
 )
@@ -37,18 +37,18 @@ func (r *Registry) remove(member, absolute string, directory bool) string {
 	if member == "" {
 		member = r.endpoints[0]
 	}
-	words := []string{"curl", "-X", "DELETE"}
+	args := []string{"-X", "DELETE"}
 	files := r.members.files
 	for _, option := range [][2]string{
 		{"--cacert", files.CA}, {"--cert", files.Cert}, {"--key", files.Key}, {"-u", r.username},
 	} {
 		if option[1] != "" {
-			words = append(words, option[0], etcdconn.Quote(option[1]))
+			args = append(args, option[0], option[1])
 		}
 	}
 	at := member + "/v2/keys" + (&url.URL{Path: absolute}).EscapedPath()
 	if directory {
 		at += "?recursive=true"
 	}
-	return strings.Join(append(words, etcdconn.Quote(at)), " ")
+	return printable.Command("curl", append(args, at)...)
 }
