@@ -4,7 +4,6 @@ package recent
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
@@ -20,20 +19,22 @@ const (
 type Answer[T any] struct {
 	ask func(context.Context) (T, error)
 
-	mu     sync.Mutex
+	turn   chan struct{} // one slot: who fills it may use what follows
 	latest T
 	err    error
 	at     time.Time
 }
 
 // New returns an Answer to ask, whose context ends after two seconds.
-func New[T any](ask func(context.Context) (T, error)) *Answer[T] { return &Answer[T]{ask: ask} }
+func New[T any](ask func(context.Context) (T, error)) *Answer[T] {
+	return &Answer[T]{ask: ask, turn: make(chan struct{}, 1)}
+}
 
 // Get is the latest answer, an error included, if it is younger than FreshFor, and
 // otherwise a new one. That ctx ends does not end the question: others wait for it.
 func (a *Answer[T]) Get(ctx context.Context) (T, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
 	if time.Since(a.at) >= FreshFor {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
 		defer cancel()
