@@ -13,9 +13,9 @@ import (
 // or a new list is needed for another reason, which is no error.
 func (m *Manager) follow(ctx context.Context, index uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
-	events, broken := make(chan []Event), make(chan error, 1)
+	events, broken, stands := make(chan []Event), make(chan error, 1), make(chan struct{})
 	var watching sync.WaitGroup
-	watching.Go(func() { broken <- m.watch(ctx, index, events) })
+	watching.Go(func() { broken <- m.watch(ctx, index, events, stands) })
 	defer watching.Wait()
 	defer cancel()
 
@@ -26,8 +26,8 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 	defer deadline.Stop()
 	released := time.NewTimer(m.releaseExpired()) // what was retained
 	defer released.Stop()
-	lasts := time.NewTimer(shortWatch)
-	defer lasts.Stop()
+	m.lasts = false
+	var lasts <-chan time.Time
 	looked := false
 	for {
 		select {
@@ -38,7 +38,10 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 				m.keepLease(ctx)
 			}
 			return err
-		case <-lasts.C:
+		case <-stands:
+			stands, lasts = nil, time.After(shortWatch)
+			continue
+		case <-lasts:
 			m.lasted()
 			continue
 		case batch := <-events:
@@ -72,9 +75,12 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 	}
 }
 
-// watch passes events on until ctx ends or the watch breaks.
-func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event) error {
+// watch passes events on until ctx ends or the watch breaks. It closes stands once
+// the watch stands.
+func (m *Manager) watch(ctx context.Context, index uint64, events chan<- []Event, stands chan<- struct{}) error {
+	begun := sync.OnceFunc(func() { close(stands) })
 	return m.registry.Watch(ctx, index, func(batch []Event) {
+		begun()
 		if len(batch) == 0 {
 			return
 		}

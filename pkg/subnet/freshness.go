@@ -42,9 +42,10 @@ func (e evidence) until(proven, now time.Time) (read time.Time, current bool) {
 }
 
 // ended notes that a watch has ended, and returns how long to wait before
-// everything is listed again. The list took that long.
-func (m *Manager) ended(err error, lasted, list time.Duration) (wait time.Duration) {
-	if lasted >= shortWatch {
+// everything is listed again. The watch was tried for some time, and the list took
+// that long.
+func (m *Manager) ended(err error, tried, list time.Duration) (wait time.Duration) {
+	if m.lasts {
 		if err != nil {
 			klog.InfoS("Listing everything in etcd again", "reason", err)
 		}
@@ -55,8 +56,9 @@ func (m *Manager) ended(err error, lasted, list time.Duration) (wait time.Durati
 	case errors.Is(err, ErrHistoryLost): // many changes at once do that: the last of them must be known soon
 		klog.V(1).InfoS("Listing everything in etcd again", "reason", err)
 	default:
-		if m.short++; m.short > 1 { // one may happen to be of a member that is just leaving
-			wait = m.watches.Failed(likelyCause(err))
+		// One may happen to be of a member that is just leaving.
+		if m.short++; m.short > 1 || tried >= shortWatch {
+			wait = max(0, m.watches.Failed(likelyCause(err))-tried)
 		}
 	}
 	return wait + pace(list)
@@ -64,7 +66,7 @@ func (m *Manager) ended(err error, lasted, list time.Duration) (wait time.Durati
 
 // lasted notes that a watch stands for good.
 func (m *Manager) lasted() {
-	m.short = 0
+	m.short, m.lasts = 0, true
 	m.watches.Succeeded()
 }
 

@@ -35,6 +35,7 @@ type Manager struct {
 	watches  *condition.Retry // Run's
 	writes   *condition.Retry // Run's
 	short    int              // Run's: watches without one between them that lasted
+	lasts    bool             // Run's: the present watch has stood for long enough
 	changed  chan struct{}    // one slot: View has something new
 	claims   chan struct{}    // one slot: Claim was called
 

@@ -16,8 +16,8 @@
 // and ends after five minutes; in between, the member is asked every five seconds
 // for one key from its memory (see prober). The reply's headers come at once and
 // say which index the member has reached: what was not told until then did not
-// happen. Where a proxy holds the headers back, a wait ends after 15 seconds: the
-// next one is told at once what it missed.
+// happen. Where a proxy holds the headers back, the watch breaks after 15 seconds:
+// it may never tell anything, so a list has to.
 //
 // Directories are neither listed as entries nor followed event by event: the end
 // of one is announced as one event, whatever it held.

@@ -38,18 +38,29 @@ type prober struct {
 
 	mu     sync.Mutex
 	member string // "": none at the moment
+	stands bool   // it has begun to answer the watch
 }
 
-func (p *prober) at(member string) {
+func (p *prober) at(member string, stands bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.member = member
+	p.member, p.stands = member, stands
 }
 
 func (p *prober) current() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.member
+}
+
+// prove is [Registry.prove] where the watch stands: a member that lives proves
+// nothing of a watch that a proxy holds back.
+func (p *prober) prove(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stands {
+		p.Registry.prove(at)
+	}
 }
 
 // run probes until ctx ends, or ends the watch.

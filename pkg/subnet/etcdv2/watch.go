@@ -32,6 +32,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	member := ""
 	watching, fail := context.WithCancelCause(ctx)
 	probe := &prober{Registry: r, fail: fail}
+	standing := func() { probe.at(member, true); announce() }
 	var probing sync.WaitGroup
 	probing.Go(func() { probe.run(watching) })
 	defer probing.Wait()
@@ -42,9 +43,9 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 			if member, err = r.connected(watching); err != nil {
 				return err
 			}
-			probe.at(member)
 		}
-		reply, err := r.wait(watching, member, at, announce)
+		probe.at(member, false)
+		reply, err := r.wait(watching, member, at, standing)
 		if err != nil {
 			if ctx.Err() == nil && watching.Err() != nil {
 				err = context.Cause(watching)
@@ -59,7 +60,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		r.noteQuiet(after, at)
 		if reply.idle {
 			member = ""
-			probe.at("")
+			probe.at("", false)
 		}
 	}
 }
@@ -71,11 +72,7 @@ func (r *Registry) connected(ctx context.Context) (string, error) {
 	if fresh {
 		return member, nil
 	}
-	asked := time.Now()
 	_, err := r.ask(ctx)
-	if err == nil {
-		r.prove(asked)
-	}
 	member, _ = r.members.take()
 	return member, err
 }
@@ -112,7 +109,9 @@ func (r *Registry) wait(ctx context.Context, member string, after uint64, standi
 	mute := time.AfterFunc(r.limits.mute, cancel)
 	defer mute.Stop()
 	reply, err := r.open(limit, member, after)
-	mute.Stop()
+	if began := mute.Stop(); !began && ctx.Err() == nil {
+		return answer{}, fmt.Errorf("%s has not begun to answer the watch within %v", member, r.limits.mute)
+	}
 	if err != nil {
 		return idle(after, err)
 	}
@@ -132,6 +131,9 @@ func (r *Registry) wait(ctx context.Context, member string, after uint64, standi
 	}
 	if reached > index && reached-index > catchUp {
 		return answer{}, fmt.Errorf("%s is %d changes ahead: %w", member, reached-index, subnet.ErrHistoryLost)
+	}
+	if index > reached { // so the member has heard of what came after it was asked
+		r.prove(begun)
 	}
 	return answer{events: events, index: index}, nil
 }
