@@ -49,15 +49,30 @@ func (c *cluster) memberHangs(which int) {
 	if !strings.Contains(c.etcd.Get(configKey).Value, "host-gw") {
 		lease = `{"PublicIP":"10.4.7.12","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0e:2a:03:04:05:06"}}`
 	}
-	m := c.etcd.Members[which]
+	m, other := c.etcd.Members[which], (which+1)%3
 	m.Signal(syscall.SIGSTOP)
-	keys := client.NewKeysAPI(c.etcd.Client())
-	lab.Eventually(c.t, 2*soon, "the other members to take a lease", func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), soon)
+	// What is sent to the stopped member, or by way of it, it may do as soon as it
+	// goes on. So another one is asked, and only once there is a leader.
+	transport := &http.Transport{DialContext: c.stores[other].Dial}
+	defer transport.CloseIdleConnections()
+	at, err := client.New(client.Config{
+		Endpoints: []string{c.etcd.Members[other].Endpoint}, Transport: transport,
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	keys := client.NewKeysAPI(at)
+	lab.Eventually(c.t, 2*soon, "the other members to have a leader", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_, err := keys.Set(ctx, newcomer, lease, nil)
+		_, err := keys.Get(ctx, configKey, &client.GetOptions{Quorum: true})
 		return err
 	})
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	if _, err := keys.Set(ctx, newcomer, lease, nil); err != nil {
+		c.t.Fatal(err)
+	}
 	for _, n := range c.hosts {
 		lab.Eventually(c.t, 4*soon, n.Name+" to hear of a lease while "+m.Endpoint+" hangs", func() error {
 			if !strings.Contains(n.routes(), "172.7.249.0/24 ") {

@@ -74,19 +74,19 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	inputs    inputs // what next was made from
-	next      *setup // what the config asks for
-	claimed   *setup // what the lease is to say
-	current   *setup // what the lease says: at work in the kernel
-	draining  draining
-	switching switchPace
-	onLink    onLinkCache
-	inbound   inboundPaths
-	lost      addressLoss // of the address in use
-	chosen    string      // the external interface, and why, as logged
-	beneath   beneath
-	suspects  suspects
-	reserved  []netip.Prefix // as claimed
+	inputs   inputs // what next was made from
+	next     *setup // what the config asks for
+	claimed  *setup // what the lease is to say
+	current  *setup // what the lease says: at work in the kernel
+	draining draining
+	changing changing
+	onLink   onLinkCache
+	inbound  inboundPaths
+	lost     addressLoss // of the address in use
+	chosen   string      // the external interface, and why, as logged
+	beneath  beneath
+	suspects suspects
+	reserved []netip.Prefix // as claimed
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool

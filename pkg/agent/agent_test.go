@@ -204,6 +204,9 @@ func (h *host) env() string {
 	return string(content)
 }
 
+// followed is ample for all hosts to follow a change of the config key.
+const followed = 6 * time.Second
+
 func settle(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

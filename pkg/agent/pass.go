@@ -43,16 +43,17 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 }
 
 // switchOver takes the next setup to work once our lease says so: from then on
-// peers reach us by it. Where our lease says so already, no peer hears of the
-// change by it: then each waits until all have heard of the config. It returns when
-// to look again for that.
+// peers reach us by it. A change of the config waits until all peers are prepared to
+// be reached by it as well. It returns when to look again for that.
 func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 	if a.current == a.next || !view.Own.Subnet.IsValid() || view.Own.Attrs != a.next.backend.Attrs() ||
 		!a.next.config.Fits(view.Own.Subnet) {
 		return resync
 	}
-	if a.current != nil && a.current.backend.Attrs() == a.next.backend.Attrs() &&
-		!bytes.Equal(a.current.config.Backend, a.next.config.Backend) {
+	if a.current != nil && !bytes.Equal(a.current.config.Backend, a.next.config.Backend) {
+		if a.changing.waiting() {
+			return resync // until then
+		}
 		if left := propagation - now.Sub(a.next.since); left > 0 {
 			return left
 		}
@@ -65,8 +66,9 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 	return resync
 }
 
-// propagation is ample for a watch to tell all peers of a config.
-const propagation = 500 * time.Millisecond
+// propagation is ample for all peers to hear of a config and to prepare for it, also
+// where they rest after a pass that took long.
+const propagation = 3 * time.Second
 
 // settle brings the kernel, the subnet file and the rules into the state that
 // the current setup asks for, and then lets the lease say what the next one
@@ -80,7 +82,7 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 		a.firewall.waitFor(placed, now)
 	}
 	reserved := a.beneath.host.Reserved(a.next.config.Network, a.next.config.SubnetLen)
-	if settled && (a.claimed != a.next || !slices.Equal(a.reserved, reserved)) {
+	if settled && !a.changing.waiting() && (a.claimed != a.next || !slices.Equal(a.reserved, reserved)) {
 		await(ctx, placed)
 		a.claimed, a.reserved = a.next, reserved
 		a.Leases.Claim(subnet.Claim{

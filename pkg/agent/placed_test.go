@@ -28,7 +28,7 @@ func TestPeersHearOfPlacedRules(t *testing.T) {
 		h.start()
 		settle(3 * time.Second)
 		store.Set("config", vxLAN, 0)
-		settle(500 * time.Millisecond)
+		settle(2500 * time.Millisecond)
 		if claims(store, "vxlan") {
 			t.Error("the lease says vxlan before the firewall lets it in")
 		}

@@ -73,7 +73,7 @@ func device(k *kerneltest.Kernel, name string) *kernel.Link {
 // While the config key changes, packets between all hosts arrive at every
 // moment, however long each host's way to the store is.
 func TestSwitchLosesNothing(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			store := subnettest.NewStore()
@@ -108,12 +108,12 @@ func TestSwitchLosesNothing(t *testing.T) {
 				} else {
 					store.Set("config", config, 0)
 				}
-				watch("switch to "+config, time.Second)
+				watch("switch to "+config, followed)
 			}
 			// One host restarts into another mode.
 			hosts[0].stop()
 			store.Set("config", hostGW, 0)
-			watch("one is down while the config changes", time.Second)
+			watch("one is down while the config changes", followed)
 			hosts[0].start()
 			watch("it comes back", time.Second)
 			settle(time.Minute)
@@ -152,12 +152,12 @@ func TestVXLAN(t *testing.T) {
 			ip route add 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77`
 		h.shows(tunnel)
 		store.Set("config", direct, 0)
-		settle(time.Second)
+		settle(followed)
 		h.shows(device + `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
 			ip route add 172.7.23.0/24 via 172.7.23.0 dev flannel.1 onlink proto 77
 			ip route add 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77`)
 		store.Set("config", vxLAN, 0)
-		settle(time.Second)
+		settle(followed)
 		h.shows(tunnel)
 
 		// A restart writes nothing, and one of the peers has gone meanwhile.

@@ -6,41 +6,37 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// switchPace lets some changes of the config key through at once, and bounds them
-// to that number in the time that peers take to hear of one: a key that changes many
-// times a second costs neither repairs nor etcd. The last change is always taken up.
-type switchPace struct {
-	taken [switchesAtOnce]time.Time // when the last ones were taken up, the oldest first
+// changing is a change of the config key that is not followed yet. Hosts hear of
+// changes at slightly different moments, and each follows what it sees then: of a key
+// that changes many times in a row, each would follow another value, and not reach
+// the others. So a change is followed once it has stood for some time. Until then
+// this host does nothing that a former one has begun.
+type changing struct {
+	to    subnet.Entry
+	since time.Time
 }
 
-// switchesAtOnce is more than a person makes in drainingTime.
-const switchesAtOnce = 12
-
-// wait is how long the next change has to wait.
-func (p *switchPace) wait(now time.Time) time.Duration {
-	if p.taken[0].IsZero() {
-		return 0
-	}
-	return max(0, drainingTime-now.Sub(p.taken[0]))
-}
-
-// take notes that a change was taken up.
-func (p *switchPace) take(now time.Time) {
-	copy(p.taken[:], p.taken[1:])
-	p.taken[len(p.taken)-1] = now
-}
+// settleTime is ample for all hosts to have seen the same config.
+const settleTime = 2 * time.Second
 
 // paced is view with the config key that is to be followed now, and how long a
-// change that has to wait still waits.
+// change that has to wait still waits; resync: there is none.
 func (a *Agent) paced(view subnet.View, now time.Time) (subnet.View, time.Duration) {
-	known := a.inputs.config
-	if view.Config == known.Value && view.ConfigTooLong == known.TooLong {
+	to, known := subnet.Entry{Value: view.Config, TooLong: view.ConfigTooLong}, a.inputs.config
+	if to == known || a.current == nil {
+		a.changing = changing{}
 		return view, resync
 	}
-	if left := a.switching.wait(now); left > 0 {
+	if a.changing.to != to || a.changing.since.IsZero() {
+		a.changing = changing{to, now}
+	}
+	if left := settleTime - now.Sub(a.changing.since); left > 0 {
 		view.Config, view.ConfigTooLong = known.Value, known.TooLong
 		return view, left
 	}
-	a.switching.take(now)
+	a.changing = changing{}
 	return view, resync
 }
+
+// waiting tells that the config key says something else by now than what is followed.
+func (c changing) waiting() bool { return !c.since.IsZero() }
