@@ -58,7 +58,7 @@ func TestNoLongPolls(t *testing.T) {
 			http.Error(w, "<h1>time-out</h1>", http.StatusGatewayTimeout)
 		},
 		"held back": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"closes": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"closes":    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		var cluster string
 		var mu sync.Mutex
