@@ -59,7 +59,7 @@ func TestConfigAndLeaseCommands(t *testing.T) {
 
 	// What moves hosts is asked about.
 	const narrow = `{"Network":"172.7.0.0/16","SubnetMax":"172.7.21.0","Backend":{"Type":"host-gw"}}`
-	run("no answer", 1, "", args("config", "set", narrow), "1 host must leave their subnets", "172.7.22.0/24 of 10.4.7.22", "Write it? [y/N]", "nothing was written; --yes answers beforehand")
+	run("no answer", 1, "", args("config", "set", narrow), "1 host must leave their subnets once", "172.7.22.0/24 of 10.4.7.22", "Write it? [y/N]", "nothing was written; --yes answers beforehand")
 	run("no", 1, "n\n", args("config", "set", narrow), "nothing was written")
 	if got := etcd.Get(configKey).Value; got != hostGW {
 		t.Errorf("the config is %s", got)

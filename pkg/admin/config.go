@@ -158,11 +158,12 @@ func moves(c subnet.Config, now subnet.Contents) (ask []string) {
 	switch {
 	case len(ask) > 0:
 		return append([]string{
-			fmt.Sprintf("%s leave their subnets, and their containers must be restarted:", hosts(len(ask))),
+			fmt.Sprintf("%s leave their subnets once flanneld is restarted there, and then restart their containers:",
+				hosts(len(ask))),
 		}, ask...)
 	case len(now.Leases) == 0 && now.Config.Modified != 0 && err == nil && !includes(c, former):
 		return []string{fmt.Sprintf("The config in force has other subnets, /%d from %v to %v, and no lease is known: "+
-			"every host that has one of them must leave it, and its containers must be restarted.",
+			"every host that has one of them must leave it once flanneld is restarted there, and restart its containers.",
 			former.SubnetLen, former.SubnetMin, former.SubnetMax)}
 	}
 	return nil

@@ -100,6 +100,7 @@ type Agent struct {
 // setup is a backend under one config, on one external interface.
 type setup struct {
 	config  subnet.Config
+	asked   subnet.Config // by the config key, where that is of other addresses than config; zero: it is not
 	host    backend.Host
 	backend backend.Backend
 	since   time.Time      // when it was made

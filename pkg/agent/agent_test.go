@@ -48,6 +48,7 @@ type host struct {
 	needs   etcdAt
 	resumed bool // its kernel holds what an earlier run wrote
 	agent   *agent.Agent
+	wrong   *condition.Set
 	stop    func()
 
 	mu     sync.Mutex
@@ -150,6 +151,7 @@ func (h *host) start() *host {
 	h.needs.changed = make(chan struct{}, 1)
 	h.ready = make(chan subnet.Lease, 1)
 	wrong := &condition.Set{}
+	h.wrong = wrong
 	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own, Resumed: h.resumed, Conditions: wrong})
 	a := agent.New(agent.Options{
 		Conditions: wrong,

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
@@ -35,6 +36,36 @@ func (a *Agent) setConfigCondition(code condition.Code, message string) {
 		a.Conditions.Set(condition.Condition{Code: code, Message: message})
 	}
 }
+
+// trackAddresses says that the config key asks for other addresses than those in
+// force, and which hosts are still on these.
+func (a *Agent) trackAddresses(view subnet.View) {
+	asked := a.next.asked
+	if !asked.Network.IsValid() || !view.Own.Subnet.IsValid() {
+		a.Conditions.Clear(condition.AddressesPending, "")
+		return
+	}
+	var old []string
+	for _, l := range view.Leases {
+		if !asked.Fits(l.Subnet) {
+			old = append(old, fmt.Sprintf("%v of %v", l.Subnet, l.PublicIP))
+		}
+	}
+	what := strings.Join(old[:min(len(old), hostsToName)], ", ")
+	if more := len(old) - hostsToName; more > 0 {
+		what += fmt.Sprintf(" and %d more", more)
+	}
+	a.Conditions.Set(condition.Condition{
+		Code: condition.AddressesPending,
+		Message: fmt.Sprintf("the config key asks for subnets of /%d from %v to %v in %v: this host keeps %v until "+
+			"flanneld is restarted here, and then its containers must be, too",
+			asked.SubnetLen, asked.SubnetMin, asked.SubnetMax, asked.Network, view.Own.Subnet),
+		Cause: "still on the old addresses are " + what,
+	})
+}
+
+// hostsToName bounds how many hosts are named.
+const hostsToName = 5
 
 func (a *Agent) setConflicts(conflicts []kernel.Conflict) {
 	var all []condition.Condition

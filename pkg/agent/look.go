@@ -119,7 +119,7 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
 		return
 	}
-	m, err := a.makeSetup(config, h)
+	m, err := a.makeSetup(config, h, view.Own.Subnet)
 	var field *subnet.FieldError
 	switch {
 	case errors.As(err, &field):
@@ -144,7 +144,9 @@ func (a *Agent) meanwhile() string {
 	return "; until then the former config stays in force"
 }
 
-func (a *Agent) makeSetup(config subnet.Entry, h backend.Host) (*setup, error) {
+// makeSetup makes the setup of a config for a host that holds a subnet; invalid: it
+// holds none.
+func (a *Agent) makeSetup(config subnet.Entry, h backend.Host, own netip.Prefix) (*setup, error) {
 	text, err := config.Text()
 	if err != nil {
 		return nil, err
@@ -162,9 +164,12 @@ func (a *Agent) makeSetup(config subnet.Entry, h backend.Host) (*setup, error) {
 		}
 		return nil, &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType, Reason: reason}
 	}
-	b, err := make(c, h)
-	if err != nil {
+	m := &setup{config: c, host: h}
+	if a.current != nil && own.IsValid() && !c.Holds(a.current.config, own) {
+		m.asked, m.config = c, c.At(a.current.config)
+	}
+	if m.backend, err = make(m.config, h); err != nil {
 		return nil, err
 	}
-	return &setup{config: c, host: h, backend: b}, nil
+	return m, nil
 }

@@ -36,6 +36,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 		return a.applying.Failed(err)
 	}
 	a.look(now)
+	a.trackAddresses(view) // before the view's leases are picked from
 	again := min(wait, a.switchOver(view, now), a.settle(ctx, view, links, now))
 	a.trackOverlap(view.Own)
 	a.trackConsequences(view, now)

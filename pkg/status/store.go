@@ -41,7 +41,8 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 				condition.Condition{
 					Code:    condition.LeaseIgnored,
 					Subject: subnet.Key(p),
-					Message: fmt.Sprintf("the lease of %v does not fit the config", p),
+					Message: fmt.Sprintf("the lease of %v does not fit the config: "+
+						"its host keeps it until flanneld is restarted there", p),
 				},
 			)
 		}

@@ -185,3 +185,16 @@ func (c Config) Fits(p netip.Prefix) bool {
 	return p.IsValid() && p.Bits() == c.SubnetLen && p == p.Masked() && c.Network.Contains(p.Addr()) &&
 		!p.Addr().Less(c.SubnetMin) && !c.SubnetMax.Less(p.Addr())
 }
+
+// Holds reports whether a host can follow c without leaving its subnet, and without
+// losing a peer, where another config has been in force.
+func (c Config) Holds(former Config, own netip.Prefix) bool {
+	return c.SubnetLen == former.SubnetLen && c.Fits(own) &&
+		c.Network.Bits() <= former.Network.Bits() && c.Network.Contains(former.Network.Addr())
+}
+
+// At is c at the addresses of another config.
+func (c Config) At(o Config) Config {
+	c.Network, c.SubnetLen, c.SubnetMin, c.SubnetMax = o.Network, o.SubnetLen, o.SubnetMin, o.SubnetMax
+	return c
+}
