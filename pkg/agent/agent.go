@@ -52,6 +52,9 @@ type Options struct {
 	External extif.Options
 
 	SubnetFile string
+	// Former is the network of the run before, as the subnet file tells; invalid: it
+	// does not. What that run left in the kernel is this one's.
+	Former netip.Prefix
 	// SetRules says what the firewall is to be made for: this host's subnet, and
 	// the paths by which packets come from peers. What it returns is closed once
 	// the rules have been seen in place; nil: nobody tells. SetRules is nil where nothing is wanted.
@@ -87,6 +90,7 @@ type Agent struct {
 	beneath  beneath
 	suspects suspects
 	reserved []netip.Prefix // as claimed
+	networks []netip.Prefix // that this run and the one before have worked in; nil: not known
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
@@ -121,7 +125,7 @@ func New(o Options) *Agent {
 	retry := func(code condition.Code, what string) *condition.Retry {
 		return condition.NewRetry(o.Conditions, code, what, retryLongest)
 	}
-	return &Agent{
+	a := &Agent{
 		Options:  o,
 		syncer:   kernel.NewSyncer(o.Kernel),
 		choosing: retry(condition.InterfaceMissing, "choose the external interface"),
@@ -130,6 +134,8 @@ func New(o Options) *Agent {
 		asked:    make(chan func()),
 		inbound:  inboundPaths{},
 	}
+	a.worksIn(o.Former)
+	return a
 }
 
 func (a *Agent) String() string { return "agent" }

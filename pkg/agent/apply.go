@@ -78,7 +78,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	if a.current == nil {
 		// A restart into another setup than the lease speaks of: only add.
 		own = formerLease(view, a.next.host.PublicIP)
-		return kernel.State{Devices: a.next.devices(own), Partial: true}, own.Subnet.IsValid()
+		return kernel.State{Devices: a.next.devices(own), Partial: true, Networks: a.networks}, own.Subnet.IsValid()
 	}
 	if !own.Subnet.IsValid() {
 		return kernel.State{}, false
@@ -93,6 +93,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		a.next.expect = a.next.desired(own, peers, onLink).Routes
 	}
 	want.Partial, want.Harmful = view.Degraded || a.onLink.err != nil, a.harmful
+	want.Networks = a.networks
 	a.explain(view, want, rejected)
 	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
 		want.Devices = addIfAbsent(want.Devices, d)

@@ -132,8 +132,16 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 	default:
 		a.setConfigCondition("", "")
 		a.next, m.since = m, time.Now()
+		a.worksIn(m.config.Network)
 		klog.InfoS("Following the config key", "network", m.config.Network, "subnetLen", m.config.SubnetLen,
 			"subnetMin", m.config.SubnetMin, "subnetMax", m.config.SubnetMax, "backend", m.config.BackendType)
+	}
+}
+
+// worksIn notes a network as one of ours.
+func (a *Agent) worksIn(network netip.Prefix) {
+	if network.IsValid() && !slices.Contains(a.networks, network) {
+		a.networks = append(a.networks, network)
 	}
 }
 

@@ -80,7 +80,12 @@ func run(ctx context.Context, o Options, registry store) error {
 	if err != nil {
 		return err
 	}
-	resumed, err := conn.Ours()
+	former := formerEnv(o.SubnetFile)
+	var networks []netip.Prefix
+	if former.Network.IsValid() {
+		networks = append(networks, former.Network)
+	}
+	resumed, err := conn.Ours(networks)
 	if err != nil {
 		return err
 	}
@@ -90,7 +95,7 @@ func run(ctx context.Context, o Options, registry store) error {
 	wrong := &condition.Set{}
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
-		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed, Conditions: wrong,
+		RenewMargin: o.LeaseRenewMargin, Previous: former.Subnet, Resumed: resumed, Conditions: wrong,
 	})
 	rules, err := newFirewall(o, inside, wrong)
 	if err != nil {
@@ -109,7 +114,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
-		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,
+		SubnetFile: o.SubnetFile, Former: former.Network, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 		SetRules: rules.set, Conditions: wrong,
 	})
@@ -145,11 +150,12 @@ func announce(own subnet.Lease) {
 	debug.FreeOSMemory() // the first list of a large cluster leaves much behind
 }
 
-// previousSubnet reads which subnet this host had, or was given by hand.
-func previousSubnet(path string) netip.Prefix {
+// formerEnv reads which subnet this host had, or was given by hand, and of which
+// network.
+func formerEnv(path string) subnet.Env {
 	env, err := subnet.ReadEnv(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		klog.ErrorS(err, "Cannot read the subnet file, starting as if it were not there", "file", path)
 	}
-	return env.Subnet
+	return env
 }

@@ -83,7 +83,7 @@ func TestOurs(t *testing.T) {
 		t.Run(c.hand, func(t *testing.T) {
 			m := linux(t)
 			m.sh(t, c.hand)
-			if got, err := m.Conn.(*kernel.Netlink).Ours(); err != nil || got != c.want {
+			if got, err := m.Conn.(*kernel.Netlink).Ours(nil); err != nil || got != c.want {
 				t.Errorf("after %q: %v, error: %v", c.hand, got, err)
 			}
 		})

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"flanneld/pkg/inet"
@@ -74,6 +75,12 @@ func (p *planner) addresses(l Link, d Device, add func(a Action, object Object, 
 	}
 }
 
+// leftIn tells a device that an earlier run has made for one of the networks.
+func (l Link) leftIn(networks []netip.Prefix) bool {
+	return l.Alias == Alias && (networks == nil ||
+		slices.ContainsFunc(l.Addrs, func(a Addr) bool { return within(networks, a.Prefix) }))
+}
+
 // staleDevices are those of ours that are not wanted any more. What is on them
 // goes with them.
 func (p *planner) staleDevices() (ops []Op) {
@@ -81,7 +88,7 @@ func (p *planner) staleDevices() (ops []Op) {
 		return nil
 	}
 	for _, l := range p.have.links {
-		if l.Kind != nil && (p.was.devices.has(l.Name) || l.Alias == Alias) && !p.wants(l.Name) {
+		if l.Kind != nil && (p.was.devices.has(l.Name) || l.leftIn(p.want.Networks)) && !p.wants(l.Name) {
 			ops = append(ops, Op{Delete, Device{Name: l.Name}, "not wanted any more", false})
 		}
 	}

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -76,7 +77,7 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 			}
 			at.right = at.right || right
 		}
-		if !right && !p.want.Partial && (r.Protocol == Protocol || p.leftover(*r)) || p.harmful(r) {
+		if !right && !p.want.Partial && (p.owns(r) || p.leftover(*r)) || p.harmful(r) {
 			stray = append(stray, r)
 		}
 	}
@@ -112,6 +113,16 @@ func (p *planner) mayReplace(r FoundRoute, want Route) bool {
 	return edited
 }
 
+// owns tells a route that this run or an earlier one has written.
+func (p *planner) owns(r *FoundRoute) bool {
+	return r.Protocol == Protocol && (p.was.routes.has(r.Dst) || within(p.want.Networks, r.Dst))
+}
+
+// within tells whether something lies in one of the networks; nil: in all there are.
+func within(networks []netip.Prefix, dst netip.Prefix) bool {
+	return networks == nil || slices.ContainsFunc(networks, dst.Overlaps)
+}
+
 // toVTEP tells the form of a tunnel route: its gateway is the subnet's own
 // first address, which nobody but flannel gives to a host.
 func (r FoundRoute) toVTEP() bool { return r.Via == r.Dst.Addr() }
@@ -125,7 +136,7 @@ func (p *planner) leftover(r FoundRoute) bool {
 // harmful tells a route that is ours, or an earlier flannel's, and must go. What it
 // leads to is known to be ours from then on: no route tells any more.
 func (p *planner) harmful(r *FoundRoute) bool {
-	ours := r.Protocol == Protocol || p.tunnelRoute(*r)
+	ours := p.owns(r) || p.tunnelRoute(*r) && within(p.want.Networks, r.Dst)
 	if p.want.Harmful == nil || !ours || !p.want.Harmful(r.Dst) {
 		return false
 	}

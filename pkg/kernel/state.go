@@ -21,6 +21,11 @@ type State struct {
 	// removed. It is for the time before everything that is wanted is known.
 	Partial bool
 
+	// Networks are those that this daemon has worked in. What earlier runs left is
+	// removed where it lies in one of them: what lies elsewhere is another daemon's.
+	// Nil: all of it is this one's.
+	Networks []netip.Prefix
+
 	// Harmful tells destinations to which no route of ours may lead: one that does
 	// goes, also where Partial. It wants none of them. Nil: there is no such.
 	Harmful func(netip.Prefix) bool
@@ -45,6 +50,7 @@ func (s State) And(o State) State {
 	s.Routes, s.Neighbours = slices.Concat(s.Routes, o.Routes), slices.Concat(s.Neighbours, o.Neighbours)
 	s.FDB = appendNew(s.FDB, o.FDB) // both families' packets travel in the same frames
 	s.Partial = s.Partial || o.Partial
+	s.Networks = slices.Concat(s.Networks, o.Networks)
 	return s
 }
 

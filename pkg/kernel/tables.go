@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -94,16 +95,17 @@ func (n *Netlink) DefaultDev(f inet.Family) (string, error) {
 	return best.Dev, nil
 }
 
-// Ours reports whether the kernel holds anything that an earlier run wrote.
-func (n *Netlink) Ours() (bool, error) {
+// Ours reports whether the kernel holds anything that an earlier run wrote for one of
+// the networks; nil: for any.
+func (n *Netlink) Ours(networks []netip.Prefix) (bool, error) {
 	links, err := n.Links()
 	if err != nil {
 		return false, fmt.Errorf("list interfaces: %w", err)
 	}
-	ours := slices.ContainsFunc(links, func(l Link) bool { return l.Alias == Alias })
+	ours := slices.ContainsFunc(links, func(l Link) bool { return l.leftIn(networks) })
 	for _, f := range n.families {
 		_, err = n.routes(f, Protocol, func(r routeMessage) bool {
-			ours = ours || r.Protocol == Protocol
+			ours = ours || r.Protocol == Protocol && within(networks, r.dst)
 			return false
 		})
 		if err != nil {

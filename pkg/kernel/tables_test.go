@@ -82,11 +82,11 @@ func TestRoutesAsTheLibraryReadsThem(t *testing.T) {
 		if len(got) != 24 || kinds[true] != 13 {
 			t.Errorf("%d routes, %d of them special:\n%v", len(got), kinds[true], got)
 		}
-		if ours, err := conn.Ours(); !ours || err != nil {
+		if ours, err := conn.Ours(nil); !ours || err != nil {
 			t.Errorf("ours: %v, %v", ours, err)
 		}
 		m.sh(t, `ip route flush proto 77`)
-		if ours, err := conn.Ours(); ours || err != nil {
+		if ours, err := conn.Ours(nil); ours || err != nil {
 			t.Errorf("ours, without a route of ours: %v, %v", ours, err)
 		}
 	})

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -17,6 +18,8 @@ func (h chainID) String() string { return h.table + " " + h.chain }
 type chainPlan struct {
 	chainID
 	want []string // specs
+	// mine tells a rule with our comment from another daemon's.
+	mine func(*body) bool
 	// legacy are specs that an earlier flannel wrote, without our comment.
 	legacy []string
 	// before is the rule that ours must precede, and position the number of other
@@ -27,12 +30,33 @@ type chainPlan struct {
 	afterOthers bool
 }
 
+// isOurs reports whether flanneld has written a rule, for whatever network.
 func isOurs(b *body) bool { return b.comment == ourComment }
+
+// mine reports whether this daemon has written a rule, or an earlier run of it: one
+// for its network.
+func (p planner) mine(b *body) bool {
+	others := false
+	for _, c := range b.conditions {
+		if c.option != "-s" && c.option != "-d" {
+			continue
+		}
+		prefix, err := netip.ParsePrefix(strings.Join(c.values, " "))
+		if err != nil || prefix.Addr().IsMulticast() {
+			continue
+		}
+		if p.wanted.Concerns(prefix) {
+			return isOurs(b)
+		}
+		others = true
+	}
+	return isOurs(b) && !others
+}
 
 // isOurs reports whether a rule is our own, or one of an earlier flannel that ours
 // replace.
 func (q chainPlan) isOurs(b *body) bool {
-	if isOurs(b) {
+	if q.mine(b) {
 		return true
 	}
 	if b.comment != "" && !strings.HasPrefix(b.comment, ourComment+" ") {
@@ -54,11 +78,11 @@ func (q chainPlan) drift(c *rules.Chain) string {
 			behind = behind || seen
 		case r.Text == q.before:
 			seen = true
-		case q.afterOthers && len(have) > 0 && !seen && overruled == "":
+		case q.afterOthers && len(have) > 0 && !seen && overruled == "" && !isOurs(b):
 			overruled = r.Text
 		}
 	}
-	same := func(b *body, s string) bool { return isOurs(b) && b.spec == s }
+	same := func(b *body, s string) bool { return q.mine(b) && b.spec == s }
 	missing := 0
 	for _, s := range q.want {
 		if !slices.ContainsFunc(have, func(b *body) bool { return same(b, s) }) {

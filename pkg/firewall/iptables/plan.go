@@ -30,8 +30,8 @@ func (p planner) plan() (parts []chainPlan, marks bool) {
 		for _, c := range t.Chains {
 			h := chainID{t.Name, c.Name}
 			known := slices.ContainsFunc(parts, func(q chainPlan) bool { return q.chainID == h })
-			if !known && slices.ContainsFunc(c.Rules, func(r rules.Rule) bool { return r.Comment == ourComment }) {
-				parts = append(parts, chainPlan{chainID: h})
+			if !known && slices.ContainsFunc(c.Rules, func(r rules.Rule) bool { return p.mine(r.Body.(*body)) }) {
+				parts = append(parts, chainPlan{mine: p.mine, chainID: h})
 			}
 		}
 	}
@@ -54,7 +54,7 @@ func (p planner) chain(h chainID) (*rules.Table, *rules.Chain) {
 // masquerade plans rules in front of those that translate traffic between
 // containers, such as docker's "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE".
 func (p planner) masquerade() chainPlan {
-	q := chainPlan{chainID: chainID{"nat", "POSTROUTING"}}
+	q := chainPlan{mine: p.mine, chainID: chainID{"nat", "POSTROUTING"}}
 	all := p.wanted
 	all.Masquerade = true
 	q.legacy = p.legacyMasquerade(q.chainID, specs(all.MasqueradeSpecs(), false))
@@ -72,13 +72,13 @@ func (p planner) masquerade() chainPlan {
 // forward plans rules in front of a final REJECT or DROP of everything else, in the
 // chain or behind jumps, as CentOS and ufw have it.
 func (p planner) forward() chainPlan {
-	q := chainPlan{chainID: chainID{"filter", "FORWARD"}}
+	q := chainPlan{mine: p.mine, chainID: chainID{"filter", "FORWARD"}}
 	q.want = specs(p.wanted.ForwardSpecs(), p.randomFully)
 	q.legacy = q.want
 	p.findPosition(&q, search{unwanted: dropsAll, skip: isDockerUser},
 		class{src: p.wanted.Network, dst: anywhere}, class{src: anywhere, dst: p.wanted.Network})
 	if _, c := p.chain(q.chainID); p.wanted.NFTables && q.before == "" && !c.Drops {
-		return chainPlan{chainID: q.chainID} // iptables drops nothing, so the rules in nftables suffice
+		return chainPlan{mine: p.mine, chainID: q.chainID} // iptables drops nothing, so the rules in nftables suffice
 	}
 	return q
 }
@@ -107,7 +107,7 @@ func (p planner) dockerDrops() bool {
 		skip:     isDockerUser,
 	}
 	return p.wanted.Forward && slices.ContainsFunc(p.wanted.Devices(), func(d string) bool {
-		i, _ := docker.first(c, class{src: p.wanted.Network, dst: p.wanted.Subnet, in: d}, isOurs)
+		i, _ := docker.first(c, class{src: p.wanted.Network, dst: p.wanted.Subnet, in: d}, p.mine)
 		return i >= 0
 	})
 }
@@ -118,7 +118,7 @@ func (p planner) dockerDrops() bool {
 // ours, also if they are appended later, except for the RETURN at the end that older
 // dockerds write.
 func (p planner) dockerUser() chainPlan {
-	q := chainPlan{chainID: chainID{"filter", dockerUserChain}, afterOthers: true}
+	q := chainPlan{mine: p.mine, chainID: chainID{"filter", dockerUserChain}, afterOthers: true}
 	t, c := p.chain(q.chainID)
 	if t.Chains == nil {
 		return chainPlan{}
@@ -127,7 +127,7 @@ func (p planner) dockerUser() chainPlan {
 	others := 0
 	for _, r := range c.Rules {
 		b := r.Body.(*body)
-		if isOurs(b) {
+		if p.mine(b) {
 			continue
 		}
 		if b.target == "RETURN" && len(b.conditions) == 0 {
@@ -143,7 +143,7 @@ func (p planner) dockerUser() chainPlan {
 // chains: each packet to a container's own address that does not come from its
 // bridge. Ours accept only packets from a peer by the device that leads to it.
 func (p planner) raw() chainPlan {
-	q := chainPlan{chainID: chainID{"raw", "PREROUTING"}, want: specs(p.wanted.FromPeers(), p.randomFully)}
+	q := chainPlan{mine: p.mine, chainID: chainID{"raw", "PREROUTING"}, want: specs(p.wanted.FromPeers(), p.randomFully)}
 	direct := func(b *body, chain string, _ bool) bool {
 		return chain == q.chain && b.target == "DROP" && b.isContainerDrop(p.wanted)
 	}

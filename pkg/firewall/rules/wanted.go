@@ -11,6 +11,11 @@ type Wanted struct {
 	Network netip.Prefix // the cluster's
 	Subnet  netip.Prefix // this host's
 	Peers   []Peer       // in any order that stays the same
+	// Former is the network of an earlier run; rules for it are this one's as well.
+	// Those for other networks are other daemons'. Zero: there is none.
+	Former netip.Prefix
+	// Table is the name of the table in nftables.
+	Table string
 	// Marked means that the kernel has nf_tables, so that packets from peers can
 	// carry PeerMark.
 	Marked bool
@@ -45,6 +50,9 @@ func (w Wanted) equalExceptPeers(v Wanted) bool {
 	w.Peers, v.Peers = nil, nil
 	return reflect.DeepEqual(w, v)
 }
+
+// Concerns reports whether a rule about addresses of p is this daemon's.
+func (w Wanted) Concerns(p netip.Prefix) bool { return p.Overlaps(w.Network) || p.Overlaps(w.Former) }
 
 // Devices are the interfaces that lead to peers, sorted.
 func (w Wanted) Devices() (out []string) {
