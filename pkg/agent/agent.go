@@ -56,6 +56,9 @@ type Options struct {
 	// the paths by which packets come from peers. What it returns is closed once
 	// the rules have been seen in place; nil: nobody tells. SetRules is nil where nothing is wanted.
 	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
+	// Previous is the subnet that this host had in the run before, or was given by
+	// hand; invalid: none.
+	Previous netip.Prefix
 	IPMasq   bool // what the subnet file says of masquerading
 
 	// Conditions is where the agent keeps what is wrong. Nil: in a Set of its own.

@@ -89,8 +89,9 @@ func run(ctx context.Context, o Options, registry store) error {
 	}
 	wrong := &condition.Set{}
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
+	previous := previousSubnet(o.SubnetFile)
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
-		RenewMargin: o.LeaseRenewMargin, Previous: previousSubnet(o.SubnetFile), Resumed: resumed, Conditions: wrong,
+		RenewMargin: o.LeaseRenewMargin, Previous: previous, Resumed: resumed, Conditions: wrong,
 	})
 	rules, err := newFirewall(o, inside, wrong)
 	if err != nil {
@@ -109,7 +110,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
-		SubnetFile: o.SubnetFile, IPMasq: o.IPMasq,
+		SubnetFile: o.SubnetFile, Previous: previous, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 		SetRules: rules.set, Conditions: wrong,
 	})
