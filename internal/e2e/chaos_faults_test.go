@@ -20,6 +20,12 @@ type fault struct {
 	do    func(c *cluster, n *node, random *rand.Rand)
 }
 
+const (
+	restarted   = "daemon restarted"
+	killed      = "daemon killed"
+	configStorm = "config storm"
+)
+
 type scope int
 
 const (
@@ -42,13 +48,13 @@ func pauseAround(from, to time.Duration, random *rand.Rand) {
 }
 
 var daemonFaults = []fault{
-	{"daemon restarted", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
+	{restarted, ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
 		n.daemon.Stop()
 		pauseAround(0, time.Second, random)
 		n.daemon.Restart()
 		n.daemon.WaitReady()
 	}},
-	{"daemon killed", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
+	{killed, ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
 		n.daemon.Kill()
 		pauseAround(0, time.Second, random)
 		n.daemon.Restart()

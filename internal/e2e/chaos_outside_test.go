@@ -26,7 +26,7 @@ var outsideFaults = []fault{
 	{"etcd member talks nonsense", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
 		c.memberTalksNonsense(random.IntN(3), time.Duration(2+random.IntN(4))*time.Second)
 	}},
-	{"config storm", ofEtcd, func(c *cluster, _ *node, _ *rand.Rand) { c.configStorm() }},
+	{configStorm, ofEtcd, func(c *cluster, _ *node, _ *rand.Rand) { c.configStorm() }},
 	{"config of the hosts' own network", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
 		c.underlayConfig(time.Duration(1+random.IntN(4)) * time.Second)
 	}},

@@ -52,9 +52,9 @@ type Options struct {
 	External extif.Options
 
 	SubnetFile string
-	// Former is the network of the run before, as the subnet file tells; invalid: it
-	// does not. What that run left in the kernel is this one's.
-	Former netip.Prefix
+	// Former is the subnet file as it was found: of the run before, or written by hand.
+	// What lies in its network in the kernel is this daemon's.
+	Former subnet.Env
 	// SetRules says what the firewall is to be made for: this host's subnet, and
 	// the paths by which packets come from peers. What it returns is closed once
 	// the rules have been seen in place; nil: nobody tells. SetRules is nil where nothing is wanted.
@@ -134,7 +134,7 @@ func New(o Options) *Agent {
 		asked:    make(chan func()),
 		inbound:  inboundPaths{},
 	}
-	a.worksIn(o.Former)
+	a.worksIn(o.Former.Network)
 	return a
 }
 

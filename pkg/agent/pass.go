@@ -32,7 +32,8 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if a.next == nil {
 		return wait
 	}
-	if _, err := a.lookBeneath(routing, links, host.Link.Name); err != nil {
+	own := a.ownSubnets(formerLease(view, host.PublicIP))
+	if _, err := a.lookBeneath(routing, links, host.Link.Name, own); err != nil {
 		return a.applying.Failed(err)
 	}
 	a.look(now)

@@ -20,7 +20,8 @@ type suspects struct {
 	fresh  map[netip.Prefix]time.Time // routes that came, and when; not proven yet
 	failed map[netip.Prefix]int       // how often one has cost etcd alone
 	held   []suspect                  // taken back, the next to be tried first
-	some   int                        // are tried at once
+	tried  map[netip.Prefix]bool      // let come back, and not proven yet
+	some   int                        // how many are let come back at once
 	since  time.Time                  // of the last that were taken back
 	again  time.Time                  // none is tried before
 	better bool                       // etcd came back after that
@@ -66,8 +67,10 @@ func (s *suspects) judge(lost, now time.Time) {
 		case !lost.IsZero() && !lost.Before(came) && lost.Sub(came) <= suspectTime:
 			guilty = append(guilty, dst)
 			delete(s.fresh, dst)
+			delete(s.tried, dst)
 		case now.Sub(came) > suspectTime:
 			delete(s.fresh, dst)
+			delete(s.tried, dst)
 			delete(s.failed, dst)
 		}
 	}
@@ -100,9 +103,15 @@ func (s *suspects) hold(guilty []netip.Prefix, now time.Time) {
 
 // try lets the next come back, more each time that it went well.
 func (s *suspects) try(now time.Time) {
-	if len(s.held) == 0 || len(s.fresh) > 0 || now.Before(s.again) {
+	if len(s.held) == 0 || now.Before(s.again) {
 		return
 	}
+	for dst := range s.tried {
+		if _, unproven := s.fresh[dst]; unproven {
+			return // if etcd is lost, it must show by which
+		}
+	}
+	s.tried = map[netip.Prefix]bool{}
 	before := len(s.held)
 	s.release(s.some, false, now)
 	if len(s.held) == before { // those that have cost etcd alone come last, and alone
@@ -120,6 +129,7 @@ func (s *suspects) release(few int, alone bool, now time.Time) {
 		due := few > 0 && !now.Before(x.until) && s.failed[x.dst] > 0 == alone
 		if due {
 			few--
+			s.tried[x.dst] = true
 		}
 		return due
 	})

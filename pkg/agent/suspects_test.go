@@ -146,3 +146,26 @@ func TestSuspectsNote(t *testing.T) {
 		t.Errorf("held: %v", held)
 	}
 }
+
+// TestSuspectsAreTriedWhileOthersCome: routes that come all the time, as of a peer whose lease comes and goes, keep none
+// of those that were taken back away.
+func TestSuspectsAreTriedWhileOthersCome(t *testing.T) {
+	w := newWorld(2)
+	w.run(5 * time.Second)
+	w.down = true // which is none of the routes' fault
+	w.run(10 * time.Second)
+	if len(w.s.held) != 2 {
+		t.Fatalf("held %v", w.s.held)
+	}
+	w.down = false
+	for range 40 {
+		flapping := subnetOf(99)
+		delete(w.routes, flapping)
+		w.run(time.Second)
+		w.routes[flapping] = false
+		w.run(24 * time.Second)
+	}
+	if len(w.s.held) != 0 {
+		t.Errorf("still held after 16 minutes: %v", w.s.held)
+	}
+}

@@ -26,28 +26,42 @@ type beneath struct {
 	routing  uint64
 	external string
 	needs    []underlay.Need
+	own      []netip.Prefix
 	host     underlay.Host
 	tookBack []condition.Condition // routes that went before etcd was read
 }
 
 // lookBeneath keeps a.beneath up to date, and tells whether it was read anew. routing
 // is the count of Changes before the links were read.
-func (a *Agent) lookBeneath(routing uint64, links []kernel.Link, external string) (news bool, err error) {
+func (a *Agent) lookBeneath(
+	routing uint64, links []kernel.Link, external string, own []netip.Prefix,
+) (news bool, err error) {
 	var needs []underlay.Need
 	if a.Needs != nil {
 		needs = a.Needs.Needs()
 	}
 	b := &a.beneath
-	if b.read && b.routing == routing && b.external == external && slices.Equal(b.needs, needs) {
+	if b.read && b.routing == routing && b.external == external && slices.Equal(b.needs, needs) &&
+		slices.Equal(b.own, own) {
 		return false, nil
 	}
 	routes, err := a.Kernel.Routes()
 	if err != nil {
 		return false, fmt.Errorf("list routes: %w", err)
 	}
-	b.read, b.routing, b.external, b.needs = true, routing, external, needs
-	b.host = underlay.Of(external, links, routes, needs)
+	b.read, b.routing, b.external, b.needs, b.own = true, routing, external, needs, own
+	b.host = underlay.Of(external, links, routes, needs, own)
 	return true, nil
+}
+
+// ownSubnets are those that are this host's, as far as is known.
+func (a *Agent) ownSubnets(own subnet.Lease) (out []netip.Prefix) {
+	for _, p := range []netip.Prefix{own.Subnet, a.Former.Subnet} {
+		if p.IsValid() {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // protect takes routes back that an earlier run has put into the kernel and that
@@ -58,11 +72,12 @@ func (a *Agent) protect() time.Duration {
 	if err != nil {
 		return a.applying.Failed(fmt.Errorf("list interfaces: %w", err))
 	}
-	news, err := a.lookBeneath(routing, links, "")
+	news, err := a.lookBeneath(routing, links, "", a.ownSubnets(subnet.Lease{}))
 	if err != nil {
 		return a.applying.Failed(err)
 	}
 	if !news {
+		a.applying.Succeeded()
 		return resync
 	}
 	result, err := a.apply(kernel.State{Partial: true, Harmful: a.harmful, Networks: a.networks})

@@ -114,7 +114,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
-		SubnetFile: o.SubnetFile, Former: former.Network, IPMasq: o.IPMasq,
+		SubnetFile: o.SubnetFile, Former: former, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 		SetRules: rules.set, Conditions: wrong,
 	})

@@ -30,7 +30,9 @@ func EtcdNeeds(a *etcdconn.Addresses) (out []underlay.Need) {
 	}
 	if a.Named() {
 		for _, ip := range nameServers("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf") {
-			out = append(out, underlay.Address(ip, "a name server, which etcd's names need"))
+			need := underlay.Address(ip, "a name server, which etcd's names need")
+			need.Resolver = true
+			out = append(out, need)
 		}
 	}
 	return out
@@ -90,7 +92,7 @@ func (e Etcd) Underlay(ctx context.Context) func() underlay.Known {
 		if err != nil {
 			return u
 		}
-		u.Connected = underlay.Of("", links, routes, nil).Networks()
+		u.Connected = underlay.Of("", links, routes, nil, nil).Networks()
 		return u
 	}
 }

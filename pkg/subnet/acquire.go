@@ -24,6 +24,10 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 		h.candidate, h.full = subnet, false
 		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}
 	}
+	if len(h.refused) > 0 { // those may be free by now, or may be written
+		h.refused = nil
+		return step{wait: lookAgain, unsettled: true}
+	}
 	h.full = true
 	return step{wait: lookAgain}
 }

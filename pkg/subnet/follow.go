@@ -130,7 +130,7 @@ func (m *Manager) keepLease(ctx context.Context) outcome {
 		}
 	})
 	if due.do == wait {
-		if m.writes.Failing() { // and there is nothing to write any more
+		if m.writes.Failing() && !due.unsettled { // and there is nothing to write any more
 			m.writes.Succeeded()
 		}
 		return outcome{again: due.wait}

@@ -73,7 +73,7 @@ func (m *Manager) lasted() {
 // likelyCause adds to the error of a watch that ended at once what is behind it
 // most often.
 func likelyCause(err error) error {
-	if condition.Denied(err) {
+	if condition.Denied(err) || errors.Is(err, ErrSilent) {
 		return err
 	}
 	return fmt.Errorf("%w (a proxy in front of etcd must carry requests that last for minutes; "+

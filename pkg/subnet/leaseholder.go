@@ -37,6 +37,8 @@ type step struct {
 	do    action
 	entry Entry
 	wait  time.Duration
+
+	unsettled bool // there is something to write, after the wait
 }
 
 type action int

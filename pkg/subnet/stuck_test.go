@@ -139,3 +139,41 @@ func TestWritesThatAreNoProgress(t *testing.T) {
 		})
 	}
 }
+
+// TestAllRefusedIsNoEnd: a host that could write no subnet at all says that it cannot write, rather than that all are
+// leased, and holds one soon after the cause is gone.
+func TestAllRefusedIsNoEnd(t *testing.T) {
+	for _, err := range []error{subnet.ErrBlocked, subnet.ErrConflict} {
+		synctest.Test(t, func(t *testing.T) {
+			o := subnet.Options{RenewMargin: time.Hour, Conditions: &condition.Set{}}
+			registry := &obstinate{Client: subnettest.NewStore().Client(), refuse: func(subnet.Entry) error { return err }}
+			m := subnet.NewManager(registry, o)
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- m.Run(ctx) }()
+			defer func() { cancel(); <-done }()
+			c := claim("10.4.7.21")
+			var wrong error
+			if c.Config, wrong = subnet.ParseConfig(`{"Network":"172.7.0.0/22","SubnetLen":24,"Backend":{"Type":"host-gw"}}`); wrong != nil {
+				t.Fatal(wrong)
+			}
+			m.Claim(*c)
+			for range 60 {
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if full, there := o.Conditions.Find(condition.NoFreeSubnet, ""); there {
+					t.Fatalf("%v: %+v", err, full)
+				}
+			}
+			if _, there := o.Conditions.Find(condition.EtcdUnwritable, ""); !there {
+				t.Errorf("%v: the condition is over", err)
+			}
+			registry.from(func(subnet.Entry) error { return nil })
+			time.Sleep(3 * time.Minute)
+			synctest.Wait()
+			if !m.View().Own.Subnet.IsValid() {
+				t.Errorf("%v: no lease after it is over", err)
+			}
+		})
+	}
+}

@@ -17,12 +17,15 @@ import (
 type Need struct {
 	netip.Prefix
 	What string // "etcd", "a gateway", "the network of ens33"
+
+	// Resolver: it is a name server, which may well be a container.
+	Resolver bool
 }
 
 // Address is a need of one address.
 func Address(a netip.Addr, what string) Need {
 	a = a.Unmap()
-	return Need{netip.PrefixFrom(a, a.BitLen()), what}
+	return Need{Prefix: netip.PrefixFrom(a, a.BitLen()), What: what}
 }
 
 func (n Need) String() string {
@@ -47,15 +50,18 @@ type Host struct {
 
 // Of is the host with these links and routes, and with needs that the kernel
 // does not know of. external names the interface by which it talks to other
-// hosts; "": that is not known.
-func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more []Need) Host {
-	inside, tunnels := inward(external, links, routes), map[string]bool{}
+// hosts; "": that is not known. own are subnets that are this host's, as far as is
+// known: a bridge with an address of one leads to containers, whatever its ports.
+func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more []Need, own []netip.Prefix) Host {
+	inside, tunnels := inward(external, links, routes, own), map[string]bool{}
 	for _, l := range links {
 		tunnels[l.Name] = l.Tunnel()
 	}
 	var h Host
 	for _, n := range more {
-		h.add(n, links, inside)
+		if !n.Resolver || !holdAddr(own, n.Addr()) {
+			h.add(n, links, inside)
+		}
 	}
 	for _, r := range routes {
 		if r.Protocol == kernel.Protocol || tunnels[r.Dev] {
@@ -69,7 +75,7 @@ func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more [
 	for _, l := range links {
 		for _, a := range l.Addrs {
 			if !inside[l.Name] && !a.IsSingleIP() {
-				h.add(Need{a.Masked(), "the network of " + l.Name}, links, inside)
+				h.add(Need{Prefix: a.Masked(), What: "the network of " + l.Name}, links, inside)
 			}
 		}
 	}
@@ -78,13 +84,20 @@ func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more [
 
 // inward are the interfaces that lead to containers: tunnels, and bridges by which
 // no other host is reached.
-func inward(external string, links []kernel.Link, routes []kernel.FoundRoute) map[string]bool {
+func inward(external string, links []kernel.Link, routes []kernel.FoundRoute, own []netip.Prefix) map[string]bool {
 	inside := map[string]bool{}
 	for _, l := range links {
 		outward := func(r kernel.FoundRoute) bool { return r.Dev == l.Name && r.Dst.Bits() == 0 }
-		inside[l.Name] = l.Tunnel() || containersOnly(l, links) && l.Name != external && !slices.ContainsFunc(routes, outward)
+		ofOwn := (l.Type == "bridge" || l.Type == "openvswitch") &&
+			slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return holdAddr(own, a.Addr()) })
+		inside[l.Name] = l.Tunnel() ||
+			(containersOnly(l, links) || ofOwn) && l.Name != external && !slices.ContainsFunc(routes, outward)
 	}
 	return inside
+}
+
+func holdAddr(all []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // add takes a need up, unless it is met on this host: by itself, or by a container.
@@ -126,7 +139,7 @@ func containersOnly(l kernel.Link, links []kernel.Link) bool {
 // network that is larger than the cluster's holds it on purpose: of that, only
 // addresses that are known to be in use count.
 func (h Host) Takes(network, p netip.Prefix) (Need, bool) {
-	for _, n := range h.needs {
+	for _, n := range h.counting(network) {
 		taken := n.IsSingleIP() && h.Leads(p, n.Addr())
 		if !n.IsSingleIP() && network.IsValid() && !holds(n.Prefix, network) {
 			taken = n.Bits() <= p.Bits() && n.Contains(p.Addr())
@@ -136,6 +149,16 @@ func (h Host) Takes(network, p netip.Prefix) (Need, bool) {
 		}
 	}
 	return Need{}, false
+}
+
+// counting are the needs that count for a network. Where a host needs nothing else in
+// it, name servers there are containers: the network leads to them.
+func (h Host) counting(network netip.Prefix) []Need {
+	others := func(n Need) bool { return !n.Resolver && n.Overlaps(network) }
+	if slices.ContainsFunc(h.needs, others) {
+		return h.needs
+	}
+	return slices.DeleteFunc(slices.Clone(h.needs), func(n Need) bool { return n.Resolver })
 }
 
 // Leads tells whether packets to a would take a route to p.
@@ -153,7 +176,7 @@ func holds(larger, network netip.Prefix) bool {
 
 // Within are the needs that overlap the cluster's network, but for networks that
 // hold it on purpose.
-func (h Host) Within(network netip.Prefix) (out []Need) { return Within(h.needs, network) }
+func (h Host) Within(network netip.Prefix) (out []Need) { return Within(h.counting(network), network) }
 
 // Within are those of the needs that overlap the cluster's network, but for
 // networks that hold it on purpose, and for addresses in one that is named.

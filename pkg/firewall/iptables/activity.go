@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -43,7 +44,10 @@ func (a *activity) run(ctx context.Context, timeout time.Duration, prepared *exe
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, prepared.Path, prepared.Args[1:]...)
-	cmd.WaitDelay = 100 * time.Millisecond // for children of a killed script
+	// Where it is a script, what that runs must end as well.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 100 * time.Millisecond
 	var out, stderr strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = prepared.Stdin, &out, &stderr
 	start := time.Now()

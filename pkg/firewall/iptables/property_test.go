@@ -3,9 +3,12 @@ package iptables
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -237,6 +240,33 @@ func TestFind(t *testing.T) {
 }
 
 // TestHangingIPTables: one that hangs is an error, and no wait without end.
+func TestHangingScriptLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "iptables")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nsleep 600 &\necho $! >"+dir+"/pid\nwait\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var a activity
+	if _, err := a.run(context.Background(), 300*time.Millisecond, exec.Command(script)); err == nil {
+		t.Fatal("it has ended by itself")
+	}
+	content, err := os.ReadFile(dir + "/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+	}
+	t.Errorf("what the script ran, pid %d, goes on", pid)
+}
+
 func TestHangingIPTables(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdv2"
 	"flanneld/pkg/subnet/etcdv3"
@@ -31,7 +32,8 @@ func (r *Registry) look(ctx context.Context, api API) look {
 	return look{s, err}
 }
 
-// absent tells whether the store has said that it is not there.
+// absent tells whether the store has said that it is not there. One member suffices:
+// all of a cluster serve the same APIs, and another one may be down.
 func (l look) absent() bool {
 	return errors.Is(l.err, etcdv2.ErrNotServed) || errors.Is(l.err, etcdv3.ErrNotServed)
 }
@@ -45,7 +47,11 @@ func (l look) unread() bool { return l.err != nil && !l.absent() }
 // cannot be read, that is an error: it is not as if there were no config key.
 func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 	two := r.look(ctx, V2)
-	if two.unread() {
+	switch {
+	case two.unread() && condition.Denied(two.err):
+		return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: the v2 store has the first word, "+
+			"and refuses to be read: %w (%s)", two.err, overrule)
+	case two.unread():
 		return subnet.Snapshot{}, two.err
 	}
 	config := fmt.Sprintf("%s/%s", r.prefix, subnet.ConfigKey)

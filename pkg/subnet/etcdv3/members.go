@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
+	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
 )
 
@@ -119,7 +120,7 @@ func (m *members) hangUp(url string) {
 	}
 	m.mu.Unlock()
 	for _, c := range silent {
-		c.ended(errSilent)
+		c.ended(subnet.ErrSilent)
 		_ = c.Conn.Close() // gRPC learns of it as if the member had done it
 	}
 }

@@ -2,11 +2,12 @@ package etcdv3
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"flanneld/pkg/subnet"
 )
 
 // pulse finds out whether the member at the other end of a watch lives. gRPC
@@ -21,8 +22,6 @@ type pulse struct {
 	last   atomic.Int64 // when the member was heard, after start
 	start  time.Time
 }
-
-var errSilent = errors.New("it is silent, though connected: it hangs")
 
 func newPulse(l limits) *pulse { return &pulse{limits: l, start: time.Now()} }
 
@@ -46,7 +45,7 @@ func (p *pulse) beat(ctx context.Context, stream pb.Watch_WatchClient, end conte
 		case <-deaf.C:
 			silence := time.Since(p.start) - time.Duration(p.last.Load())
 			if silence >= p.limits.deaf {
-				end(errSilent)
+				end(subnet.ErrSilent)
 				return
 			}
 			deaf.Reset(p.limits.deaf - silence)

@@ -101,10 +101,10 @@ func TestCompaction(t *testing.T) {
 		for i := range 20 {
 			etcd.Set(prefix+"/config", fmt.Sprint(i))
 		}
-		etcd.Compact(etcdtest.List(t, r).Index)
-		for i := range 20 {
+		for i := range 20 { // a member that is slow to tell them could not any more
 			w.Next(fmt.Sprint(i))
 		}
+		etcd.Compact(etcdtest.List(t, r).Index)
 		etcd.Set(prefix+"/config", "on")
 		w.Next("on")
 		w.End()

@@ -34,9 +34,9 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
 		switch {
-		case errors.Is(context.Cause(watching), errSilent):
+		case errors.Is(context.Cause(watching), subnet.ErrSilent):
 			r.members.hangUp(at.member())
-			return r.watchError(ctx, after, fmt.Errorf("%s: %w, or is older than etcd 3.4", at.member(), errSilent))
+			return r.watchError(ctx, after, fmt.Errorf("%s: %w", at.member(), subnet.ErrSilent))
 		case err != nil:
 			return r.watchError(ctx, after, r.members.explain(at.member(), err))
 		}
