@@ -29,11 +29,12 @@ func daemonFlags(o *options) []cli.Topic {
 	return []cli.Topic{
 		etcdFlags(o),
 		newTopic("network interface",
-			cli.Flag{Name: "iface", Arg: "IP|NAME", Set: cli.AppendTo(&o.Ifaces, cli.Text), Complete: interfaces,
+			cli.Flag{Name: "iface", Arg: "IP|NAME", Repeatable: true, Set: cli.AppendTo(&o.Ifaces, cli.Text), Complete: interfaces,
 				Help: "the interface to reach other hosts by. Repeatable: the first that matches wins. " +
 					"None: the interface of the default route"},
-			newFlag("iface-regex", "REGEX", "", "the same by a pattern, tried after every --iface. Repeatable. "+
-				"It is matched against the addresses first, then the names", cli.AppendTo(&o.IfaceRegexes, cli.Pattern)),
+			cli.Flag{Name: "iface-regex", Arg: "REGEX", Repeatable: true, Set: cli.AppendTo(&o.IfaceRegexes, cli.Pattern),
+				Help: "the same by a pattern, tried after every --iface. Repeatable. " +
+					"It is matched against the addresses first, then the names"},
 			newFlag("public-ip", "IP", "", "the address other hosts reach this one at; none: the interface's",
 				cli.Into(&o.PublicIP, cli.PublicIP)),
 		),

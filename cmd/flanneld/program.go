@@ -51,7 +51,8 @@ this host from etcd and keeps the routes to all other hosts' subnets.
 Without a command it is the daemon. A flag without a value is switched on, and
 off by --FLAG=false; one dash does as well as two. Each can also be given in the
 environment: FLANNELD_ and its name in upper case, with _ for -, such as
-FLANNELD_ETCD_ENDPOINTS. The command line wins.`,
+FLANNELD_ETCD_ENDPOINTS. The command line wins. An empty value is as none; of
+several, the last one counts.`,
 		Args:                       p.line.AtMost(0),
 		ValidArgsFunction:          cobra.NoFileCompletions,
 		SuggestionsMinimumDistance: 2,

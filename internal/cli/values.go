@@ -66,6 +66,11 @@ func Bool(s string) (bool, error) {
 	return b, nil
 }
 
+func isBool(s string) bool {
+	_, err := Bool(s)
+	return err == nil
+}
+
 // OneOf takes one of some words, such as "auto|2|3", which mean these values.
 func OneOf[T any](words string, values ...T) func(string) (T, error) {
 	all := strings.Split(words, "|")
