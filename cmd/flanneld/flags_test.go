@@ -99,6 +99,15 @@ func TestOptions(t *testing.T) {
 		{"stderrthreshold", "ERROR", func(*options) {}},
 		{"log_dir", "/var/log", func(*options) {}},
 		{"kube-subnet-mgr", "false", func(*options) {}},
+		{"iface-can-reach", "10.4.7.1", func(o *options) { o.CanReach = ip("10.4.7.1") }},
+		{"ip-masq-fully-random-disable", "true", func(o *options) { o.PlainPorts = true }},
+		{"ip-blackhole-route", "true", func(*options) {}},
+		{"ip-blackhole-route", "false", func(*options) {}},
+		{"set-node-network-unavailable", "true", func(*options) {}},
+		{"net-config-path", "/etc/kube-flannel/net-conf.json", func(*options) {}},
+		{"net-config-path", "", func(*options) {}},
+		{"public-ipv6", "", func(*options) {}},
+		{"iface-can-reach", "", func(*options) {}},
 		{"version", "false", func(*options) {}},
 		// an unset variable in a script is as no flag at all
 		{"iface", "", func(*options) {}},
@@ -165,6 +174,9 @@ func TestCompat(t *testing.T) {
 		"firewall": "auto", "iptables-resync": "5", "iptables-forward-rules": "true", "version": "",
 		"v": "0", "vmodule": "", "log_backtrace_at": "",
 		"kube-subnet-mgr": "", "kube-api-url": "", "kube-annotation-prefix": "", "kubeconfig-file": "", "net-config-path": "",
+		// of 0.28
+		"iface-can-reach": "", "public-ipv6": "", "ip-masq-fully-random-disable": "false", "ip-blackhole-route": "",
+		"set-node-network-unavailable": "",
 		// ours
 		"logtostderr": "", "alsologtostderr": "", "stderrthreshold": "", "log_dir": "", "help": "false", "etcd-password-file": "", "etcd-api": "auto", "log-format": "text",
 	}
@@ -217,6 +229,45 @@ func TestCombinations(t *testing.T) {
 	}
 	if !maps.Equal(before, env) {
 		t.Error("the environment changed")
+	}
+}
+
+// TestNoEffect is what the daemon says at its start of options that it ignores. Their
+// values do not show.
+func TestNoEffect(t *testing.T) {
+	blackhole := map[string]string{"--ip-blackhole-route": "flanneld writes no route for this host's own subnet"}
+	for _, tt := range []struct {
+		args, environ []string
+		want          map[string]string
+	}{
+		{nil, nil, nil},
+		{[]string{"--ip-blackhole-route=false", "--set-node-network-unavailable=false"}, nil, nil},
+		{[]string{"-ip-blackhole-route"}, nil, blackhole},
+		{nil, []string{"FLANNELD_IP_BLACKHOLE_ROUTE=true"}, blackhole},
+		{[]string{"--set-node-network-unavailable"}, nil, map[string]string{
+			"--set-node-network-unavailable": "it is about nodes of Kubernetes, which this flanneld has no part for"}},
+		{nil, []string{"FLANNELD_ETCD_ENDPOINT=http://u:s3cret@a", "FLANNELD_FROB=s3cret", "FLANNELD_IFACE=eth0",
+			"FLANNELD_EMPTY=", "FLANNEL_OPTIONS=-x", "HOME=/", "FLANNELD_ETCD_PASWORD=s3cret", "FLANNELD_iface=a"}, map[string]string{
+			"FLANNELD_ETCD_ENDPOINT": "no flag has this name: did you mean FLANNELD_ETCD_ENDPOINTS?",
+			"FLANNELD_FROB":          "no flag has this name",
+			"FLANNELD_ETCD_PASWORD":  "no flag has this name: did you mean FLANNELD_ETCD_PASSWORD?",
+			"FLANNELD_iface":         "no flag has this name: did you mean FLANNELD_IFACE?",
+		}},
+	} {
+		var got map[string]string
+		env := environment{}
+		for _, variable := range tt.environ {
+			name, value, _ := strings.Cut(variable, "=")
+			env[name] = value
+		}
+		p := &program{env: env.lookup, environ: func() []string { return tt.environ }, stdout: io.Discard, stderr: io.Discard,
+			serve: func(_ context.Context, o options) error { got = o.noEffect; return nil }}
+		if err := p.run(t.Context(), tt.args); err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%q, %q: -want +got:\n%s", tt.args, tt.environ, diff)
+		}
 	}
 }
 
@@ -331,6 +382,12 @@ func TestErrors(t *testing.T) {
 		{"--kube-annotation-prefix=a", nil, 1, `--kube-annotation-prefix="a" ` + kube},
 		{"--kubeconfig-file=a", nil, 1, `--kubeconfig-file="a" ` + kube},
 		{"--net-config-path=a", nil, 1, `--net-config-path="a" ` + kube},
+		{"", environment{"FLANNELD_NET_CONFIG_PATH": "/a"}, 1, `FLANNELD_NET_CONFIG_PATH="/a" ` + kube},
+		{"--public-ipv6=fd00::1", nil, 1, `--public-ipv6="fd00::1" asks for IPv6, which this flanneld does not support yet: remove it`},
+		{"", environment{"FLANNELD_PUBLIC_IPV6": "::1"}, 1, `FLANNELD_PUBLIC_IPV6="::1" asks for IPv6, which this flanneld does not support yet: remove it`},
+		{"--iface-can-reach=ens33", nil, 1, `--iface-can-reach="ens33" must be an IPv4 address`},
+		{"--iface-can-reach=fd00::1", nil, 1, `--iface-can-reach="fd00::1" must be an IPv4 address`},
+		{"--ip-blackhole-route=maybe", nil, 1, `--ip-blackhole-route="maybe" must be true or false`},
 
 		{"--etcd-endpoint=http://a", nil, 2, `unknown flag "--etcd-endpoint": did you mean --etcd-endpoints?`},
 		{"-endpoints http://a", nil, 2, `unknown flag "--endpoints": did you mean --etcd-endpoints?`},

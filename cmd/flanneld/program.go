@@ -16,6 +16,7 @@ import (
 type program struct {
 	version        string
 	env            func(name string) (string, bool)
+	environ        func() []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
@@ -71,6 +72,7 @@ several, the last one counts.`,
 			if err := o.check(); err != nil {
 				return err
 			}
+			p.noteUnread(&o, cmd)
 			o.Version = p.version
 			return p.serve(cmd.Context(), o)
 		},
@@ -84,6 +86,20 @@ several, the last one counts.`,
 	root.AddCommand(p.statusCommand(), p.checkCommand(), p.configCommand(), p.leaseCommand(), p.migrateCommand(),
 		p.completionCommand(), p.manCommand())
 	return root
+}
+
+// noteUnread notes variables that are meant for flanneld, and that it does not know.
+func (p *program) noteUnread(o *options, cmd *cobra.Command) {
+	if p.environ == nil {
+		return
+	}
+	for name, meant := range cli.UnreadEnv(cmd.Flags(), p.environ()) {
+		if meant == "" {
+			o.without(name, "no flag has this name")
+		} else {
+			o.without(name, "no flag has this name: did you mean "+meant+"?")
+		}
+	}
 }
 
 // call is one use of a command.

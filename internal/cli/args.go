@@ -2,12 +2,14 @@ package cli
 
 import (
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 
-	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"flanneld/pkg/nearest"
 )
 
 // Line is a command line that is being parsed.
@@ -159,13 +161,16 @@ func FlagError(cmd *cobra.Command, err error) error {
 	return Exitf(Usage, "%v; %s --help lists the flags", err, cmd.CommandPath())
 }
 
+// names are those of all flags.
+func names(flags *pflag.FlagSet) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		more := true
+		flags.VisitAll(func(f *pflag.Flag) { more = more && yield(f.Name) })
+	}
+}
+
 func unknownFlag(cmd *cobra.Command, name string) error {
-	nearest, distance := "", max(len(name), 4)
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if d := levenshtein.Distance(name, f.Name, nil); d < distance && 2*d < max(len(name), len(f.Name)) {
-			nearest, distance = f.Name, d
-		}
-	})
+	meant := nearest.Of(name, names(cmd.Flags()))
 	cmd.Root().Flags().VisitAll(func(f *pflag.Flag) {
 		rest, glued := strings.CutPrefix(name, f.Name)
 		if !glued || !flagOf(f).Secret {
@@ -173,11 +178,11 @@ func unknownFlag(cmd *cobra.Command, name string) error {
 		}
 		name = f.Name + "..." // the rest may be the password
 		if !strings.HasPrefix(rest, "-") {
-			nearest = f.Name
+			meant = f.Name
 		}
 	})
-	if nearest == "" {
+	if meant == "" {
 		return Exitf(Usage, "unknown flag %q: %s --help lists the flags", "--"+name, cmd.CommandPath())
 	}
-	return Exitf(Usage, "unknown flag %q: did you mean --%s?", "--"+name, nearest)
+	return Exitf(Usage, "unknown flag %q: did you mean --%s?", "--"+name, meant)
 }

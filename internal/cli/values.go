@@ -134,6 +134,15 @@ func Address(s string) (netip.Addr, error) {
 	return a, nil
 }
 
+// IPv4 takes an address of that family.
+func IPv4(s string) (netip.Addr, error) {
+	a, err := Address(s)
+	if err != nil || !a.Is4() {
+		return netip.Addr{}, errors.New("must be an IPv4 address")
+	}
+	return a, nil
+}
+
 // PublicIP takes an address at which another host can be reached (RFC 6890).
 func PublicIP(s string) (netip.Addr, error) {
 	if strings.TrimSpace(s) == "" {
