@@ -135,12 +135,16 @@ func (c *Config) setRange(first, last string) (err error) {
 // example is an end of the leased range, for who has written none.
 var example = map[inet.Family]string{inet.IPv4: "172.7.1.0", inet.IPv6: "fd00:0:0:1::"}
 
-// boundary reads an end of the leased range; empty means fallback.
+// boundary reads an end of the leased range. Empty means fallback, and so does the
+// address that stands for none.
 func (c *Config) boundary(field, s string, fallback netip.Prefix) (netip.Addr, error) {
 	if s == "" {
 		return fallback.Addr(), nil
 	}
 	a, err := netip.ParseAddr(s)
+	if err == nil && inet.Of(a) == c.family() && a.IsUnspecified() {
+		return fallback.Addr(), nil
+	}
 	if err != nil || inet.Of(a) != c.family() {
 		return a, &FieldError{field, s, fmt.Sprintf("is not an %v address such as %q", c.family(), example[c.family()])}
 	}

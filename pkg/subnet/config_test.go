@@ -25,6 +25,10 @@ func TestParseConfig(t *testing.T) {
 		{name: "range", raw: `{"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.10.0.0","SubnetMax":"10.99.0.0"}`,
 			network: "10.0.0.0/8", bits: 20, first: "10.10.0.0", last: "10.99.0.0"},
 		{name: "a range of one", raw: `{"Network":"10.0.0.0/16","SubnetMin":"10.0.9.0","SubnetMax":"10.0.9.0"}`, network: "10.0.0.0/16", bits: 24, first: "10.0.9.0", last: "10.0.9.0"},
+		{name: "no range", raw: `{"Network":"10.0.0.0/16","SubnetMin":"0.0.0.0","SubnetMax":"0.0.0.0"}`, network: "10.0.0.0/16", bits: 24, first: "10.0.1.0", last: "10.0.255.0"},
+		{name: "an empty range", raw: `{"Network":"10.0.0.0/16","SubnetMin":"","SubnetMax":""}`, network: "10.0.0.0/16", bits: 24, first: "10.0.1.0", last: "10.0.255.0"},
+		{name: "a range without an end", raw: `{"Network":"10.0.0.0/16","SubnetMin":"10.0.9.0","SubnetMax":"0.0.0.0"}`, network: "10.0.0.0/16", bits: 24, first: "10.0.9.0", last: "10.0.255.0"},
+		{name: "no range of the other family", raw: `{"Network":"10.0.0.0/16","SubnetMin":"::"}`, wrongField: "SubnetMin", wrongBecause: `SubnetMin "::" is not an IPv4 address such as "172.7.1.0"`},
 		{name: "the network's own first subnet, if asked for", raw: `{"Network":"10.0.0.0/16","SubnetMin":"10.0.0.0"}`, network: "10.0.0.0/16", bits: 24, first: "10.0.0.0", last: "10.0.255.0"},
 		{name: "unknown fields", raw: `{"Network":"10.0.0.0/16","EnableIPv6":false}`, network: "10.0.0.0/16", bits: 24, first: "10.0.1.0", last: "10.0.255.0"},
 
