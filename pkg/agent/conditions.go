@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"flanneld/pkg/backend"
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
@@ -34,6 +35,17 @@ func (a *Agent) setConfigCondition(code condition.Code, message string) {
 	if code != "" {
 		a.Conditions.Set(condition.Condition{Code: code, Message: message})
 	}
+}
+
+// noteIgnoredFields says which fields of the config key have no effect.
+func (a *Agent) noteIgnoredFields(config subnet.Entry) {
+	var all []condition.Condition
+	for _, f := range backend.IgnoredFields(config.Value, a.Backends) {
+		all = append(all, condition.Condition{
+			Subject: f.Field, Message: fmt.Sprintf("ignoring the field %q of the config key: %s", f.Field, f.Remark),
+		})
+	}
+	a.Conditions.Replace(condition.ConfigFieldIgnored, all)
 }
 
 func (a *Agent) setConflicts(conflicts []kernel.Conflict) {

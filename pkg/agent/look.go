@@ -122,6 +122,7 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 		return
 	}
 	a.inputs = now
+	a.noteIgnoredFields(config)
 	if config == (subnet.Entry{}) {
 		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
 		return

@@ -55,6 +55,7 @@ const (
 	InterfaceDown       Code = "InterfaceDown"
 	ConfigMissing       Code = "ConfigMissing"
 	ConfigInvalid       Code = "ConfigInvalid"
+	ConfigFieldIgnored  Code = "ConfigFieldIgnored"
 	EtcdUnwritable      Code = "EtcdUnwritable"
 	NoFreeSubnet        Code = "NoFreeSubnet"
 	NoLease             Code = "NoLease"
@@ -93,6 +94,7 @@ var kinds = []kind{
 	{InterfaceDown, Error, true, nil, "The external interface is down."},
 	{ConfigMissing, Error, false, nil, "etcd has no config key."},
 	{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
+	{ConfigFieldIgnored, Warning, false, nil, "A field of the config key has no effect: it is misspelt, or not for flanneld."},
 	{EtcdUnwritable, Error, false, []Code{EtcdUnreadable}, "This host's lease cannot be written."},
 	{NoFreeSubnet, Error, false, nil, "Every subnet of the config is leased."},
 	{

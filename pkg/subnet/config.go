@@ -52,12 +52,21 @@ func ParseConfig(raw string) (Config, error) {
 		Backend   json.RawMessage
 
 		EnableNFTables bool
+		EnableIPv4     *bool // nil: true
+		EnableIPv6     bool
 	}
 	if len(raw) > LongestValue {
 		return Config{}, tooLong(len(raw))
 	}
 	if err := unmarshal([]byte(raw), &doc); err != nil {
 		return Config{}, err
+	}
+	// Half of what is asked for would be worse than nothing: a cluster believes the rest is there.
+	switch {
+	case doc.EnableIPv6:
+		return Config{}, &FieldError{"EnableIPv6", "true", "asks for IPv6, which is not supported yet: remove the field"}
+	case doc.EnableIPv4 != nil && !*doc.EnableIPv4:
+		return Config{}, &FieldError{"EnableIPv4", "false", "leaves IPv6 alone, which is not supported yet: remove the field"}
 	}
 	c := Config{Backend: doc.Backend, NFTables: doc.EnableNFTables}
 	for _, step := range []func() error{
