@@ -29,7 +29,8 @@ func daemonFlags(o *options) []cli.Topic {
 	return []cli.Topic{
 		etcdFlags(o),
 		newTopic("network interface",
-			cli.Flag{Name: "iface", Arg: "IP|NAME", Repeatable: true, Set: cli.AppendTo(&o.Ifaces, cli.Text), Complete: interfaces,
+			cli.Flag{Name: "iface", Arg: "IP|NAME", Repeatable: true, Complete: interfaces,
+				Set: cli.AppendTo(&o.Ifaces, cli.Text),
 				Help: "the interface to reach other hosts by. Repeatable: the first that matches wins. " +
 					"None: the interface of the default route"},
 			cli.Flag{Name: "iface-regex", Arg: "REGEX", Repeatable: true, Set: cli.AppendTo(&o.IfaceRegexes, cli.Pattern),
@@ -89,7 +90,8 @@ func daemonFlags(o *options) []cli.Topic {
 			newFlag("net-config-path", "FILE", "", "the network's config, where etcd has no part; its default, "+
 				netConfigPath+", is no error", noNetConfig),
 			newFlag("set-node-network-unavailable", "", "", "a node's condition; without effect, which the log says",
-				o.ignored("set-node-network-unavailable", "it is about nodes of Kubernetes, which this flanneld has no part for")),
+				o.ignored("set-node-network-unavailable",
+					"it is about nodes of Kubernetes, which this flanneld has no part for")),
 		),
 		newTopic(cli.Other,
 			newFlag("version", "", "", "print the version and exit", cli.Into(&o.version, cli.Bool)),

@@ -126,7 +126,8 @@ func (l *Line) AtMost(most int) cobra.PositionalArgs {
 		case cmd.HasParent():
 			return Exitf(Usage, "unexpected argument %q; %s --help says what is expected", arg, cmd.CommandPath())
 		case flagOf(lookup(cmd.Root(), flag)).isSwitch():
-			return Exitf(Usage, "unexpected argument %q after --%s: remove it; a switch takes =true or =false alone", arg, flag)
+			return Exitf(Usage, "unexpected argument %q after --%s: remove it; a switch takes =true or =false alone",
+				arg, flag)
 		case flag != "":
 			return Exitf(Usage, "unexpected argument %q after --%s: remove it, or quote a value with spaces, --%[2]s=\"...\"",
 				arg, flag)

@@ -70,7 +70,7 @@ func readByConfig(name string) bool {
 
 func readByBackend(c subnet.Config, name string, backends map[string]Factory) bool {
 	build, known := backends[c.BackendType]
-	text, err := json.Marshal(map[string]json.RawMessage{"Type": json.RawMessage(`"` + c.BackendType + `"`), name: wrongValue})
+	text, err := json.Marshal(map[string]any{"Type": c.BackendType, name: wrongValue})
 	if !known || err != nil {
 		return true // nobody can tell
 	}

@@ -57,12 +57,12 @@ func comma(s string) string {
 // Each backend has its own options; where nothing can be told, nothing is.
 func TestIgnoredFieldsByBackend(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw","VNI":3}}`:         "[Backend.VNI (flanneld knows no such field)]",
+		`{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw","VNI":3}}`:          "[Backend.VNI (flanneld knows no such field)]",
 		`{"Network":"172.7.0.0/16","Backend":{"Type":"later","VNI":3},"Netork":1}`: "[Netork (did you mean Network?)]",
 		`{"Network":"172.7.0.0/16","Netork":1}`:                                    "[Netork (did you mean Network?)]",
 		`{"Network":"172.7.0.0/99","Netork":1}`:                                    "[]",
-		`{"Netork":1`: "[]",
-		``:            "[]",
+		`{"Netork":1`:                                                              "[]",
+		``:                                                                         "[]",
 	} {
 		if got := fmt.Sprint(backend.IgnoredFields(text, backends)); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)

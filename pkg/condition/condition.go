@@ -94,7 +94,10 @@ var kinds = []kind{
 	{InterfaceDown, Error, true, nil, "The external interface is down."},
 	{ConfigMissing, Error, false, nil, "etcd has no config key."},
 	{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
-	{ConfigFieldIgnored, Warning, false, nil, "A field of the config key has no effect: it is misspelt, or not for flanneld."},
+	{
+		ConfigFieldIgnored, Warning, false, nil,
+		"A field of the config key has no effect: it is misspelt, or not for flanneld.",
+	},
 	{EtcdUnwritable, Error, false, []Code{EtcdUnreadable}, "This host's lease cannot be written."},
 	{NoFreeSubnet, Error, false, nil, "Every subnet of the config is leased."},
 	{

@@ -61,7 +61,7 @@ func ParseConfig(raw string) (Config, error) {
 	if err := unmarshal([]byte(raw), &doc); err != nil {
 		return Config{}, err
 	}
-	// Half of what is asked for would be worse than nothing: a cluster believes the rest is there.
+	// Half of what is asked for would be worse than nothing.
 	switch {
 	case doc.EnableIPv6:
 		return Config{}, &FieldError{"EnableIPv6", "true", "asks for IPv6, which is not supported yet: remove the field"}
