@@ -72,7 +72,7 @@ func TestProblems(t *testing.T) {
 		}, `config key is wrong: EnableIPv6 "true" asks for IPv6, which is not supported yet: remove the field`, ""},
 		{"the config leaves IPv4 out", func(_ *host, store *subnettest.Store) {
 			store.Set("config", `{"Network":"172.7.0.0/16","EnableIPv4":false,"Backend":{"Type":"host-gw"}}`, 0)
-		}, `config key is wrong: EnableIPv4 "false" leaves IPv6 alone, which is not supported yet: remove the field`, ""},
+		}, `config key is wrong: EnableIPv4 "false" leaves only IPv6, which is not supported yet: remove the field`, ""},
 		{"the config is wrong", func(_ *host, store *subnettest.Store) {
 			store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"carrier pigeon"}}`, 0)
 		}, "carrier pigeon", ""},

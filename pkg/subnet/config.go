@@ -66,7 +66,7 @@ func ParseConfig(raw string) (Config, error) {
 	case doc.EnableIPv6:
 		return Config{}, &FieldError{"EnableIPv6", "true", "asks for IPv6, which is not supported yet: remove the field"}
 	case doc.EnableIPv4 != nil && !*doc.EnableIPv4:
-		return Config{}, &FieldError{"EnableIPv4", "false", "leaves IPv6 alone, which is not supported yet: remove the field"}
+		return Config{}, &FieldError{"EnableIPv4", "false", "leaves only IPv6, which is not supported yet: remove the field"}
 	}
 	c := Config{Backend: doc.Backend, NFTables: doc.EnableNFTables}
 	for _, step := range []func() error{

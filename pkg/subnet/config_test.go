@@ -57,7 +57,7 @@ func TestParseConfig(t *testing.T) {
 		{name: "IPv4 by name", raw: `{"Network":"10.0.0.0/16","EnableIPv4":true,"enableipv6":false}`, network: "10.0.0.0/16", bits: 24, first: "10.0.1.0", last: "10.0.255.0"},
 		{name: "IPv6 too", raw: `{"Network":"10.0.0.0/16","EnableIPv6":true,"IPv6Network":"fc00:7::/48"}`, wrongField: "EnableIPv6", wrongBecause: `EnableIPv6 "true" asks for IPv6, which is not supported yet: remove the field`},
 		{name: "IPv6 alone", raw: `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00:7::/48"}`, wrongField: "EnableIPv6", wrongBecause: `EnableIPv6 "true" asks for IPv6, which is not supported yet: remove the field`},
-		{name: "no IPv4", raw: `{"Network":"10.0.0.0/16","EnableIPv4":false}`, wrongField: "EnableIPv4", wrongBecause: `EnableIPv4 "false" leaves IPv6 alone, which is not supported yet: remove the field`},
+		{name: "no IPv4", raw: `{"Network":"10.0.0.0/16","EnableIPv4":false}`, wrongField: "EnableIPv4", wrongBecause: `EnableIPv4 "false" leaves only IPv6, which is not supported yet: remove the field`},
 		{name: "IPv6 that is neither on nor off", raw: `{"Network":"10.0.0.0/16","EnableIPv6":"true"}`, wrongField: "EnableIPv6", wrongBecause: "EnableIPv6 must be a JSON true or false, not a string"},
 		{name: "a type that is no text", raw: `{"Network":"10.0.0.0/16","Backend":{"Type":7}}`, wrongField: "Backend.Type", wrongBecause: "Backend.Type must be a JSON string, not a number"},
 	} {
