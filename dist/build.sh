@@ -27,7 +27,7 @@ case $VERSION in
 esac
 
 # Beside the binary, by name within the release.
-documents='README.md CHANGELOG.md LICENSE docs/cni.md docs/conditions.md'
+documents='README.md CHANGELOG.md LICENSE docs/cni.md docs/compatibility.md docs/conditions.md'
 scripts='mk-docker-opts.sh mk-cni-conf.sh flanneld.sh certs.sh'
 settings='cni/10-flannel.conflist supervisor/flannel.ini
 	systemd/flanneld.service systemd/flanneld.env systemd/docker.service.d/flannel.conf

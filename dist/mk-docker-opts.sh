@@ -17,7 +17,9 @@ usage() {
 	cat >&2 <<-END
 		usage: mk-docker-opts.sh [-f flannel-env] [-d docker-env] [-i] [-c] [-m] [-r] [-k KEY]
 
-		Writes dockerd's options for the subnet that flanneld was given.
+		Writes dockerd's options for the subnet that flanneld was given. What is neither
+		in its file nor in the environment is left out. Variables DOCKER_OPT_... from
+		either are passed on.
 		  -f FILE  what flanneld wrote (default /run/flannel/subnet.env)
 		  -d FILE  what to write (default /run/docker_opts.env)
 		  -i       one variable for each option, DOCKER_OPT_BIP and so on
@@ -66,22 +68,42 @@ fi
 
 # Read once, so that all values belong together. The bytes that are removed come
 # from editors on other systems: carriage returns, a byte order mark.
-if [ ! -e "$flannel_env" ]; then
-	fail "there is no $flannel_env: start flanneld first, or name its file by -f"
+content=
+source="the environment"
+missing="there is no $flannel_env"
+if [ -e "$flannel_env" ]; then
+	content=$(tr -d '\000\r\357\273\277' 2>/dev/null <"$flannel_env") || fail "cannot read $flannel_env"
+	source=$flannel_env
+	missing="$flannel_env has no FLANNEL_SUBNET"
 fi
-content=$(tr -d '\000\r\357\273\277' <"$flannel_env") || fail "cannot read $flannel_env"
 
-# value NAME prints the last value given to NAME, without quotes around it.
+# environment NAME prints a variable's value in one line.
+environment() { awk 'BEGIN { v = ENVIRON[ARGV[1]]; gsub(/[\r\n]/, " ", v); print v }' "$1"; }
+
+# value NAME prints the last value that the file gives to NAME, without quotes around
+# it and comments behind it; else the one in the environment.
 value() {
-	printf '%s\n' "$content" | sed -n "
+	in_file=$(printf '%s\n' "$content" | sed -n "
 		s/^[[:blank:]]*\(export[[:blank:]]\{1,\}\)\{0,1\}$1[[:blank:]]*=[[:blank:]]*//
 		t found
 		d
 		: found
+		s/^#.*//
+		s/^\(\"[^\"]*\"\)[[:blank:]]\{1,\}#.*\$/\1/
+		s/^\('[^']*'\)[[:blank:]]\{1,\}#.*\$/\1/
+		/^[\"']/!s/[[:blank:]]\{1,\}#.*\$//
 		s/[[:blank:]]*\$//
-		s/^\"\(.*\)\"\$/\1/
 		s/^'\(.*\)'\$/\1/
-		p" | tail -n 1
+		/^\".*\"\$/{
+			s/^\"\(.*\)\"\$/\1/
+			s/\\\\\([\\\\\"\$\`]\)/\1/g
+		}
+		p" | tail -n 1)
+	if [ -n "$in_file" ]; then
+		printf '%s\n' "$in_file"
+	else
+		environment "$1"
+	fi
 }
 
 # matches VALUE REGEX
@@ -89,13 +111,17 @@ matches() { printf '%s\n' "$1" | grep -Eqx "$2"; }
 
 byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
 bip=$(value FLANNEL_SUBNET)
-[ -n "$bip" ] || fail "$flannel_env has no FLANNEL_SUBNET"
-matches "$bip" "($byte\.){3}$byte/(3[0-2]|[12]?[0-9])" ||
-	fail "FLANNEL_SUBNET in $flannel_env is not an IPv4 subnet: $bip"
+bip=${bip%%,*} # of several the first, as flanneld does
+if [ -z "$bip" ]; then
+	warn "$missing: dockerd gets no --bip, and its containers no addresses of the cluster. Start flanneld first," \
+		"or name its file by -f"
+fi
+[ -z "$bip" ] || matches "$bip" "($byte\.){3}$byte/(3[0-2]|[12]?[0-9])" ||
+	fail "FLANNEL_SUBNET in $source is not an IPv4 subnet: $bip"
 
 mtu=$(value FLANNEL_MTU)
 [ -z "$mtu" ] || matches "$mtu" '[1-9][0-9]{1,4}' ||
-	fail "FLANNEL_MTU in $flannel_env is not a number of bytes: $mtu"
+	fail "FLANNEL_MTU in $source is not a number of bytes: $mtu"
 
 docker_masq=
 if [ $masq = true ]; then
@@ -105,14 +131,23 @@ if [ $masq = true ]; then
 	true) docker_masq=false ;;
 	false) docker_masq=true ;;
 	'') ;;
-	*) fail "FLANNEL_IPMASQ in $flannel_env is neither true nor false: $flannel_masq" ;;
+	*) fail "FLANNEL_IPMASQ in $source is neither true nor false: $flannel_masq" ;;
 	esac
 fi
 
-# Options that dockerd gets from elsewhere: from files that start it, files that those
+# Options that are passed on: DOCKER_OPT_ and a name, of the file and the environment.
+passed_on=$({
+	awk 'BEGIN { for (n in ENVIRON) print n }'
+	printf '%s\n' "$content" | sed -n 's/^[[:blank:]]*\(export[[:blank:]]\{1,\}\)\{0,1\}\(DOCKER_OPT_[A-Za-z0-9_]*\)[[:blank:]]*=.*/\2/p'
+} | grep -Ex 'DOCKER_OPT_[A-Za-z0-9_]+' | sort -u)
+
+# Options that dockerd gets from elsewhere: from those, from files that start it, files that those
 # read, and the present value of the variable.
 elsewhere() {
 	awk 'BEGIN { print ENVIRON[ARGV[1]] }' "$key"
+	for name in $passed_on; do
+		value "$name"
+	done
 	for file in /etc/default/docker /etc/sysconfig/docker /etc/sysconfig/docker-network /etc/conf.d/docker; do
 		[ ! -f "$file" ] || cat "$file"
 	done
@@ -167,13 +202,19 @@ ask_dockerd() {
 	fi
 }
 
+# escaped prints text as both systemd and a shell read it back within double quotes.
+escaped() { printf '%s\n' "$1" | sed 's/[\\"$`]/\\&/g'; }
+
 lines=
 options=
+written= # the names
 # add NAME OPTION
 add() {
-	lines="${lines}DOCKER_OPT_$1=\"$2\"
+	option=$(escaped "$2")
+	lines="${lines}DOCKER_OPT_$1=\"$option\"
 "
-	options="$options $2"
+	options="$options $option"
+	written="$written DOCKER_OPT_$1"
 }
 
 # add_if_free NAME OPTION adds an option that every dockerd knows. If its config
@@ -224,9 +265,10 @@ add_if_known() {
 	add "$1" "$2"
 }
 
-add_if_free BIP "--bip=$bip"
-[ -z "$docker_masq" ] || add_if_free IPMASQ "--ip-masq=$docker_masq"
-[ -z "$mtu" ] || add_if_free MTU "--mtu=$mtu"
+decided=
+[ -z "$bip" ] || { add_if_free BIP "--bip=$bip"; decided="$decided BIP"; }
+[ -z "$docker_masq" ] || { add_if_free IPMASQ "--ip-masq=$docker_masq"; decided="$decided IPMASQ"; }
+[ -z "$mtu" ] || { add_if_free MTU "--mtu=$mtu"; decided="$decided MTU"; }
 
 # docker's own nft tables drop what comes from other hosts, and nothing outside of
 # them can overrule that. A dockerd that can be set to nftables knows both options.
@@ -238,12 +280,28 @@ elif [ $direct = true ]; then
 	add_if_known ALLOW_DIRECT_ROUTING --allow-direct-routing=true false
 fi
 
-[ $individual = true ] || lines=
+for name in $passed_on; do
+	case " $decided " in
+	*" ${name#DOCKER_OPT_} "*) continue ;;
+	esac
+	present=$(value "$name")
+	[ -z "$present" ] || add "${name#DOCKER_OPT_}" "$present"
+done
+
+[ $individual = true ] || lines='' written=''
 if [ $combined = true ]; then
-	# Escaped as both systemd and a shell read it back within double quotes.
-	present=$(awk 'BEGIN { print ENVIRON[ARGV[1]] }' "$key" | sed 's/[\\"$`]/\\&/g')
+	present=$(escaped "$(awk 'BEGIN { print ENVIRON[ARGV[1]] }' "$key")")
 	lines="$lines$key=\"$present$options\"
 "
+	written="$written $key"
+fi
+
+# In flanneld's own file only these lines are ours.
+if [ "$docker_env" = "$flannel_env" ] && [ -n "$content" ]; then
+	names=$(printf '%s' "${written# }" | tr ' ' '|')
+	others=$(printf '%s\n' "$content" | grep -Ev "^[[:blank:]]*(export[[:blank:]]+)?($names)[[:blank:]]*=")
+	lines="$others
+$lines"
 fi
 
 # A link or a device, such as /dev/stdout, is written through. A file is

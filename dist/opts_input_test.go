@@ -19,6 +19,9 @@ func TestOptsReads(t *testing.T) {
 		"empty values":        {"FLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_MTU=\nFLANNEL_IPMASQ=\"\"\n", bip},
 		"comments and others": {"#FLANNEL_MTU=9\nXFLANNEL_MTU=9\nFLANNEL_MTU_=9\nBIP=$(touch x)\nFLANNEL_SUBNET=172.7.21.1/24\n", bip},
 		"a long file":         {strings.Repeat("#"+strings.Repeat(" ", 100_000)+"\n", 20) + "FLANNEL_SUBNET=172.7.21.1/24\n", bip},
+		"comments":            {"FLANNEL_SUBNET=172.7.21.1/24 # ours\nFLANNEL_MTU=\"1450\"\t# bytes\nFLANNEL_IPMASQ='true' # it's $(touch x)\n", bip + masq + mtu},
+		"two subnets":         {"FLANNEL_SUBNET=172.7.21.1/24,172.7.22.1/24\n", bip},
+		"two subnets, quoted": {"FLANNEL_SUBNET=\"172.7.21.1/24,$(touch x)\"\n", bip},
 		"zero bytes":          {"FLANNEL_SUBNET=172.7.21.1/24\x00\n", bip},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -35,9 +38,6 @@ func TestOptsRefuses(t *testing.T) {
 	subnet := func(value string) string { return "FLANNEL_SUBNET=" + value + "\nFLANNEL_MTU=1500\n" }
 	mtu := func(value string) string { return "FLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_MTU=" + value + "\n" }
 	for name, tc := range map[string]struct{ content, message string }{
-		"empty":                {"", "no FLANNEL_SUBNET"},
-		"no subnet":            {"FLANNEL_MTU=1500\n", "no FLANNEL_SUBNET"},
-		"empty subnet":         {subnet(""), "no FLANNEL_SUBNET"},
 		"command":              {subnet("$(touch x)"), "not an IPv4 subnet: $(touch x)"},
 		"command behind":       {subnet("172.7.21.1/24$(touch x)"), "not an IPv4 subnet"},
 		"backquotes":           {subnet("`touch x`"), "not an IPv4 subnet"},
@@ -57,7 +57,9 @@ func TestOptsRefuses(t *testing.T) {
 		"MTU with blank":       {mtu("1500 --debug"), "not a number of bytes"},
 		"MTU negative":         {mtu("-1"), "not a number of bytes"},
 		"MTU zero":             {mtu("0"), "not a number of bytes"},
-		"MTU comment":          {mtu("1500 # bytes"), "not a number of bytes"},
+		"MTU comment":          {mtu("1500# bytes"), "not a number of bytes"},
+		"command after comma":  {subnet("$(touch x),172.7.21.1/24"), "not an IPv4 subnet: $(touch x)"},
+		"command in comment":   {subnet(`"172.7.21.1/24$(touch x)" # 172.7.21.1/24`), "not an IPv4 subnet"},
 		"masq maybe":           {subnetEnv("maybe"), "FLANNEL_IPMASQ in subnet.env is neither true nor false: maybe"},
 		"masq TRUE":            {subnetEnv("TRUE"), "neither true nor false"},
 		"masq command":         {subnetEnv("true;touch x"), "neither true nor false"},

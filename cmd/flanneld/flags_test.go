@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/netip"
@@ -98,6 +99,15 @@ func TestOptions(t *testing.T) {
 		{"stderrthreshold", "ERROR", func(*options) {}},
 		{"log_dir", "/var/log", func(*options) {}},
 		{"kube-subnet-mgr", "false", func(*options) {}},
+		{"iface-can-reach", "10.4.7.1", func(o *options) { o.CanReach = ip("10.4.7.1") }},
+		{"ip-masq-fully-random-disable", "true", func(o *options) { o.PlainPorts = true }},
+		{"ip-blackhole-route", "true", func(*options) {}},
+		{"ip-blackhole-route", "false", func(*options) {}},
+		{"set-node-network-unavailable", "true", func(*options) {}},
+		{"net-config-path", "/etc/kube-flannel/net-conf.json", func(*options) {}},
+		{"net-config-path", "", func(*options) {}},
+		{"public-ipv6", "", func(*options) {}},
+		{"iface-can-reach", "", func(*options) {}},
 		{"version", "false", func(*options) {}},
 		// an unset variable in a script is as no flag at all
 		{"iface", "", func(*options) {}},
@@ -164,6 +174,9 @@ func TestCompat(t *testing.T) {
 		"firewall": "auto", "iptables-resync": "5", "iptables-forward-rules": "true", "version": "",
 		"v": "0", "vmodule": "", "log_backtrace_at": "",
 		"kube-subnet-mgr": "", "kube-api-url": "", "kube-annotation-prefix": "", "kubeconfig-file": "", "net-config-path": "",
+		// of 0.28
+		"iface-can-reach": "", "public-ipv6": "", "ip-masq-fully-random-disable": "false", "ip-blackhole-route": "",
+		"set-node-network-unavailable": "",
 		// ours
 		"logtostderr": "", "alsologtostderr": "", "stderrthreshold": "", "log_dir": "", "help": "false", "etcd-password-file": "", "etcd-api": "auto", "log-format": "text",
 	}
@@ -219,6 +232,100 @@ func TestCombinations(t *testing.T) {
 	}
 }
 
+// TestNoEffect is what the daemon says at its start of options that it ignores. Their
+// values do not show.
+func TestNoEffect(t *testing.T) {
+	blackhole := map[string]string{"--ip-blackhole-route": "flanneld writes no route for this host's own subnet"}
+	for _, tt := range []struct {
+		args, environ []string
+		want          map[string]string
+	}{
+		{nil, nil, nil},
+		{[]string{"--ip-blackhole-route=false", "--set-node-network-unavailable=false"}, nil, nil},
+		{[]string{"-ip-blackhole-route"}, nil, blackhole},
+		{nil, []string{"FLANNELD_IP_BLACKHOLE_ROUTE=true"}, blackhole},
+		{[]string{"--set-node-network-unavailable"}, nil, map[string]string{
+			"--set-node-network-unavailable": "it is about nodes of Kubernetes, which this flanneld has no part for"}},
+		{nil, []string{"FLANNELD_ETCD_ENDPOINT=http://u:s3cret@a", "FLANNELD_FROB=s3cret", "FLANNELD_IFACE=eth0",
+			"FLANNELD_EMPTY=", "FLANNEL_OPTIONS=-x", "HOME=/", "FLANNELD_ETCD_PASWORD=s3cret", "FLANNELD_iface=a"}, map[string]string{
+			"FLANNELD_ETCD_ENDPOINT": "no flag has this name: did you mean FLANNELD_ETCD_ENDPOINTS?",
+			"FLANNELD_FROB":          "no flag has this name",
+			"FLANNELD_ETCD_PASWORD":  "no flag has this name: did you mean FLANNELD_ETCD_PASSWORD?",
+			"FLANNELD_iface":         "no flag has this name: did you mean FLANNELD_IFACE?",
+		}},
+	} {
+		var got map[string]string
+		env := environment{}
+		for _, variable := range tt.environ {
+			name, value, _ := strings.Cut(variable, "=")
+			env[name] = value
+		}
+		p := &program{env: env.lookup, environ: func() []string { return tt.environ }, stdout: io.Discard, stderr: io.Discard,
+			serve: func(_ context.Context, o options) error { got = o.noEffect; return nil }}
+		if err := p.run(t.Context(), tt.args); err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%q, %q: -want +got:\n%s", tt.args, tt.environ, diff)
+		}
+	}
+}
+
+// An empty value is as none, so that the environment and the default count, and of
+// several values only the last one is judged.
+func TestEmptyAndRepeated(t *testing.T) {
+	env := environment{"FLANNELD_ETCD_PREFIX": "/env", "FLANNELD_IFACE": "eth9", "FLANNELD_KUBE_API_URL": ""}
+	for _, tt := range []struct {
+		args []string
+		env  environment
+		want func(*options)
+	}{
+		{[]string{"-etcd-prefix=", "-subnet-file=", "-iface=", "--kube-api-url=", "--healthz-port=", "-ip-masq=", ""}, nil,
+			func(*options) {}},
+		{[]string{"-etcd-prefix", "", "-subnet-file", "", "-iface", "", "--kube-api-url", "", "", "--version="}, nil,
+			func(*options) {}},
+		{[]string{"-etcd-prefix=", "-iface="}, env,
+			func(o *options) { o.Etcd.Prefix, o.Ifaces = "/env", []string{"eth9"} }},
+		{[]string{"-etcd-prefix=/a", "-etcd-prefix="}, env,
+			func(o *options) { o.Etcd.Prefix, o.Ifaces = "/env", []string{"eth9"} }},
+		{[]string{"-etcd-endpoints=", "-etcd-endpoints=http://a"}, nil,
+			func(o *options) { o.Etcd.Endpoints = []string{"http://a"} }},
+		{[]string{"-etcd-endpoints=nonsense", "-etcd-endpoints=http://a", "-v=x", "-v=1"}, nil,
+			func(o *options) { o.Etcd.Endpoints, o.LogLevel = []string{"http://a"}, 1 }},
+		{[]string{"-kube-subnet-mgr", "-kube-subnet-mgr=false", "-kube-api-url=https://k", "-kube-api-url="}, nil,
+			func(*options) {}},
+		{[]string{"-iface=eth0", "-iface=", "-iface", "eth1"}, nil,
+			func(o *options) { o.Ifaces = []string{"eth0", "eth1"} }},
+	} {
+		want := defaults(tt.want)
+		got, err := parseFlags(tt.args, tt.env.lookup, "")
+		if diff := cmp.Diff(want, got, compare); err != nil || diff != "" {
+			t.Errorf("%q: error %v, -want +got:\n%s", tt.args, err, diff)
+		}
+	}
+}
+
+func TestEmptyAndRepeatedInCommands(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string // the command, its prefix and its arguments
+	}{
+		{[]string{"", "lease", "list", "-etcd-prefix=", ""}, "lease list /env []"},
+		{[]string{"lease", "release", "-etcd-prefix=/a", "-etcd-prefix=/b", "", "172.7.21.0/24"}, "lease release /b [172.7.21.0/24]"},
+		{[]string{"-etcd-prefix=/", "-etcd-prefix=/b", "status"}, "status /b []"},
+		{[]string{"config", "set", ""}, "config set /env []"},
+	} {
+		path, c, err := parse(tt.args, environment{"FLANNELD_ETCD_PREFIX": "/env"}.lookup)
+		if err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+			continue
+		}
+		if got := fmt.Sprint(path, " ", c.Etcd.Prefix, " ", c.args); got != tt.want {
+			t.Errorf("%q: %s, want %s", tt.args, got, tt.want)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	members := "must be URLs of the form http://host:port or https://host:port, separated by commas"
 	kube := "asks for leases in Kubernetes, which this flanneld has no part for: remove it, and name the etcd members in --etcd-endpoints"
@@ -230,7 +337,6 @@ func TestErrors(t *testing.T) {
 	}{
 		{"--healthz-port=65536", nil, 1, `--healthz-port="65536" must be a whole number from 0 to 65535`},
 		{"-healthz-port -1", nil, 1, `--healthz-port="-1" must be a whole number from 0 to 65535`},
-		{"--healthz-port=", nil, 1, `--healthz-port="" must be a whole number from 0 to 65535`},
 		{"", environment{"FLANNELD_HEALTHZ_PORT": "x\ny"}, 1, `FLANNELD_HEALTHZ_PORT="x\ny" must be a whole number from 0 to 65535`},
 		{"--healthz-ip=localhost", nil, 1, `--healthz-ip="localhost" must be an IP address`},
 		{"--subnet-lease-renew-margin=0", nil, 1, `--subnet-lease-renew-margin="0" must be a whole number of minutes from 1 to 1439`},
@@ -246,11 +352,9 @@ func TestErrors(t *testing.T) {
 		{"--public-ip=127.0.0.1", nil, 1, `--public-ip="127.0.0.1" must be the IPv4 address at which other hosts reach this one`},
 		{"--public-ip=0.0.0.0", nil, 1, `--public-ip="0.0.0.0" must be the IPv4 address at which other hosts reach this one`},
 		{"--public-ip=224.0.0.1", nil, 1, `--public-ip="224.0.0.1" must be the IPv4 address at which other hosts reach this one`},
-		{"--subnet-file=", nil, 1, `--subnet-file="" must not be empty`},
 		{"--iface-regex=eth(0", nil, 1, `--iface-regex="eth(0" is not a regular expression: missing closing )`},
 		{"--iface-regex=eth[9-0]", nil, 1, `--iface-regex="eth[9-0]" is not a regular expression: invalid character class range "9-0" at character 5`},
 		{"--etcd-prefix=/", nil, 1, `--etcd-prefix="/" must be a key such as /coreos.com/network`},
-		{"--etcd-prefix=", nil, 1, `--etcd-prefix="" must be a key such as /coreos.com/network`},
 		{"--etcd-prefix=a\x01", nil, 1, `--etcd-prefix="a\x01" must be a key such as /coreos.com/network`},
 		{"--etcd-endpoints=10.4.7.12:2379", nil, 1, `--etcd-endpoints="10.4.7.12:2379" ` + members},
 		{"--etcd-endpoints=etcd", nil, 1, `--etcd-endpoints="etcd" ` + members},
@@ -278,6 +382,12 @@ func TestErrors(t *testing.T) {
 		{"--kube-annotation-prefix=a", nil, 1, `--kube-annotation-prefix="a" ` + kube},
 		{"--kubeconfig-file=a", nil, 1, `--kubeconfig-file="a" ` + kube},
 		{"--net-config-path=a", nil, 1, `--net-config-path="a" ` + kube},
+		{"", environment{"FLANNELD_NET_CONFIG_PATH": "/a"}, 1, `FLANNELD_NET_CONFIG_PATH="/a" ` + kube},
+		{"--public-ipv6=fd00::1", nil, 1, `--public-ipv6="fd00::1" asks for IPv6, which this flanneld does not support yet: remove it`},
+		{"", environment{"FLANNELD_PUBLIC_IPV6": "::1"}, 1, `FLANNELD_PUBLIC_IPV6="::1" asks for IPv6, which this flanneld does not support yet: remove it`},
+		{"--iface-can-reach=ens33", nil, 1, `--iface-can-reach="ens33" must be an IPv4 address`},
+		{"--iface-can-reach=fd00::1", nil, 1, `--iface-can-reach="fd00::1" must be an IPv4 address`},
+		{"--ip-blackhole-route=maybe", nil, 1, `--ip-blackhole-route="maybe" must be true or false`},
 
 		{"--etcd-endpoint=http://a", nil, 2, `unknown flag "--etcd-endpoint": did you mean --etcd-endpoints?`},
 		{"-endpoints http://a", nil, 2, `unknown flag "--endpoints": did you mean --etcd-endpoints?`},
@@ -292,7 +402,12 @@ func TestErrors(t *testing.T) {
 		{"daemon", nil, 2, `unexpected argument "daemon": flanneld takes flags only, and flanneld --help lists them`},
 		{"-", nil, 2, `unexpected argument "-": flanneld takes flags only, and flanneld --help lists them`},
 		{"-- a", nil, 2, `unexpected argument "--": flanneld takes flags only, and flanneld --help lists them`},
-		{"--ip-masq true", nil, 2, `unexpected argument "true" after --ip-masq: a flag's value is written --ip-masq=VALUE`},
+		{"--ip-masq true", nil, 2, `unexpected argument "true" after --ip-masq: write --ip-masq=true`},
+		{"-ip-masq false -iface eth0", nil, 2, `unexpected argument "false" after --ip-masq: write --ip-masq=false`},
+		{"-ip-masq yes", nil, 2, `unexpected argument "yes" after --ip-masq: remove it; a switch takes =true or =false alone`},
+		{"-iface eth0 eth1", nil, 2, `unexpected argument "eth1" after --iface: remove it, or quote a value with spaces, --iface="..."`},
+		{"--healthz-port=1 --healthz-port=x", nil, 1, `--healthz-port="x" must be a whole number from 0 to 65535`},
+		{"--iface-regex=( --iface-regex=a", nil, 1, `--iface-regex="(" is not a regular expression: missing closing )`},
 
 		{"--etcd-password-file=f --etcd-password=s3cret", nil, 1, `--etcd-password-file="f" cannot be given together with --etcd-password or FLANNELD_ETCD_PASSWORD: remove one of them`},
 		{"--etcd-password-file=f", environment{"FLANNELD_ETCD_PASSWORD": "s3cret"}, 1, `--etcd-password-file="f" cannot be given together with --etcd-password or FLANNELD_ETCD_PASSWORD: remove one of them`},

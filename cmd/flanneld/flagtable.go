@@ -29,13 +29,18 @@ func daemonFlags(o *options) []cli.Topic {
 	return []cli.Topic{
 		etcdFlags(o),
 		newTopic("network interface",
-			cli.Flag{Name: "iface", Arg: "IP|NAME", Set: cli.AppendTo(&o.Ifaces, cli.Text), Complete: interfaces,
+			cli.Flag{Name: "iface", Arg: "IP|NAME", Repeatable: true, Complete: interfaces,
+				Set: cli.AppendTo(&o.Ifaces, cli.Text),
 				Help: "the interface to reach other hosts by. Repeatable: the first that matches wins. " +
 					"None: the interface of the default route"},
-			newFlag("iface-regex", "REGEX", "", "the same by a pattern, tried after every --iface. Repeatable. "+
-				"It is matched against the addresses first, then the names", cli.AppendTo(&o.IfaceRegexes, cli.Pattern)),
+			cli.Flag{Name: "iface-regex", Arg: "REGEX", Repeatable: true, Set: cli.AppendTo(&o.IfaceRegexes, cli.Pattern),
+				Help: "the same by a pattern, tried after every --iface. Repeatable. " +
+					"It is matched against the addresses first, then the names"},
+			newFlag("iface-can-reach", "IP", "", "the interface by which this host reaches an address, tried after these",
+				cli.Into(&o.CanReach, cli.IPv4)),
 			newFlag("public-ip", "IP", "", "the address other hosts reach this one at; none: the interface's",
 				cli.Into(&o.PublicIP, cli.PublicIP)),
+			newFlag("public-ipv6", "IP", "", "an error, as IPv6 is not supported yet", noIPv6),
 		),
 		newTopic("lease and subnet file",
 			newFlag("subnet-file", "FILE", "/run/flannel/subnet.env", "where dockerd finds this host's subnet",
@@ -49,10 +54,14 @@ func daemonFlags(o *options) []cli.Topic {
 				cli.Into(&o.Firewall, cli.OneOf(firewallModes, daemon.FirewallAuto, daemon.IPTables, daemon.NFTables))),
 			newFlag("ip-masq", "", "false", "masquerade what leaves the network: docker need not",
 				cli.Into(&o.IPMasq, cli.Bool)),
+			newFlag("ip-masq-fully-random-disable", "", "false", "keep source ports where they are free, rather than "+
+				"drawing them at random", cli.Into(&o.PlainPorts, cli.Bool)),
 			newFlag("iptables-forward-rules", "", "true", "let the cluster's traffic pass the FORWARD chain",
 				cli.Into(&o.ForwardRules, cli.Bool)),
 			newFlag("iptables-resync", "SECONDS", "5", "repair the rules this often",
 				cli.Into(&o.IPTablesResync, cli.Seconds(1, math.MaxInt32))),
+			newFlag("ip-blackhole-route", "", "", "without effect, which the log says",
+				o.ignored("ip-blackhole-route", "flanneld writes no route for this host's own subnet")),
 		),
 		newTopic("health",
 			newFlag("healthz-ip", "IP", "0.0.0.0", "the address of GET /healthz, /readyz and /metrics",
@@ -78,7 +87,11 @@ func daemonFlags(o *options) []cli.Topic {
 			newFlag("kube-api-url", "URL", "", "of the Kubernetes API", noKubernetes),
 			newFlag("kube-annotation-prefix", "TEXT", "", "of a node's annotations", noKubernetes),
 			newFlag("kubeconfig-file", "FILE", "", "how to reach the Kubernetes API", noKubernetes),
-			newFlag("net-config-path", "FILE", "", "the network's config, where etcd has no part", noKubernetes),
+			newFlag("net-config-path", "FILE", "", "the network's config, where etcd has no part; its default, "+
+				netConfigPath+", is no error", noNetConfig),
+			newFlag("set-node-network-unavailable", "", "", "a node's condition; without effect, which the log says",
+				o.ignored("set-node-network-unavailable",
+					"it is about nodes of Kubernetes, which this flanneld has no part for")),
 		),
 		newTopic(cli.Other,
 			newFlag("version", "", "", "print the version and exit", cli.Into(&o.version, cli.Bool)),
@@ -120,6 +133,31 @@ const (
 func noKubernetes(string) error {
 	return errors.New("asks for leases in Kubernetes, which this flanneld has no part for: remove it, " +
 		"and name the etcd members in --" + endpointsFlag)
+}
+
+// netConfigPath is flannel's default.
+const netConfigPath = "/etc/kube-flannel/net-conf.json"
+
+func noNetConfig(s string) error {
+	if s == netConfigPath {
+		return nil
+	}
+	return noKubernetes(s)
+}
+
+func noIPv6(string) error {
+	return errors.New("asks for IPv6, which this flanneld does not support yet: remove it")
+}
+
+// ignored takes a flag that has no effect, and notes where it is switched on.
+func (o *options) ignored(name, remark string) func(string) error {
+	return func(s string) error {
+		on, err := cli.Bool(s)
+		if err == nil && on {
+			o.without("--"+name, remark)
+		}
+		return err
+	}
 }
 
 func noKubernetesUnlessFalse(s string) error {

@@ -38,7 +38,7 @@ func main() {
 
 func newProgram() *program {
 	return &program{
-		version: version, env: os.LookupEnv, serve: serve,
+		version: version, env: os.LookupEnv, environ: os.Environ, serve: serve,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 	}
 }
@@ -48,6 +48,7 @@ func serve(ctx context.Context, o options) error {
 	if err := setUpLog(o); err != nil {
 		return err
 	}
+	o.logNoEffect()
 	var err error
 	if o.Etcd, err = o.etcd(); err != nil {
 		return err

@@ -2,8 +2,12 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+
+	"k8s.io/klog/v2"
 
 	"flanneld/internal/cli"
 	"flanneld/pkg/daemon"
@@ -21,6 +25,24 @@ type options struct {
 	LogBacktraceAt string // "file.go:line"; empty: nowhere
 
 	version bool
+
+	// What was given and has no effect, by name, with what there is to say of it.
+	noEffect map[string]string
+}
+
+// without notes a flag or a variable that has no effect.
+func (o *options) without(name, remark string) {
+	if o.noEffect == nil {
+		o.noEffect = map[string]string{}
+	}
+	o.noEffect[name] = remark
+}
+
+// logNoEffect tells once, at start, what was asked for in vain. It shows no values.
+func (o options) logNoEffect() {
+	for _, name := range slices.Sorted(maps.Keys(o.noEffect)) {
+		klog.InfoS("Ignoring an option", "name", name, "remark", o.noEffect[name])
+	}
 }
 
 // check looks at what no flag can know alone.

@@ -16,6 +16,7 @@ import (
 type program struct {
 	version        string
 	env            func(name string) (string, bool)
+	environ        func() []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
@@ -51,7 +52,8 @@ this host from etcd and keeps the routes to all other hosts' subnets.
 Without a command it is the daemon. A flag without a value is switched on, and
 off by --FLAG=false; one dash does as well as two. Each can also be given in the
 environment: FLANNELD_ and its name in upper case, with _ for -, such as
-FLANNELD_ETCD_ENDPOINTS. The command line wins.`,
+FLANNELD_ETCD_ENDPOINTS. The command line wins. An empty value is as none; of
+several, the last one counts.`,
 		Args:                       p.line.AtMost(0),
 		ValidArgsFunction:          cobra.NoFileCompletions,
 		SuggestionsMinimumDistance: 2,
@@ -70,6 +72,7 @@ FLANNELD_ETCD_ENDPOINTS. The command line wins.`,
 			if err := o.check(); err != nil {
 				return err
 			}
+			p.noteUnread(&o, cmd)
 			o.Version = p.version
 			return p.serve(cmd.Context(), o)
 		},
@@ -83,6 +86,20 @@ FLANNELD_ETCD_ENDPOINTS. The command line wins.`,
 	root.AddCommand(p.statusCommand(), p.checkCommand(), p.configCommand(), p.leaseCommand(), p.migrateCommand(),
 		p.completionCommand(), p.manCommand())
 	return root
+}
+
+// noteUnread notes variables that are meant for flanneld, and that it does not know.
+func (p *program) noteUnread(o *options, cmd *cobra.Command) {
+	if p.environ == nil {
+		return
+	}
+	for name, meant := range cli.UnreadEnv(cmd.Flags(), p.environ()) {
+		if meant == "" {
+			o.without(name, "no flag has this name")
+		} else {
+			o.without(name, "no flag has this name: did you mean "+meant+"?")
+		}
+	}
 }
 
 // call is one use of a command.

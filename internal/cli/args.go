@@ -2,12 +2,14 @@ package cli
 
 import (
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 
-	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"flanneld/pkg/nearest"
 )
 
 // Line is a command line that is being parsed.
@@ -18,38 +20,78 @@ type Line struct {
 }
 
 // Normalize gives each flag two dashes: "-etcd-prefix" is flannel's way to write
-// it, and pflag would take it for a row of one-letter flags.
+// it, and pflag would take it for a row of one-letter flags. What scripts and unit
+// files leave of an unset variable is as nothing: an empty argument, a flag with an
+// empty value. Of a flag that is given several times the last one counts, and no
+// other is judged.
 func (l *Line) Normalize(root *cobra.Command, args []string) (normal []string) {
 	normal, l.behind = normalize(root, args)
 	return normal
 }
 
+// word is a flag with its value, or another argument.
+type word struct {
+	flag  *pflag.Flag // nil: it stays, whatever follows
+	args  []string
+	empty bool // the flag's value
+}
+
 func normalize(root *cobra.Command, args []string) (out, behind []string) {
+	var words []word
+	completing := len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd)
 	last := ""
 	for i := 0; i < len(args); i++ {
 		name, isFlag := strings.CutPrefix(args[i], "-")
+		typed := completing && i == len(args)-1 // what is being typed stays as it is
 		switch {
 		case args[i] == "--":
-			return append(out, args[i:]...), append(behind, slices.Repeat([]string{last}, len(args)-i)...)
-		case !isFlag || name == "":
-			out, behind = append(out, args[i]), append(behind, last)
+			rest := slices.DeleteFunc(slices.Clone(args[i:]), isEmpty)
+			behind = append(behind, slices.Repeat([]string{last}, len(rest))...)
+			return append(judged(words), rest...), behind
+		case typed:
+			return append(judged(words), args[i]), behind
+		case isEmpty(args[i]):
 			continue
-		case i == len(args)-1 && len(out) > 0 && strings.HasPrefix(out[0], cobra.ShellCompRequestCmd): // being typed
-			return append(out, args[i]), behind
+		case !isFlag || name == "":
+			words, behind = append(words, word{args: args[i : i+1]}), append(behind, last)
+			continue
 		}
 		name = strings.TrimPrefix(name, "-")
 		if name == "h" {
 			name = "help"
 		}
-		out = append(out, "--"+name)
-		name, _, hasValue := strings.Cut(name, "=")
-		f := lookup(root, name)
-		if last = name; !hasValue && f != nil && f.NoOptDefVal == "" && i+1 < len(args) {
+		w := word{args: []string{"--" + name}}
+		name, value, hasValue := strings.Cut(name, "=")
+		w.flag = lookup(root, name)
+		if last = name; !hasValue && w.flag != nil && w.flag.NoOptDefVal == "" && i+1 < len(args) {
 			i++
-			out = append(out, args[i])
+			value, hasValue = args[i], true
+			w.args = append(w.args, value)
 		}
+		if w.empty = hasValue && isEmpty(value); completing {
+			w.flag = nil // all stays as it is typed
+		}
+		words = append(words, w)
 	}
-	return out, behind
+	return judged(words), behind
+}
+
+func isEmpty(s string) bool { return s == "" }
+
+// judged are the arguments that count.
+func judged(words []word) (out []string) {
+	later := map[string]bool{}
+	for _, w := range slices.Backward(words) {
+		if f := w.flag; f != nil {
+			superseded := later[f.Name] && !flagOf(f).Repeatable
+			later[f.Name] = true
+			if superseded || w.empty {
+				continue
+			}
+		}
+		out = slices.Insert(out, 0, w.args...)
+	}
+	return out
 }
 
 // lookup looks at the flags of all commands: a name means the same in each.
@@ -79,10 +121,16 @@ func (l *Line) AtMost(most int) cobra.PositionalArgs {
 		switch {
 		case flagOf(lookup(cmd.Root(), flag)).Secret: // the rest of a password in which a space was not quoted
 			return Exitf(Usage, "unexpected argument after --%s: quote the value", flag)
+		case flagOf(lookup(cmd.Root(), flag)).isSwitch() && isBool(arg):
+			return Exitf(Usage, "unexpected argument %q after --%s: write --%[2]s=%[1]s", arg, flag)
 		case cmd.HasParent():
 			return Exitf(Usage, "unexpected argument %q; %s --help says what is expected", arg, cmd.CommandPath())
+		case flagOf(lookup(cmd.Root(), flag)).isSwitch():
+			return Exitf(Usage, "unexpected argument %q after --%s: remove it; a switch takes =true or =false alone",
+				arg, flag)
 		case flag != "":
-			return Exitf(Usage, "unexpected argument %q after --%s: a flag's value is written --%s=VALUE", arg, flag, flag)
+			return Exitf(Usage, "unexpected argument %q after --%s: remove it, or quote a value with spaces, --%[2]s=\"...\"",
+				arg, flag)
 		}
 		if near := cmd.SuggestionsFor(arg); arg != "" && len(near) > 0 {
 			return Exitf(Usage, "unknown command %q: did you mean %s %s?", arg, cmd.Name(), near[0])
@@ -114,13 +162,16 @@ func FlagError(cmd *cobra.Command, err error) error {
 	return Exitf(Usage, "%v; %s --help lists the flags", err, cmd.CommandPath())
 }
 
+// names are those of all flags.
+func names(flags *pflag.FlagSet) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		more := true
+		flags.VisitAll(func(f *pflag.Flag) { more = more && yield(f.Name) })
+	}
+}
+
 func unknownFlag(cmd *cobra.Command, name string) error {
-	nearest, distance := "", max(len(name), 4)
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if d := levenshtein.Distance(name, f.Name, nil); d < distance && 2*d < max(len(name), len(f.Name)) {
-			nearest, distance = f.Name, d
-		}
-	})
+	meant := nearest.Of(name, names(cmd.Flags()))
 	cmd.Root().Flags().VisitAll(func(f *pflag.Flag) {
 		rest, glued := strings.CutPrefix(name, f.Name)
 		if !glued || !flagOf(f).Secret {
@@ -128,11 +179,11 @@ func unknownFlag(cmd *cobra.Command, name string) error {
 		}
 		name = f.Name + "..." // the rest may be the password
 		if !strings.HasPrefix(rest, "-") {
-			nearest = f.Name
+			meant = f.Name
 		}
 	})
-	if nearest == "" {
+	if meant == "" {
 		return Exitf(Usage, "unknown flag %q: %s --help lists the flags", "--"+name, cmd.CommandPath())
 	}
-	return Exitf(Usage, "unknown flag %q: did you mean --%s?", "--"+name, nearest)
+	return Exitf(Usage, "unknown flag %q: did you mean --%s?", "--"+name, meant)
 }

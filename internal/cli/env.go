@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"flanneld/pkg/nearest"
 )
 
 // ReadEnv fills in the flags that were not given on the command line. An empty
@@ -22,9 +24,36 @@ func ReadEnv(flags *pflag.FlagSet, env func(string) (string, bool)) error {
 	return err
 }
 
+// UnreadEnv are the variables of an environment ("NAME=value") that look like flags
+// and are none's, with the one that may be meant; "" where none is like it. Values
+// are not looked at.
+func UnreadEnv(flags *pflag.FlagSet, environ []string) map[string]string {
+	unread := map[string]string{}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		flag, ours := strings.CutPrefix(name, envPrefix)
+		if !ours || value == "" {
+			continue
+		}
+		known, meant := false, nearest.Of(strings.ToLower(strings.ReplaceAll(flag, "_", "-")), names(flags))
+		for flag := range names(flags) {
+			known = known || EnvName(flag) == name
+		}
+		if !known && meant != "" {
+			meant = EnvName(meant)
+		}
+		if !known {
+			unread[name] = meant
+		}
+	}
+	return unread
+}
+
+const envPrefix = "FLANNELD_"
+
 // EnvName is the variable that stands for a flag.
 func EnvName(flag string) string {
-	return "FLANNELD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // wrongValue words what a flag's set function said of the value: "must be …".

@@ -30,7 +30,12 @@ type Flag struct {
 	Complete cobra.CompletionFunc
 	// Secret: neither the value nor what may be part of it is ever shown.
 	Secret bool
+	// Repeatable: each occurrence counts, and not the last one alone.
+	Repeatable bool
 }
+
+// isSwitch tells a flag that is on where no value is given.
+func (f Flag) isSwitch() bool { return f.Name != "" && f.Arg == "" }
 
 // value makes a pflag.Value of a Flag.
 type value struct {

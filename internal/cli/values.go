@@ -66,6 +66,11 @@ func Bool(s string) (bool, error) {
 	return b, nil
 }
 
+func isBool(s string) bool {
+	_, err := Bool(s)
+	return err == nil
+}
+
 // OneOf takes one of some words, such as "auto|2|3", which mean these values.
 func OneOf[T any](words string, values ...T) func(string) (T, error) {
 	all := strings.Split(words, "|")
@@ -125,6 +130,15 @@ func Address(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(strings.TrimSpace(s))
 	if err != nil {
 		return a, errors.New("must be an IP address")
+	}
+	return a, nil
+}
+
+// IPv4 takes an address of that family.
+func IPv4(s string) (netip.Addr, error) {
+	a, err := Address(s)
+	if err != nil || !a.Is4() {
+		return netip.Addr{}, errors.New("must be an IPv4 address")
 	}
 	return a, nil
 }

@@ -44,6 +44,10 @@ func TestConfigAndLeaseCommands(t *testing.T) {
 	if node := etcd.Get(leases + "172.7.22.0-24"); node == nil || node.TTL != 0 || !strings.Contains(node.Value, "10.4.7.22") {
 		t.Errorf("reservation: %+v", node)
 	}
+	if log := h22.daemon.Log(); strings.Contains(log, "0001") ||
+		strings.Count(log, `expires="never, it is a reservation"`) != 2 { // held, ready
+		t.Errorf("the log of a reservation:\n%s", log)
+	}
 	run("listed", 0, "", args("lease", "list"), "SUBNET         PUBLIC IP  BACKEND  LEASE\n172.7.21.0/24  10.4.7.21  host-gw  lease until ", "\n172.7.22.0/24  10.4.7.22  host-gw  reserved, without expiry\n")
 	out, _ := input(t, desk, "", append(args("lease", "list", "-o", "json"), flags...)...)
 	var list []struct {

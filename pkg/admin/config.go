@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -10,32 +9,20 @@ import (
 	"strings"
 
 	"flanneld/pkg/backend"
-	"flanneld/pkg/kernel"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
 
 // Check reads a config's text as a flanneld does. Its errors are
-// *subnet.FieldError. ignored are fields that no flanneld knows.
-func (a Admin) Check(text string) (c subnet.Config, ignored []string, err error) {
+// *subnet.FieldError. ignored are fields that have no effect.
+func (a Admin) Check(text string) (c subnet.Config, ignored []backend.Ignored, err error) {
 	if c, err = subnet.ParseConfig(text); err != nil {
 		return c, nil, err
 	}
 	if err := a.options(c); err != nil {
 		return c, nil, err
 	}
-	ignored = unread("", text, func(doc string) error {
-		_, err := subnet.ParseConfig(doc)
-		return err
-	})
-	return c, append(ignored, unread("Backend.", string(c.Backend), func(object string) error {
-		probe := c
-		probe.Backend = json.RawMessage(object)
-		if err := probe.Options(&struct{ Type string }{}); err != nil {
-			return err
-		}
-		return a.options(probe)
-	})...), nil
+	return c, backend.IgnoredFields(text, a.Backends), nil
 }
 
 // options has the backend read its part.
@@ -45,45 +32,20 @@ func (a Admin) options(c subnet.Config) error {
 		return &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType,
 			Reason: "is missing or not supported: the types are " + strings.Join(slices.Sorted(maps.Keys(a.Backends)), ", ")}
 	}
-	_, err := build(c, anyHost())
+	_, err := build(c, backend.AnyHost())
 	return err
 }
 
-// anyHost is one on which every backend works. Its MTU is the largest there is.
-func anyHost() backend.Host {
-	ip := netip.MustParseAddr("192.0.2.1") // RFC 5737
-	link := kernel.Link{
-		Name: "the external interface", MTU: 65535, Up: true,
-		Addrs: []kernel.Addr{{Prefix: netip.PrefixFrom(ip, 24)}},
-	}
-	return backend.Host{Link: link, Local: ip, PublicIP: ip}
-}
-
-// unread finds the fields of a JSON object that its reader does not look at: it
-// would stumble over a list in their place.
-func unread(prefix, object string, read func(string) error) (names []string) {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal([]byte(object), &fields) != nil {
-		return nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		probe := maps.Clone(fields)
-		probe[name] = json.RawMessage("[]")
-		text, err := json.Marshal(probe)
-		if err == nil && read(string(text)) == nil {
-			names = append(names, prefix+name)
-		}
-	}
-	return names
-}
-
-// Ignored says what becomes of fields that nobody knows; "" if there are none.
-func Ignored(fields []string) string {
+// Ignored says what becomes of fields that have no effect; "" if there are none.
+func Ignored(fields []backend.Ignored) string {
 	if len(fields) == 0 {
 		return ""
 	}
-	names := printable.Bounded(strings.Join(fields, ", "), printable.Longest)
-	return fmt.Sprintf("flanneld knows no field %s, and ignores it", names)
+	var all []string
+	for _, f := range fields {
+		all = append(all, f.String())
+	}
+	return "flanneld ignores the field " + printable.Bounded(strings.Join(all, ", "), printable.Longest)
 }
 
 // Leaving are the leases that do not fit a config: their hosts get another

@@ -33,6 +33,7 @@ type Kernel interface {
 	kernel.Conn
 	Direct(ip netip.Addr, dev string) (bool, error)
 	DefaultDev(inet.Family) (string, error)
+	Lookup(ip netip.Addr) (via netip.Addr, dev string, err error)
 }
 
 // Changes tells of the kernel's; kernel.Watcher.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,7 +47,8 @@ type host struct {
 	changes *changes
 	ready   chan subnet.Lease
 	needs   etcdAt
-	resumed bool // its kernel holds what an earlier run wrote
+	reach   netip.Addr // --iface-can-reach
+	resumed bool       // its kernel holds what an earlier run wrote
 	agent   *agent.Agent
 	wrong   *condition.Set
 	stop    func()
@@ -110,6 +112,18 @@ func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
 
 func (h *host) DefaultDev(inet.Family) (string, error) { return "ens33", nil }
 
+func (h *host) Lookup(ip netip.Addr) (via netip.Addr, dev string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	links, _ := h.kernel.Links()
+	for _, l := range links {
+		if slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Contains(ip) }) {
+			return via, l.Name, nil
+		}
+	}
+	return via, "", syscall.ENETUNREACH
+}
+
 type changes struct {
 	slot    chan struct{}
 	mu      sync.Mutex
@@ -157,7 +171,7 @@ func (h *host) start() *host {
 		Conditions: wrong,
 		Leases:     manager, Kernel: h, Changes: h.changes, Needs: &h.needs,
 		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
-		External:   extif.Options{},
+		External:   extif.Options{CanReach: h.reach},
 		SubnetFile: h.file,
 		Ready:      func(l subnet.Lease) { h.ready <- l },
 		SetRules: func(_ subnet.Config, _ netip.Prefix, peers []rules.Peer) <-chan struct{} {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"flanneld/pkg/backend"
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
@@ -66,6 +67,17 @@ func (a *Agent) trackAddresses(view subnet.View) {
 
 // hostsToName bounds how many hosts are named.
 const hostsToName = 5
+
+// noteIgnoredFields says which fields of the config key have no effect.
+func (a *Agent) noteIgnoredFields(config subnet.Entry) {
+	var all []condition.Condition
+	for _, f := range backend.IgnoredFields(config.Value, a.Backends) {
+		all = append(all, condition.Condition{
+			Subject: f.Field, Message: fmt.Sprintf("ignoring the field %q of the config key: %s", f.Field, f.Remark),
+		})
+	}
+	a.Conditions.Replace(condition.ConfigFieldIgnored, all)
+}
 
 func (a *Agent) setConflicts(conflicts []kernel.Conflict) {
 	var all []condition.Condition

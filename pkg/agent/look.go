@@ -34,7 +34,7 @@ func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error
 	if err != nil {
 		return backend.Host{}, nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	choice, err := extif.Choose(inet.IPv4, a.External, links, func() (string, error) { return a.defaultDev(links) })
+	choice, err := extif.Choose(inet.IPv4, a.External, links, func() (string, error) { return a.routeDev(links) })
 	if err != nil {
 		a.Changes.Filter(nil, nil)
 		return backend.Host{}, nil, err
@@ -45,11 +45,18 @@ func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error
 	return host, links, err
 }
 
-// defaultDev keeps to the interface chosen at first, for as long as it exists:
-// a VPN that takes the default route over does not move this host.
-func (a *Agent) defaultDev(links []kernel.Link) (string, error) {
+// routeDev keeps to the interface chosen at first, for as long as it exists:
+// a VPN that takes the route over does not move this host.
+func (a *Agent) routeDev(links []kernel.Link) (string, error) {
 	if slices.ContainsFunc(links, func(l kernel.Link) bool { return l.Name == a.inputs.link }) {
 		return a.inputs.link, nil
+	}
+	if to := a.External.CanReach; to.IsValid() {
+		_, name, err := a.Kernel.Lookup(to)
+		if err == nil && name == "" {
+			err = errors.New("the kernel names no interface")
+		}
+		return name, err
 	}
 	name, err := a.Kernel.DefaultDev(inet.IPv4)
 	if err == nil && name == "" {
@@ -115,6 +122,7 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 		return
 	}
 	a.inputs = now
+	a.noteIgnoredFields(config)
 	if config == (subnet.Entry{}) {
 		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
 		return

@@ -16,6 +16,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 	"flanneld/pkg/subnet/subnettest"
@@ -63,6 +64,15 @@ func TestProblems(t *testing.T) {
 			store.Set("subnets/172.7.23.0-24", `{"PublicIP":"10.4.7.23","BackendType":"host-gw"}`, 0)
 		}, "route 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 4 was written by somebody else and stays", ""},
 		{"the config is gone", func(_ *host, store *subnettest.Store) { store.Remove("config") }, "there is no config key yet", ""},
+		{"the config has a misspelt field", func(_ *host, store *subnettest.Store) {
+			store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"},"SubnetLenn":24}`, 0)
+		}, `ignoring the field "SubnetLenn" of the config key: did you mean SubnetLen?`, ""},
+		{"the config asks for IPv6 too", func(_ *host, store *subnettest.Store) {
+			store.Set("config", `{"Network":"172.7.0.0/16","EnableIPv6":true,"Backend":{"Type":"host-gw"}}`, 0)
+		}, `config key is wrong: EnableIPv6 "true" asks for IPv6, which is not supported yet: remove the field`, ""},
+		{"the config leaves IPv4 out", func(_ *host, store *subnettest.Store) {
+			store.Set("config", `{"Network":"172.7.0.0/16","EnableIPv4":false,"Backend":{"Type":"host-gw"}}`, 0)
+		}, `config key is wrong: EnableIPv4 "false" leaves only IPv6, which is not supported yet: remove the field`, ""},
 		{"the config is wrong", func(_ *host, store *subnettest.Store) {
 			store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"carrier pigeon"}}`, 0)
 		}, "carrier pigeon", ""},
@@ -116,6 +126,57 @@ func has(t testing.TB, problems []string, want string) {
 }
 
 // TestSubnetFileIsAProblem has a file where the subnet file's folder should be.
+// TestIgnoredFields: each is told once, and over when the key is put right, is wrong as
+// a whole, or is gone.
+func TestIgnoredFields(t *testing.T) {
+	var log bytes.Buffer
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	klog.SetOutputBySeverity("INFO", &log)
+	t.Cleanup(func() { klog.SetOutput(io.Discard); klog.LogToStderr(true) })
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := newHost(t, store, 21)
+		const ignored = `{"Network":"172.7.0.0/16","Frob":1,"Backend":{"Type":"vxlan","MacPrefix":"0E-2A"}}`
+		store.Set("config", ignored, 0)
+		h.start()
+		defer h.stop()
+		for _, step := range []struct {
+			config string // "-": none
+			want   string // the fields
+		}{
+			{ignored, "Backend.MacPrefix Frob"},
+			{hostGW, ""},
+			{strings.Replace(hostGW, "Network", `Enablenftable":true,"Network`, 1), "Enablenftable"},
+			{"{", ""},
+			{ignored, "Backend.MacPrefix Frob"},
+			{"-", ""},
+		} {
+			if step.config == "-" {
+				store.Remove("config")
+			} else {
+				store.Set("config", step.config, 0)
+			}
+			settle(time.Minute)
+			h.with(func(*kerneltest.Kernel) {}) // another look is no news
+			settle(time.Minute)
+			var got []string
+			for _, c := range h.agent.Conditions.List() {
+				if c.Code == condition.ConfigFieldIgnored {
+					got = append(got, c.Subject)
+				}
+			}
+			if want := strings.Fields(step.want); !slices.Equal(got, want) {
+				t.Errorf("under %s: %q, want %q", step.config, got, want)
+			}
+		}
+		klog.Flush()
+		if n := strings.Count(log.String(), `"Ignoring the field \"Frob\" of the config key: flanneld knows no such field"`); n != 2 {
+			t.Errorf("told %d times:\n%s", n, log.String())
+		}
+	})
+}
+
 func TestSubnetFileIsAProblem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := subnettest.NewStore()

@@ -56,6 +56,7 @@ const (
 	ConfigMissing       Code = "ConfigMissing"
 	ConfigInvalid       Code = "ConfigInvalid"
 	AddressesPending    Code = "AddressesPending"
+	ConfigFieldIgnored  Code = "ConfigFieldIgnored"
 	EtcdUnwritable      Code = "EtcdUnwritable"
 	NoFreeSubnet        Code = "NoFreeSubnet"
 	NoLease             Code = "NoLease"
@@ -97,6 +98,10 @@ var kinds = []kind{
 	{
 		AddressesPending, Warning, false, nil,
 		"The config key asks for other addresses: this host keeps its own until flanneld is restarted.",
+	},
+	{
+		ConfigFieldIgnored, Warning, false, nil,
+		"A field of the config key has no effect: it is misspelt, or not for flanneld.",
 	},
 	{EtcdUnwritable, Error, false, []Code{EtcdUnreadable}, "This host's lease cannot be written."},
 	{NoFreeSubnet, Error, false, nil, "Every subnet of the config is leased."},

@@ -113,7 +113,7 @@ func run(ctx context.Context, o Options, registry store) error {
 	inside.agent = agent.New(agent.Options{
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
-		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, PublicIP: o.PublicIP},
+		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP},
 		SubnetFile: o.SubnetFile, Former: former, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 		SetRules: rules.set, Conditions: wrong,
@@ -145,7 +145,7 @@ func runAll(ctx context.Context, tasks []task) error {
 }
 
 func announce(own subnet.Lease) {
-	klog.InfoS("Ready", "subnet", own.Subnet, "expires", own.Expires.Format(time.DateTime))
+	klog.InfoS("Ready", "subnet", own.Subnet, "expires", own.Ends())
 	health.Notify("READY=1", "STATUS=serving "+own.Subnet.String())
 	debug.FreeOSMemory() // the first list of a large cluster leaves much behind
 }

@@ -95,7 +95,7 @@ func (f *firewallTasks) set(c subnet.Config, own netip.Prefix, peers []rules.Pee
 	}
 	return f.rules.Set(rules.Wanted{
 		Network: c.Network, Subnet: own, Peers: peers, Marked: f.marks,
-		Masquerade: o.IPMasq, Forward: o.ForwardRules,
+		Masquerade: o.IPMasq, PlainPorts: o.PlainPorts, Forward: o.ForwardRules,
 		NFTables: !impossible && (o.Firewall == NFTables || o.Firewall == FirewallAuto && (c.NFTables || !f.iptables)),
 	})
 }

@@ -19,6 +19,7 @@ type Options struct {
 
 	Ifaces       []string         // addresses or names, in order of preference
 	IfaceRegexes []*regexp.Regexp // tried after every one of Ifaces
+	CanReach     netip.Addr       // the interface that leads there, tried after those; invalid: not asked for
 	PublicIP     netip.Addr       // IPv4; invalid: the chosen interface's address
 
 	SubnetFile       string
@@ -26,6 +27,7 @@ type Options struct {
 
 	Firewall       FirewallMode
 	IPMasq         bool
+	PlainPorts     bool // masquerading does not draw source ports at random
 	ForwardRules   bool
 	IPTablesResync time.Duration // 1 second or more
 

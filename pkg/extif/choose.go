@@ -16,6 +16,7 @@ import (
 type Options struct {
 	Ifaces   []string         // addresses or names: the first that matches wins
 	Regexes  []*regexp.Regexp // tried after every one of Ifaces
+	CanReach netip.Addr       // then the interface by which the kernel reaches it; invalid: not asked for
 	PublicIP netip.Addr       // overrides the interface's address; invalid: it does not
 }
 
@@ -28,16 +29,17 @@ type Choice struct {
 }
 
 // Choose picks the interface among links by which hosts talk in a family.
-// defaultRoute names the one of the default route, and is asked only where the
-// options name none. What matches but cannot be used (no address, MTU 0) gives
+// byRoute names the one by which the kernel reaches o.CanReach, or where that is not
+// asked for, the one of the default route. It is asked only where that decides:
+// what the options name comes first. What matches but cannot be used (no address, MTU 0) gives
 // way to what matches next; where nothing is left, the error says why and lists
 // the interfaces.
 func Choose(
-	f inet.Family, o Options, links []kernel.Link, defaultRoute func() (name string, err error),
+	f inet.Family, o Options, links []kernel.Link, byRoute func() (name string, err error),
 ) (Choice, error) {
 	links = ofFamily(f, links)
 	var refused []string
-	for _, criterion := range criteria(o, defaultRoute) {
+	for _, criterion := range criteria(o, byRoute) {
 		candidates, err := criterion.find(links)
 		if err != nil {
 			refused = append(refused, err.Error())
@@ -72,7 +74,7 @@ type criterion struct {
 	find   func([]kernel.Link) ([]candidate, error)
 }
 
-func criteria(o Options, defaultRoute func() (string, error)) []criterion {
+func criteria(o Options, byRoute func() (string, error)) []criterion {
 	var out []criterion
 	for _, text := range o.Ifaces {
 		source := "--iface=" + text
@@ -86,11 +88,21 @@ func criteria(o Options, defaultRoute func() (string, error)) []criterion {
 			return some(source, byRegex(links, re))
 		}})
 	}
+	if o.CanReach.IsValid() {
+		source := fmt.Sprintf("--iface-can-reach=%v", o.CanReach)
+		return append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
+			name, err := byRoute()
+			if err != nil {
+				return nil, fmt.Errorf("%s names none: %w", source, err)
+			}
+			return some(source+", whose interface is "+name+",", byText(links, name))
+		}})
+	}
 	if len(out) > 0 {
 		return out
 	}
 	return []criterion{{"the default route", func(links []kernel.Link) ([]candidate, error) {
-		name, err := defaultRoute()
+		name, err := byRoute()
 		if err != nil {
 			return nil, fmt.Errorf("none is named by --iface, and the default route names none: %w", err)
 		}

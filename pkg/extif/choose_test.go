@@ -39,6 +39,7 @@ func TestChoose(t *testing.T) {
 	tests := []struct {
 		name     string
 		ifaces   string // separated by spaces
+		reach    string // --iface-can-reach, which leads out of route
 		regexes  string // likewise
 		publicIP string
 		route    string // the default route's interface
@@ -95,6 +96,23 @@ func TestChoose(t *testing.T) {
 		{name: "a regex after names that match nothing", ifaces: "eth0", regexes: "ens34", addr: "192.168.1.21",
 			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface-regex=ens34, public IP 192.168.1.21 its own"},
 
+		{name: "by a route", reach: "192.168.1.1", route: "ens34", addr: "192.168.1.21",
+			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface-can-reach=192.168.1.1, public IP 192.168.1.21 its own"},
+		{name: "names before a route", ifaces: "eth0 ens33", reach: "192.168.1.1", addr: "10.4.7.21",
+			reason: "interface ens33 (10.4.7.21/24, MTU 1500) by --iface=ens33, public IP 10.4.7.21 its own"},
+		{name: "regexes before a route", regexes: "ens33", reach: "192.168.1.1", addr: "10.4.7.21",
+			reason: "interface ens33 (10.4.7.21/24, MTU 1500) by --iface-regex=ens33, public IP 10.4.7.21 its own"},
+		{name: "a route after names that match nothing", ifaces: "eth0", regexes: "^eth", reach: "192.168.1.1", route: "ens34",
+			addr:   "192.168.1.21",
+			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface-can-reach=192.168.1.1, public IP 192.168.1.21 its own"},
+		{name: "a public IP beside a route", reach: "192.168.1.1", route: "ens34", publicIP: "203.0.113.5", addr: "192.168.1.21",
+			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface-can-reach=192.168.1.1, public IP 203.0.113.5 by --public-ip"},
+		{name: "no route there", reach: "192.168.1.1", err: "--iface-can-reach=192.168.1.1 names none: no such route" + listed},
+		{name: "it is this host's own", reach: "10.4.7.21", route: "lo",
+			err: "--iface-can-reach=10.4.7.21: interface lo has no IPv4 address that another host could reach" + listed},
+		{name: "a route through what is gone", reach: "192.168.1.1", route: "ppp0",
+			err: "--iface-can-reach=192.168.1.1, whose interface is ppp0, matches none" + listed},
+
 		{name: "no default route", err: "none is named by --iface, and the default route names none: no such route" + listed},
 		{name: "default route through what is gone", route: "ppp0", err: "the default route's interface ppp0 matches none" + listed},
 		{name: "nothing matches", ifaces: "eth0 10.0.0.1", regexes: "^eth",
@@ -114,13 +132,16 @@ func TestChoose(t *testing.T) {
 			for _, r := range strings.Fields(tt.regexes) {
 				o.Regexes = append(o.Regexes, regexp.MustCompile(r))
 			}
+			if tt.reach != "" {
+				o.CanReach = netip.MustParseAddr(tt.reach)
+			}
 			if tt.publicIP != "" {
 				o.PublicIP = netip.MustParseAddr(tt.publicIP)
 			}
 			got, err := Choose(inet.IPv4, o, host, func() (string, error) {
 				switch {
-				case tt.ifaces+tt.regexes != "":
-					t.Error("the default route is asked for in vain")
+				case tt.ifaces+tt.regexes != "" && (tt.reach == "" || tt.addr == "10.4.7.21"):
+					t.Error("a route is asked for in vain")
 				case tt.route == "":
 					return "", errors.New("no such route")
 				}

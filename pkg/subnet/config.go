@@ -52,12 +52,21 @@ func ParseConfig(raw string) (Config, error) {
 		Backend   json.RawMessage
 
 		EnableNFTables bool
+		EnableIPv4     *bool // nil: true
+		EnableIPv6     bool
 	}
 	if len(raw) > LongestValue {
 		return Config{}, tooLong(len(raw))
 	}
 	if err := unmarshal([]byte(raw), &doc); err != nil {
 		return Config{}, err
+	}
+	// Half of what is asked for would be worse than nothing.
+	switch {
+	case doc.EnableIPv6:
+		return Config{}, &FieldError{"EnableIPv6", "true", "asks for IPv6, which is not supported yet: remove the field"}
+	case doc.EnableIPv4 != nil && !*doc.EnableIPv4:
+		return Config{}, &FieldError{"EnableIPv4", "false", "leaves only IPv6, which is not supported yet: remove the field"}
 	}
 	c := Config{Backend: doc.Backend, NFTables: doc.EnableNFTables}
 	for _, step := range []func() error{
@@ -135,12 +144,16 @@ func (c *Config) setRange(first, last string) (err error) {
 // example is an end of the leased range, for who has written none.
 var example = map[inet.Family]string{inet.IPv4: "172.7.1.0", inet.IPv6: "fd00:0:0:1::"}
 
-// boundary reads an end of the leased range; empty means fallback.
+// boundary reads an end of the leased range. Empty means fallback, and so does the
+// address that stands for none.
 func (c *Config) boundary(field, s string, fallback netip.Prefix) (netip.Addr, error) {
 	if s == "" {
 		return fallback.Addr(), nil
 	}
 	a, err := netip.ParseAddr(s)
+	if err == nil && inet.Of(a) == c.family() && a.IsUnspecified() {
+		return fallback.Addr(), nil
+	}
 	if err != nil || inet.Of(a) != c.family() {
 		return a, &FieldError{field, s, fmt.Sprintf("is not an %v address such as %q", c.family(), example[c.family()])}
 	}

@@ -25,6 +25,10 @@ func TestParseConfig(t *testing.T) {
 		{name: "range", raw: `{"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.10.0.0","SubnetMax":"10.99.0.0"}`,
 			network: "10.0.0.0/8", bits: 20, first: "10.10.0.0", last: "10.99.0.0"},
 		{name: "a range of one", raw: `{"Network":"10.0.0.0/16","SubnetMin":"10.0.9.0","SubnetMax":"10.0.9.0"}`, network: "10.0.0.0/16", bits: 24, first: "10.0.9.0", last: "10.0.9.0"},
+		{name: "no range", raw: `{"Network":"10.0.0.0/16","SubnetMin":"0.0.0.0","SubnetMax":"0.0.0.0"}`, network: "10.0.0.0/16", bits: 24, first: "10.0.1.0", last: "10.0.255.0"},
+		{name: "an empty range", raw: `{"Network":"10.0.0.0/16","SubnetMin":"","SubnetMax":""}`, network: "10.0.0.0/16", bits: 24, first: "10.0.1.0", last: "10.0.255.0"},
+		{name: "a range without an end", raw: `{"Network":"10.0.0.0/16","SubnetMin":"10.0.9.0","SubnetMax":"0.0.0.0"}`, network: "10.0.0.0/16", bits: 24, first: "10.0.9.0", last: "10.0.255.0"},
+		{name: "no range of the other family", raw: `{"Network":"10.0.0.0/16","SubnetMin":"::"}`, wrongField: "SubnetMin", wrongBecause: `SubnetMin "::" is not an IPv4 address such as "172.7.1.0"`},
 		{name: "the network's own first subnet, if asked for", raw: `{"Network":"10.0.0.0/16","SubnetMin":"10.0.0.0"}`, network: "10.0.0.0/16", bits: 24, first: "10.0.0.0", last: "10.0.255.0"},
 		{name: "unknown fields", raw: `{"Network":"10.0.0.0/16","EnableIPv6":false}`, network: "10.0.0.0/16", bits: 24, first: "10.0.1.0", last: "10.0.255.0"},
 
@@ -50,6 +54,11 @@ func TestParseConfig(t *testing.T) {
 		{name: "no address", raw: `{"Network":"10.0.0.0/16","SubnetMin":"x"}`, wrongField: "SubnetMin", wrongBecause: `SubnetMin "x" is not an IPv4 address such as "172.7.1.0"`},
 		{name: "a backend that is no object", raw: `{"Network":"10.0.0.0/16","Backend":"vxlan"}`, wrongField: "Backend", wrongBecause: "Backend must be a JSON object, not a string"},
 		{name: "nftables that is neither on nor off", raw: `{"Network":"10.0.0.0/16","EnableNFTables":"yes"}`, wrongField: "EnableNFTables", wrongBecause: "EnableNFTables must be a JSON true or false, not a string"},
+		{name: "IPv4 by name", raw: `{"Network":"10.0.0.0/16","EnableIPv4":true,"enableipv6":false}`, network: "10.0.0.0/16", bits: 24, first: "10.0.1.0", last: "10.0.255.0"},
+		{name: "IPv6 too", raw: `{"Network":"10.0.0.0/16","EnableIPv6":true,"IPv6Network":"fc00:7::/48"}`, wrongField: "EnableIPv6", wrongBecause: `EnableIPv6 "true" asks for IPv6, which is not supported yet: remove the field`},
+		{name: "IPv6 alone", raw: `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00:7::/48"}`, wrongField: "EnableIPv6", wrongBecause: `EnableIPv6 "true" asks for IPv6, which is not supported yet: remove the field`},
+		{name: "no IPv4", raw: `{"Network":"10.0.0.0/16","EnableIPv4":false}`, wrongField: "EnableIPv4", wrongBecause: `EnableIPv4 "false" leaves only IPv6, which is not supported yet: remove the field`},
+		{name: "IPv6 that is neither on nor off", raw: `{"Network":"10.0.0.0/16","EnableIPv6":"true"}`, wrongField: "EnableIPv6", wrongBecause: "EnableIPv6 must be a JSON true or false, not a string"},
 		{name: "a type that is no text", raw: `{"Network":"10.0.0.0/16","Backend":{"Type":7}}`, wrongField: "Backend.Type", wrongBecause: "Backend.Type must be a JSON string, not a number"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

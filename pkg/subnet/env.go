@@ -43,7 +43,7 @@ func ParseEnv(content []byte) (Env, error) {
 		if !ok || strings.HasPrefix(line, "#") {
 			continue
 		}
-		value = strings.Trim(strings.TrimSpace(value), `"'`)
+		value = envValue(value)
 		var err error
 		switch strings.TrimSpace(name) {
 		case "FLANNEL_NETWORK":
@@ -68,12 +68,35 @@ func ParseEnv(content []byte) (Env, error) {
 	return e, nil
 }
 
-func parsePrefix(s string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(s)
-	if err == nil && !legible(p.Addr()) {
+// envValue is a value without its quotes, and without a comment behind it.
+func envValue(s string) string {
+	s = strings.TrimSpace(s)
+	for _, quote := range []string{`"`, "'"} {
+		if inside, quoted := strings.CutPrefix(s, quote); quoted {
+			inside, _, _ = strings.Cut(inside, quote)
+			return strings.TrimSpace(inside)
+		}
+	}
+	s, _, _ = strings.Cut(s, "#")
+	return strings.TrimRight(s, "\"' \t")
+}
+
+// parsePrefix takes the first of several networks, between commas, that is of a family
+// that is read.
+func parsePrefix(s string) (first netip.Prefix, err error) {
+	for part := range strings.SplitSeq(s, ",") {
+		p, e := netip.ParsePrefix(strings.TrimSpace(part))
+		switch {
+		case e != nil:
+			return netip.Prefix{}, e
+		case !first.IsValid() && legible(p.Addr()):
+			first = p.Masked()
+		}
+	}
+	if !first.IsValid() {
 		err = errors.New("not of a family that is read")
 	}
-	return p.Masked(), err
+	return first, err
 }
 
 // ReadEnv reads the subnet file. Where there is none the error is fs.ErrNotExist.

@@ -42,6 +42,17 @@ func (l Lease) For(f inet.Family) (Lease, bool) {
 	return l, l.Subnet.IsValid() && inet.Of(l.Subnet.Addr()) == f
 }
 
+// Ends is when the lease ends, for the log.
+func (l Lease) Ends() string {
+	switch {
+	case l.Expires.IsZero():
+		return "never, it is a reservation"
+	case l.ExpiryUnknown:
+		return "unknown"
+	}
+	return l.Expires.Format(time.RFC3339)
+}
+
 // Key is the lease's place below the prefix: "subnets/172.7.21.0-24".
 func Key(subnet netip.Prefix) string {
 	return LeaseDir + "/" + subnet.Addr().String() + "-" + strconv.Itoa(subnet.Bits())

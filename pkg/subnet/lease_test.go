@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestKey(t *testing.T) {
@@ -113,7 +114,20 @@ func TestEnv(t *testing.T) {
 	if e, err := ParseEnv([]byte("FLANNEL_SUBNET=172.7.21.1/24")); err != nil || e.Subnet.String() != "172.7.21.0/24" {
 		t.Errorf("the subnet alone: %+v, %v", e, err)
 	}
+	for _, value := range []string{
+		"172.7.21.1/24 # comment", "172.7.21.1/24 #", "172.7.21.1/24#", `"172.7.21.1/24" # a "comment"`, "'172.7.21.1/24' # it's",
+		"172.7.21.1/24,172.7.22.1/24", "172.7.21.1/24, 10.9.1.1/24 # two", `"172.7.21.1/24,10.9.1.1/24"`, "fd00::1/64,172.7.21.1/24",
+		"172.7.21.1/24 \t", `" 172.7.21.1/24 "`, `172.7.21.1/24"`,
+	} {
+		for _, line := range []string{"FLANNEL_SUBNET=", "export FLANNEL_SUBNET=", "\texport \tFLANNEL_SUBNET = "} {
+			if e, err := ParseEnv([]byte(line + value + "\nFLANNEL_MTU=1500 # bytes\n")); err != nil ||
+				e.Subnet.String() != "172.7.21.0/24" || e.MTU != 1500 {
+				t.Errorf("%s%s: %+v, %v", line, value, e, err)
+			}
+		}
+	}
 	for content, says := range map[string]string{
+		"FLANNEL_SUBNET=# 172.7.21.1/24": `the value ""`, "FLANNEL_SUBNET=172.7.21.1/24,x": `the value "172.7.21.1/24,x"`,
 		"": "FLANNEL_SUBNET is missing", "FLANNEL_SUBNET=x": `FLANNEL_SUBNET has the value "x"`, exact[:30]: "FLANNEL_SUBNET is missing",
 		"FLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_MTU=big": `FLANNEL_MTU has the value "big"`, "FLANNEL_SUBNET=fd00::/64": "FLANNEL_SUBNET has the value",
 	} {
@@ -145,5 +159,21 @@ func TestEnv(t *testing.T) {
 	}
 	if _, err := ReadEnv(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("the error does not name the file: %v", err)
+	}
+}
+
+func TestEnds(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		l    Lease
+		want string
+	}{
+		{Lease{}, "never, it is a reservation"},
+		{Lease{Expires: at}, "2026-03-01T12:00:00Z"},
+		{Lease{Expires: at, ExpiryUnknown: true}, "unknown"},
+	} {
+		if got := c.l.Ends(); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.l, got, c.want)
+		}
 	}
 }

@@ -174,12 +174,12 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	switch {
 	case h.own.Subnet != current.Subnet:
-		klog.InfoS("Holding a lease", "subnet", current.Subnet, "expires", expires(current))
+		klog.InfoS("Holding a lease", "subnet", current.Subnet, "expires", current.Ends())
 		h.announce, h.contested, h.contestedUntil = h.candidate != current.Subnet, false, time.Time{}
 	case h.own.Modified == current.Modified:
 		return
 	case current.Attrs == h.own.Attrs && current.Expires.IsZero() != h.own.Expires.IsZero():
-		klog.InfoS("Lease became a reservation, or stopped being one", "subnet", current.Subnet, "expires", expires(current))
+		klog.InfoS("Lease became a reservation, or stopped being one", "subnet", current.Subnet, "expires", current.Ends())
 	case h.written != 0 && h.written != current.Modified:
 		h.noteForeignWrite(current, now)
 	default:
@@ -194,21 +194,10 @@ func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
 	h.contestedUntil = now.Add(contestedFor)
 }
 
-// expires is a lease's end for the log.
-func expires(l Lease) string {
-	switch {
-	case l.Expires.IsZero():
-		return "never"
-	case l.ExpiryUnknown:
-		return "unknown"
-	}
-	return l.Expires.Format(time.RFC3339)
-}
-
 // recordRenewal takes over the reply to a renewal.
 func (h *leaseHolder) recordRenewal(e Entry, now time.Time) {
 	h.own.Modified, h.own.Expires, h.own.ExpiryUnknown = e.Modified, expiry(e, now), false
-	klog.InfoS("Renewed the lease", "subnet", h.own.Subnet, "expires", expires(h.own))
+	klog.InfoS("Renewed the lease", "subnet", h.own.Subnet, "expires", h.own.Ends())
 }
 
 // apart is how far this host's two clocks may part before a lease is renewed

@@ -45,6 +45,7 @@ func spec(r rules.Spec, randomFully bool) string {
 // targets by name. RETURN in a builtin chain ends the translation.
 var targets = map[rules.Target]string{
 	rules.TargetAccept: "ACCEPT", rules.TargetNoNAT: "RETURN", rules.TargetMasquerade: "MASQUERADE",
+	rules.TargetMasqueradePlain: "MASQUERADE",
 }
 
 func specs(all []rules.Spec, randomFully bool) (out []string) {

@@ -13,6 +13,8 @@ import (
 
 func TestSpecs(t *testing.T) {
 	odd := rules.Wanted{Network: netip.MustParsePrefix("10.1.2.3/20"), Subnet: netip.MustParsePrefix("10.1.5.1/24"), Peers: []rules.Peer{{Subnet: netip.MustParsePrefix("10.1.7.0/24"), Device: "flannel.7"}, {Subnet: netip.MustParsePrefix("10.1.8.0/24"), Device: "ens33"}}, Masquerade: true, Forward: true}
+	plainPorts := everything
+	plainPorts.PlainPorts = true
 	tests := []struct {
 		name  string
 		specs []string
@@ -29,6 +31,12 @@ func TestSpecs(t *testing.T) {
 -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
 ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN
 ! -s 172.7.0.0/16 -d 172.7.0.0/16 -j MASQUERADE --random-fully
+`},
+		{"masquerading, plain ports", specs(plainPorts.MasqueradeSpecs(), true), `
+-s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN
+-s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE
+! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN
+! -s 172.7.0.0/16 -d 172.7.0.0/16 -j MASQUERADE
 `},
 		{"forwarding", specs(everything.ForwardSpecs(), true), `
 -s 172.7.0.0/16 -j ACCEPT

@@ -133,6 +133,7 @@ func TestTable(t *testing.T) {
 		{"iptables alone", without(func(w *rules.Wanted) { w.NFTables = false }), false, ""},
 		{"without --ip-masq", without(func(w *rules.Wanted) { w.Masquerade = false }), true, section("prerouting")},
 		{"without --iptables-forward-rules", without(func(w *rules.Wanted) { w.Forward = false }), true, section("keep", "masquerade")},
+		{"plain ports", without(func(w *rules.Wanted) { w.PlainPorts = true }), false, strings.ReplaceAll(everything, " fully-random", "")},
 		{"neither", without(func(w *rules.Wanted) { w.Forward, w.Masquerade = false, false }), true, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

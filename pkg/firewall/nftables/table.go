@@ -93,10 +93,10 @@ func (t *table) all(specs []rules.Spec, noNATOnly bool) (out [][]expr.Any) {
 			} else {
 				e = append(e, &expr.Verdict{Kind: expr.VerdictReturn})
 			}
-		case rules.TargetMasquerade:
+		case rules.TargetMasquerade, rules.TargetMasqueradePlain:
 			// Random ports avoid a race between connections that are opened at the same
 			// time.
-			e = append(e, &expr.Masq{FullyRandom: true})
+			e = append(e, &expr.Masq{FullyRandom: s.Target == rules.TargetMasquerade})
 		case rules.TargetAccept:
 			e = append(e, &expr.Verdict{Kind: expr.VerdictAccept})
 		}

@@ -117,6 +117,7 @@ func ruleTexts(specs []rules.Spec) (out []string) {
 
 var targets = map[rules.Target]string{
 	rules.TargetAccept: "accept", rules.TargetNoNAT: "return", rules.TargetMasquerade: "masquerade fully-random",
+	rules.TargetMasqueradePlain: "masquerade",
 }
 
 // ruleText is a rule as nft would print it, without its counter.

@@ -21,6 +21,7 @@ type Wanted struct {
 	Marked bool
 
 	Masquerade bool // of packets that leave Network
+	PlainPorts bool // masquerading keeps source ports where it can, rather than drawing them at random
 	Forward    bool // accept the packets of Network
 	NFTables   bool // use a table of our own, rather than iptables
 }
@@ -84,9 +85,10 @@ type Target int
 
 // The targets.
 const (
-	TargetAccept     Target = iota // accept the packet
-	TargetNoNAT                    // do not translate its addresses, and let no other rule do so
-	TargetMasquerade               // translate its source to this host's address
+	TargetAccept          Target = iota // accept the packet
+	TargetNoNAT                         // do not translate its addresses, and let no other rule do so
+	TargetMasquerade                    // translate its source to this host's address, and its port to one at random
+	TargetMasqueradePlain               // the same, but the port stays where it is free
 )
 
 // PeerMark is the bit that is set in the mark of packets from peers that arrive by
@@ -107,11 +109,15 @@ func (w Wanted) MasqueradeSpecs() []Spec {
 	}
 	network, own := Side{Prefix: w.Network}, Side{Prefix: w.Subnet}
 	elsewhere := Side{Prefix: w.Network, Not: true}
+	masquerade := TargetMasquerade
+	if w.PlainPorts {
+		masquerade = TargetMasqueradePlain
+	}
 	return []Spec{
 		{Src: network, Dst: network, Target: TargetNoNAT},
-		{Src: network, Dst: Side{Prefix: multicast, Not: true}, Target: TargetMasquerade},
+		{Src: network, Dst: Side{Prefix: multicast, Not: true}, Target: masquerade},
 		{Src: elsewhere, Dst: own, Target: TargetNoNAT}, // containers see the address of clients outside
-		{Src: elsewhere, Dst: network, Target: TargetMasquerade},
+		{Src: elsewhere, Dst: network, Target: masquerade},
 	}
 }
 
