@@ -42,6 +42,9 @@ type Changes interface {
 	Filter(devices, links []string)
 }
 
+// FileChanges tells that the subnet file was changed; filewatch.Watch.
+type FileChanges interface{ Changed() <-chan struct{} }
+
 // Options are what an Agent works with.
 type Options struct {
 	Leases   Leases
@@ -51,7 +54,8 @@ type Options struct {
 	Backends map[string]backend.Factory // by the config key's Backend.Type
 	External extif.Options
 
-	SubnetFile string
+	SubnetFile  string
+	FileChanges FileChanges // nil: nobody tells of the subnet file's
 	// SetRules says what the firewall is to be made for: this host's subnet, and
 	// the paths by which packets come from peers. What it returns is closed once
 	// the rules have been seen in place; nil: nobody tells. SetRules is nil where nothing is wanted.
@@ -90,6 +94,7 @@ type Agent struct {
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
+	file                        fileRepairs
 	firewall                    firewall
 
 	asked  chan func() // what others want to know; see Status
@@ -137,7 +142,10 @@ func (a *Agent) String() string { return "agent" }
 func (a *Agent) Run(ctx context.Context) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
-	var needsChanged <-chan struct{}
+	var needsChanged, fileChanged <-chan struct{}
+	if a.FileChanges != nil {
+		fileChanged = a.FileChanges.Changed()
+	}
 	if a.Needs != nil {
 		needsChanged = a.Needs.Changed()
 	}
@@ -155,6 +163,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			trigger = "kernel"
 		case <-needsChanged:
 			trigger = "etcd's addresses"
+		case <-fileChanged:
+			trigger = "subnet file"
 		case <-again.C:
 			trigger = "timer"
 		case <-a.firewall.news():
