@@ -246,6 +246,15 @@ if [ $combined = true ]; then
 "
 fi
 
+# Into the subnet file itself: flanneld's lines stay, and whatever else is not written
+# here. flanneld leaves these lines alone likewise.
+if [ "$(readlink -f "$docker_env")" = "$(readlink -f "$flannel_env")" ]; then
+	written=$(printf '%s' "$lines" | sed -n 's/^\([A-Za-z0-9_]*\)=.*/\1/p' | tr '\n' '|')
+	kept=$(grep -Ev "^[[:blank:]]*(export[[:blank:]]+)?(${written}DOCKER_OPT_[A-Z_]*)=" "$docker_env")
+	lines="$kept
+$lines"
+fi
+
 # A link or a device, such as /dev/stdout, is written through. A file is
 # replaced atomically, so that dockerd never starts with half of it.
 if [ -L "$docker_env" ] || { [ -e "$docker_env" ] && [ ! -f "$docker_env" ]; }; then
