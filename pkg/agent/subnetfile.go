@@ -79,8 +79,9 @@ func (a *Agent) writeFile(own subnet.Lease, now time.Time) time.Duration {
 	}
 	a.Conditions.Track(condition.Condition{
 		Code: condition.SubnetFileContested,
-		Message: "another program changes flanneld's lines in " + a.SubnetFile + " or deletes it, again and again: find it and " +
-			"let it leave them alone, as its own lines may stay beside; until then repairs come ever later, up to a minute",
+		Message: "another program changes flanneld's lines in " + a.SubnetFile + " or deletes it, again and again: " +
+			"find it and let it leave them alone, as its own lines may stay beside; until then repairs come ever later, " +
+			"up to a minute",
 	}, a.file.contested())
 	return again
 }

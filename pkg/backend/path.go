@@ -56,8 +56,8 @@ func (r Reason) String() string {
 	case DuplicateMAC:
 		return "the MAC of its tunnel endpoint is also another host's; give each its own"
 	case BadEndpoint:
-		return "its lease names no MAC address or no VNI that a tunnel can have: a reservation whose host has not started " +
-			"yet, or a lease that flannel did not write; it is put right when flanneld starts there"
+		return "its lease names no MAC address or no VNI that a tunnel can have: a reservation whose host has not " +
+			"started yet, or a lease that flannel did not write; it is put right when flanneld starts there"
 	case OnLinkUnknown:
 		return "the kernel does not say whether it is on the link"
 	}
