@@ -265,9 +265,10 @@ add_if_known() {
 	add "$1" "$2"
 }
 
-decided=
+decided= # here, whatever the file says
 [ -z "$bip" ] || { add_if_free BIP "--bip=$bip"; decided="$decided BIP"; }
 [ -z "$docker_masq" ] || { add_if_free IPMASQ "--ip-masq=$docker_masq"; decided="$decided IPMASQ"; }
+[ $masq = true ] || decided="$decided IPMASQ"
 [ -z "$mtu" ] || { add_if_free MTU "--mtu=$mtu"; decided="$decided MTU"; }
 
 # docker's own nft tables drop what comes from other hosts, and nothing outside of
@@ -296,8 +297,11 @@ if [ $combined = true ]; then
 	written="$written $key"
 fi
 
-# In flanneld's own file only these lines are ours.
-if [ "$docker_env" = "$flannel_env" ] && [ -n "$content" ]; then
+# In flanneld's own file only these lines are ours; flanneld leaves them alone likewise.
+if [ -n "$content" ] && [ "$(readlink -f "$docker_env")" = "$(readlink -f "$flannel_env")" ]; then
+	for name in $decided; do
+		written="$written DOCKER_OPT_$name"
+	done
 	names=$(printf '%s' "${written# }" | tr ' ' '|')
 	others=$(printf '%s\n' "$content" | grep -Ev "^[[:blank:]]*(export[[:blank:]]+)?($names)[[:blank:]]*=")
 	lines="$others

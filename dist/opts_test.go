@@ -251,3 +251,33 @@ func TestOptsOtherTargets(t *testing.T) {
 		}
 	})
 }
+
+// TestOptsIntoTheSubnetFileInTurn: as CentOS's packages have it. flanneld's lines and everybody
+// else's stay, and the script's own are there once, however often it runs.
+func TestOptsIntoTheSubnetFileInTurn(t *testing.T) {
+	eachShell(t, func(t *testing.T, shell []string) {
+		const others = "# of somebody else\nA=\"1 2\"\n"
+		o := newOpts(t, shell, subnetEnv("false")+others)
+		file := filepath.Join(o.dir, "subnet.env")
+		for _, want := range []struct {
+			args []string
+			text string
+		}{
+			{[]string{"-c", "-k", "DOCKER_NETWORK_OPTIONS"}, "DOCKER_NETWORK_OPTIONS=\" --bip=172.7.21.1/24 --ip-masq=true --mtu=1500\"\n"},
+			{[]string{"-c", "-k", "DOCKER_NETWORK_OPTIONS"}, "DOCKER_NETWORK_OPTIONS=\" --bip=172.7.21.1/24 --ip-masq=true --mtu=1500\"\n"},
+			{[]string{"-i"}, "DOCKER_NETWORK_OPTIONS=\" --bip=172.7.21.1/24 --ip-masq=true --mtu=1500\"\n" +
+				"DOCKER_OPT_BIP=\"--bip=172.7.21.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=true\"\nDOCKER_OPT_MTU=\"--mtu=1500\"\n"},
+			{[]string{"-c", "-m", "-k", "DOCKER_NETWORK_OPTIONS"}, "DOCKER_NETWORK_OPTIONS=\" --bip=172.7.21.1/24 --mtu=1500\"\n"},
+		} {
+			if r := o.run(nil, append([]string{"-d", "./subnet.env"}, want.args...)...); r.code != 0 || r.stderr != "" {
+				t.Fatalf("%q: exit %d, %q", want.args, r.code, r.stderr)
+			}
+			if diff := cmp.Diff(subnetEnv("false")+others+want.text, read(t, file)); diff != "" {
+				t.Errorf("%q: -want +got\n%s", want.args, diff)
+			}
+			if left := names(t, o.dir); left != "subnet.env" {
+				t.Errorf("left behind: %s", left)
+			}
+		}
+	})
+}

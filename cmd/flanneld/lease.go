@@ -9,6 +9,7 @@ import (
 
 	"flanneld/internal/cli"
 	"flanneld/pkg/admin"
+	"flanneld/pkg/subnet"
 )
 
 func (p *program) leaseCommand() *cobra.Command {
@@ -36,7 +37,9 @@ lease becomes the reservation, and nothing else changes.`,
 			Use:   "release [flags] SUBNET",
 			Short: "take a reservation back, or with --now remove a lease",
 			Long: `A reservation becomes a lease for a day, which its host renews, if there is one.
---now is for the lease of a host that is gone for good.`,
+--now is for the lease of a host that is gone for good. Where several keys in etcd
+name the subnet, as a dual-stack flannel's may, name one as "lease list" shows it,
+between quotes and without what stands before the first digit.`,
 			Example: `  # the host keeps it for as long as it lives
   flanneld lease release 172.7.21.0/24
   # another host may have it at once
@@ -88,11 +91,16 @@ func releaseLease(ctx context.Context, c *call, a admin.Admin) error {
 	if len(c.args) != 1 {
 		return cli.Exitf(cli.Usage, "flanneld lease release needs a subnet, such as 172.7.21.0/24")
 	}
-	p, err := c.subnet()
+	key := subnet.LeaseDir + "/" + c.args[0]
+	p, err := subnet.ParseKey(key)
+	if err != nil || !p.IsValid() {
+		key = ""
+		p, err = c.subnet()
+	}
 	if err != nil {
 		return err
 	}
-	change, err := a.Release(ctx, p, c.now)
+	change, err := a.Release(ctx, p, key, c.now)
 	if err != nil {
 		return err
 	}

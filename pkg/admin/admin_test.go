@@ -77,11 +77,15 @@ func reserve(p, ip string) step {
 	}
 }
 
-func release(p string, atOnce bool) step {
+func release(p string, atOnce bool) step { return releaseKey(p, "", atOnce) }
+
+func releaseKey(p, key string, atOnce bool) step {
 	return func(t *testing.T, a admin.Admin) (admin.Change, error) {
-		return a.Release(t.Context(), netip.MustParsePrefix(p), atOnce)
+		return a.Release(t.Context(), netip.MustParsePrefix(p), key, atOnce)
 	}
 }
+
+const dual = "subnets/172.7.21.0-24&fc00:7:0:21::-64"
 
 func TestChanges(t *testing.T) {
 	const day = subnet.LeaseTTL
@@ -138,6 +142,20 @@ func TestChanges(t *testing.T) {
 			do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "the key subnets/172.7.21.0-24 is in the way, and is no lease"},
 		{name: "reserve outside of the config", before: []subnet.Entry{{Key: "config", Value: hostGW}}, do: reserve("172.7.21.0/25", "10.4.7.21"), fails: true,
 			says: "172.7.21.0/25 is none of the subnets in the config: they are the /24 from 172.7.1.0 to 172.7.255.0"},
+		{name: "reserve what a dual-stack host has", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: dual, Value: by22, TTL: day}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "172.7.21.0/24 is leased to 10.4.7.22 until"},
+		{name: "reserve a dual-stack host's own", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: dual, Value: by22, TTL: day}},
+			do: reserve("172.7.21.0/24", "10.4.7.22"), says: "is reserved", after: entries{dual: by22 + " for ever"}},
+		{name: "reserve over dual-stack garbage", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: dual, Value: "{"}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "flanneld lease release --now '172.7.21.0-24&fc00:7:0:21::-64' removes it"},
+		{name: "reserve beside IPv6 alone", before: []subnet.Entry{{Key: "config", Value: hostGW}, {Key: "subnets/0.0.0.0-0&fc00:7::-64", Value: "{", TTL: day}},
+			do: reserve("172.7.21.0/24", "10.4.7.21"), says: "is reserved", after: entries{"subnets/172.7.21.0-24": by21 + " for ever"}},
+		{name: "release what a dual-stack host has", before: []subnet.Entry{{Key: dual, Value: by22, TTL: day}}, do: release("172.7.21.0/24", true), asks: "172.7.21.0/24 is leased to 10.4.7.22 until", says: "is removed",
+			after: entries{dual: ""}},
+		{name: "release one of two keys", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}, {Key: dual, Value: by22, TTL: day}}, do: release("172.7.21.0/24", true), fails: true,
+			says: "2 keys name 172.7.21.0/24: say which, by one of 172.7.21.0-24, '172.7.21.0-24&fc00:7:0:21::-64'"},
+		{name: "release the one that is named", before: []subnet.Entry{{Key: "subnets/172.7.21.0-24", Value: by21, TTL: day}, {Key: dual, Value: by22, TTL: day}}, do: releaseKey("172.7.21.0/24", dual, true),
+			asks: "172.7.21.0/24 is leased to 10.4.7.22 until", says: "is removed", after: entries{dual: ""}},
 		{name: "reserve for nobody", before: []subnet.Entry{{Key: "config", Value: hostGW}}, do: reserve("172.7.21.0/24", "127.0.0.1"), fails: true, says: "PublicIP"},
 		{name: "reserve without a config", do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "there is no config key yet"},
 		{name: "reserve under a wrong config", before: []subnet.Entry{{Key: "config", Value: "{"}}, do: reserve("172.7.21.0/24", "10.4.7.21"), fails: true, says: "the config key is wrong"},

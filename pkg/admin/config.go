@@ -50,10 +50,10 @@ func Ignored(fields []backend.Ignored) string {
 
 // Leaving are the leases that do not fit a config: their hosts get another
 // subnet under it.
-func Leaving(c subnet.Config, leases map[netip.Prefix]subnet.Lease) (out []subnet.Lease) {
-	for _, p := range slices.SortedFunc(maps.Keys(leases), netip.Prefix.Compare) {
-		if !c.Fits(p) {
-			out = append(out, leases[p])
+func Leaving(c subnet.Config, leases []subnet.Lease) (out []subnet.Lease) {
+	for _, l := range leases {
+		if !c.Fits(l.Subnet) {
+			out = append(out, l)
 		}
 	}
 	return out
@@ -112,7 +112,7 @@ func moves(c subnet.Config, now subnet.Contents) (ask []string) {
 		ask = append(ask, fmt.Sprintf("  %v of %v", l.Subnet, l.PublicIP))
 	}
 	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) { // of which the holder is unknown
-		if p, err := subnet.ParseKey(key); err == nil && !c.Fits(p) {
+		if p, err := subnet.ParseKey(key); err == nil && p.IsValid() && !c.Fits(p) {
 			ask = append(ask, fmt.Sprintf("  %v, whose lease cannot be read", p))
 		}
 	}

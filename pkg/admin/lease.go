@@ -1,11 +1,16 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
 
@@ -36,14 +41,15 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 		Done:  fmt.Sprintf("%v is reserved for %v", p, ip),
 		entry: subnet.Entry{Key: subnet.Key(p), Value: value},
 	}
-	for other, l := range now.Leases {
+	for _, l := range now.Leases {
+		other := l.Subnet
 		switch {
 		case other == p && l.PublicIP != ip:
 			return Change{}, fmt.Errorf("%v is leased to %v%s: if that host is gone, "+
-				"flanneld lease release --now %v, and try again",
-				p, l.PublicIP, until(l), p)
+				"flanneld lease release --now %s, and try again",
+				p, l.PublicIP, until(l), argument(l.Key))
 		case other == p:
-			change.entry = now.Entries[p]
+			change.entry = now.Entries[l.Key]
 			change.nothing = l.Expires.IsZero()
 		case other.Overlaps(p):
 			return Change{}, fmt.Errorf("%v overlaps %v, which is leased to %v", p, other, l.PublicIP)
@@ -53,25 +59,67 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 				ip, other, until(l), other))
 		}
 	}
-	if reason, malformed := now.Malformed[change.entry.Key]; malformed {
-		return Change{}, fmt.Errorf("the key %s is in the way, and is no lease: it %s; "+
-			"flanneld lease release --now %v removes it", change.entry.Key, reason, p)
+	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) {
+		if taken, err := subnet.ParseKey(key); err == nil && taken.IsValid() && taken.Overlaps(p) {
+			return Change{}, fmt.Errorf("the key %s is in the way, and is no lease: it %s; "+
+				"flanneld lease release --now %s removes it", key, now.Malformed[key], argument(key))
+		}
 	}
 	change.entry.TTL = 0
 	return change, nil
 }
 
+// argument is a lease's key as the command line takes it.
+func argument(key string) string {
+	p, err := subnet.ParseKey(key)
+	if err == nil && key == subnet.Key(p) {
+		return p.String()
+	}
+	return printable.Word(strings.TrimPrefix(key, subnet.LeaseDir+"/"))
+}
+
+// find is the key that names a subnet; where several do, it has to be named.
+func find(now subnet.Contents, p netip.Prefix, key string) (string, error) {
+	var named []string
+	for k := range now.Entries {
+		if q, err := subnet.ParseKey(k); err == nil && q == p && (key == "" || k == key) {
+			named = append(named, k)
+		}
+	}
+	slices.Sort(named)
+	switch len(named) {
+	case 0:
+		return "", fmt.Errorf("there is no lease of %v", cmp.Or(strings.TrimPrefix(key, subnet.LeaseDir+"/"), p.String()))
+	case 1:
+		return named[0], nil
+	}
+	var which []string
+	for _, k := range named {
+		which = append(which, printable.Word(strings.TrimPrefix(k, subnet.LeaseDir+"/")))
+	}
+	return "", fmt.Errorf("%d keys name %v: say which, by one of %s", len(named), p, strings.Join(which, ", "))
+}
+
 // Release plans to take a reservation back: it becomes a lease for a day, which
-// its host renews, if there is one. At once means to remove a lease.
-func (a Admin) Release(ctx context.Context, p netip.Prefix, atOnce bool) (Change, error) {
+// its host renews, if there is one. At once means to remove a lease. Where several
+// keys name the subnet, key says which; "": there is one.
+func (a Admin) Release(ctx context.Context, p netip.Prefix, key string, atOnce bool) (Change, error) {
 	now, err := a.Read(ctx)
 	if err != nil {
 		return Change{}, err
 	}
 	p = p.Masked()
-	lease, exists := now.Leases[p]
-	change := Change{entry: now.Entries[p]}
-	reason, malformed := now.Malformed[subnet.Key(p)]
+	if key, err = find(now, p, key); err != nil {
+		return Change{}, err
+	}
+	var lease subnet.Lease
+	for _, l := range now.Leases {
+		if l.Key == key {
+			lease = l
+		}
+	}
+	change := Change{entry: now.Entries[key]}
+	reason, malformed := now.Malformed[key]
 	switch {
 	case malformed && atOnce:
 		change.remove = true
@@ -79,8 +127,6 @@ func (a Admin) Release(ctx context.Context, p netip.Prefix, atOnce bool) (Change
 		change.Question = fmt.Sprintf("the key %s is no lease: it %s.\nRemove it?", change.entry.Key, reason)
 	case malformed:
 		return change, fmt.Errorf("the key %s is no lease: it %s; --now removes it", change.entry.Key, reason)
-	case !exists:
-		return change, fmt.Errorf("there is no lease of %v", p)
 	case atOnce:
 		change.remove = true
 		change.Done = fmt.Sprintf("the lease of %v is removed", p)

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,14 +19,14 @@ type verdict struct {
 // judge looks for hosts' own addresses in the network. The host on which the command
 // runs need not be one of them: a network of its own is the hosts' too where
 // etcd or a host is in it.
-func (a Admin) judge(c subnet.Config, leases map[netip.Prefix]subnet.Lease) (v verdict) {
+func (a Admin) judge(c subnet.Config, leases []subnet.Lease) (v verdict) {
 	if a.Underlay == nil {
 		return v
 	}
 	u := a.Underlay()
 	known := slices.Clone(u.Etcd)
-	for _, p := range slices.SortedFunc(maps.Keys(leases), netip.Prefix.Compare) {
-		known = append(known, underlay.Address(leases[p].PublicIP, fmt.Sprintf("the public IP of the host with %v", p)))
+	for _, l := range leases {
+		known = append(known, underlay.Address(l.PublicIP, fmt.Sprintf("the public IP of the host with %v", l.Subnet)))
 	}
 	var maybe []underlay.Need
 	for _, n := range u.Connected {
@@ -54,7 +53,7 @@ func (a Admin) judge(c subnet.Config, leases map[netip.Prefix]subnet.Lease) (v v
 // CheckUnderlay says what of a config's network its hosts need themselves: as an
 // error, of type *subnet.FieldError, where they are sure to, and otherwise as a
 // warning.
-func (a Admin) CheckUnderlay(c subnet.Config, leases map[netip.Prefix]subnet.Lease) (warning string, err error) {
+func (a Admin) CheckUnderlay(c subnet.Config, leases []subnet.Lease) (warning string, err error) {
 	v := a.judge(c, leases)
 	if len(v.doubted) > 0 {
 		warning = fmt.Sprintf("Network %v shares addresses with %s: if any host or etcd is reached at one, "+
@@ -69,7 +68,7 @@ func (a Admin) CheckUnderlay(c subnet.Config, leases map[netip.Prefix]subnet.Lea
 }
 
 // checkSubnet says what of one subnet hosts need themselves.
-func (a Admin) checkSubnet(c subnet.Config, p netip.Prefix, leases map[netip.Prefix]subnet.Lease) error {
+func (a Admin) checkSubnet(c subnet.Config, p netip.Prefix, leases []subnet.Lease) error {
 	c.SubnetMin, c.SubnetMax = p.Addr(), p.Addr()
 	if v := a.judge(c, leases); len(v.refused) > 0 {
 		return fmt.Errorf("%v holds %s, which hosts need: a route to it would cut them off; take another subnet",

@@ -43,6 +43,9 @@ type Changes interface {
 	Filter(devices, links []string)
 }
 
+// FileChanges tells that the subnet file was changed; filewatch.Watch.
+type FileChanges interface{ Changed() <-chan struct{} }
+
 // Options are what an Agent works with.
 type Options struct {
 	Leases   Leases
@@ -55,7 +58,8 @@ type Options struct {
 	SubnetFile string
 	// Former is the subnet file as it was found: of the run before, or written by hand.
 	// What lies in its network in the kernel is this daemon's.
-	Former subnet.Env
+	Former      subnet.Env
+	FileChanges FileChanges // nil: nobody tells of the subnet file's
 	// SetRules says what the firewall is to be made for: this host's subnet, and
 	// the paths by which packets come from peers. What it returns is closed once
 	// the rules have been seen in place; nil: nobody tells. SetRules is nil where nothing is wanted.
@@ -95,6 +99,7 @@ type Agent struct {
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
+	file                        fileRepairs
 	firewall                    firewall
 
 	asked  chan func() // what others want to know; see Status
@@ -145,7 +150,10 @@ func (a *Agent) String() string { return "agent" }
 func (a *Agent) Run(ctx context.Context) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
-	var needsChanged <-chan struct{}
+	var needsChanged, fileChanged <-chan struct{}
+	if a.FileChanges != nil {
+		fileChanged = a.FileChanges.Changed()
+	}
 	if a.Needs != nil {
 		needsChanged = a.Needs.Changed()
 	}
@@ -163,6 +171,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			trigger = "kernel"
 		case <-needsChanged:
 			trigger = "etcd's addresses"
+		case <-fileChanged:
+			trigger = "subnet file"
 		case <-again.C:
 			trigger = "timer"
 		case <-a.firewall.news():

@@ -46,6 +46,7 @@ type host struct {
 	file    string
 	changes *changes
 	ready   chan subnet.Lease
+	edits   fileEdits
 	needs   etcdAt
 	reach   netip.Addr // --iface-can-reach
 	resumed bool       // its kernel holds what an earlier run wrote
@@ -164,6 +165,7 @@ func (h *host) start() *host {
 	h.changes = &changes{slot: make(chan struct{}, 1)}
 	h.needs.changed = make(chan struct{}, 1)
 	h.ready = make(chan subnet.Lease, 1)
+	h.edits = make(fileEdits, 1)
 	wrong := &condition.Set{}
 	h.wrong = wrong
 	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own, Resumed: h.resumed, Conditions: wrong})
@@ -172,8 +174,8 @@ func (h *host) start() *host {
 		Leases:     manager, Kernel: h, Changes: h.changes, Needs: &h.needs,
 		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
 		External:   extif.Options{CanReach: h.reach},
-		SubnetFile: h.file,
-		Ready:      func(l subnet.Lease) { h.ready <- l },
+		SubnetFile: h.file, FileChanges: h.edits,
+		Ready: func(l subnet.Lease) { h.ready <- l },
 		SetRules: func(_ subnet.Config, _ netip.Prefix, peers []rules.Peer) <-chan struct{} {
 			h.mu.Lock()
 			defer h.mu.Unlock()

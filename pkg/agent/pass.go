@@ -95,7 +95,7 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 	if !working {
 		return again
 	}
-	again = min(again, a.writeFile(view.Own))
+	again = min(again, a.writeFile(view.Own, now))
 	if settled && !a.ready && !a.writing.Failing() {
 		if left := a.firewall.left(now); left > 0 {
 			return min(again, left)
@@ -122,18 +122,4 @@ func await(ctx context.Context, placed <-chan struct{}) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-}
-
-func (a *Agent) writeFile(own subnet.Lease) time.Duration {
-	wrote, err := subnet.WriteEnv(a.SubnetFile, subnet.Env{
-		Network: a.current.config.Network, Subnet: own.Subnet, MTU: a.current.backend.MTU(), IPMasq: a.IPMasq,
-	})
-	if err != nil {
-		return a.writing.Failed(err)
-	}
-	a.writing.Succeeded()
-	if wrote {
-		klog.InfoS("Wrote the subnet file", "file", a.SubnetFile, "subnet", own.Subnet, "mtu", a.current.backend.MTU())
-	}
-	return resync
 }

@@ -23,24 +23,27 @@ func dropSwallowed(
 	if !slices.ContainsFunc(peers, within) {
 		return peers
 	}
-	bySubnet := make(map[netip.Prefix]*subnet.Lease, len(peers))
+	bySubnet, lengths := make(map[netip.Prefix]*subnet.Lease, len(peers)), map[int]bool{}
 	for i := range peers {
-		bySubnet[peers[i].Subnet] = &peers[i]
+		bySubnet[peers[i].Subnet], lengths[peers[i].Subnet.Bits()] = &peers[i], true
 	}
 	drop := map[netip.Prefix]bool{}
-	for i := range peers {
-		host := &peers[i]
-		holder := bySubnet[inet.Subnet(host.PublicIP, host.Subnet.Bits())]
+	judge := func(host, holder *subnet.Lease) {
 		switch {
 		case holder == nil || !h.Leads(holder.Subnet, host.PublicIP):
 		case h.Overlaps(network) || host.Created < holder.Created:
 			drop[holder.Subnet] = true
-			rejected[subnet.Key(holder.Subnet)] = fmt.Sprintf(
+			rejected[holder.Key] = fmt.Sprintf(
 				"takes away %v, the public IP of the host with %v", host.PublicIP, host.Subnet)
 		default:
 			drop[host.Subnet] = true
-			rejected[subnet.Key(host.Subnet)] = fmt.Sprintf(
+			rejected[host.Key] = fmt.Sprintf(
 				"has the public IP %v, which lies in the subnet %v of another host", host.PublicIP, holder.Subnet)
+		}
+	}
+	for i := range peers {
+		for bits := range lengths {
+			judge(&peers[i], bySubnet[inet.Subnet(peers[i].PublicIP, bits)])
 		}
 	}
 	return slices.DeleteFunc(peers, func(l subnet.Lease) bool { return drop[l.Subnet] })

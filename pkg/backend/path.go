@@ -43,6 +43,7 @@ const (
 	NotOnLink     Reason = iota + 1 // and this backend reaches no further
 	NoEndpoint                      // nor does its lease name the end of a tunnel
 	DuplicateMAC                    // of its end of the tunnel: another host has it
+	BadEndpoint                     // its lease says that it has a tunnel, and not rightly where that ends
 	OnLinkUnknown                   // the kernel did not answer
 )
 
@@ -54,6 +55,9 @@ func (r Reason) String() string {
 		return "it is not on the link, and its lease names no tunnel endpoint; hosts behind routers need the vxlan backend"
 	case DuplicateMAC:
 		return "the MAC of its tunnel endpoint is also another host's; give each its own"
+	case BadEndpoint:
+		return "its lease names no MAC address or no VNI that a tunnel can have: a reservation whose host has not " +
+			"started yet, or a lease that flannel did not write; it is put right when flanneld starts there"
 	case OnLinkUnknown:
 		return "the kernel does not say whether it is on the link"
 	}

@@ -70,6 +70,7 @@ const (
 	RouteSuspected      Code = "RouteSuspected"
 	UnderlayOverlap     Code = "UnderlayOverlap" // what this host needs lies in the cluster's network
 	SubnetFileUnwritten Code = "SubnetFileUnwritten"
+	SubnetFileContested Code = "SubnetFileContested"
 	FirewallUnavailable Code = "FirewallUnavailable"
 	FirewallNotApplied  Code = "FirewallNotApplied"
 	FirewallContention  Code = "FirewallContention"
@@ -133,6 +134,7 @@ var kinds = []kind{
 	{RouteSuspected, Error, false, nil, "A route was taken back, as etcd was lost right after it came."},
 	{UnderlayOverlap, Warning, false, nil, "The cluster's network holds addresses that this host needs."},
 	{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},
+	{SubnetFileContested, Error, false, nil, "Another program undoes what flanneld writes to the subnet file."},
 	{FirewallUnavailable, Error, false, nil, "This host has no firewall that can be used."},
 	{FirewallNotApplied, Error, true, nil, "Firewall rules are not as they should be."},
 	{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},

@@ -23,6 +23,7 @@ import (
 	"flanneld/pkg/backend/vxlan"
 	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
+	"flanneld/pkg/filewatch"
 	"flanneld/pkg/health"
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
@@ -101,7 +102,8 @@ func run(ctx context.Context, o Options, registry store) error {
 	if err != nil {
 		return err
 	}
-	tasks := append([]task{lock, changes, manager}, rules.tasks...)
+	file := filewatch.New(o.SubnetFile)
+	tasks := append([]task{lock, changes, manager, file}, rules.tasks...)
 	if o.HealthzPort > 0 {
 		server, err := health.Listen(netip.AddrPortFrom(o.HealthzIP, o.HealthzPort))
 		if err != nil {
@@ -114,7 +116,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP},
-		SubnetFile: o.SubnetFile, Former: former, IPMasq: o.IPMasq,
+		SubnetFile: o.SubnetFile, Former: former, FileChanges: file, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 		SetRules: rules.set, Conditions: wrong,
 	})

@@ -198,8 +198,19 @@ func (p *printer) peers(s Status) {
 func (p *printer) leases(s Status) {
 	p.row(plain, "SUBNET", "PUBLIC IP", "BACKEND", "LEASE")
 	for _, x := range s.Peers {
-		p.row(plain, x.Subnet.String(), x.PublicIP.String(), dash(x.Backend), p.leaseOf(x))
+		p.row(plain, x.Subnet.String(), x.PublicIP.String(), dash(x.Backend), p.leaseOf(x)+p.marks(x))
 	}
+}
+
+// marks are what is unusual about a lease.
+func (p *printer) marks(x Peer) (text string) {
+	if x.Outside {
+		text += ", outside of the network"
+	}
+	if x.Key != "" {
+		text += ", key " + printable.Bounded(x.Key, printable.Longest)
+	}
+	return text
 }
 
 // PrintLeases shows the leases alone.

@@ -106,6 +106,8 @@ type Peer struct {
 	Backend       string       `json:"backend"`
 	Expires       time.Time    `json:"expires,omitzero"`         // zero: a reservation
 	ExpiryUnknown bool         `json:"expiry_unknown,omitempty"` // Expires is the latest that can be: more is not known
+	Key           string       `json:"key,omitempty"`            // in etcd, where it is not that of the subnet alone
+	Outside       bool         `json:"outside,omitempty"`        // of the network
 
 	Mode   string     `json:"mode,omitempty"`
 	Via    netip.Addr `json:"via,omitzero"` // the gateway of the route

@@ -3,7 +3,6 @@ package status
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -30,19 +29,23 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 	default:
 		s.Network = &Network{Network: config.Network, SubnetLen: config.SubnetLen, Backend: config.BackendType}
 	}
-	for _, p := range slices.SortedFunc(maps.Keys(c.Leases), netip.Prefix.Compare) {
-		l := c.Leases[p]
-		s.Peers = append(
-			s.Peers,
-			Peer{Subnet: p, PublicIP: l.PublicIP, Backend: l.BackendType, Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown},
-		)
-		if s.Network != nil && !config.Fits(p) {
+	for _, l := range c.Leases {
+		p := Peer{
+			Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType,
+			Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown,
+		}
+		p.Outside = s.Network != nil && config.Outside(l.Subnet)
+		if l.Key != subnet.Key(l.Subnet) {
+			p.Key = l.Key
+		}
+		s.Peers = append(s.Peers, p)
+		if s.Network != nil && !config.Fits(l.Subnet) {
 			s.Conditions.Add(
 				condition.Condition{
 					Code:    condition.LeaseIgnored,
-					Subject: subnet.Key(p),
+					Subject: l.Key,
 					Message: fmt.Sprintf("the lease of %v does not fit the config: "+
-						"its host keeps it until flanneld is restarted there", p),
+						"its host keeps it until flanneld is restarted there", l.Subnet),
 				},
 			)
 		}

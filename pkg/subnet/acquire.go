@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -17,7 +18,7 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 		h.adopt(own, now)
 		s, held := h.maintain(r, c, now)
 		if held {
-			return s
+			return h.tidy(r, c, s)
 		}
 	}
 	if subnet, ok := h.choose(r, c); ok {
@@ -49,7 +50,7 @@ func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
 		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) || c.reserves(l.Subnet) {
 			continue
 		}
-		if other, overlaps := r.overlapping(l.Subnet); overlaps && other.Created < l.Created {
+		if other, overlaps := r.overlapping(l.Subnet, c.notOther(l.Key)); overlaps && older(&other, &l) {
 			continue
 		}
 		found = append(found, l)
@@ -68,9 +69,24 @@ func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
 		}
 		return 2
 	}
+	// Of two keys of one subnet, the dual-stack one: flannel, should it come back,
+	// looks for that.
+	kind := func(l Lease) int {
+		if isDual(l.Key) {
+			return 0
+		}
+		return 1
+	}
 	return slices.MinFunc(found, func(a, b Lease) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Subnet.Compare(b.Subnet))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Subnet.Compare(b.Subnet), cmp.Compare(kind(a), kind(b)),
+			strings.Compare(a.Key, b.Key))
 	}), true
+}
+
+// notOther tells leases that are no other host's: the one of that key, and what
+// else is ours.
+func (c Claim) notOther(key string) func(*Lease) bool {
+	return func(l *Lease) bool { return l.Key == key || c.ours(l.Attrs) }
 }
 
 func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
@@ -81,7 +97,7 @@ func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
 		return h.previous, true
 	}
 	h.explainPrevious(r, c)
-	taken := append(slices.Clone(c.Reserved), r.hostsWithin(c)...)
+	taken := slices.Concat(c.Reserved, r.hostsWithin(c), r.spoiled())
 	for _, l := range r.all() {
 		taken = append(taken, l.Subnet)
 	}
@@ -98,11 +114,10 @@ func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
 }
 
 func (h *leaseHolder) free(r *replica, c Claim, p netip.Prefix) bool {
-	_, leased := r.leases[p]
-	_, overlaps := r.overlapping(p)
+	_, leased := r.overlapping(p, nil)
 	_, refused := h.refused[p]
-	return c.Config.Fits(p) && !leased && !overlaps && !refused && !c.reserves(p) &&
-		!slices.ContainsFunc(r.hostsWithin(c), p.Overlaps)
+	return c.Config.Fits(p) && !leased && !refused && !c.reserves(p) &&
+		!slices.ContainsFunc(r.hostsWithin(c), p.Overlaps) && !slices.ContainsFunc(r.spoiled(), p.Overlaps)
 }
 
 // hostsWithin are the public IPs that lie in the network, where that holds what
@@ -125,9 +140,9 @@ func (h *leaseHolder) explainPrevious(r *replica, c Claim) {
 		return
 	}
 	h.warned = true
-	if holder, leased := r.leases[h.previous]; leased {
+	if holder, leased := r.overlapping(h.previous, nil); leased && holder.Subnet == h.previous {
 		klog.ErrorS(nil, "Subnet file names a subnet that is leased to another host: taking another one",
-			"subnet", h.previous, "publicIP", holder.PublicIP, "key", Key(h.previous),
+			"subnet", h.previous, "publicIP", holder.PublicIP, "key", holder.Key,
 			"advice", "if that host is gone, stop flanneld, delete the key and start again")
 		return
 	}

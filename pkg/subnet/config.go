@@ -193,6 +193,11 @@ func (c Config) MayLease(p netip.Prefix) bool {
 	return inet.Of(p.Addr()) == c.family() && !inet.Last(p).Less(c.SubnetMin) && !last.Less(p.Masked().Addr())
 }
 
+// Outside tells of a subnet that it is none of the network's.
+func (c Config) Outside(p netip.Prefix) bool {
+	return !c.Network.Contains(p.Addr()) || p.Bits() < c.Network.Bits()
+}
+
 // Fits reports whether p is one of the subnets that may be leased.
 func (c Config) Fits(p netip.Prefix) bool {
 	return p.IsValid() && p.Bits() == c.SubnetLen && p == p.Masked() && c.Network.Contains(p.Addr()) &&

@@ -28,10 +28,10 @@ func TestContents(t *testing.T) {
 	if c.Config.Value != "{}" || c.Config.Modified != 3 {
 		t.Errorf("config %+v", c.Config)
 	}
-	if l := c.Leases[prefix21]; len(c.Leases) != 1 || l.Attrs != attrs("10.4.7.21") || !l.Expires.Equal(now.Add(time.Hour)) {
+	if l := c.Leases[0]; len(c.Leases) != 1 || l.Subnet != prefix21 || l.Attrs != attrs("10.4.7.21") || !l.Expires.Equal(now.Add(time.Hour)) {
 		t.Errorf("leases %v", c.Leases)
 	}
-	if e := c.Entries[prefix21]; len(c.Entries) != 2 || e.Value != lease21 || c.Entries[netip.MustParsePrefix("172.7.22.0/24")].Modified != 5 {
+	if e := c.Entries["subnets/172.7.21.0-24"]; len(c.Entries) != 2 || e.Value != lease21 || c.Entries["subnets/172.7.22.0-24"].Modified != 5 {
 		t.Errorf("entries %v", c.Entries)
 	}
 	if keys := slices.Sorted(maps.Keys(c.Malformed)); !slices.Equal(keys, []string{"subnets/172.7.22.0-24", "subnets/elsewhere"}) {

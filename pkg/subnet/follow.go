@@ -183,6 +183,7 @@ func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next af
 		return next
 	case errors.Is(err, ErrBlocked) && due.entry.Key != Key(h.previous):
 		h.refuse(due.entry.Key) // the subnet file's is worth waiting for
+	case due.do == remove: // which is no write of the lease that is held
 	case err != nil:
 		h.written = 0
 	default:

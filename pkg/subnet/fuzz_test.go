@@ -40,6 +40,7 @@ func FuzzLease(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"subnets/172.7.21.0-24", `{"PublicIP":"10.4.7.21","BackendType":"host-gw"}`},
 		{"subnets/172.7.21.0-24", `{"PublicIP":"10.4.7.21","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:39:13:5c:8e:41"}}`},
+		{"subnets/172.7.40.0-24&fc00:7:0:40::-64", `{"PublicIP":"10.4.7.21","PublicIPv6":"fd00:4::21","BackendType":"host-gw"}`},
 		{"subnets/0.0.0.0-0", `{"PublicIP":"0.0.0.0"}`}, {"subnets/172.7.21.0-024", `{}`}, {"subnets/::-0", `null`}, {"subnets/172.7.21.1-24", ``},
 	} {
 		f.Add(seed[0], seed[1])
@@ -49,7 +50,7 @@ func FuzzLease(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if Key(l.Subnet) != key || l.Subnet != l.Subnet.Masked() || !l.PublicIP.Is4() || l.PublicIP.IsMulticast() || l.PublicIP.IsLoopback() || l.PublicIP.IsUnspecified() {
+		if !isDual(key) && Key(l.Subnet) != key || l.Key != key || !l.Subnet.IsValid() || l.Subnet != l.Subnet.Masked() || !l.PublicIP.Is4() || l.PublicIP.IsMulticast() || l.PublicIP.IsLoopback() || l.PublicIP.IsUnspecified() {
 			t.Fatalf("%q with %q became %+v", key, value, l)
 		}
 		again, err := ParseAttrs(l.Marshal())
@@ -60,7 +61,7 @@ func FuzzLease(f *testing.F) {
 		c, _ := ParseConfig(`{"Network":"172.7.0.0/16"}`)
 		peers, _ := Peers(c, own, []Lease{l}, []netip.Addr{own.PublicIP}, nil)
 		for _, p := range peers {
-			if p.Subnet.Bits() != 24 || !c.Network.Contains(p.Subnet.Addr()) || p.Subnet == own.Subnet || p.PublicIP == own.PublicIP {
+			if p.Subnet.Bits() < 16 || !c.Network.Contains(p.Subnet.Addr()) || p.Subnet.Overlaps(own.Subnet) || p.PublicIP == own.PublicIP {
 				t.Fatalf("%+v counts as a peer", p)
 			}
 		}

@@ -71,6 +71,9 @@ type leaseHolder struct {
 	contestedUntil time.Time // at least: it is reported until then
 
 	lost lostWrites
+
+	tidied  string          // the key with which tidy is done
+	dropped map[string]bool // keys that it has tried to remove
 }
 
 // moveContainers is what to do where a host gets another subnet.
@@ -107,17 +110,43 @@ func (l *lostWrites) lose(e Entry) (stuck bool) {
 func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
 	if h.own.Subnet.IsValid() {
 		if s, ok := h.maintain(r, c, now); ok {
-			return s
+			return h.tidy(r, c, s)
 		}
 	}
 	return h.acquire(r, c, now)
 }
 
+// tidy removes what this host held in a former Network, and what it created a moment
+// after another host had leased that by another key. It does so once for each subnet
+// that it takes, when nothing else is due. A reservation is an operator's, and stays.
+func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
+	if due.do != wait || h.contested || h.tidied == h.own.Key {
+		return due
+	}
+	for key, l := range r.leases {
+		if key == h.own.Key || l.PublicIP != c.Attrs.PublicIP || l.Expires.IsZero() || h.dropped[key] {
+			continue
+		}
+		other, overlaps := r.overlapping(l.Subnet, c.notOther(key))
+		if lost := overlaps && older(&other, &l); !lost && !c.Config.Outside(l.Subnet) {
+			continue
+		}
+		klog.InfoS("Removing a lease of this host's that it has no more use for", "key", key, "network", c.Config.Network)
+		if h.dropped == nil {
+			h.dropped = map[string]bool{}
+		}
+		h.dropped[key] = true // whatever becomes of it: it ends by itself
+		return step{do: remove, entry: Entry{Key: key, Modified: l.Modified}}
+	}
+	h.tidied = h.own.Key
+	return due
+}
+
 // maintain looks after the lease that is held; false means that it is not any more.
 func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
 	subnet := h.own.Subnet
-	current, exists := r.leases[subnet]
-	other, overlaps := r.overlapping(subnet)
+	current, exists := r.leases[h.own.Key]
+	other, overlaps := r.overlapping(subnet, c.notOther(h.own.Key))
 	mine := exists && (c.ours(current.Attrs) || current.Attrs == h.own.Attrs)
 	switch {
 	case !c.Config.Fits(subnet):
@@ -132,17 +161,19 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		h.own = Lease{}
 		return step{}, false
 
-	case overlaps && (!exists || other.Created < current.Created):
+	case overlaps && (!exists || older(&other, &current)):
 		klog.ErrorS(nil, "Lease overlaps one that another host took earlier: giving it up and taking another subnet",
 			"subnet", subnet, "other", other.Subnet, "publicIP", other.PublicIP, "advice", moveContainers)
 		h.own = Lease{}
 		if exists {
-			return step{do: remove, entry: Entry{Key: Key(subnet), Modified: current.Modified}}, true
+			return step{do: remove, entry: Entry{Key: current.Key, Modified: current.Modified}}, true
 		}
 		return step{}, false
 
 	case !exists: // or turned into what names no holder
-		entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL, Modified: r.malformedAt[subnet]}
+		entry := Entry{
+			Key: h.own.Key, Value: h.own.Value(c.Attrs), TTL: LeaseTTL, Modified: r.malformedAt[h.own.Key],
+		}
 		return step{do: put, entry: entry}, true
 	}
 
@@ -152,7 +183,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	if current.Expires.IsZero() { // a reservation stays one
 		ttl = 0
 	}
-	entry := Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: ttl, Modified: h.own.Modified}
+	entry := Entry{Key: h.own.Key, Value: h.own.Value(c.Attrs), TTL: ttl, Modified: h.own.Modified}
 	switch {
 	case current.Attrs != c.Attrs || h.announce:
 		if h.contested {
@@ -173,8 +204,8 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 // adopt takes over what the replica shows of our lease.
 func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	switch {
-	case h.own.Subnet != current.Subnet:
-		klog.InfoS("Holding a lease", "subnet", current.Subnet, "expires", current.Ends())
+	case h.own.Key != current.Key:
+		klog.InfoS("Holding a lease", "subnet", current.Subnet, "key", current.Key, "expires", current.Ends())
 		h.announce, h.contested, h.contestedUntil = h.candidate != current.Subnet, false, time.Time{}
 	case h.own.Modified == current.Modified:
 		return

@@ -94,7 +94,7 @@ type View struct {
 	Config    string            // the config key's value; empty: no such key
 	NoConfig  NoConfig          // in that case
 	Own       Lease             // the lease that this host holds; zero: none
-	Leases    []Lease           // every well-formed lease, our own too, in the order of their subnets
+	Leases    []Lease           // every well-formed lease, our own too, by subnets, of one the holder's first
 	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string // key → what is wrong with the entry
 	Omitted   int               // more of them, about
@@ -115,7 +115,7 @@ func (m *Manager) View() (v View) {
 
 func (s *state) view(proven, now time.Time) View {
 	read, current := s.read.until(proven, now)
-	_, stored := s.replica.leases[s.holder.own.Subnet]
+	_, stored := s.replica.leases[s.holder.own.Key]
 	return View{
 		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own,
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),

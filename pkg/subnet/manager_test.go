@@ -107,6 +107,7 @@ func TestAcquire(t *testing.T) {
 		store    map[string]string
 		previous string
 		want     string // "" : any of the first hundred
+		goes     bool   // what is in the store
 	}{
 		{name: "empty store, no subnet file"},
 		{name: "the subnet file's subnet where it is free", previous: "172.7.21.0/24", want: "172.7.21.0/24"},
@@ -118,7 +119,7 @@ func TestAcquire(t *testing.T) {
 		{name: "the subnet file names a subnet that overlaps a lease", store: map[string]string{"subnets/172.7.16.0-20": lease22}, previous: "172.7.21.0/24"},
 		{name: "the subnet file names a subnet of another network", previous: "10.1.2.0/24"},
 		{name: "the subnet file names a subnet of another length", previous: "172.7.21.0/25"},
-		{name: "our old lease is outside of the network", store: map[string]string{"subnets/10.9.8.0-24": lease21}},
+		{name: "our old lease is outside of the network", store: map[string]string{"subnets/10.9.8.0-24": lease21}, goes: true},
 		{name: "garbage beside", store: map[string]string{"subnets/172.7.1.0-24": `{`, "subnets/x": lease22}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -147,6 +148,12 @@ func TestAcquire(t *testing.T) {
 				e := entry(t, store, subnet.Key(got.Subnet))
 				if e.Value != lease21 || e.TTL != subnet.LeaseTTL {
 					t.Errorf("stored %s for %v, want %s for %v", e.Value, e.TTL, lease21, subnet.LeaseTTL)
+				}
+				if tt.goes {
+					if len(store.Entries()) != 1 {
+						t.Errorf("left is %v", store.Entries())
+					}
+					return
 				}
 				for k, v := range tt.store {
 					if entry(t, store, k).Value != v {

@@ -6,12 +6,13 @@ import (
 	"slices"
 )
 
-// Peers picks from the leases those that may reach the kernel: one subnet of
-// the configured network and length each, seen as the config's family sees it, not
-// ours and not overlapping ours, held by a host that is not this one. The others
-// come back by key with what is wrong with them. hostAddrs are this host's own
-// addresses; refuse says what else is wrong with a lease, "": nothing; nil: with
-// none. The peers take the leases' place: there may be thousands.
+// Peers picks from the leases those that may reach the kernel: subnets of the
+// network, of any length, seen as the config's family sees them, not ours and not
+// overlapping ours, held by a host that is not this one, and taking nothing away from
+// a lease that came first. The others come back by key with what is wrong with them.
+// hostAddrs are this host's own addresses; refuse says what else is wrong with a
+// lease, "": nothing; nil: with none. The leases are in View's order. The peers take
+// their place: there may be thousands.
 func Peers(
 	c Config, own Lease, leases []Lease, hostAddrs []netip.Addr, refuse func(*Lease) string,
 ) (peers []Lease, rejected map[string]string) {
@@ -20,7 +21,7 @@ func Peers(
 	family := c.family()
 	for i := range leases {
 		lease, ok := leases[i].For(family)
-		if !ok || lease.Subnet == own.Subnet {
+		if !ok || lease.Key == own.Key && lease.Subnet == own.Subnet {
 			continue
 		}
 		reason := unfit(&c, &own, &lease, hostAddrs)
@@ -28,27 +29,95 @@ func Peers(
 			reason = refuse(&lease)
 		}
 		if reason != "" {
-			rejected[Key(lease.Subnet)] = reason
+			rejected[lease.Key] = reason
 			continue
 		}
 		peers = append(peers, lease)
 	}
-	return peers, rejected
+	return dropIntruders(peers, rejected), rejected
 }
 
 func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
 	switch {
-	case !c.Network.Contains(l.Subnet.Addr()) || l.Subnet.Bits() < c.Network.Bits():
+	case c.Outside(l.Subnet):
 		return fmt.Sprintf("lies outside of the network %v", c.Network)
-	case l.Subnet.Overlaps(own.Subnet):
-		return fmt.Sprintf("overlaps this host's subnet %v", own.Subnet)
-	case l.Subnet.Bits() != c.SubnetLen:
-		return fmt.Sprintf("is not a /%d, the length in the config", c.SubnetLen)
-	case l.Subnet.Contains(l.PublicIP):
-		return fmt.Sprintf("has the public IP %v, which lies within the subnet itself", l.PublicIP)
 	case l.PublicIP == own.PublicIP || slices.Contains(hostAddrs, l.PublicIP):
 		return fmt.Sprintf("has the public IP %v, which is this host's own: a former lease of this host, which expires by "+
 			"itself, or another host with the same --public-ip", l.PublicIP)
+	case l.Subnet.Overlaps(own.Subnet):
+		return fmt.Sprintf("overlaps this host's subnet %v", own.Subnet)
+	case l.Subnet.Contains(l.PublicIP):
+		return fmt.Sprintf("has the public IP %v, which lies within the subnet itself", l.PublicIP)
 	}
 	return ""
+}
+
+// dropIntruders leaves of leases that overlap those whose routes take nothing away
+// from one that came first. The kernel takes the longest prefix, so a wider subnet
+// takes nothing from a narrower one within, and the narrower all that both have.
+func dropIntruders(peers []Lease, rejected map[string]string) []Lease {
+	left := peers[:0]
+	for len(peers) > 0 {
+		n := 1 // those that overlap the first, which is the widest, come right after it
+		for n < len(peers) && peers[n].Subnet.Overlaps(peers[0].Subnet) {
+			n++
+		}
+		group := peers[:n]
+		if n > 1 {
+			group = settle(slices.Clone(group), rejected)
+		}
+		left, peers = append(left, group...), peers[n:]
+	}
+	return left
+}
+
+// settle is dropIntruders for leases that overlap one of them: the oldest comes first.
+func settle(group []Lease, rejected map[string]string) (kept []Lease) {
+	slices.SortFunc(group, func(a, b Lease) int {
+		if older(&a, &b) {
+			return -1
+		}
+		return 1
+	})
+next:
+	for _, l := range group {
+		for i := range kept {
+			replaces, why := judge(&l, &kept[i])
+			switch {
+			case replaces && l.Modified > kept[i].Modified: // a host knows best what it wrote last
+				kept[i] = l
+				continue next
+			case replaces:
+				continue next
+			case why != "":
+				rejected[l.Key] = why
+				continue next
+			}
+		}
+		kept = append(kept, l)
+	}
+	sortLeases(kept)
+	return kept
+}
+
+// judge says what is wrong with a lease beside one that came before, or that it says
+// of the same host and subnet what that said. Subnets that begin at the same address
+// have the same end of a tunnel, which is one host's.
+func judge(l, before *Lease) (replaces bool, why string) {
+	sameEnd := l.Subnet.Addr() == before.Subnet.Addr()
+	switch {
+	case !l.Subnet.Overlaps(before.Subnet):
+	case l.PublicIP == before.PublicIP:
+		replaces = l.Subnet == before.Subnet
+		if !replaces && sameEnd && l.Attrs != before.Attrs {
+			why = fmt.Sprintf("says something else of %v than its lease of %v does", l.PublicIP, before.Subnet)
+		}
+	case before.Subnet.Bits() <= l.Subnet.Bits():
+		why = fmt.Sprintf("takes addresses from %v, which %v has leased before by the key %q",
+			before.Subnet, before.PublicIP, before.Key)
+	case sameEnd:
+		why = fmt.Sprintf("begins at the same address as %v, which %v has leased before by the key %q",
+			before.Subnet, before.PublicIP, before.Key)
+	}
+	return replaces, why
 }

@@ -1,8 +1,10 @@
 package subnet
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -15,20 +17,20 @@ type replica struct {
 	cluster   string
 	index     uint64 // of the last list or event
 	config    string
-	tooLong   int      // bytes of a config that is too long
-	noConfig  NoConfig // of the last list
-	leases    map[netip.Prefix]Lease
+	tooLong   int               // bytes of a config that is too long
+	noConfig  NoConfig          // of the last list
+	leases    map[string]Lease  // by key
 	lengths   lengths           // of the leases' subnets, those retained included
 	malformed map[string]string // key → what is wrong with the entry
 	omitted   int               // more of them, about
 
-	ours          netip.Prefix // the subnet that this host works with, or did before it started
-	degradedUntil time.Time    // until then a lease that vanishes may be one whose holder lives
-	degradedBy    string       // why the store is degraded; empty: it is only that this host has just started
-	retained      map[netip.Prefix]retainedLease
-	fresh         map[netip.Prefix]bool // written since the store is degraded: when they go, they go
+	ours          netip.Prefix             // the subnet that this host works with, or did before it started
+	degradedUntil time.Time                // until then a lease that vanishes may be one whose holder lives
+	degradedBy    string                   // why the store is degraded; empty: it is only that this host has just started
+	retained      map[string]retainedLease // by key
+	fresh         map[string]bool          // keys written since the store is degraded: when they go, they go
 
-	malformedAt map[netip.Prefix]uint64 // index of malformed entries: whom they belong to, nobody can tell
+	malformedAt map[string]uint64 // index of malformed entries by key: whom they belong to, nobody can tell
 }
 
 // replace takes over a full list that was received at now.
@@ -36,7 +38,7 @@ func (r *replica) replace(s Snapshot, now time.Time) {
 	before := *r
 	r.cluster, r.config, r.tooLong, r.noConfig = s.Cluster, "", 0, s.NoConfig
 	r.malformed, r.malformedAt, r.omitted = map[string]string{}, nil, s.Omitted
-	r.leases = make(map[netip.Prefix]Lease, len(s.Entries))
+	r.leases = make(map[string]Lease, len(s.Entries))
 	for _, e := range s.Entries {
 		r.put(e, now)
 	}
@@ -67,8 +69,8 @@ func (r *replica) apply(events []Event, now time.Time) {
 			r.expire(ev.Key, now)
 		} else {
 			r.put(ev.Entry, now)
-			if subnet, err := ParseKey(ev.Key); err == nil && r.fresh != nil {
-				r.fresh[subnet] = true
+			if inLeases(ev.Key) && !strange(ev.Key) && r.fresh != nil {
+				r.fresh[ev.Key] = true
 			}
 		}
 		r.index = max(r.index, ev.Modified)
@@ -77,13 +79,14 @@ func (r *replica) apply(events []Event, now time.Time) {
 
 // expire is drop for a key that was deleted or has expired.
 func (r *replica) expire(key string, now time.Time) {
-	subnet, err := ParseKey(key)
-	lease, known := r.leases[subnet]
+	lease, known := r.leases[key]
 	r.drop(key)
 	switch {
-	case err != nil || !known:
-	case subnet == r.ours:
-		r.degrade("this host's lease of "+subnet.String()+" is gone", now)
+	case !known:
+	case lease.Subnet == r.ours:
+		if r.oursMissing() {
+			r.degrade("this host's lease of "+lease.Subnet.String()+" is gone", now)
+		}
 	default:
 		r.retain(lease, now)
 	}
@@ -98,10 +101,8 @@ func (r *replica) drop(key string) {
 	} else if r.omitted > 0 && inLeases(key) && strange(key) {
 		r.omitted--
 	}
-	if subnet, err := ParseKey(key); err == nil {
-		delete(r.leases, subnet)
-		delete(r.malformedAt, subnet)
-	}
+	delete(r.leases, key)
+	delete(r.malformedAt, key)
 }
 
 func (r *replica) put(e Entry, now time.Time) {
@@ -111,17 +112,19 @@ func (r *replica) put(e Entry, now time.Time) {
 	case inLeases(e.Key) && strange(e.Key):
 		r.noteStrange(e)
 	case inLeases(e.Key):
+		if p, _ := ParseKey(e.Key); !p.IsValid() { // of IPv6 alone
+			return
+		}
 		lease, err := parseLease(e, now)
 		if err != nil {
 			r.expire(e.Key, now) // a lease that turned malformed is no lease any more
 			r.malformed[e.Key] = err.Error()
-			subnet, _ := ParseKey(e.Key)
-			r.noteMalformed(subnet, e.Modified)
+			r.noteMalformed(e.Key, e.Modified)
 			return
 		}
 		r.drop(e.Key)
-		r.leases[lease.Subnet] = lease
-		r.lengths.include(lease.Subnet.Bits())
+		r.leases[e.Key] = lease
+		r.lengths.include(e.Key, lease.Subnet.Bits())
 		r.releaseOverlapping(lease.Subnet)
 	}
 }
@@ -140,15 +143,15 @@ func (r *replica) noteStrange(e Entry) {
 	r.malformed[e.Key] = err.Error()
 }
 
-func (r *replica) noteMalformed(subnet netip.Prefix, index uint64) {
+func (r *replica) noteMalformed(key string, index uint64) {
 	if r.malformedAt == nil {
-		r.malformedAt = map[netip.Prefix]uint64{}
+		r.malformedAt = map[string]uint64{}
 	}
-	r.malformedAt[subnet] = index
+	r.malformedAt[key] = index
 }
 
-// all are the leases that count for peers, in the order of their subnets: those
-// in the store, and those retained.
+// all are the leases that count for peers, in the order of their subnets, of one the
+// holder's first: those in the store, and those retained.
 func (r *replica) all() []Lease {
 	all := make([]Lease, 0, len(r.leases)+len(r.retained))
 	for _, l := range r.leases {
@@ -157,6 +160,12 @@ func (r *replica) all() []Lease {
 	for _, h := range r.retained {
 		all = append(all, h.Lease)
 	}
-	slices.SortFunc(all, func(a, b Lease) int { return a.Subnet.Compare(b.Subnet) })
+	sortLeases(all)
 	return all
+}
+
+func sortLeases(all []Lease) {
+	slices.SortFunc(all, func(a, b Lease) int {
+		return cmp.Or(a.Subnet.Compare(b.Subnet), cmp.Compare(a.Created, b.Created), strings.Compare(a.Key, b.Key))
+	})
 }

@@ -19,14 +19,27 @@ func TestOverlappingFindsAny(t *testing.T) {
 			addr := netip.AddrFrom4([4]byte{10, 0, byte(rapid.IntRange(0, 3).Draw(t, "third")), 0})
 			return netip.PrefixFrom(addr, rapid.SampledFrom([]int{0, 20, 24, 24, 24, 24, 25}).Draw(t, "bits")).Masked()
 		})
-		r := replica{leases: map[netip.Prefix]Lease{}}
-		for _, p := range rapid.SliceOfN(prefix, 0, 6).Draw(t, "leases") {
-			r.put(Entry{Key: Key(p), Value: `{"PublicIP":"10.4.7.21"}`}, time.Now())
+		r := replica{leases: map[string]Lease{}}
+		dual := rapid.SampledFrom([]string{"", "", "&fc00:7::-64", "&fc00:7:0:1::-64"})
+		for i, p := range rapid.SliceOfN(prefix, 0, 6).Draw(t, "leases") {
+			if p.Bits() == 0 {
+				continue
+			}
+			r.put(Entry{Key: Key(p) + dual.Draw(t, "dual"), Value: `{"PublicIP":"10.4.7.21"}`, Created: uint64(i)}, time.Now())
 		}
 		asked := rapid.OneOf(prefix, rapid.Just(netip.Prefix{})).Draw(t, "asked")
-		want := slices.ContainsFunc(slices.Collect(maps.Keys(r.leases)), func(p netip.Prefix) bool { return p != asked && p.Overlaps(asked) })
-		if _, got := r.overlapping(asked); got != want {
-			t.Fatalf("overlapping(%v) among %v: %v, want %v", asked, slices.Collect(maps.Keys(r.leases)), got, want)
+		var want Lease
+		except := ""
+		for _, l := range r.all() {
+			switch {
+			case except == "" && rapid.Bool().Draw(t, "except"):
+				except = l.Key
+			case l.Subnet.Overlaps(asked) && (want.Key == "" || older(&l, &want)):
+				want = l
+			}
+		}
+		if got, found := r.overlapping(asked, func(l *Lease) bool { return l.Key == except }); got != want || found != (want.Key != "") {
+			t.Fatalf("overlapping(%v) but for %s among %v: %v, want %v", asked, except, slices.Collect(maps.Keys(r.leases)), got, want)
 		}
 	})
 }
@@ -93,7 +106,7 @@ func BenchmarkEvent(b *testing.B) {
 			s := snapshotOf(n)
 			st := &state{}
 			st.replica.replace(s, time.Now())
-			own := st.replica.leases[netip.MustParsePrefix("10.0.0.0/24")]
+			own := st.replica.leases["subnets/10.0.0.0-24"]
 			config := Config{Network: netip.MustParsePrefix("10.0.0.0/8"), SubnetLen: 24}
 			config.SubnetMin, config.SubnetMax = own.Subnet.Addr(), netip.MustParseAddr("10.255.255.0")
 			event := []Event{{Entry: s.Entries[1]}}

@@ -30,7 +30,7 @@ func (r *replica) degrade(reason string, now time.Time) {
 	if r.degradedBy == "" {
 		r.degradedBy = reason
 	}
-	r.degradedUntil, r.fresh = now.Add(RetainTime), map[netip.Prefix]bool{}
+	r.degradedUntil, r.fresh = now.Add(RetainTime), map[string]bool{}
 }
 
 // degraded also holds as long as this host has not got its own lease back.
@@ -38,20 +38,17 @@ func (r *replica) degraded(now time.Time) bool {
 	return now.Before(r.degradedUntil) || !r.degradedUntil.IsZero() && r.oursMissing()
 }
 
-func (r *replica) oursMissing() bool {
-	_, there := r.leases[r.ours]
-	return r.ours.IsValid() && !there
-}
+func (r *replica) oursMissing() bool { return r.ours.IsValid() && !r.names(r.ours) }
 
 // retain keeps a lease that is not in the store any more.
 func (r *replica) retain(l Lease, now time.Time) {
-	if _, there := r.leases[l.Subnet]; there || l.Subnet == r.ours {
+	if _, there := r.leases[l.Key]; there || l.Subnet == r.ours || r.names(l.Subnet) {
 		return
 	}
 	if r.retained == nil {
-		r.retained = map[netip.Prefix]retainedLease{}
+		r.retained = map[string]retainedLease{}
 	}
-	r.retained[l.Subnet] = retainedLease{l, now.Add(grace), r.fresh[l.Subnet]}
+	r.retained[l.Key] = retainedLease{l, now.Add(grace), r.fresh[l.Key]}
 }
 
 // releaseExpired lets go of what was retained for long enough. changed says that
@@ -69,12 +66,12 @@ func (r *replica) releaseExpired(now time.Time) (changed bool, next time.Duratio
 		next = min(next, max(r.degradedUntil.Sub(now), time.Second))
 	}
 	degraded := r.degraded(now)
-	for subnet, h := range r.retained {
+	for key, h := range r.retained {
 		switch {
 		case now.Before(h.until):
 			next = min(next, h.until.Sub(now))
 		case !degraded || h.fresh:
-			delete(r.retained, subnet)
+			delete(r.retained, key)
 			changed = true
 		}
 	}
@@ -83,8 +80,9 @@ func (r *replica) releaseExpired(now time.Time) (changed bool, next time.Duratio
 
 // releaseOverlapping no longer retains what overlaps a lease that is there.
 func (r *replica) releaseOverlapping(p netip.Prefix) {
-	delete(r.retained, p)
-	if !r.lengths.only(p.Bits()) {
-		maps.DeleteFunc(r.retained, func(other netip.Prefix, _ retainedLease) bool { return other.Overlaps(p) })
+	if r.lengths.only(p.Bits()) {
+		delete(r.retained, Key(p))
+		return
 	}
+	maps.DeleteFunc(r.retained, func(_ string, l retainedLease) bool { return l.Subnet.Overlaps(p) })
 }

@@ -12,14 +12,17 @@ import (
 )
 
 // wireData is what a vxlan lease carries.
-type wireData struct{ VtepMAC string }
+type wireData struct {
+	VNI     int64
+	VtepMAC string
+}
 
 const wirePrefix, wireSuffix = `{"VtepMAC":"`, `"}`
 
 func leaseData(m kernel.MAC) string { return wirePrefix + m.String() + wireSuffix }
 
 // vtepMAC reads a lease's VTEP; false where it has none that packets can be
-// sent to.
+// sent to. A lease of this backend that has none is wrong.
 func vtepMAC(a *subnet.Attrs) (kernel.MAC, bool) {
 	if a.BackendType != Type {
 		return kernel.MAC{}, false
@@ -34,7 +37,7 @@ func vtepMAC(a *subnet.Attrs) (kernel.MAC, bool) {
 		return kernel.MAC{}, false
 	}
 	m, err := kernel.ParseMAC(data.VtepMAC)
-	return m, err == nil
+	return m, err == nil && data.VNI >= 0 && data.VNI <= maxVNI
 }
 
 // chooseMAC keeps the MAC that peers may know: that of a device in use, else

@@ -69,7 +69,7 @@ func (b *vxlan) Attrs() subnet.Attrs {
 
 func (b *vxlan) MTU() int { return b.device.MTU }
 
-// Desired reaches each peer the way its lease says: one without a VTEP by a
+// Desired reaches each peer the way its lease says: one of another backend by a
 // plain route. So a cluster changes its mode host by host.
 func (b *vxlan) Desired(
 	family inet.Family, own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
@@ -85,6 +85,9 @@ func (b *vxlan) Desired(
 // choosePath adds to t what leads to a peer.
 func (b *vxlan) choosePath(t *tunnel, p *subnet.Lease, onLink func(netip.Addr) backend.Answer) backend.Path {
 	mac, hasVTEP := vtepMAC(&p.Attrs)
+	if !hasVTEP && p.BackendType == Type {
+		return backend.Path{Reason: backend.BadEndpoint}
+	}
 	direct := backend.No
 	if !hasVTEP || b.direct {
 		direct = onLink(p.PublicIP)

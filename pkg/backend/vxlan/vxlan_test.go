@@ -125,7 +125,7 @@ func TestDesired(t *testing.T) {
 		{"a multicast MAC", `{}`, []subnet.Lease{lease(32, Type, `{"VtepMAC":"01:39:13:5c:8e:16"}`)}, ``},
 		{"the broadcast MAC", `{}`, []subnet.Lease{lease(32, Type, `{"VtepMAC":"ff:ff:ff:ff:ff:ff"}`)}, ``},
 		{"the zero MAC", `{}`, []subnet.Lease{lease(32, Type, `{"VtepMAC":"00:00:00:00:00:00"}`)}, ``},
-		{"no MAC, on the link", `{}`, []subnet.Lease{lease(22, Type, `{}`)}, plain},
+		{"no MAC, on the link", `{}`, []subnet.Lease{lease(22, Type, `{}`)}, ``},
 		{"our MAC", `{}`, []subnet.Lease{lease(32, Type, ownData)}, ``},
 		{"our MAC, direct and on the link", `{"DirectRouting":true}`, []subnet.Lease{lease(22, Type, ownData)}, plain},
 		{"one MAC twice", `{}`, []subnet.Lease{vtep(22), lease(32, Type, vtep(22).BackendData)}, near},

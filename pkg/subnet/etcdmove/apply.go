@@ -1,9 +1,11 @@
 package etcdmove
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"flanneld/pkg/subnet"
 )
@@ -11,6 +13,9 @@ import (
 // Apply does what a plan says. A key that somebody else has written meanwhile is
 // left to the next plan.
 func Apply(ctx context.Context, plan []Change, from, to subnet.Registry) error {
+	// Of two keys of one subnet the older is the holder's, also in the new store.
+	plan = slices.Clone(plan)
+	slices.SortStableFunc(plan, func(a, b Change) int { return cmp.Compare(a.Old.Created, b.Old.Created) })
 	for _, c := range plan {
 		if err := c.apply(ctx, from, to); err != nil && !errors.Is(err, subnet.ErrConflict) {
 			return fmt.Errorf("%s %s: %w", c.Do, c.Key, err)

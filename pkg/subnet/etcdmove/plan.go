@@ -9,6 +9,7 @@
 package etcdmove
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -58,7 +59,11 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 		case isLease && err != nil:
 			plan = append(plan, Change{Key: e.Key, Do: Keep, Reason: "no lease: " + err.Error(), Old: e})
 		default:
-			plan = append(plan, compare(e, there[e.Key], moved))
+			c := compare(e, there[e.Key], moved)
+			if holder := dualBeside(e, from, to); c.Do == Copy && holder != "" {
+				c.Do, c.Reason = Keep, "not copied: its subnet is leased by "+holder
+			}
+			plan = append(plan, c)
 		}
 		delete(there, e.Key)
 	}
@@ -69,6 +74,23 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 	}
 	slices.SortFunc(plan, func(a, b Change) int { return strings.Compare(a.Key, b.Key) })
 	return plan
+}
+
+// dualBeside is the dual-stack key that has the subnet of a plain one, having come
+// first or being in the new store already; "": there is none.
+func dualBeside(e subnet.Entry, from, to subnet.Snapshot) string {
+	begins := e.Key + subnet.DualStack
+	for _, s := range []struct {
+		subnet.Snapshot
+		before uint64
+	}{{from, e.Created}, {to, math.MaxUint64}} {
+		for _, other := range s.Entries {
+			if strings.HasPrefix(other.Key, begins) && other.Created < s.before {
+				return other.Key
+			}
+		}
+	}
+	return ""
 }
 
 func compare(before, now subnet.Entry, moved bool) Change {

@@ -145,3 +145,31 @@ func TestMove(t *testing.T) {
 		}
 	})
 }
+
+// TestTwoKeysOfOneSubnet: the older is the holder's before and after. What would be
+// the later one in the new store is not made beside a dual-stack key.
+func TestTwoKeysOfOneSubnet(t *testing.T) {
+	const plain, dual = "subnets/172.7.40.0-24", "subnets/172.7.40.0-24&fc00:7:0:40::-64"
+	for _, first := range []string{plain, dual} {
+		from, to := subnettest.NewStore(), subnettest.NewStore()
+		second := map[string]string{plain: dual, dual: plain}[first]
+		from.Set("config", "{}", 0)
+		from.Set("subnets/172.7.1.0-24", "other", 0)
+		from.Set(first, "first", 0)
+		from.Set(second, "second", 0)
+		old, _ := from.Client().List(t.Context())
+		for range 2 {
+			now, _ := to.Client().List(t.Context())
+			if err := Apply(t.Context(), Plan(old, now, false), from.Client(), to.Client()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now, _ := to.Client().List(t.Context())
+		if a, b := now.Find(first), now.Find(second); a.Key == "" || b.Key != "" && b.Created < a.Created || (b.Key == "") != (second == plain) {
+			t.Errorf("first %s: the new store has %+v", first, now.Entries)
+		}
+		if left := Left(Plan(old, now, false)); len(left) > 0 {
+			t.Errorf("first %s: left to do: %+v", first, left)
+		}
+	}
+}

@@ -3,6 +3,8 @@ package etcdv3
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -43,7 +45,7 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 	}
 	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
 		Key: []byte(key), Value: []byte(e.Value), Lease: grant, PrevKv: true,
-	}}})
+	}}}, absentBeside(key, e)...)
 	switch {
 	case err != nil && !transient(err): // it was refused, so the grant is of no use
 		r.drop(ctx, e.Key, grant)
@@ -64,6 +66,22 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 		r.revoke(ctx, before.Lease)
 	}
 	return stored, nil
+}
+
+// absentBeside is what must hold besides where a lease is created: no dual-stack key
+// names its subnet. Those begin with the subnet's key and what stands between both
+// halves.
+func absentBeside(key string, e subnet.Entry) []*pb.Compare {
+	if e.Modified != 0 || !strings.HasPrefix(e.Key, subnet.LeaseDir+"/") || strings.Contains(e.Key, subnet.DualStack) {
+		return nil
+	}
+	from := []byte(key + subnet.DualStack)
+	to := slices.Clone(from)
+	to[len(to)-1]++
+	return []*pb.Compare{{
+		Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL, Key: from, RangeEnd: to,
+		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0},
+	}}
 }
 
 // lost looks whether a conflict is with a former attempt of our own, whose reply
@@ -89,13 +107,13 @@ func (r *Registry) lost(ctx context.Context, e subnet.Entry, grant int64, reply 
 
 // txn does one thing if the key has this revision, and otherwise reads it.
 func (r *Registry) txn(
-	ctx context.Context, key string, revision uint64, do *pb.RequestOp,
+	ctx context.Context, key string, revision uint64, do *pb.RequestOp, also ...*pb.Compare,
 ) (reply *pb.TxnResponse, err error) {
 	request := &pb.TxnRequest{
-		Compare: []*pb.Compare{{
+		Compare: append([]*pb.Compare{{
 			Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, Key: []byte(key),
 			TargetUnion: &pb.Compare_ModRevision{ModRevision: int64(revision)},
-		}},
+		}}, also...),
 		Success: []*pb.RequestOp{do},
 		Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key)}}}},
 	}

@@ -1,0 +1,305 @@
+package subnet_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/subnettest"
+)
+
+const (
+	dual40    = "subnets/172.7.40.0-24&fc00:7:0:40::-64"
+	dualLease = `{"PublicIP":"10.4.7.21","PublicIPv6":"fd00:4::21","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"4a:15:53:cd:6a:61"},"BackendV6Data":{"VNI":1,"VtepMAC":"8e:6b:3d:38:d7:c0"}}`
+)
+
+// TestSwapOfADualStackHost: a host keeps the key that flannel made, with what that
+// says of IPv6. Nothing is ever without a lease, and flannel finds its own again.
+func TestSwapOfADualStackHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set(dual40, dualLease, 2*time.Hour)
+		created := entry(t, store, dual40).Created
+		h := start(t, store, claim("10.4.7.21"))
+		settle()
+		want := `{"PublicIP":"10.4.7.21","PublicIPv6":"fd00:4::21","BackendType":"host-gw","BackendV6Data":{"VNI":1,"VtepMAC":"8e:6b:3d:38:d7:c0"}}`
+		expect := func(moment string) {
+			t.Helper()
+			if e := entry(t, store, dual40); own(h) != "172.7.40.0/24" || e.Value != want || len(store.Entries()) != 1 {
+				t.Errorf("%s: %s; store %v", moment, own(h), store.Entries())
+			}
+		}
+		expect("at first")
+		if e := entry(t, store, dual40); e.Created != created || e.TTL != subnet.LeaseTTL {
+			t.Errorf("%+v, created anew", e)
+		}
+		time.Sleep(30 * time.Hour) // it is renewed
+		synctest.Wait()
+		expect("after a day")
+		store.Remove(dual40) // by hand
+		settle()
+		expect("removed")
+		store.Set(dual40, "{", 0)
+		settle()
+		expect("spoiled")
+		h.stop()
+		h = start(t, store, claim("10.4.7.21"), previous("172.7.40.0/24"), func(o *subnet.Options) { o.Resumed = true })
+		defer h.stop()
+		settle()
+		expect("restarted")
+	})
+}
+
+// TestDualStackKeys: whose IPv4 half is taken, and whose is not.
+func TestDualStackKeys(t *testing.T) {
+	const six = "subnets/0.0.0.0-0&fc00:7:0:1d::-64"
+	small := mustConfig(`{"Network":"172.7.40.0/24","SubnetLen":26,"SubnetMin":"172.7.40.0","Backend":{"Type":"host-gw"}}`)
+	for _, tt := range []struct {
+		name   string
+		config subnet.Config
+		store  []string // keys and values
+		want   string
+		left   []string // keys that are there in the end, but for ours
+	}{
+		{"one of four is left", small, []string{
+			"subnets/172.7.40.0-26&fc00:7:0:40::-64", lease22, "subnets/172.7.40.64-26&fc00:7:0:41::-64", "{", // a spoiled one is somebody's too
+			"subnets/172.7.40.128-27&fc00:7:0:42::-64", lease22, six, `{"PublicIP":"0.0.0.0"}`}, "172.7.40.192/26", nil},
+		{"none is left", small, []string{"subnets/172.7.40.0-25&fc00:7:0:40::-64", lease22, "subnets/172.7.40.128-25", lease22}, "none", nil},
+		{"the older of two keys is another host's", hostGW, []string{dual40, lease22, "subnets/172.7.40.0-24", lease21}, "", []string{dual40}},
+		{"the older of two keys is ours", hostGW, []string{"subnets/172.7.40.0-24", lease21, dual40, lease22}, "172.7.40.0/24", []string{dual40}},
+		{"both keys are ours", hostGW, []string{"subnets/172.7.40.0-24", lease21, dual40, lease21}, "172.7.40.0/24", []string{"subnets/172.7.40.0-24"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := subnettest.NewStore()
+				for i := 0; i < len(tt.store); i += 2 {
+					store.Set(tt.store[i], tt.store[i+1], subnet.LeaseTTL)
+				}
+				h := start(t, store, &subnet.Claim{Config: tt.config, Attrs: attrs("10.4.7.21")})
+				defer h.stop()
+				settle()
+				got := own(h)
+				if tt.want != "" && got != tt.want || tt.want == "" && (got == "none" || got == "172.7.40.0/24") {
+					t.Errorf("leased %s, want %s", got, tt.want)
+				}
+				for _, key := range tt.left {
+					entry(t, store, key)
+				}
+				for key := range h.View().Malformed {
+					if key == six {
+						t.Errorf("%s is said to be wrong", key)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestLaterOfTwo: flannel was faster by a moment. A host whose plain key came second
+// gives the subnet up; where it came first it stays, and nothing changes any more.
+func TestLaterOfTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := start(t, store, claim("10.4.7.21"), previous("172.7.40.0/24"))
+		defer h.stop()
+		var late bool
+		h.client.Inject(func(op string) subnettest.Fault {
+			if op == "Put" && !late {
+				late = true
+				store.Set(dual40, lease22, subnet.LeaseTTL)
+			}
+			return subnettest.None
+		})
+		h.Claim(*claim("10.4.7.21"))
+		settle()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		first := own(h)
+		if !late || first == "172.7.40.0/24" || first == "none" {
+			t.Fatalf("holds %s; store %v", first, store.Entries())
+		}
+		if len(store.Entries()) != 2 {
+			t.Errorf("store %v", store.Entries())
+		}
+		puts := h.client.Calls("Put")
+		store.Set(subnet.Key(h.View().Own.Subnet)+"&fc00:7:0:77::-64", lease22, subnet.LeaseTTL)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if own(h) != first || h.client.Calls("Put") != puts {
+			t.Errorf("%s became %s by a key that came later; %d writes", first, own(h), h.client.Calls("Put")-puts)
+		}
+	})
+}
+
+// flannel takes a subnet as flannel does: it lists, chooses, and creates its own key's
+// text if that is absent.
+func flannel(ctx context.Context, c *subnettest.Client, config subnet.Config, n int, think time.Duration) {
+	s, err := c.List(ctx)
+	if err != nil {
+		return
+	}
+	var taken []netip.Prefix
+	for _, e := range s.Entries {
+		if p, err := subnet.ParseKey(e.Key); err == nil && p.IsValid() {
+			taken = append(taken, p)
+		}
+	}
+	time.Sleep(think)
+	free := config.Free(taken, 3)
+	if len(free) == 0 {
+		return
+	}
+	key := fmt.Sprintf("%s&fc00:7:0:%x::-64", subnet.Key(free[n%len(free)]), n)
+	_, _ = c.Put(ctx, subnet.Entry{Key: key, Value: attrs(fmt.Sprintf("10.4.7.%d", 100+n)).Marshal(), TTL: subnet.LeaseTTL})
+}
+
+// TestNoSubnetTwice: allocators of ours race with each other and with flannel's, with
+// both kinds of keys. No two of ours ever work with one subnet; in the end none of ours
+// holds what another key named first, and flannel's keys are as it wrote them.
+func TestNoSubnetTwice(t *testing.T) {
+	config := mustConfig(`{"Network":"10.1.0.0/24","SubnetLen":28}`)
+	rapid.Check(t, func(rt *rapid.T) {
+		hosts, others := rapid.IntRange(2, 4).Draw(rt, "hosts"), rapid.IntRange(1, 4).Draw(rt, "flannels")
+		before := rapid.SliceOfN(rapid.IntRange(0, 8), 0, 3).Draw(rt, "dual-stack keys before")
+		mine := rapid.Bool().Draw(rt, "the first of them is the first host's")
+		delay := func(what string) time.Duration {
+			return time.Duration(rapid.IntRange(0, 40).Draw(rt, what)) * time.Millisecond
+		}
+		var begins, latencies, flannels, thinks []time.Duration
+		for range hosts {
+			begins, latencies = append(begins, delay("begins")), append(latencies, delay("latency"))
+		}
+		for range others {
+			flannels, thinks = append(flannels, delay("flannel begins")), append(thinks, delay("thinks"))
+		}
+		violation := ""
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			for i, n := range before {
+				ip := fmt.Sprintf("10.4.7.%d", 50+i)
+				if mine && i == 0 {
+					ip = "10.4.7.21"
+				}
+				store.Set(fmt.Sprintf("subnets/10.1.0.%d-28&fc00:7:0:%x::-64", 16*n, i), attrs(ip).Marshal(), subnet.LeaseTTL)
+			}
+			var all []*host
+			for i := range hosts {
+				h := start(t, store, nil)
+				defer h.stop()
+				h.client.Inject(func(string) subnettest.Fault { time.Sleep(latencies[i]); return subnettest.None })
+				all = append(all, h)
+				go func() {
+					time.Sleep(begins[i])
+					h.Claim(subnet.Claim{Config: config, Attrs: attrs(fmt.Sprintf("10.4.7.%d", 21+i))})
+				}()
+			}
+			for i := range others {
+				go func() {
+					time.Sleep(flannels[i])
+					flannel(t.Context(), store.Client(), config, i, thinks[i])
+				}()
+			}
+			for range 300 {
+				time.Sleep(10 * time.Millisecond)
+				synctest.Wait()
+				for i, a := range all {
+					for _, b := range all[:i] {
+						x, y := a.View().Own.Subnet, b.View().Own.Subnet
+						if x.IsValid() && y.IsValid() && x.Overlaps(y) && violation == "" {
+							violation = fmt.Sprintf("two hosts work with %v and %v", x, y)
+						}
+					}
+				}
+			}
+			entries := store.Entries()
+			for i, h := range all {
+				held := h.View().Own
+				at := slices.IndexFunc(entries, func(e subnet.Entry) bool { return e.Key == held.Key })
+				if at < 0 {
+					violation = fmt.Sprintf("host %d holds %+v; store %v", i, held, entries)
+					continue
+				}
+				for _, e := range entries {
+					if p, _ := subnet.ParseKey(e.Key); e.Key != held.Key && p.Overlaps(held.Subnet) && e.Created < entries[at].Created {
+						violation = fmt.Sprintf("host %d works with %s, though %s came first", i, held.Key, e.Key)
+					}
+				}
+			}
+			keys := slices.DeleteFunc(entries, func(e subnet.Entry) bool { return !strings.Contains(e.Key, "&") })
+			if len(keys) < len(slices.Compact(slices.Sorted(slices.Values(before)))) {
+				violation = fmt.Sprintf("dual-stack keys are gone: %v", keys)
+			}
+		})
+		if violation != "" {
+			rt.Fatal(violation)
+		}
+	})
+}
+
+// TestFormerNetwork: what a host held in another Network goes once it holds a subnet of
+// the new one. Reservations stay, and what is anybody else's.
+func TestFormerNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		for key, value := range map[string]string{
+			"subnets/10.9.8.0-24": lease21, "subnets/10.9.9.0-24&fc00:7::-64": lease21, "subnets/10.9.10.0-24": lease22, "subnets/10.9.11.0-24": "{",
+			"subnets/172.7.33.0-25": lease21,
+		} {
+			store.Set(key, value, subnet.LeaseTTL)
+		}
+		store.Set("subnets/10.9.12.0-24", lease21, 0)
+		h := start(t, store, claim("10.4.7.21"))
+		h.client.Inject(func(op string) subnettest.Fault {
+			if op == "Delete" && own(h) == "none" {
+				t.Error("deleted before another one is held")
+			}
+			return subnettest.None
+		})
+		defer h.stop()
+		settle()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		var keys []string
+		for _, e := range store.Entries() {
+			if e.Key != h.View().Own.Key {
+				keys = append(keys, e.Key)
+			}
+		}
+		want := []string{"subnets/10.9.10.0-24", "subnets/10.9.11.0-24", "subnets/10.9.12.0-24", "subnets/172.7.33.0-25"}
+		if own(h) == "none" || !slices.Equal(keys, want) {
+			t.Errorf("holds %s; left %v", own(h), keys)
+		}
+		// One that comes back is left alone: somebody is at work there.
+		store.Set("subnets/10.9.8.0-24", lease21, subnet.LeaseTTL)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		entry(t, store, "subnets/10.9.8.0-24")
+		if h.client.Calls("Delete") != 2 {
+			t.Errorf("%d deletes", h.client.Calls("Delete"))
+		}
+	})
+}
+
+// TestFormerNetworkCannotBeRemoved: the lease that is held is none the worse for it.
+func TestFormerNetworkCannotBeRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("subnets/10.9.8.0-24", lease21, subnet.LeaseTTL)
+		h := start(t, store, claim("10.4.7.21"))
+		defer h.stop()
+		h.client.Inject(subnettest.Refuse("Delete"))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if own(h) == "none" || len(h.wrong.List()) != 0 || h.client.Calls("Delete") != 1 {
+			t.Errorf("holds %s, %d deletes, %+v", own(h), h.client.Calls("Delete"), h.wrong.List())
+		}
+	})
+}
