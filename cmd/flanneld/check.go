@@ -25,7 +25,7 @@ Exit codes: 0 all is well, 1 there is a fault, 2 something could not be checked.
   flanneld check
   # the way to one peer; an address of it will do too
   flanneld check 172.7.22.0/24`,
-	}, func(c *call) []cli.Topic { return []cli.Topic{c.outputFlag()} }, 1, runCheck)
+	}, func(c *call) []cli.Topic { return []cli.Topic{c.outputFlag(), c.prefixTopic()} }, 1, runCheck)
 }
 
 func runCheck(ctx context.Context, c *call) error {
@@ -33,7 +33,11 @@ func runCheck(ctx context.Context, c *call) error {
 	if len(c.args) > 0 {
 		what = c.args[0]
 	}
-	f := check.Read(ctx, status.Ask)
+	daemon, err := status.Find(c.prefix())
+	if err != nil {
+		return cli.Exitf(exitUnanswered, "%v", err)
+	}
+	f := check.Read(ctx, daemon)
 	peers, missing, err := check.Select(f.Status, what)
 	if err != nil {
 		return cli.Exitf(exitUnanswered, "%v", err)

@@ -6,11 +6,13 @@ import (
 
 	"flanneld/internal/cli"
 	"flanneld/pkg/daemon"
+	"flanneld/pkg/status"
 	"flanneld/pkg/subnet/etcdauto"
 )
 
 const (
 	endpointsFlag    = "etcd-endpoints"
+	prefixFlag       = "etcd-prefix"
 	passwordFlag     = "etcd-password"
 	passwordFileFlag = passwordFlag + "-file"
 	logFormatFlag    = "log-format"
@@ -106,8 +108,7 @@ func etcdFlags(o *options) cli.Topic {
 			Help: "its members", Set: cli.Into(&o.Etcd.Endpoints, cli.Endpoints), Show: cli.WithoutUser},
 		newFlag("etcd-api", apis, "auto", "its API to keep keys by; auto: where the config key lies",
 			cli.Into(&o.Etcd.API, cli.OneOf(apis, etcdauto.Auto, etcdauto.V2, etcdauto.V3))),
-		newFlag("etcd-prefix", "KEY", "/coreos.com/network", "the key below which config and leases lie",
-			cli.Into(&o.Etcd.Prefix, cli.Key)),
+		newPrefixFlag(o),
 		newFlag("etcd-keyfile", "FILE", "", "this host's key for TLS, in PEM", cli.Into(&o.Etcd.KeyFile, cli.Text)),
 		newFlag("etcd-certfile", "FILE", "", "the certificate that belongs to the key",
 			cli.Into(&o.Etcd.CertFile, cli.Text)),
@@ -122,6 +123,11 @@ func etcdFlags(o *options) cli.Topic {
 		newFlag(passwordFileFlag, "FILE", "", "a file whose first line is the password",
 			cli.Into(&o.EtcdPasswordFile, cli.Text)),
 	)
+}
+
+func newPrefixFlag(o *options) cli.Flag {
+	return newFlag(prefixFlag, "KEY", status.DefaultPrefix, "the key below which config and leases lie",
+		cli.Into(&o.Etcd.Prefix, cli.Key))
 }
 
 const (

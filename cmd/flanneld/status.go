@@ -43,11 +43,15 @@ func outputFormat(s string) (string, error) {
 }
 
 func runStatus(ctx context.Context, c *call) error {
-	ask := status.Ask
+	var s status.Status
+	var err error
 	if c.given(endpointsFlag) {
-		ask = func(ctx context.Context) (status.Status, error) { return fromStore(ctx, c.options) }
+		s, err = fromStore(ctx, c.options)
+	} else if daemon, several := status.Find(c.prefix()); several != nil {
+		err = several
+	} else {
+		s, err = daemon.Ask(ctx)
 	}
-	s, err := ask(ctx)
 	if err != nil {
 		return cli.Exitf(exitUnanswered, "%v", err)
 	}
@@ -65,6 +69,19 @@ func (c *call) print(s status.Status) error {
 		return c.printJSON(s)
 	}
 	return s.Print(c.stdout, colourful(c.program.stdout))
+}
+
+// prefix is the one that was asked for; "": none was.
+func (c *call) prefix() string {
+	if c.given(prefixFlag) {
+		return c.options.Etcd.Prefix
+	}
+	return ""
+}
+
+// prefixTopic chooses between several daemons.
+func (c *call) prefixTopic() cli.Topic {
+	return newTopic("etcd", newPrefixFlag(&c.options))
 }
 
 // terminal reports whether w is one.

@@ -66,6 +66,9 @@ type Options struct {
 	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
 	IPMasq   bool // what the subnet file says of masquerading
 
+	// Exclusive is what no two daemons of a host can have. Nil: there is no other.
+	Exclusive Exclusive
+
 	// Conditions is where the agent keeps what is wrong. Nil: in a Set of its own.
 	Conditions *condition.Set
 
@@ -77,12 +80,21 @@ type Options struct {
 	Applied func(took time.Duration, err error)
 }
 
+// Exclusive is what only one daemon of a host can have.
+type Exclusive interface {
+	// Hold takes a network and devices. The error names what another daemon has.
+	Hold(network netip.Prefix, devices []string) error
+	// Only lets go of all others.
+	Only(networks []netip.Prefix, devices []string)
+}
+
 // Agent is the reconciler.
 type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
 	inputs   inputs // what next was made from
+	taken    bool   // by another daemon: it is to be made again
 	next     *setup // what the config asks for
 	claimed  *setup // what the lease is to say
 	current  *setup // what the lease says: at work in the kernel

@@ -69,6 +69,13 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 		return min(again, a.applying.Failed(err)), false
 	}
 	a.applying.Succeeded()
+	if a.Exclusive != nil {
+		used := []netip.Prefix{a.next.config.Network}
+		if a.current != nil {
+			used = append(used, a.current.config.Network)
+		}
+		a.Exclusive.Only(used, names(want.Devices))
+	}
 	return min(again, a.draining.next(now)), true
 }
 

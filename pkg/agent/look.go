@@ -118,10 +118,10 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 		absence = view.NoConfig
 	}
 	now := inputs{config, absence, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
-	if now == a.inputs {
+	if now == a.inputs && !a.taken {
 		return
 	}
-	a.inputs = now
+	a.inputs, a.taken = now, false
 	a.noteIgnoredFields(config)
 	if config == (subnet.Entry{}) {
 		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
@@ -136,6 +136,7 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 			fmt.Sprintf("config key is wrong: %v; put it right, and flanneld goes on%s", err, a.meanwhile()),
 		)
 	case err != nil:
+		_, a.taken = err.(*taken)
 		a.setConfigCondition(condition.ConfigInvalid, err.Error()+a.meanwhile())
 	default:
 		a.setConfigCondition("", "")
@@ -159,6 +160,12 @@ func (a *Agent) meanwhile() string {
 	}
 	return "; until then the former config stays in force"
 }
+
+// taken is the error that another daemon of this host has what a config asks for.
+type taken struct{ error }
+
+// takenAgain is when that is tried again.
+const takenAgain = 2 * time.Second
 
 // makeSetup makes the setup of a config for a host that holds a subnet; invalid: it
 // holds none.
@@ -186,6 +193,13 @@ func (a *Agent) makeSetup(config subnet.Entry, h backend.Host, own netip.Prefix)
 	}
 	if m.backend, err = make(m.config, h); err != nil {
 		return nil, err
+	}
+	if a.Exclusive != nil {
+		// The names of devices are the same whatever the subnet.
+		some := subnet.Lease{Subnet: netip.PrefixFrom(m.config.SubnetMin, m.config.SubnetLen)}
+		if err := a.Exclusive.Hold(m.config.Network, names(m.devices(some))); err != nil {
+			return nil, &taken{err}
+		}
 	}
 	return m, nil
 }

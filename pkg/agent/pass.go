@@ -29,6 +29,9 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	}
 	view, wait := a.paced(view, now)
 	a.configure(view, host)
+	if a.taken {
+		wait = min(wait, takenAgain)
+	}
 	if a.next == nil {
 		return wait
 	}

@@ -16,7 +16,7 @@ const frozenEnv = "FLANNELD_TEST_FROZEN"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(frozenEnv) != "" {
-		if _, err := net.Listen("unix", status.Socket); err != nil {
+		if _, err := net.Listen("unix", string(status.SocketOf(status.DefaultPrefix))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

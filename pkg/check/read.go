@@ -23,11 +23,13 @@ import (
 const DefaultSubnetFile = "/run/flannel/subnet.env"
 
 // Read reads the facts about this host. What cannot be read is noted in Unread.
-func Read(ctx context.Context, ask func(context.Context) (status.Status, error)) Facts {
+func Read(ctx context.Context, daemon status.Socket) Facts { return read(ctx, daemon, daemon.Ask) }
+
+func read(ctx context.Context, daemon status.Socket, ask func(context.Context) (status.Status, error)) Facts {
 	f := Facts{Paths: map[netip.Addr]Path{}, Sysctl: map[string]string{}}
 	s, err := ask(ctx)
 	if f.Daemon = err; err == nil && s.Daemon != nil {
-		f.Status, f.PID = &s, daemonPID()
+		f.Status, f.PID = &s, pidOf(daemon)
 		f.readFlags()
 		f.user = readUser(f.PID)
 	}
@@ -35,7 +37,7 @@ func Read(ctx context.Context, ask func(context.Context) (status.Status, error))
 		f.readUnit(ctx)
 	}
 	if errors.Is(err, status.ErrNoAnswer) {
-		f.Frozen = frozen()
+		f.Frozen = frozen(daemon)
 	}
 	f.note("interfaces and routes", f.readKernel())
 	f.readEnv()

@@ -17,10 +17,10 @@ var told = append([]string{"etcd-username", "iface", "public-ip"}, needed...)
 // needed are flags that name files without which the daemon does not start.
 var needed = []string{"etcd-certfile", "etcd-keyfile", "etcd-cafile", "etcd-password-file"}
 
-// daemonPID is the process that holds the daemon's socket, as this PID namespace has
-// it; 0: there is none, or it is in another one.
-func daemonPID() int {
-	conn, err := net.Dial("unix", status.Socket)
+// pidOf is the process that holds a daemon's socket, as this PID namespace has it; 0:
+// there is none, or it is in another one.
+func pidOf(s status.Socket) int {
+	conn, err := net.Dial("unix", string(s))
 	if err != nil {
 		return 0
 	}

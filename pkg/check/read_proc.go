@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"flanneld/pkg/status"
 )
 
 // ticks is USER_HZ, which Linux shows to programs as 100 on all architectures
@@ -36,8 +38,8 @@ func findProcess(name string) *Process {
 }
 
 // frozen is the process ID of a daemon that is stopped; 0: it is not.
-func frozen() int {
-	pid := daemonPID()
+func frozen(s status.Socket) int {
+	pid := pidOf(s)
 	if fields := stat(fmt.Sprintf("/proc/%d", pid)); pid != 0 && len(fields) > 0 && fields[0] == "T" {
 		return pid
 	}

@@ -69,7 +69,7 @@ func TestRead(t *testing.T) {
 	s := *healthy().Status
 	s.Daemon.SubnetFile, s.Etcd = file, status.Etcd{}
 	s.Device.Port = 9472 // that our own socket holds
-	f := Read(t.Context(), func(context.Context) (status.Status, error) { return s, nil })
+	f := read(t.Context(), status.SocketOf(status.DefaultPrefix), func(context.Context) (status.Status, error) { return s, nil })
 	f.ReadPaths([]status.Peer{s.Peers[0], {Subnet: netip.MustParsePrefix("172.7.23.0/24"), PublicIP: peer}})
 
 	if f.Daemon != nil || f.Status == nil || len(f.Unread) > 0 || time.Since(f.Now) > time.Minute {
@@ -149,7 +149,7 @@ func TestReadWithoutDaemon(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	f := Read(t.Context(), func(context.Context) (status.Status, error) { return status.Status{}, status.ErrNoDaemon })
+	f := read(t.Context(), status.SocketOf(status.DefaultPrefix), func(context.Context) (status.Status, error) { return status.Status{}, status.ErrNoDaemon })
 	want := []string{"iptables could not be read: " + dir + "/iptables: no such thing"}
 	if diff := cmp.Diff(want, f.Unread); diff != "" || f.Status != nil || !errors.Is(f.Daemon, status.ErrNoDaemon) || f.Docker != nil || f.EnvError == nil || len(f.Links) == 0 || f.Frozen != 0 {
 		t.Errorf("%s\n%+v", diff, f)
@@ -174,7 +174,7 @@ func TestFrozen(t *testing.T) {
 	await := func(want int) {
 		t.Helper()
 		lab.Eventually(t, 10*time.Second, "a process to be stopped or not", func() error {
-			if f := Read(t.Context(), silent); f.Frozen != want {
+			if f := read(t.Context(), status.SocketOf(status.DefaultPrefix), silent); f.Frozen != want {
 				return fmt.Errorf("process %d, want %d", f.Frozen, want)
 			}
 			return nil

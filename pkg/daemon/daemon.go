@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 	"flanneld/pkg/health"
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdauto"
 	"flanneld/pkg/subnet/etcdconn"
@@ -46,8 +48,8 @@ type task interface {
 }
 
 // Run works on the network namespace of the process until ctx ends or a part
-// fails. Routes, devices and rules stay. A namespace has room for one daemon: a
-// second one ends at once with an error. Call it from the main goroutine.
+// fails. Routes, devices and rules stay. A namespace has room for one daemon of a
+// prefix: a second one ends at once with an error. Call it from the main goroutine.
 func Run(ctx context.Context, o Options) error {
 	// The log's reader may end before us, as supervisord and journald do: a write
 	// fails then, and must not end the daemon.
@@ -67,11 +69,16 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func run(ctx context.Context, o Options, registry store) error {
-	lock, err := lockNamespace()
+	lock, err := lockNamespace(cmp.Or(o.Etcd.Prefix, status.DefaultPrefix))
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
+	only := newExclusive()
+	defer only.close()
+	if err := only.hold(aFile, absolute(o.SubnetFile), "the subnet file"); err != nil {
+		return fmt.Errorf("%w: give each its own --subnet-file", err)
+	}
 	conn, err := kernel.Open(inet.IPv4)
 	if err != nil {
 		return err
@@ -98,7 +105,7 @@ func run(ctx context.Context, o Options, registry store) error {
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
 		RenewMargin: o.LeaseRenewMargin, Previous: former.Subnet, Resumed: resumed, Conditions: wrong,
 	})
-	rules, err := newFirewall(o, inside, wrong)
+	rules, err := newFirewall(o, former.Network, inside, wrong)
 	if err != nil {
 		return err
 	}
@@ -118,7 +125,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP},
 		SubnetFile: o.SubnetFile, Former: former, FileChanges: file, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
-		SetRules: rules.set, Conditions: wrong,
+		SetRules: rules.set, Exclusive: only, Conditions: wrong,
 	})
 	lock.status = inside.status
 	return runAll(ctx, append(tasks, inside.agent))

@@ -85,7 +85,7 @@ func TestRun(t *testing.T) {
 
 	const patience = 20 * time.Second
 	lab.Eventually(t, patience, "the daemon to be ready", func() error {
-		s, err := status.Ask(ctx)
+		s, err := status.SocketOf(status.DefaultPrefix).Ask(ctx)
 		switch {
 		case err != nil:
 			return err
@@ -150,7 +150,7 @@ func TestRunFails(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), at.String()) {
 		t.Errorf("it ended with %v", err)
 	}
-	lock, err := lockNamespace()
+	lock, err := lockNamespace(status.DefaultPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 
 	"k8s.io/klog/v2"
@@ -12,6 +13,7 @@ import (
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/firewall/nftables"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 )
 
@@ -19,8 +21,9 @@ import (
 // remove those of an earlier run that are not asked for any more.
 type firewallTasks struct {
 	options      Options
-	iptables     bool // this host has it
-	marks        bool // this kernel has nf_tables, to mark packets by
+	iptables     bool         // this host has it
+	former       netip.Prefix // the network of the run before
+	marks        bool         // this kernel has nf_tables, to mark packets by
 	rules        *firewall.Reconciler
 	tasks        []task
 	keyIsIgnored bool // EnableNFTables cannot be followed, and that is logged
@@ -29,8 +32,10 @@ type firewallTasks struct {
 // newFirewall finds what this host has of the two. That neither can be used ends
 // flanneld only where --ip-masq asks for one, as the forward rules are on by
 // default. It runs no program: one that hangs keeps no host from routing.
-func newFirewall(o Options, inside *introspection, wrong *condition.Set) (*firewallTasks, error) {
-	f := &firewallTasks{options: o}
+func newFirewall(
+	o Options, former netip.Prefix, inside *introspection, wrong *condition.Set,
+) (*firewallTasks, error) {
+	f := &firewallTasks{options: o, former: former}
 	settings := firewall.Options{
 		Resync: o.IPTablesResync, Repaired: inside.counts.RulesRepaired, Rules: inside.setRules,
 		Report: func(chains map[string]condition.Condition) { reportRules(wrong, chains) },
@@ -94,10 +99,21 @@ func (f *firewallTasks) set(c subnet.Config, own netip.Prefix, peers []rules.Pee
 		v.InfoS("Asking for rules", "network", c.Network, "subnet", own, "peers", len(peers))
 	}
 	return f.rules.Set(rules.Wanted{
-		Network: c.Network, Subnet: own, Peers: peers, Marked: f.marks,
+		Network: c.Network, Former: f.former, Subnet: own, Peers: peers, Marked: f.marks,
+		Table:      tableOf(o.Etcd.Prefix),
 		Masquerade: o.IPMasq, PlainPorts: o.PlainPorts, Forward: o.ForwardRules,
 		NFTables: !impossible && (o.Firewall == NFTables || o.Firewall == FirewallAuto && (c.NFTables || !f.iptables)),
 	})
+}
+
+// tableOf is the name of the table in nftables of the daemon with a prefix.
+func tableOf(prefix string) string {
+	if prefix == "" || prefix == status.DefaultPrefix {
+		return nftables.DefaultTable
+	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(prefix))
+	return fmt.Sprintf("%s-%08x", nftables.DefaultTable, sum.Sum32())
 }
 
 // reportRules keeps what is wrong with the rules.

@@ -74,7 +74,7 @@ func TestBrokenIPTables(t *testing.T) {
 		ends bool
 	}{{FirewallAuto, true}, {IPTables, true}, {NFTables, false}} {
 		inside, wrong := &introspection{}, &condition.Set{}
-		_, err := newFirewall(Options{Firewall: tt.flag, IPTablesResync: time.Second, IPMasq: true, ForwardRules: true}, inside, wrong)
+		_, err := newFirewall(Options{Firewall: tt.flag, IPTablesResync: time.Second, IPMasq: true, ForwardRules: true}, netip.Prefix{}, inside, wrong)
 		if (err != nil) != tt.ends {
 			t.Errorf("--firewall=%s: %v", tt.flag, err)
 		}

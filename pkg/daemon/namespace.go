@@ -16,12 +16,10 @@ import (
 	"flanneld/pkg/status"
 )
 
-// namespaceSocket is an abstract unix socket. Those belong to a network
-// namespace, as flanneld's routes do, and go with the process that holds them
-// (unix(7)); so no stale lock file is ever left to be cleared.
-const namespaceSocket = status.Socket
-
-// namespaceLock holds this network namespace for this flanneld.
+// namespaceLock holds a prefix in this network namespace for this flanneld, by an
+// abstract unix socket. Those belong to a network namespace, as flanneld's routes do,
+// and go with the process that holds them (unix(7)); so no stale lock file is ever
+// left to be cleared.
 type namespaceLock struct {
 	*net.UnixListener
 	// status is what clients that may know are told; nil: nothing. Set it before
@@ -29,11 +27,11 @@ type namespaceLock struct {
 	status func(context.Context) (status.Status, error)
 }
 
-// lockNamespace makes sure that no other flanneld works in this network
-// namespace: they would undo each other's routes. The lock is held until Run
+// lockNamespace makes sure that no other flanneld works for the same prefix in this
+// network namespace: they would undo each other's routes. The lock is held until Run
 // has ended.
-func lockNamespace() (*namespaceLock, error) {
-	address := &net.UnixAddr{Name: namespaceSocket, Net: "unix"}
+func lockNamespace(prefix string) (*namespaceLock, error) {
+	address := &net.UnixAddr{Name: string(status.SocketOf(prefix)), Net: "unix"}
 	for range 3 {
 		listener, err := net.ListenUnix("unix", address)
 		if err == nil {
@@ -44,7 +42,8 @@ func lockNamespace() (*namespaceLock, error) {
 		}
 		holder, err := askHolder(address)
 		if !errors.Is(err, syscall.ECONNREFUSED) { // which says that it has just ended, or only just begun
-			return nil, fmt.Errorf("another flanneld%s already runs in this network namespace: stop it first", holder)
+			return nil, fmt.Errorf("another flanneld%s already runs in this network namespace with --etcd-prefix=%s: "+
+				"stop it first, or give this one another prefix", holder, prefix)
 		}
 	}
 	return nil, errors.New("another flanneld starts or ends in this network namespace at this moment: try again")

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/status"
 )
 
 // start runs the lock's task; end ends it and waits.
@@ -30,14 +32,15 @@ func (l *namespaceLock) start(t *testing.T) (end func()) {
 }
 
 func TestSecondFlanneld(t *testing.T) {
-	first, err := lockNamespace()
+	first, err := lockNamespace(status.DefaultPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
 	refused := func() {
 		t.Helper()
-		want := fmt.Sprintf("another flanneld (pid %d) already runs in this network namespace: stop it first", os.Getpid())
-		if _, err := lockNamespace(); err == nil || err.Error() != want {
+		want := fmt.Sprintf("another flanneld (pid %d) already runs in this network namespace with --etcd-prefix=/coreos.com/network: "+
+			"stop it first, or give this one another prefix", os.Getpid())
+		if _, err := lockNamespace(status.DefaultPrefix); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %s", err, want)
 		}
 	}
@@ -47,7 +50,7 @@ func TestSecondFlanneld(t *testing.T) {
 		refused()
 	}
 	end()
-	second, err := lockNamespace()
+	second, err := lockNamespace(status.DefaultPrefix)
 	if err != nil {
 		t.Fatalf("after the first one's end: %v", err)
 	}
@@ -61,24 +64,24 @@ func TestFullQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: namespaceSocket}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: string(status.SocketOf(status.DefaultPrefix))}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockNamespace(); err == nil || err.Error() != "another flanneld starts or ends in this network namespace at this moment: try again" {
+	if _, err := lockNamespace(status.DefaultPrefix); err == nil || err.Error() != "another flanneld starts or ends in this network namespace at this moment: try again" {
 		t.Errorf("before it listens: %v", err)
 	}
 	if err := unix.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
-		conn, err := net.Dial("unix", namespaceSocket)
+		conn, err := net.Dial("unix", string(status.SocketOf(status.DefaultPrefix)))
 		if err != nil {
 			break
 		}
 		defer conn.Close()
 	}
 	want := "another flanneld already runs in this network namespace: stop it first"
-	if _, err := lockNamespace(); err == nil || err.Error() != want {
+	if _, err := lockNamespace(status.DefaultPrefix); err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }
@@ -89,7 +92,7 @@ func TestManyAtOnce(t *testing.T) {
 	held := make(chan *namespaceLock, 100)
 	for range 20 {
 		all.Go(func() {
-			if l, err := lockNamespace(); err == nil {
+			if l, err := lockNamespace(status.DefaultPrefix); err == nil {
 				winners.Add(1)
 				held <- l
 			}
@@ -106,7 +109,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestEachNamespaceHasItsOwn(t *testing.T) {
-	first, err := lockNamespace()
+	first, err := lockNamespace(status.DefaultPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +129,7 @@ func TestEachNamespaceHasItsOwn(t *testing.T) {
 			result <- err
 			return
 		}
-		second, err := lockNamespace()
+		second, err := lockNamespace(status.DefaultPrefix)
 		if err == nil {
 			err = second.Close()
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -226,7 +227,9 @@ func TestLegacyRules(t *testing.T) {
 		load("filter", "FORWARD", firewalltest.Lines(`-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.RejectAll, firewalltest.Uncommented(firewalltest.OurForward)))
 		var s status
 		k, _ := reconcile(t, &s)
-		k.Set(firewalltest.Everything)
+		want := firewalltest.Everything
+		want.Former = netip.MustParsePrefix("172.8.0.0/16")
+		k.Set(want)
 		eventually(t, natChain, firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq)
 		eventually(t, forwardChain, `-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.OurForward, firewalltest.RejectAll)
 		if reports := s.all(); len(reports) != 0 {

@@ -2,23 +2,111 @@ package status
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/printable"
 )
 
-// Socket is the daemon's: an abstract unix socket, of which each network
-// namespace has its own (unix(7)). Whoever connects as root, or as the daemon's
-// own user, is sent a Status in JSON, and the connection is closed; anybody
-// else's is closed at once.
-const Socket = "@flanneld"
+// Socket is a daemon's: an abstract unix socket, of which each network namespace has
+// its own (unix(7)). Whoever connects as root, or as the daemon's own user, is sent a
+// Status in JSON, and the connection is closed; anybody else's is closed at once.
+type Socket string
+
+const (
+	// DefaultPrefix is where flanneld's keys lie unless it is told otherwise.
+	DefaultPrefix = "/coreos.com/network"
+
+	anySocket     = "@flanneld"
+	otherPrefix   = anySocket + ":"
+	longestSocket = 100 // bytes; unix(7) takes 107
+)
+
+// SocketOf is the socket of the daemon whose keys lie below a prefix. A namespace has
+// room for one of each.
+func SocketOf(prefix string) Socket {
+	if prefix == DefaultPrefix {
+		return anySocket
+	}
+	name := otherPrefix + prefix
+	if len(name) > longestSocket {
+		sum := fmt.Sprintf("#%x", sha256.Sum256([]byte(prefix)))[:17]
+		name = name[:longestSocket-len(sum)] + sum
+	}
+	return Socket(name)
+}
+
+// prefix is the one of SocketOf, or its beginning.
+func (s Socket) prefix() string {
+	if prefix, other := strings.CutPrefix(string(s), otherPrefix); other {
+		return prefix
+	}
+	return DefaultPrefix
+}
+
+// Find is the socket of the daemon of a prefix; of the only one here, where that is
+// empty.
+func Find(prefix string) (Socket, error) {
+	if prefix != "" {
+		return SocketOf(prefix), nil
+	}
+	all, err := sockets()
+	switch {
+	case err != nil || len(all) == 0:
+		return SocketOf(DefaultPrefix), err
+	case len(all) == 1:
+		return all[0], nil
+	}
+	var of []string
+	for _, s := range all {
+		of = append(of, printable.Word(printable.Bounded(s.prefix(), longestSocket)))
+	}
+	return "", fmt.Errorf("%d flannelds run in this network namespace: choose one by --etcd-prefix, of %s",
+		len(all), strings.Join(of, ", "))
+}
+
+// sockets are those of the daemons of this network namespace.
+func sockets() (out []Socket, err error) {
+	names, err := Abstract()
+	for _, name := range names {
+		if name == anySocket || strings.HasPrefix(name, otherPrefix) {
+			out = append(out, Socket(name))
+		}
+	}
+	return out, err
+}
+
+// Abstract are the names of the abstract sockets that somebody of this network
+// namespace listens at, as "@name"; sorted, each once.
+func Abstract() (names []string, err error) {
+	content, err := os.ReadFile("/proc/self/net/unix")
+	if err != nil {
+		return nil, fmt.Errorf("list the sockets of this network namespace: %w", err)
+	}
+	for line := range strings.Lines(string(content)) {
+		// Num RefCount Protocol Flags Type St Inode Path; a path may have blanks
+		i := strings.Index(line, " @")
+		if fields := strings.Fields(line); i > 0 && len(fields) > 3 && fields[3] == listens {
+			names = append(names, strings.TrimSuffix(line[i+1:], "\n"))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// listens is __SO_ACCEPTCON among a socket's flags (linux/net.h).
+const listens = "00010000"
 
 const (
 	answerTime = 3 * time.Second // for the daemon to find out and for the visitor to read
@@ -48,12 +136,12 @@ var (
 	ErrNoAnswer = errors.New("does not answer")
 )
 
-// Ask asks the daemon of this network namespace.
-func Ask(ctx context.Context) (Status, error) {
+// Ask asks the daemon.
+func (s Socket) Ask(ctx context.Context) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime+time.Second)
 	defer cancel()
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", Socket)
+	conn, err := d.DialContext(ctx, "unix", string(s))
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Status{}, ErrNoDaemon
@@ -81,11 +169,11 @@ func Ask(ctx context.Context) (Status, error) {
 		}
 		return Status{}, noAnswer(peer, err)
 	}
-	var s Status
-	if err := json.Unmarshal(body, &s); err != nil {
+	var told Status
+	if err := json.Unmarshal(body, &told); err != nil {
 		return Status{}, fmt.Errorf("read the answer of flanneld (pid %d): %w", peer.Pid, err)
 	}
-	return s, nil
+	return told, nil
 }
 
 func noAnswer(peer *unix.Ucred, err error) error {

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { lab.Main(m) } // for a network namespace, and so a
 // serve answers every visitor as the daemon does.
 func serve(t *testing.T, answer func(*net.UnixConn)) {
 	t.Helper()
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: Socket, Net: "unix"})
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: anySocket, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func serve(t *testing.T, answer func(*net.UnixConn)) {
 }
 
 func TestAskAndAnswer(t *testing.T) {
-	if _, err := Ask(t.Context()); !errors.Is(err, ErrNoDaemon) {
+	if _, err := SocketOf(DefaultPrefix).Ask(t.Context()); !errors.Is(err, ErrNoDaemon) {
 		t.Fatalf("without a daemon: %v", err)
 	}
 	var failure error
@@ -52,12 +52,12 @@ func TestAskAndAnswer(t *testing.T) {
 			return full(), failure
 		})
 	})
-	s, err := Ask(t.Context())
+	s, err := SocketOf(DefaultPrefix).Ask(t.Context())
 	if err != nil || s.Daemon.PID != 812 || len(s.Peers) != 3 || s.Peers[0].Via.IsValid() || !s.Time.Equal(now) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	failure = errors.New("busy")
-	if _, err := Ask(t.Context()); !errors.Is(err, ErrNoAnswer) {
+	if _, err := SocketOf(DefaultPrefix).Ask(t.Context()); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("a daemon that cannot say: %v", err)
 	}
 }
@@ -72,7 +72,7 @@ func TestStrangers(t *testing.T) {
 				_, _ = c.Write([]byte(tt.says))
 				c.Close()
 			})
-			if _, err := Ask(t.Context()); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := SocketOf(DefaultPrefix).Ask(t.Context()); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v", err)
 			}
 		})
@@ -84,5 +84,42 @@ func TestOnlyRootIsTold(t *testing.T) {
 		if got := trusted(&unix.Ucred{Uid: uint32(uid)}); got != want {
 			t.Errorf("user %d: %t", uid, got)
 		}
+	}
+}
+
+// TestSocketsOf: each prefix has a socket of its own, which is found again.
+func TestSocketsOf(t *testing.T) {
+	long := "/" + strings.Repeat("x", 300)
+	seen := map[Socket]string{}
+	for _, prefix := range []string{DefaultPrefix, "/a", "/a b", "/coreos.com/network2", long + "1", long + "2"} {
+		s := SocketOf(prefix)
+		if other, twice := seen[s]; twice {
+			t.Errorf("%q and %q have one socket", prefix, other)
+		}
+		seen[s] = prefix
+	}
+	if s, err := Find(""); s != SocketOf(DefaultPrefix) || err != nil {
+		t.Errorf("without a daemon: %s, %v", s, err)
+	}
+	var held []net.Listener
+	for _, prefix := range []string{"/a b", long} {
+		l, err := net.Listen("unix", string(SocketOf(prefix)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, l)
+		s, err := Find("")
+		switch {
+		case len(held) == 1 && (s != SocketOf("/a b") || err != nil):
+			t.Errorf("the only one: %s, %v", s, err)
+		case len(held) == 2 && (err == nil || !strings.Contains(err.Error(), "2 flannelds") || !strings.Contains(err.Error(), "'/a b', '/xxx")):
+			t.Errorf("of two: %s, %v", s, err)
+		}
+	}
+	if s, err := Find("/a b"); s != SocketOf("/a b") || err != nil {
+		t.Errorf("by its prefix: %s, %v", s, err)
+	}
+	for _, l := range held {
+		l.Close()
 	}
 }

@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -16,6 +17,12 @@ const (
 	hairpin = `-s 172.7.21.2/32 -d 172.7.21.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE`
 	ownSNAT = `-s 172.7.21.0/24 -d 192.168.9.0/24 -j SNAT --to-source 10.4.7.99`
 )
+
+// former has 172.8.0.0/16 as the network of the run before.
+func former(w rules.Wanted) rules.Wanted {
+	w.Former = netip.MustParsePrefix("172.8.0.0/16")
+	return w
+}
 
 func TestPlan(t *testing.T) {
 	masq, forward := firewalltest.OnlyMasq, onlyForward
@@ -57,7 +64,11 @@ func TestPlan(t *testing.T) {
 		{"one deleted", natChain, masq, lines(rest), lines(ourMasq), "1 of 4 rules missing"},
 		{"doubled", natChain, masq, lines(ourMasq, ourMasq), lines(ourMasq), "4 rules too many"},
 		{"reordered", natChain, masq, lines(rest, first), lines(ourMasq), "rules out of order"},
-		{"another network's rules go", natChain, masq, lines(oldMasq, ourMasq), lines(ourMasq), "4 rules too many"},
+		{"the former network's rules go", natChain, former(masq), lines(oldMasq, ourMasq), lines(ourMasq), "4 rules too many"},
+		{"another daemon's rules stay", natChain, masq, lines(oldMasq, ourMasq), nil, ""},
+		{"another daemon's rules stay behind", natChain, masq, lines(ourMasq, oldMasq), nil, ""},
+		{"another daemon's rules stay, and ours come", natChain, masq, lines(oldMasq, firewalltest.DockerMasq),
+			lines(oldMasq, ourMasq, firewalltest.DockerMasq), "4 of 4 rules missing"},
 		{"another subnet's rules go", natChain, masq, lines(oldSubnet, firewalltest.DockerMasq),
 			lines(ourMasq, firewalltest.DockerMasq), "1 of 4 rules missing"},
 		{"nothing wanted", natChain, firewalltest.Nothing, lines(ourMasq, firewalltest.DockerMasq),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,7 +47,8 @@ func legacyRules(h chainID) []string {
 // checkOnePass holds over any starting point: one pass ends in the wanted
 // state with everybody else's rules as they were; a second one writes nothing.
 func checkOnePass(t *rapid.T, w *Writer, load func(h chainID, specs []string), list func(h chainID) []string) {
-	want := rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true}
+	want := rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true,
+		Former: netip.MustParsePrefix("172.8.0.0/16")}
 	if rapid.IntRange(0, 9).Draw(t, "nothing wanted") == 0 {
 		want.Masquerade, want.Forward = false, false
 	}

@@ -13,17 +13,17 @@ import (
 )
 
 // errForeign: another program has a table of our name.
-var errForeign = errors.New("there is a table ip " + tableName + " that flanneld has not made; rename it")
+var errForeign = errors.New("it is not flanneld's: rename it")
 
 // apply makes our table what it should be, atomically, and writes nothing if it is so
 // already. drift is how it differed.
 func (c conn) apply(want table) (drift string, err error) {
-	have, exists, err := c.table(want.family, tableName)
+	have, exists, err := c.table(want.family, want.name)
 	if err != nil {
-		return "", fmt.Errorf("cannot read the nftables table ip %s: %w", tableName, err)
+		return "", fmt.Errorf("cannot read the nftables table ip %s: %w", want.name, err)
 	}
 	if exists && !have.isOurs() {
-		return "", errForeign
+		return "", fmt.Errorf("cannot write the nftables table ip %s: %w", want.name, errForeign)
 	}
 	if drift = have.drift(exists, want); drift != "" {
 		err = write(want)
@@ -31,7 +31,7 @@ func (c conn) apply(want table) (drift string, err error) {
 		err = have.update(want)
 	}
 	if err != nil {
-		return drift, fmt.Errorf("cannot write the nftables table ip %s: %w", tableName, err)
+		return drift, fmt.Errorf("cannot write the nftables table ip %s: %w", want.name, err)
 	}
 	return drift, nil
 }
@@ -42,7 +42,7 @@ func (t installedTable) update(want table) error {
 	if err != nil {
 		return err
 	}
-	ours := &nftables.Table{Family: want.family, Name: tableName}
+	ours := &nftables.Table{Family: want.family, Name: want.name}
 	for i, w := range want.sets {
 		s := &nftables.Set{Table: ours, Name: w.name, KeyType: want.keyType()}
 		have := t.sets[i].elements
@@ -90,7 +90,7 @@ func write(want table) error {
 	if err != nil {
 		return err
 	}
-	ours := &nftables.Table{Family: want.family, Name: tableName}
+	ours := &nftables.Table{Family: want.family, Name: want.name}
 	// Added first, as deleting a table that is gone by now would fail.
 	c.AddTable(ours)
 	c.DelTable(ours)

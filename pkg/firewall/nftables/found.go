@@ -106,9 +106,9 @@ func (t installedTable) drift(exists bool, want table) string {
 	case !exists && len(want.chains) == 0:
 		return ""
 	case !exists:
-		return "the table ip " + tableName + " is not there"
+		return "the table ip " + want.name + " is not there"
 	case len(want.chains) == 0:
-		return "the table ip " + tableName + " is there, and not wanted"
+		return "the table ip " + want.name + " is there, and not wanted"
 	case len(t.chains) != len(want.chains):
 		return fmt.Sprintf("%d chains in place of %d", len(t.chains), len(want.chains))
 	}

@@ -17,17 +17,29 @@ var legacyTables = [2]nftables.Table{
 	{Family: nftables.TableFamilyIPv6, Name: "flannel-ipv6"},
 }
 
-// deleteLegacy deletes the tables of flannel 0.28 if they are for our network; those
-// for another network stay. It returns their names.
+// deleteLegacy deletes the tables of flannel 0.28 if they are for our network, and
+// the one that flanneld had before each daemon had its own; those for another network
+// stay. It returns their names.
 func (c conn) deleteLegacy(w rules.Wanted) (removed []string, err error) {
 	deletion := &nftables.Conn{}
+	if tableOf(w) != DefaultTable {
+		old := nftables.Table{Family: nftables.TableFamilyIPv4, Name: DefaultTable}
+		have, exists, err := c.table(old.Family, old.Name)
+		if err != nil {
+			return nil, fmt.Errorf("cannot look for the nftables table %s of an earlier flanneld: %w", old.Name, err)
+		}
+		if exists && have.isOurs() && have.mentions(w.Network) {
+			deletion.DelTable(&old)
+			removed = append(removed, old.Name)
+		}
+	}
 	for i, t := range legacyTables {
 		have, exists, err := c.table(t.Family, t.Name)
 		if err != nil {
 			return nil, fmt.Errorf("cannot look for the nftables table %s of an earlier flannel: %w", t.Name, err)
 		}
 		if i == 0 && !have.mentions(w.Network) {
-			return nil, nil
+			break
 		}
 		if exists {
 			deletion.DelTable(&t)

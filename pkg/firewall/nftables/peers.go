@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -49,43 +50,45 @@ func (c conn) addresses(family nftables.TableFamily, table string) (out []addres
 
 // addMarks adds a chain that marks packets from peers, which arrive by the device that
 // leads to them: packets with an address of a peer's subnet, and with direct routes
-// also those with the address of its host. All subnets have the same prefix length,
-// so a hash set of their first addresses suffices.
+// also those with the address of its host. Nearly all subnets have the same prefix
+// length, so there is a hash set of first addresses for each length.
 func (t *table) addMarks(w rules.Wanted) {
 	marks := chain{
 		name: "prerouting", kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookPrerouting,
 		priority: priorityRaw - 10,
 	}
 	for i, dev := range w.Devices() {
-		subnets, hosts := addresses{name: fmt.Sprintf("subnets-%d", i)}, addresses{name: fmt.Sprintf("hosts-%d", i)}
+		subnets, hosts := map[int][]netip.Addr{}, addresses{name: fmt.Sprintf("hosts-%d", i)}
 		for _, p := range w.Peers {
 			if p.Device == dev {
-				subnets.elements = append(subnets.elements, p.Subnet.Masked().Addr())
+				subnets[p.Subnet.Bits()] = append(subnets[p.Subnet.Bits()], p.Subnet.Masked().Addr())
 				if p.Host.IsValid() {
 					hosts.elements = append(hosts.elements, p.Host)
 				}
 			}
 		}
-		for _, set := range []addresses{subnets, hosts} {
+		mark := func(set addresses, masked string, address ...expr.Any) {
 			if len(set.elements) == 0 {
-				continue
+				return
 			}
 			slices.SortFunc(set.elements, netip.Addr.Compare)
 			set.elements = slices.Compact(set.elements)
 			t.sets = append(t.sets, set)
-			masked := ""
-			from := []expr.Any{t.address(source)}
-			if set.name == subnets.name {
-				from = append(from, t.keepBits(w.Subnet.Bits()))
-				masked = fmt.Sprintf(" & /%d ==", w.Subnet.Bits())
-			}
-			from = append(from, &expr.Lookup{SourceRegister: 1, SetName: set.name})
+			from := append(address, &expr.Lookup{SourceRegister: 1, SetName: set.name})
 			to := rules.Spec{In: dev, Dst: rules.Side{Prefix: w.Subnet}}
 			marks.rules = append(marks.rules, slices.Concat(t.conditions(to), from, setMark))
 			marks.texts = append(marks.texts, fmt.Sprintf(
 				"iifname %q ip daddr %v ip saddr%s @%s meta mark set meta mark | %#x",
 				dev, w.Subnet.Masked(), masked, set.name, rules.PeerMark))
 		}
+		for _, bits := range slices.Sorted(maps.Keys(subnets)) {
+			name := fmt.Sprintf("subnets-%d", i)
+			if bits != w.Subnet.Bits() {
+				name += fmt.Sprintf("-%d", bits)
+			}
+			mark(addresses{name, subnets[bits]}, fmt.Sprintf(" & /%d ==", bits), t.address(source), t.keepBits(bits))
+		}
+		mark(hosts, "", t.address(source))
 	}
 	t.add(marks)
 }

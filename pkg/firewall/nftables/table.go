@@ -1,6 +1,8 @@
 package nftables
 
 import (
+	"cmp"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -8,14 +10,19 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// tableName is the name of our table, of family ip. All that is in it is ours.
-const tableName = "flanneld"
+// DefaultTable is the name of our table, of family ip, where nobody says another one.
+// All that is in it is ours.
+const DefaultTable = "flanneld"
+
+// tableOf is the name of a daemon's table.
+func tableOf(w rules.Wanted) string { return cmp.Or(w.Table, DefaultTable) }
 
 // ourComment is the comment of each of our rules.
 const ourComment = "flanneld"
 
 // table is what our table holds. Without chains there is no table.
 type table struct {
+	name   string
 	family nftables.TableFamily
 	chains []chain
 	sets   []addresses
@@ -49,7 +56,7 @@ const (
 //   - masquerade comes last, so that an operator's own translations for special
 //     cases take precedence.
 func tableFor(w rules.Wanted, marks bool) table {
-	t := table{family: nftables.TableFamilyIPv4}
+	t := table{name: tableOf(w), family: nftables.TableFamilyIPv4}
 	if w.Forward && (w.NFTables || marks) {
 		t.addMarks(w)
 	}

@@ -74,7 +74,7 @@ func (c conn) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift str
 	out.Marks = marks || docker || w.NFTables
 	for _, c := range want.chains {
 		for _, s := range c.texts {
-			out.Rules = append(out.Rules, fmt.Sprintf("nft ip %s %s: %s", tableName, c.name, s))
+			out.Rules = append(out.Rules, fmt.Sprintf("nft ip %s %s: %s", want.name, c.name, s))
 		}
 	}
 	if drift, err = c.apply(want); err != nil {
