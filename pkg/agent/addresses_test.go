@@ -1,12 +1,14 @@
 package agent_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
 )
 
@@ -95,5 +97,36 @@ func TestATypoPutRight(t *testing.T) {
 		if _, pending := h.wrong.Find(condition.AddressesPending, ""); pending || h.env() != before {
 			t.Errorf("pending %v, subnet.env\n%s", pending, h.env())
 		}
+	})
+}
+
+// TestMovingFleet: while hosts move from one network to another, each at its own restart, those that have moved and
+// those that have not route to one another.
+func TestMovingFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h := newHost(t, store, 21).start()
+		defer func() { h.stop() }()
+		settle(3 * time.Second)
+		store.Set("config", `{"Network":"172.9.0.0/16","Backend":{"Type":"host-gw"}}`, 0)
+		settle(10 * time.Second)
+		store.Set("subnets/172.9.22.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`, 0) // has moved
+		store.Set("subnets/172.7.23.0-24", `{"PublicIP":"10.4.7.23","BackendType":"host-gw"}`, 0) // has not
+		store.Set("subnets/10.99.1.0-24", `{"PublicIP":"10.4.7.24","BackendType":"host-gw"}`, 0)  // of neither
+		settle(3 * time.Second)
+		const both = "ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77\nip route add 172.9.22.0/24 via 10.4.7.22 dev ens33 proto 77"
+		h.shows(both)
+		h.stop()
+		h.former = subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: h.own} // as its subnet file says
+		h.start()
+		settle(10 * time.Second)
+		h.shows(both)
+		if env := h.env(); !strings.Contains(env, "FLANNEL_NETWORK=172.9.0.0/16\nFLANNEL_SUBNET=172.9.") {
+			t.Errorf("after the start:\n%s", env)
+		}
+		store.Remove("subnets/172.7.23.0-24")
+		settle(10 * time.Minute)
+		h.shows("ip route add 172.9.22.0/24 via 10.4.7.22 dev ens33 proto 77")
 	})
 }

@@ -49,7 +49,8 @@ type host struct {
 	edits   fileEdits
 	needs   etcdAt
 	reach   netip.Addr // --iface-can-reach
-	resumed bool       // its kernel holds what an earlier run wrote
+	former  subnet.Env
+	resumed bool // its kernel holds what an earlier run wrote
 	agent   *agent.Agent
 	wrong   *condition.Set
 	stop    func()
@@ -174,7 +175,7 @@ func (h *host) start() *host {
 		Leases:     manager, Kernel: h, Changes: h.changes, Needs: &h.needs,
 		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
 		External:   extif.Options{CanReach: h.reach},
-		SubnetFile: h.file, FileChanges: h.edits,
+		SubnetFile: h.file, Former: h.former, FileChanges: h.edits,
 		Ready: func(l subnet.Lease) { h.ready <- l },
 		SetRules: func(_ subnet.Config, _ netip.Prefix, peers []rules.Peer) <-chan struct{} {
 			h.mu.Lock()

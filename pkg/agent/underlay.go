@@ -128,9 +128,22 @@ func (a *Agent) refuse(l *subnet.Lease) string {
 // them.
 func (a *Agent) peersOf(view subnet.View, links []kernel.Link) ([]subnet.Lease, map[string]string) {
 	network := a.current.config.Network
-	peers, rejected := subnet.Peers(a.current.config, view.Own, view.Leases, addrs(links), a.refuse)
+	c := a.current.config
+	c.Others = a.otherNetworks()
+	peers, rejected := subnet.Peers(c, view.Own, view.Leases, addrs(links), a.refuse)
 	peers = dropSwallowed(a.beneath.host, network, peers, rejected)
 	return slices.DeleteFunc(peers, func(l subnet.Lease) bool { return a.suspects.holds(l.Subnet) }), rejected
+}
+
+// otherNetworks are those in which hosts may be that have not moved yet, or have moved
+// before this one.
+func (a *Agent) otherNetworks() (out []netip.Prefix) {
+	for _, p := range []netip.Prefix{a.Former.Network, a.next.asked.Network} {
+		if p.IsValid() && p != a.current.config.Network {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // trackOverlap says what of the cluster's network this host needs itself.

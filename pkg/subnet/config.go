@@ -20,6 +20,10 @@ type Config struct {
 	BackendType string          // lower case
 	Backend     json.RawMessage // the whole Backend object, for its options
 	NFTables    bool            // EnableNFTables: rules by nftables rather than iptables
+
+	// Others are networks in which some of the cluster's hosts are, still or already,
+	// while it moves from one to the other.
+	Others []netip.Prefix
 }
 
 // Families are those that the cluster's containers use.
@@ -194,8 +198,10 @@ func (c Config) MayLease(p netip.Prefix) bool {
 }
 
 // Outside tells of a subnet that it is none of the network's.
-func (c Config) Outside(p netip.Prefix) bool {
-	return !c.Network.Contains(p.Addr()) || p.Bits() < c.Network.Bits()
+func (c Config) Outside(p netip.Prefix) bool { return !within(c.Network, p) }
+
+func within(network, p netip.Prefix) bool {
+	return network.Contains(p.Addr()) && p.Bits() >= network.Bits()
 }
 
 // Fits reports whether p is one of the subnets that may be leased.

@@ -39,7 +39,7 @@ func Peers(
 
 func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
 	switch {
-	case c.Outside(l.Subnet):
+	case c.Outside(l.Subnet) && !slices.ContainsFunc(c.Others, func(p netip.Prefix) bool { return within(p, l.Subnet) }):
 		return fmt.Sprintf("lies outside of the network %v", c.Network)
 	case l.PublicIP == own.PublicIP || slices.Contains(hostAddrs, l.PublicIP):
 		return fmt.Sprintf("has the public IP %v, which is this host's own: a former lease of this host, which expires by "+
