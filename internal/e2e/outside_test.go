@@ -55,8 +55,8 @@ func TestFloodLeavesFilesForTheCore(t *testing.T) {
 func (n *node) hasRoute(t *testing.T, route string) {
 	t.Helper()
 	lab.Eventually(t, soon, n.Name+" to have the route "+route, func() error {
-		if !strings.Contains(n.routes(), route) {
-			return fmt.Errorf("it has\n%s", n.routes())
+		if all := n.Run("ip", "-4", "route"); !strings.Contains(all, route) {
+			return fmt.Errorf("it has\n%s", all)
 		}
 		return nil
 	})

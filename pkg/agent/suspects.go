@@ -59,11 +59,16 @@ func (s *suspects) note(ops []kernel.Op, now time.Time) {
 	}
 }
 
-// judge looks at etcd: lost says since when it cannot be read, zero: it can.
-func (s *suspects) judge(lost, now time.Time) {
+// judge looks at etcd: lost says since when it cannot be read, zero: it can; heard,
+// when its host last answered a new connection at all, be it by refusing it. A route
+// that was there by then has not led it away.
+func (s *suspects) judge(lost, heard, now time.Time) {
 	var guilty []netip.Prefix
 	for dst, came := range s.fresh {
 		switch {
+		case !lost.IsZero() && heard.After(came):
+			delete(s.fresh, dst)
+			delete(s.tried, dst)
 		case !lost.IsZero() && !lost.Before(came) && lost.Sub(came) <= suspectTime:
 			guilty = append(guilty, dst)
 			delete(s.fresh, dst)
@@ -150,7 +155,11 @@ func (a *Agent) look(now time.Time) {
 		a.suspects = suspects{}
 	}
 	unreadable, _ := a.Conditions.Find(condition.EtcdUnreadable, "")
-	a.suspects.judge(unreadable.Since, now)
+	var heard time.Time
+	if a.Needs != nil {
+		heard = a.Needs.Heard()
+	}
+	a.suspects.judge(unreadable.Since, heard, now)
 	var all []condition.Condition
 	for _, x := range a.suspects.held {
 		all = append(all, condition.Condition{

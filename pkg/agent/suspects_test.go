@@ -17,6 +17,7 @@ type world struct {
 	routes  map[netip.Prefix]bool // wanted → in the kernel
 	costs   map[netip.Prefix]bool // these cost etcd, 10 s after they came
 	down    bool                  // etcd itself is
+	heard   time.Time             // when its host last answered
 	came    map[netip.Prefix]time.Time
 	lost    time.Time // zero: etcd is read
 	outages int
@@ -49,7 +50,7 @@ func (w *world) run(d time.Duration) {
 		case !bad:
 			w.lost = time.Time{}
 		}
-		w.s.judge(w.lost, w.now)
+		w.s.judge(w.lost, w.heard, w.now)
 		var ops []kernel.Op
 		for dst, there := range w.routes {
 			want := !w.s.holds(dst)
@@ -140,7 +141,7 @@ func TestSuspectsNote(t *testing.T) {
 	if s.next() != time.Second {
 		t.Error("it does not look again soon")
 	}
-	s.judge(now.Add(time.Second), now.Add(2*time.Second))
+	s.judge(now.Add(time.Second), time.Time{}, now.Add(2*time.Second))
 	held := []bool{s.holds(subnetOf(1)), s.holds(subnetOf(2)), s.holds(subnetOf(3))}
 	if !slices.Equal(held, []bool{false, false, true}) {
 		t.Errorf("held: %v", held)
@@ -167,5 +168,28 @@ func TestSuspectsAreTriedWhileOthersCome(t *testing.T) {
 	}
 	if len(w.s.held) != 0 {
 		t.Errorf("still held after 16 minutes: %v", w.s.held)
+	}
+}
+
+// TestACrashingEtcdIsNoRoutesFault: an etcd that ends again and again, and whose host refuses connections meanwhile, costs
+// no route; one whose host says nothing does.
+func TestACrashingEtcdIsNoRoutesFault(t *testing.T) {
+	for _, refuses := range []bool{true, false} {
+		w, most := newWorld(10), 0
+		for range 20 {
+			w.down = true
+			for range 5 {
+				w.run(time.Second)
+				if refuses {
+					w.heard = w.now
+				}
+				most = max(most, len(w.s.held))
+			}
+			w.down = false
+			w.run(40 * time.Second)
+		}
+		if refuses == (most > 0) {
+			t.Errorf("host refuses %v: %d routes held", refuses, most)
+		}
 	}
 }

@@ -12,14 +12,16 @@ import (
 
 // dropSwallowed finds subnets that hold another peer's public IP, so that a route to
 // the one would lead what is for the other into the network. One of the two leases is
-// dropped. Where hosts' addresses lie in the network, as this host's own do, the
-// public IP is right and the subnet is not. Elsewhere it is likely to be a
+// dropped. Where hosts' addresses lie among what may be leased, as this host's own do,
+// or this host is connected to the network of the address, the public IP is right and
+// the subnet is not. Elsewhere it is likely to be a
 // container's, and the lease that was there first stands: nobody takes a subnet's
 // routes away by a lease with an address from it.
 func dropSwallowed(
-	h underlay.Host, network netip.Prefix, peers []subnet.Lease, rejected map[string]string,
+	h underlay.Host, c subnet.Config, peers []subnet.Lease, rejected map[string]string,
 ) []subnet.Lease {
-	within := func(l subnet.Lease) bool { return network.Contains(l.PublicIP) }
+	within := func(l subnet.Lease) bool { return c.Network.Contains(l.PublicIP) }
+	amongHosts := slices.ContainsFunc(h.Within(c.Network), func(n underlay.Need) bool { return c.MayLease(n.Prefix) })
 	if !slices.ContainsFunc(peers, within) {
 		return peers
 	}
@@ -31,7 +33,7 @@ func dropSwallowed(
 	judge := func(host, holder *subnet.Lease) {
 		switch {
 		case holder == nil || !h.Leads(holder.Subnet, host.PublicIP):
-		case h.Overlaps(network) || host.Created < holder.Created:
+		case amongHosts || h.Houses(host.PublicIP) || host.Created < holder.Created:
 			drop[holder.Subnet] = true
 			rejected[holder.Key] = fmt.Sprintf(
 				"takes away %v, the public IP of the host with %v", host.PublicIP, host.Subnet)

@@ -17,6 +17,8 @@ import (
 type Needs interface {
 	Needs() []underlay.Need
 	Changed() <-chan struct{}
+	// Heard is when etcd's host last answered, be it that it refuses a connection.
+	Heard() time.Time
 }
 
 // beneath is what this host depends on, as last read. It is read again when the
@@ -105,12 +107,13 @@ func (a *Agent) harmful(dst netip.Prefix) bool {
 	return taken || a.suspects.holds(dst)
 }
 
-// network is the one that the host works in; invalid: there is none yet.
+// network is the one that the host works in, or worked in before this run; invalid:
+// neither is known.
 func (a *Agent) network() netip.Prefix {
 	if m := a.effective(); m != nil {
 		return m.config.Network
 	}
-	return netip.Prefix{}
+	return a.Former.Network
 }
 
 // refuse says why a lease may not be routed to, whatever else it says.
@@ -127,11 +130,10 @@ func (a *Agent) refuse(l *subnet.Lease) string {
 // peersOf are the leases to route to. The others come back with what is wrong with
 // them.
 func (a *Agent) peersOf(view subnet.View, links []kernel.Link) ([]subnet.Lease, map[string]string) {
-	network := a.current.config.Network
 	c := a.current.config
 	c.Others = a.otherNetworks()
 	peers, rejected := subnet.Peers(c, view.Own, view.Leases, addrs(links), a.refuse)
-	peers = dropSwallowed(a.beneath.host, network, peers, rejected)
+	peers = dropSwallowed(a.beneath.host, c, peers, rejected)
 	return slices.DeleteFunc(peers, func(l subnet.Lease) bool { return a.suspects.holds(l.Subnet) }), rejected
 }
 

@@ -28,6 +28,8 @@ func (e *etcdAt) Needs() []underlay.Need {
 	return slices.Clone(e.all)
 }
 
+func (e *etcdAt) Heard() time.Time { return time.Time{} }
+
 func (e *etcdAt) Changed() <-chan struct{} { return e.changed }
 
 // is says where etcd is, from now on.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,7 +116,8 @@ func findDocker(f Facts) []Finding {
 // container, so before that there is nothing wrong.
 func (f Facts) noBridge(want netip.Prefix) []Finding {
 	for _, l := range f.bridgesIn(f.Env.Network) {
-		if l.Name != dockerBridge {
+		of := func(a kernel.Addr) bool { return a.Bits() == want.Bits() } // a subnet, and no network of its own
+		if l.Name != dockerBridge && slices.ContainsFunc(l.Addrs, of) {
 			fix, _ := f.remake(l.Name)
 			return []Finding{
 				fault(fix, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l), want),

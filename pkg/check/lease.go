@@ -81,6 +81,10 @@ func (f Facts) noLease() []Finding {
 	if c, there := f.condition(condition.NoLease); there {
 		why = cmp.Or(c.Cause, c.Message)
 	}
+	if f.has(condition.UnderlayOverlap) {
+		return []Finding{fault([]string{"give the config key another Network, or a SubnetMin and SubnetMax that leave out " +
+			"what hosts need: " + f.flanneld("config", "get")}, "this host has no subnet: %s", why)}
+	}
 	return []Finding{fault([]string{
 		f.flanneld("lease", "list") + "   # are all subnets taken? flanneld lease release --now SUBNET " +
 			"frees that of a host that is gone",

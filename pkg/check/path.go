@@ -26,6 +26,12 @@ func findPath(f Facts, p status.Peer) []Finding {
 		if c, failed := f.condition(condition.KernelNotApplied); failed { // which may be why it is not known
 			return []Finding{fault(rightsFix(c), "there is no way to %v: %s", p.Subnet, c.Text())}
 		}
+		if n := f.Status.Network; n != nil && n.Network.Contains(p.PublicIP) { // which no host of it has
+			return []Finding{fault([]string{"restart flanneld on the host of " + p.Subnet.String() +
+				" with --public-ip=ADDRESS   # one by which other hosts reach it"}, "there is no way to %v: "+
+				"its lease gives the public IP %v, which lies in the containers' network %v",
+				p.Subnet, p.PublicIP, n.Network)}
+		}
 		fix := []string{"every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"}
 		if tunnel := f.setConfig("vxlan"); tunnel != "" {
 			fix = append([]string{tunnel}, fix...)

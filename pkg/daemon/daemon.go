@@ -160,11 +160,14 @@ func announce(own subnet.Lease) {
 }
 
 // formerEnv reads which subnet this host had, or was given by hand, and of which
-// network.
+// network. One that does not hold the subnet is nobody's.
 func formerEnv(path string) subnet.Env {
 	env, err := subnet.ReadEnv(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		klog.ErrorS(err, "Cannot read the subnet file, starting as if it were not there", "file", path)
+	}
+	if env.Subnet.IsValid() && !env.Network.Overlaps(env.Subnet) {
+		env.Network = netip.Prefix{}
 	}
 	return env
 }

@@ -25,8 +25,11 @@ func (n needs) Needs() []underlay.Need { return EtcdNeeds(n.Addresses) }
 // EtcdNeeds are the addresses that a host must reach so that it reaches etcd: the
 // members', and where they have names, the name servers'.
 func EtcdNeeds(a *etcdconn.Addresses) (out []underlay.Need) {
-	for _, ip := range a.All() {
-		out = append(out, underlay.Address(ip, "etcd"))
+	all := a.All()
+	for _, ip := range all {
+		need := underlay.Address(ip, "etcd")
+		need.Member = len(all) > 1
+		out = append(out, need)
 	}
 	if a.Named() {
 		for _, ip := range nameServers("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf") {

@@ -47,7 +47,7 @@ func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
 		// Another address of ours is evidence only beside the subnet file:
 		// behind NAT many hosts have the same.
 		moved := l.Subnet == h.previous && slices.Contains(c.Addrs, l.PublicIP)
-		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) || c.reserves(l.Subnet) {
+		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) || c.reservesAddress(l.Subnet) {
 			continue
 		}
 		if other, overlaps := r.overlapping(l.Subnet, c.notOther(l.Key)); overlaps && older(&other, &l) {

@@ -24,6 +24,13 @@ type Claim struct {
 // reached by an address in it.
 func (c Claim) reserves(p netip.Prefix) bool { return slices.ContainsFunc(c.Reserved, p.Overlaps) }
 
+// reservesAddress is reserves for a lease that there is already. A network around it
+// is no reason to leave it: hosts whose network is as wide as the cluster's, or holds a
+// part of it, have worked that way.
+func (c Claim) reservesAddress(p netip.Prefix) bool {
+	return slices.ContainsFunc(c.Reserved, func(r netip.Prefix) bool { return r.IsSingleIP() && p.Contains(r.Addr()) })
+}
+
 // LeaseTTL is the lifetime of every lease, as flannel has it.
 const LeaseTTL = 24 * time.Hour
 

@@ -18,8 +18,12 @@ type Need struct {
 	netip.Prefix
 	What string // "etcd", "a gateway", "the network of ens33"
 
-	// Resolver: it is a name server, which may well be a container.
-	Resolver bool
+	// Resolver: it is a name server. Member: it is one of several of etcd's. Either may
+	// well be a container.
+	Resolver, Member bool
+
+	// Inhabited: it is a network in which the host's own subnet lies.
+	Inhabited bool
 }
 
 // Address is a need of one address.
@@ -60,7 +64,7 @@ func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more [
 	var h Host
 	for _, n := range more {
 		if !n.Resolver || !holdAddr(own, n.Addr()) {
-			h.add(n, links, inside)
+			h.add(n, external, links, own)
 		}
 	}
 	for _, r := range routes {
@@ -69,13 +73,15 @@ func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more [
 		}
 		h.routes = append(h.routes, r.Dst)
 		if r.Via.IsValid() && !inside[r.Dev] {
-			h.add(Address(r.Via, gatewayTo(r.Dst)), links, inside)
+			h.add(Address(r.Via, gatewayTo(r.Dst)), external, links, own)
 		}
 	}
 	for _, l := range links {
 		for _, a := range l.Addrs {
 			if !inside[l.Name] && !a.IsSingleIP() {
-				h.add(Need{Prefix: a.Masked(), What: "the network of " + l.Name}, links, inside)
+				n := Need{Prefix: a.Masked(), What: "the network of " + l.Name}
+				n.Inhabited = slices.ContainsFunc(own, func(p netip.Prefix) bool { return holds(n.Prefix, p) })
+				h.add(n, external, links, own)
 			}
 		}
 	}
@@ -100,11 +106,13 @@ func holdAddr(all []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// add takes a need up, unless it is met on this host: by itself, or by a container.
-func (h *Host) add(n Need, links []kernel.Link, inside map[string]bool) {
+// add takes a need up, unless it is met by this host itself, or by a container in its
+// own subnet. What a container elsewhere meets stays: the network of its bridge may be
+// taken away like any other.
+func (h *Host) add(n Need, external string, links []kernel.Link, own []netip.Prefix) {
 	met := func(l kernel.Link) bool {
 		return slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool {
-			return a.Addr() == n.Addr() || inside[l.Name] && a.Contains(n.Addr())
+			return a.Addr() == n.Addr() || a.Contains(n.Addr()) && l.Name != external && holdAddr(own, a.Addr())
 		})
 	}
 	if !n.IsValid() || n.Addr().IsLoopback() || n.IsSingleIP() && slices.ContainsFunc(links, met) ||
@@ -135,13 +143,15 @@ func containersOnly(l kernel.Link, links []kernel.Link) bool {
 //
 // The kernel takes the route with the longest prefix. So an address is taken by a
 // route that contains it, unless another route to it is longer; and a network that
-// the host is connected to, by a route to it or to a part of it. A connected
-// network that is larger than the cluster's holds it on purpose: of that, only
-// addresses that are known to be in use count.
+// the host is connected to, by a route to it or to a part of it. A connected network
+// that is as large as the cluster's, or larger, holds it on purpose, and so does one
+// in which the host's own subnet lies: of that, only addresses that are known to be in
+// use count.
 func (h Host) Takes(network, p netip.Prefix) (Need, bool) {
 	for _, n := range h.counting(network) {
 		taken := n.IsSingleIP() && h.Leads(p, n.Addr())
-		if !n.IsSingleIP() && network.IsValid() && !holds(n.Prefix, network) {
+		onPurpose := n.Inhabited || n.Bits() <= network.Bits() && n.Overlaps(network)
+		if !n.IsSingleIP() && network.IsValid() && !onPurpose {
 			taken = n.Bits() <= p.Bits() && n.Contains(p.Addr())
 		}
 		if taken {
@@ -152,13 +162,17 @@ func (h Host) Takes(network, p netip.Prefix) (Need, bool) {
 }
 
 // counting are the needs that count for a network. Where a host needs nothing else in
-// it, name servers there are containers: the network leads to them.
+// it, name servers there are containers, and so are members of an etcd that has others
+// elsewhere: the network leads to them.
 func (h Host) counting(network netip.Prefix) []Need {
-	others := func(n Need) bool { return !n.Resolver && n.Overlaps(network) }
-	if slices.ContainsFunc(h.needs, others) {
+	hosts := func(n Need) bool { return !n.Resolver && !n.Member && n.Overlaps(network) }
+	if slices.ContainsFunc(h.needs, hosts) {
 		return h.needs
 	}
-	return slices.DeleteFunc(slices.Clone(h.needs), func(n Need) bool { return n.Resolver })
+	elsewhere := slices.ContainsFunc(h.needs, func(n Need) bool { return n.Member && !n.Overlaps(network) })
+	return slices.DeleteFunc(slices.Clone(h.needs), func(n Need) bool {
+		return n.Resolver || n.Member && elsewhere && n.Overlaps(network)
+	})
 }
 
 // Leads tells whether packets to a would take a route to p.
@@ -219,6 +233,11 @@ func (h Host) Networks() (out []Need) {
 		}
 	}
 	return out
+}
+
+// Houses tells whether an address lies in a network that this host is connected to.
+func (h Host) Houses(a netip.Addr) bool {
+	return slices.ContainsFunc(h.needs, func(n Need) bool { return !n.IsSingleIP() && n.Contains(a) })
 }
 
 // Overlaps tells whether the host needs anything in or around the network.

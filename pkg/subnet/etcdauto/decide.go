@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/subnet/etcdconn"
 	"flanneld/pkg/subnet/etcdv2"
 	"flanneld/pkg/subnet/etcdv3"
 )
@@ -38,6 +40,9 @@ func (l look) absent() bool {
 	return errors.Is(l.err, etcdv2.ErrNotServed) || errors.Is(l.err, etcdv3.ErrNotServed)
 }
 
+// partly tells whether only some of the endpoints have said so.
+func (l look) partly() bool { return l.absent() && errors.Is(l.err, etcdconn.ErrPartly) }
+
 // unread tells whether nothing is known of the store, not even that it is absent.
 func (l look) unread() bool { return l.err != nil && !l.absent() }
 
@@ -55,7 +60,7 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 		return subnet.Snapshot{}, two.err
 	}
 	config := fmt.Sprintf("%s/%s", r.prefix, subnet.ConfigKey)
-	marked := two.Find(APIKey).Value
+	marked := strings.TrimSpace(two.Find(APIKey).Value)
 	if marked == value(V3) {
 		r.choose(V3, fmt.Sprintf("the keys were moved there, says %s/%s in the v2 store", r.prefix, APIKey))
 		return r.stores[V3].List(ctx)
@@ -86,6 +91,12 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 	case three.unread():
 		return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: %s is not in the v2 store, "+
 			"and the v3 store cannot be read: %w (%s)", config, three.err, overrule)
+	case two.partly() && !three.Has(subnet.ConfigKey):
+		return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: %s is not in the v3 store, "+
+			"and %w: %w (%s)", config, etcdconn.ErrPartly, two.err, overrule)
+	case three.partly():
+		return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: %s is not in the v2 store, "+
+			"and %w: %w (%s)", config, etcdconn.ErrPartly, three.err, overrule)
 	case !three.Has(subnet.ConfigKey):
 		return r.undecided(two, three, ignored), nil
 	case ignored != "":

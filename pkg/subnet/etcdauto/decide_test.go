@@ -3,6 +3,7 @@ package etcdauto
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -77,6 +78,9 @@ func registry(two, three *fake) *Registry {
 	return &Registry{prefix: prefix, stores: map[API]Store{V2: two, V3: three}}
 }
 
+// partly says that not all endpoints have said so.
+func partly(err error) error { return fmt.Errorf("%w (%w)", err, etcdconn.ErrPartly) }
+
 // TestUndecided has stores in every state beside each other: which one is read,
 // and into which one the first write goes. Nothing is chosen where a store that
 // could have the word says nothing of itself.
@@ -101,6 +105,9 @@ func TestUndecided(t *testing.T) {
 		{name: "v3 is not there", three: fake{list: no3}, first: V2},
 		{name: "v2 is not there", two: fake{list: no2}, first: V3},
 		{name: "v2 is not there, v3 refuses", two: fake{list: no2}, three: fake{list: denied}, err: "v2 is not served; v3: http://10.4.7.12:2379 wants a user"},
+		{name: "v2 is not there at one endpoint, and another is silent", two: fake{list: partly(no2)}, err: "is not in the v3 store, and not all endpoints"},
+		{name: "v3 is not there at one endpoint, and another is silent", three: fake{list: partly(no3)}, err: "is not in the v2 store, and not all endpoints"},
+		{name: "the same, with a config in v3", two: fake{list: partly(no2)}, three: fake{keys: keys{cfg}}, want: V3},
 		{name: "neither is there", two: fake{list: no2}, three: fake{list: no3}, err: "neither of etcd's APIs can be used"},
 		{name: "v2 refuses", two: fake{list: denied, guarded: true}, three: fake{keys: keys{cfg}}, err: "wants a user"},
 		{name: "v2 is silent", two: fake{list: context.DeadlineExceeded}, three: fake{keys: keys{cfg}}, err: "deadline"},

@@ -105,6 +105,16 @@ func (r *Registry) writable(ctx context.Context) (Store, error) {
 	r.mu.Lock()
 	stores := r.seen.stores
 	r.mu.Unlock()
+	for api := range stores { // what came since they were listed decides
+		now := r.look(ctx, api)
+		switch {
+		case now.err != nil:
+			return nil, fmt.Errorf("look once more before the first write to etcd: %w", now.err)
+		case now.Has(subnet.ConfigKey) || now.Has(APIKey):
+			return nil, fmt.Errorf("nothing is written: %s/%s has just come into etcd's %v store; try again",
+				r.prefix, subnet.ConfigKey, api)
+		}
+	}
 	api, err := r.first(ctx, stores)
 	if err != nil {
 		return nil, fmt.Errorf("write to etcd: %w", err)

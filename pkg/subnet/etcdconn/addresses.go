@@ -1,6 +1,8 @@
 package etcdconn
 
 import (
+	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
@@ -17,8 +19,9 @@ type Addresses struct {
 	named   bool
 	changed chan struct{} // one slot
 
-	mu  sync.Mutex
-	all []netip.Addr // the latest last
+	mu    sync.Mutex
+	all   []netip.Addr // the latest last
+	heard time.Time    // when one of them last answered a connection, be it by refusing it
 }
 
 // mostAddresses bounds what names may stand for over time.
@@ -57,6 +60,23 @@ func (a *Addresses) All() []netip.Addr {
 	return all
 }
 
+// Heard is when a host at one of the addresses, but for this one, last answered a
+// connection, be it by refusing it: then the way there was free. Zero: none has.
+func (a *Addresses) Heard() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.heard
+}
+
+func (a *Addresses) hear(addr string) {
+	if to, err := netip.ParseAddrPort(addr); err != nil || to.Addr().IsLoopback() {
+		return // what is behind a proxy on this host is not known
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.heard = time.Now()
+}
+
 func (a *Addresses) note(ip netip.Addr) {
 	ip = ip.Unmap().WithZone("")
 	a.mu.Lock()
@@ -90,4 +110,21 @@ func (f Files) Dialer(limit, silence time.Duration) *net.Dialer {
 		return control(network, address, c)
 	}
 	return d
+}
+
+// Connect is the dialer's DialContext, and notes that there was an answer.
+func (f Files) Connect(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+	conn, err := d.DialContext(ctx, network, addr)
+	if f.addresses == nil {
+		return conn, err
+	}
+	switch {
+	case err == nil:
+		f.addresses.hear(conn.RemoteAddr().String())
+	case errors.Is(err, syscall.ECONNREFUSED):
+		if of, ok := errors.AsType[*net.OpError](err); ok && of.Addr != nil {
+			f.addresses.hear(of.Addr.String())
+		}
+	}
+	return conn, err
 }

@@ -88,7 +88,7 @@ func (f Files) Dial(
 		return nil, err
 	}
 	config.NextProtos = protocols
-	plain, err := dialer.DialContext(ctx, network, addr)
+	plain, err := f.Connect(ctx, dialer, network, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -69,6 +69,13 @@ type joint struct{ *client.ClusterError }
 
 func (j joint) Unwrap() []error { return j.Errors }
 
+// Is implements errors.Is: not all endpoints say that they do not serve the API.
+func (j joint) Is(target error) bool {
+	lacks := func(err error) bool { return errors.Is(err, ErrNotServed) }
+	return target == etcdconn.ErrPartly && slices.ContainsFunc(j.Errors, lacks) &&
+		slices.ContainsFunc(j.Errors, func(err error) bool { return !lacks(err) })
+}
+
 func (j joint) Error() string {
 	var said []string
 	for _, err := range j.Errors {

@@ -23,7 +23,9 @@ import (
 // memory a second, of half a kilobyte each.
 //
 // Where an endpoint stands for several members, as a balancer does, the one that
-// answers may not be the one that waits; then only the end of the wait tells.
+// answers may not be the one that waits. So an answer proves something only while the
+// store is where it was as the wait began. Once it has gone on, be it by other keys,
+// the wait proves what there was at its beginning, and soon another one takes its place.
 
 const raftHeader = "X-Raft-Index"
 
@@ -36,30 +38,48 @@ type prober struct {
 	*Registry
 	fail context.CancelCauseFunc // ends the watch
 
-	mu     sync.Mutex
-	member string // "": none at the moment
-	stands bool   // it has begun to answer the watch
+	mu   sync.Mutex
+	wait waiting
 }
 
-func (p *prober) at(member string, stands bool) {
+// waiting is a wait for the next event.
+type waiting struct {
+	member  string             // "": there is none at the moment
+	again   context.CancelFunc // has another one take its place; nil: it has not begun to be answered
+	begun   time.Time
+	reached uint64 // the store's index as it began
+	passed  bool   // the store has gone on since
+}
+
+func (p *prober) at(w waiting) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.member, p.stands = member, stands
+	p.wait = w
 }
 
 func (p *prober) current() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.member
+	return p.wait.member
 }
 
-// prove is [Registry.prove] where the watch stands: a member that lives proves
+// prove notes that the member, or one behind the same endpoint, was in touch with the
+// others at a time, and which index the store had reached. A member that lives proves
 // nothing of a watch that a proxy holds back.
-func (p *prober) prove(at time.Time) {
+func (p *prober) prove(at time.Time, index uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stands {
+	w := &p.wait
+	switch {
+	case w.again == nil:
+	case index <= w.reached:
 		p.Registry.prove(at)
+	default:
+		p.Registry.prove(w.begun)
+		if w.passed {
+			w.again()
+		}
+		w.passed = true
 	}
 }
 
@@ -102,6 +122,7 @@ type sighting struct {
 	member string
 	asked  time.Time
 	raft   uint64 // 0: it does not tell
+	index  uint64 // of the store, as it knows
 }
 
 // see looks whether a member is alive and in touch with the others.
@@ -114,12 +135,12 @@ func (p *prober) see(ctx context.Context, member string, last sighting) (sightin
 		return now, err
 	}
 	if last.member == member && last.raft > 0 && now.raft > last.raft {
-		p.prove(last.asked) // since when it has heard of something
+		p.prove(last.asked, now.index) // since when it has heard of something
 		return now, nil
 	}
 	now, err = p.look(ctx, member, true)
 	if err == nil {
-		p.prove(now.asked)
+		p.prove(now.asked, now.index)
 	}
 	return now, err
 }
@@ -148,6 +169,7 @@ func (p *prober) look(ctx context.Context, member string, quorum bool) (sighting
 		return now, err
 	}
 	now.raft, _ = strconv.ParseUint(reply.Header.Get(raftHeader), 10, 64)
+	now.index, _ = strconv.ParseUint(reply.Header.Get(indexHeader), 10, 64)
 	return now, nil
 }
 

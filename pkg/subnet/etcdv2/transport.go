@@ -55,7 +55,7 @@ func newTransport(files etcdconn.Files, members int, l limits) *transport {
 	}
 	t.wire = &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return watchFirstReply(dialer.DialContext(ctx, network, addr))
+			return watchFirstReply(files.Connect(ctx, dialer, network, addr))
 		},
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, l.header)

@@ -32,7 +32,11 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	member := ""
 	watching, fail := context.WithCancelCause(ctx)
 	probe := &prober{Registry: r, fail: fail}
-	standing := func() { probe.at(member, true); announce() }
+	standing := func(w waiting) {
+		w.member = member
+		probe.at(w)
+		announce()
+	}
 	var probing sync.WaitGroup
 	probing.Go(func() { probe.run(watching) })
 	defer probing.Wait()
@@ -44,7 +48,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 				return err
 			}
 		}
-		probe.at(member, false)
+		probe.at(waiting{member: member})
 		reply, err := r.wait(watching, member, at, standing)
 		if err != nil {
 			if ctx.Err() == nil && watching.Err() != nil {
@@ -60,7 +64,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		r.noteQuiet(after, at)
 		if reply.idle {
 			member = ""
-			probe.at("", false)
+			probe.at(waiting{})
 		}
 	}
 }
@@ -86,7 +90,7 @@ type answer struct {
 
 // wait asks one member for the first event after an index. standing is called
 // when the member has begun to wait as well.
-func (r *Registry) wait(ctx context.Context, member string, after uint64, standing func()) (answer, error) {
+func (r *Registry) wait(ctx context.Context, member string, after uint64, standing func(waiting)) (answer, error) {
 	limit, cancel := context.WithTimeout(ctx, r.limits.watch-rand.N(r.limits.watch/10+1))
 	defer cancel()
 	begun := time.Now()
@@ -120,7 +124,7 @@ func (r *Registry) wait(ctx context.Context, member string, after uint64, standi
 	if err != nil {
 		return answer{}, err
 	}
-	standing()
+	standing(waiting{reached: reached, begun: begun, again: cancel})
 	body, err := io.ReadAll(io.LimitReader(reply.Body, longestEvent))
 	if err != nil || len(body) == 0 {
 		return idle(reached, err)

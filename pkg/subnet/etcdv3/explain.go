@@ -60,17 +60,42 @@ func (m *members) explain(member string, err error) error {
 		if m.noneSpeaksGRPC() {
 			err = errors.Join(err, ErrNotServed)
 		}
-	case code == codes.Unimplemented || strings.Contains(said, noGRPC):
+	case code == codes.Unimplemented || noGRPC(said):
 		words = fmt.Sprintf("%s does not serve etcd's v3 API (%s)", who, said)
 		err = errors.Join(err, ErrNotServed)
+		if !m.allLackV3(member) {
+			err = errors.Join(err, etcdconn.ErrPartly)
+		}
 	default:
 		words = fmt.Sprintf("%s: %s", who, said)
 	}
 	return &fault{code, words, err}
 }
 
-// noGRPC is in gRPC's words for an answer by HTTP that is none of gRPC's.
-const noGRPC = "unexpected HTTP status code received from server: 4"
+// noGRPC knows gRPC's words for an answer by HTTP that is none of gRPC's: of a server
+// that has no such thing. One that refuses (401, 403, 429) may have it.
+func noGRPC(said string) bool {
+	_, code, found := strings.Cut(said, "unexpected HTTP status code received from server: ")
+	return found && slices.ContainsFunc([]string{"400", "404", "405", "415", "426"}, func(lacks string) bool {
+		return strings.HasPrefix(code, lacks)
+	})
+}
+
+// allLackV3 notes that a member does not serve the API, and tells whether none does.
+func (m *members) allLackV3(member string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.lack == nil {
+		m.lack = map[string]bool{}
+	}
+	m.lack[member] = true
+	for _, url := range m.urls {
+		if !m.lack[url] && !errors.Is(m.faults[url], etcdconn.ErrProtocol) {
+			return false
+		}
+	}
+	return true
+}
 
 // authentication knows etcd's errors about users by their words, as the code is
 // that of any wrong request.

@@ -26,6 +26,7 @@ type members struct {
 	mu      sync.Mutex
 	faults  map[string]error // URL → why there is no connection
 	spoken  map[string]bool  // URLs that something came from
+	lack    map[string]bool  // URLs at which the API is not served
 	current string           // URL of the last to answer
 	open    map[*namedConn]bool
 }
@@ -63,7 +64,9 @@ func (m *members) addresses() (all []string) {
 // dial connects to a member, by TLS where its URL says so.
 func (m *members) dial(ctx context.Context, address string) (net.Conn, error) {
 	url := m.urls[address]
-	connect := m.dialer.DialContext
+	connect := func(ctx context.Context, network, address string) (net.Conn, error) {
+		return m.files.Connect(ctx, m.dialer, network, address)
+	}
 	if strings.HasPrefix(url, "https:") {
 		connect = func(ctx context.Context, network, address string) (net.Conn, error) {
 			return m.files.Dial(ctx, m.dialer, network, address, "h2")
