@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"flanneld/internal/lab"
 )
@@ -69,7 +70,12 @@ func TestConfigAndLeaseCommands(t *testing.T) {
 		t.Errorf("the config is %s", got)
 	}
 	run("yes, from a file", 0, narrow, args("config", "set", "--yes", "-"), "written: ")
-	lab.Eventually(t, soon, "the host to move", func() error {
+	time.Sleep(5 * time.Second) // a running host stays
+	if env := read(t, h22.SubnetFile()); !strings.Contains(env, "172.7.22.1") {
+		t.Errorf("the edit has moved the host:\n%s", env)
+	}
+	h22.daemon.Restart()
+	lab.Eventually(t, soon, "the host to move at its start", func() error {
 		if env := read(t, h22.SubnetFile()); strings.Contains(env, "172.7.22.1") {
 			return fmt.Errorf("%s", env)
 		}

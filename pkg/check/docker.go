@@ -58,6 +58,9 @@ func findEnv(f Facts) []Finding {
 			fault(fix, "%s says MTU %d, and packets may have %d bytes: somebody has edited it", file, f.Env.MTU, l.MTU),
 		}
 	}
+	if c, contested := f.condition(condition.SubnetFileContested); contested { // right just now
+		return []Finding{fault([]string{logFix}, "%s", c.Text())}
+	}
 	return nil
 }
 

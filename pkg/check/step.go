@@ -79,7 +79,7 @@ func steps() []step {
 			name:   "subnet.env",
 			good:   says("says what the lease says"),
 			find:   findEnv,
-			covers: []condition.Code{condition.SubnetFileUnwritten},
+			covers: []condition.Code{condition.SubnetFileUnwritten, condition.SubnetFileContested},
 		},
 		{name: "docker", good: goodDocker, find: findDocker, after: []prerequisite{{"subnet.env", "subnet.env is right"}}},
 		{name: "forwarding", good: says("on"), find: findForwarding},

@@ -80,7 +80,8 @@ func TestFullQueue(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	want := "another flanneld already runs in this network namespace: stop it first"
+	want := "another flanneld already runs in this network namespace with --etcd-prefix=/coreos.com/network: " +
+		"stop it first, or give this one another prefix"
 	if _, err := lockNamespace(status.DefaultPrefix); err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
