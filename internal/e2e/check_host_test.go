@@ -61,7 +61,7 @@ func TestCheckHost(t *testing.T) {
 			step: "subnet.env", text: "is not there", fix: restart},
 		{name: "subnet.env is nonsense", on: h, how: "echo nonsense > " + env, again: true,
 			step: "subnet.env", text: "read subnet file " + env + ": FLANNEL_SUBNET is missing", fix: restart},
-		{name: "subnet.env cannot be read or written", on: h, how: "rm " + env + "; mkdir -p " + env + "/x; ip address add 192.0.2.9/32 dev lo",
+		{name: "subnet.env cannot be read or written", on: h, how: "until rm -f " + env + "; mkdir " + env + " 2>/dev/null; do :; done; mkdir " + env + "/x; ip address add 192.0.2.9/32 dev lo",
 			step: "subnet.env", text: "flanneld cannot write " + env + ": ", fix: "ls -la " + h.Dir() + "; df -h " + h.Dir(),
 			repair: func() { h.Shell("rm -r " + env) }, more: "ip address del 192.0.2.9/32 dev lo"},
 	}))
