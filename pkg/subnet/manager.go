@@ -185,7 +185,11 @@ const longOutage = 30 * time.Second
 
 // reached notes that the store answers.
 func (m *Manager) reached() {
-	if away := m.reads.Succeeded(); away > longOutage {
+	away := m.reads.Succeeded()
+	if away > 0 {
+		m.short = 0 // what ended with the store is no watch that ends by itself
+	}
+	if away > longOutage {
 		m.update(func(s *state) { s.replica.degrade("it was away for "+away.Round(time.Second).String(), time.Now()) })
 	}
 }
