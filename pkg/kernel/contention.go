@@ -4,41 +4,21 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"flanneld/pkg/pace"
 )
 
-// paces notice that another program undoes an object again and again. The first
-// repairs come at once; when they do not end, ever later. Each object has its own
-// pace, so that the others are repaired at once.
-type paces map[Object]pace
+// paces are of objects that were repaired. Each object has its own, so that the
+// others are repaired at once.
+type paces map[Object]pace.Pace
 
-// pace is that of one object.
-type pace struct {
-	repairs int       // in a row
-	last    time.Time // of them
-}
-
-const (
-	repairsAtOnce  = 30
-	firstBackoff   = 200 * time.Millisecond
-	longestBackoff = time.Minute
-	quietPeriod    = 5 * time.Second // so long without a repair, beyond the backoff, ends it
-)
+const repairsAtOnce = 30
 
 // Contention is what another program undoes again and again.
 type Contention struct {
 	Objects []string      // as the commands that make them; in order
 	Again   time.Duration // when to look again; 0: there is none
 }
-
-func (p pace) backoff() time.Duration {
-	over := p.repairs - repairsAtOnce
-	if over <= 0 {
-		return 0
-	}
-	return min(firstBackoff<<min(over-1, 10), longestBackoff)
-}
-
-func (p pace) wait(now time.Time) time.Duration { return p.backoff() - now.Sub(p.last) }
 
 // base tells an Op without which nothing on its device can be.
 func (o Op) base() bool {
@@ -51,7 +31,7 @@ func (p paces) split(ops []Op, now time.Time) (due, held []Op) {
 	if len(p) == 0 {
 		return ops, nil
 	}
-	waits := func(o Op) bool { return o.Repair && p[o.Object].wait(now) > 0 }
+	waits := func(o Op) bool { return o.Repair && p[o.Object].Wait(now) > 0 }
 	devices := map[string]bool{}
 	for _, o := range ops {
 		if o.base() && waits(o) {
@@ -71,7 +51,7 @@ func (p paces) split(ops []Op, now time.Time) (due, held []Op) {
 // record counts repairs. What is on a device that was repaired itself went with it
 // and does not count.
 func (p paces) record(done []Op, now time.Time) {
-	maps.DeleteFunc(p, func(_ Object, one pace) bool { return -one.wait(now) > quietPeriod })
+	maps.DeleteFunc(p, func(_ Object, one pace.Pace) bool { return one.Over(now) })
 	devices := map[string]bool{}
 	for _, o := range done {
 		if o.Repair && o.base() {
@@ -80,22 +60,22 @@ func (p paces) record(done []Op, now time.Time) {
 	}
 	for _, o := range done {
 		if o.Repair && (o.base() || !devices[o.Dev()]) {
-			p[o.Object] = pace{p[o.Object].repairs + 1, now}
+			one, known := p[o.Object]
+			if !known {
+				one = pace.Of(repairsAtOnce)
+			}
+			p[o.Object] = one.Repaired(now)
 		}
 	}
 }
 
 func (p paces) contention(now time.Time) (c Contention) {
 	for object, one := range p {
-		if one.repairs <= repairsAtOnce {
+		if !one.Contested() {
 			continue
 		}
 		c.Objects = append(c.Objects, object.command(Add))
-		again := one.wait(now)
-		if again <= 0 {
-			again = quietPeriod + time.Millisecond + again // then it is over
-		}
-		if c.Again == 0 || again < c.Again {
+		if again := one.Again(now); c.Again == 0 || again < c.Again {
 			c.Again = again
 		}
 	}
