@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -36,21 +35,8 @@ func isOurs(b *body) bool { return b.comment == ourComment }
 // mine reports whether this daemon has written a rule, or an earlier run of it: one
 // for its network.
 func (p planner) mine(b *body) bool {
-	others := false
-	for _, c := range b.conditions {
-		if c.option != "-s" && c.option != "-d" {
-			continue
-		}
-		prefix, err := netip.ParsePrefix(strings.Join(c.values, " "))
-		if err != nil || prefix.Addr().IsMulticast() {
-			continue
-		}
-		if p.wanted.Concerns(prefix) {
-			return isOurs(b)
-		}
-		others = true
-	}
-	return isOurs(b) && !others
+	ours, others := refersTo(b, p.wanted.Concerns)
+	return isOurs(b) && (ours || !others)
 }
 
 // isOurs reports whether a rule is our own, or one of an earlier flannel that ours

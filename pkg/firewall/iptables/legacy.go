@@ -20,7 +20,7 @@ func (p planner) legacyScript(h chainID) string {
 	var lines []string
 	others := false
 	for _, r := range c.Rules {
-		switch ours, foreign := p.refersTo(r.Body.(*body)); {
+		switch ours, foreign := refersTo(r.Body.(*body), p.partOfNetwork); {
 		case ours:
 			lines = append(lines, fmt.Sprintf("-D %s %s\n", h.chain, r.Text))
 		case foreign:
@@ -36,8 +36,13 @@ func (p planner) legacyScript(h chainID) string {
 	return "*" + h.table + "\n" + strings.Join(lines, "") + "COMMIT\n"
 }
 
-// refersTo reports whether a rule is about addresses of our network, or of another.
-func (p planner) refersTo(b *body) (ours, foreign bool) {
+// partOfNetwork reports whether addresses are all of our network.
+func (p planner) partOfNetwork(a netip.Prefix) bool {
+	return p.wanted.Network.Contains(a.Addr()) && a.Bits() >= p.wanted.Network.Bits()
+}
+
+// refersTo reports whether a rule is about addresses of ours, or of others.
+func refersTo(b *body, of func(netip.Prefix) bool) (ours, foreign bool) {
 	for _, c := range b.conditions {
 		if c.option != "-s" && c.option != "-d" {
 			continue
@@ -45,7 +50,7 @@ func (p planner) refersTo(b *body) (ours, foreign bool) {
 		prefix, err := netip.ParsePrefix(strings.Join(c.values, " "))
 		switch {
 		case err != nil || prefix.Addr().IsMulticast():
-		case p.wanted.Network.Contains(prefix.Addr()) && prefix.Bits() >= p.wanted.Network.Bits():
+		case of(prefix):
 			ours = true
 		default:
 			foreign = true
