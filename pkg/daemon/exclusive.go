@@ -25,8 +25,6 @@ const (
 	aNetwork = "@flanneld-network:"
 	aDevice  = "@flanneld-device:"
 	aFile    = "@flanneld-file:"
-
-	longestName = 100 // bytes; unix(7) takes 107
 )
 
 func newExclusive() *exclusive { return &exclusive{map[string]*net.UnixListener{}} }
@@ -89,10 +87,7 @@ func (e *exclusive) drop(name string) {
 
 // hold takes one thing, unless it is held already.
 func (e *exclusive) hold(kind, thing, what string) error {
-	name := kind + thing
-	if len(name) > longestName {
-		name = name[:longestName]
-	}
+	name := status.Name(kind + thing)
 	if _, held := e.held[name]; held {
 		return nil
 	}

@@ -52,3 +52,21 @@ func TestExclusive(t *testing.T) {
 		t.Errorf("after the first's end: %v", err)
 	}
 }
+
+// TestLongNames: files whose long paths differ at the end only are two.
+func TestLongNames(t *testing.T) {
+	e := newExclusive()
+	defer e.close()
+	other := newExclusive()
+	defer other.close()
+	long := "/" + strings.Repeat("x", 300)
+	if err := e.hold(aFile, long+"1", "the subnet file"); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.hold(aFile, long+"2", "the subnet file"); err != nil {
+		t.Error(err)
+	}
+	if err := other.hold(aFile, long+"1", "the subnet file"); err == nil {
+		t.Error("two hold one file")
+	}
+}

@@ -39,12 +39,17 @@ func SocketOf(prefix string) Socket {
 	if prefix == DefaultPrefix {
 		return anySocket
 	}
-	name := otherPrefix + prefix
-	if len(name) > longestSocket {
-		sum := fmt.Sprintf("#%x", sha256.Sum256([]byte(prefix)))[:17]
-		name = name[:longestSocket-len(sum)] + sum
+	return Socket(Name(otherPrefix + prefix))
+}
+
+// Name is a text as the name of an abstract socket. The end of a long one gives way to
+// a sum of the whole, so that no two texts have one name.
+func Name(text string) string {
+	if len(text) <= longestSocket {
+		return text
 	}
-	return Socket(name)
+	sum := fmt.Sprintf("#%x", sha256.Sum256([]byte(text)))[:17]
+	return text[:longestSocket-len(sum)] + sum
 }
 
 // prefix is the one of SocketOf, or its beginning.
