@@ -116,8 +116,22 @@ type set struct {
 	failed bool                      // the last time, as logged
 }
 
-// mostLinks bounds how far links are followed, as the kernel does.
-const mostLinks = 40
+// Links are a path, and where it is a link, those that it leads on to; the last one is
+// the file. It follows as many as the kernel does.
+func Links(path string) []string {
+	all := []string{path}
+	for range 40 {
+		target, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Dir(path) + "/" + target // where "..", after a link, is not what it seems
+		}
+		path, all = target, append(all, target)
+	}
+	return all
+}
 
 // arm watches the folders in which the file and each link on the way to it are, or of a
 // folder that is not there the nearest one above it. It tells whether they are others
@@ -125,17 +139,8 @@ const mostLinks = 40
 func (s *set) arm() (news bool) {
 	before := s.names
 	s.names = map[int32]map[string]bool{}
-	path := s.path
-	for range mostLinks {
+	for _, path := range Links(s.path) {
 		s.watch(path)
-		target, err := os.Readlink(path)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Dir(path) + "/" + target
-		}
-		path = target
 	}
 	for wd := range s.names {
 		news = news || before[wd] == nil

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/filewatch"
 )
 
 // longestEnv bounds what is read of a subnet file. A larger one is somebody's mistake,
@@ -70,7 +72,8 @@ func WriteEnv(path string, e Env) (wrote bool, err error) {
 }
 
 func writeOnce(path string, e Env) (wrote bool, err error) {
-	path = followLinks(path)
+	links := filewatch.Links(path)
+	path = links[len(links)-1] // the file is replaced, and not a link to it
 	old, info, err := readFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -113,21 +116,6 @@ func rename(temp, path string, how uint) error {
 		return err
 	}
 	return nil
-}
-
-// followLinks is the file that a path of links ends at: it is replaced, and not the link.
-func followLinks(path string) string {
-	for range 40 { // as the kernel does
-		target, err := os.Readlink(path)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Dir(path) + "/" + target // where "..", after a link, is not what it seems
-		}
-		path = target
-	}
-	return path
 }
 
 // writeBeside makes a file in the same folder, with the rights of the one that there is.
