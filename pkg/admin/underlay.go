@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/underlay"
 )
@@ -82,14 +82,10 @@ const mostNamed = 5
 
 func list(needs []underlay.Need) string {
 	var out []string
-	for _, n := range needs[:min(len(needs), mostNamed)] {
+	for _, n := range needs {
 		out = append(out, n.String())
 	}
-	text := strings.Join(out, ", ")
-	if more := len(needs) - mostNamed; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
+	return printable.Some(out, mostNamed, ", ", " and")
 }
 
 // sameSubnets tells whether two configs have the same subnets.

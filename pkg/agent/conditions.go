@@ -3,12 +3,12 @@ package agent
 import (
 	"cmp"
 	"fmt"
-	"strings"
 	"time"
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
 
@@ -52,16 +52,12 @@ func (a *Agent) trackAddresses(view subnet.View) {
 			old = append(old, fmt.Sprintf("%v of %v", l.Subnet, l.PublicIP))
 		}
 	}
-	what := strings.Join(old[:min(len(old), hostsToName)], ", ")
-	if more := len(old) - hostsToName; more > 0 {
-		what += fmt.Sprintf(" and %d more", more)
-	}
 	a.Conditions.Set(condition.Condition{
 		Code: condition.AddressesPending,
 		Message: fmt.Sprintf("the config key asks for subnets of /%d from %v to %v in %v: this host keeps %v until "+
 			"flanneld is restarted here, and then its containers must be, too",
 			asked.SubnetLen, asked.SubnetMin, asked.SubnetMax, asked.Network, view.Own.Subnet),
-		Cause: "still on the old addresses are " + what,
+		Cause: "still on the old addresses are " + printable.Some(old, hostsToName, ", ", " and"),
 	})
 }
 

@@ -1,12 +1,11 @@
 package agent
 
 import (
-	"fmt"
-	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 )
 
 // objectsToName bounds what a contention of many objects says.
@@ -19,16 +18,12 @@ func (a *Agent) setContention(c kernel.Contention) time.Duration {
 		a.Conditions.Clear(condition.KernelContention, "")
 		return resync
 	}
-	what := strings.Join(c.Objects[:min(objectsToName, len(c.Objects))], "; ")
-	if more := len(c.Objects) - objectsToName; more > 0 {
-		what += fmt.Sprintf("; and %d more", more)
-	}
 	a.Conditions.Set(condition.Condition{
 		Code: condition.KernelContention,
 		Message: "another program undoes flanneld's work in the kernel again and again: " +
 			"find it and let it leave flanneld's routes and devices alone (the log has the last repairs); until then " +
 			"repairs of this come ever later, up to a minute, and all else is repaired at once",
-		Cause: what,
+		Cause: printable.Some(c.Objects, objectsToName, "; ", "; and"),
 	})
 	return c.Again
 }

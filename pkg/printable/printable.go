@@ -9,6 +9,7 @@
 package printable
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -50,6 +51,16 @@ const cut = "…"
 func Bounded(s string, most int) string {
 	begin, more := begin(s, most)
 	return Line(begin) + more
+}
+
+// Some are the first of several texts, and how many more there are, after the last
+// word.
+func Some(texts []string, most int, between, last string) string {
+	text := strings.Join(texts[:min(len(texts), most)], between)
+	if more := len(texts) - most; more > 0 {
+		text += fmt.Sprintf("%s %d more", last, more)
+	}
+	return text
 }
 
 // Quoted is s, or what Bounded would show of it, as Go writes strings: what does not

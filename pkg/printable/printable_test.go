@@ -47,3 +47,20 @@ func FuzzLine(f *testing.F) {
 		}
 	})
 }
+
+func TestSome(t *testing.T) {
+	for _, tt := range []struct {
+		texts []string
+		want  string
+	}{
+		{nil, ""},
+		{[]string{"a"}, "a"},
+		{[]string{"a", "b"}, "a, b"},
+		{[]string{"a", "b", "c"}, "a, b and 1 more"},
+		{[]string{"a", "b", "c", "d"}, "a, b and 2 more"},
+	} {
+		if got := Some(tt.texts, 2, ", ", " and"); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.texts, got, tt.want)
+		}
+	}
+}
