@@ -75,8 +75,11 @@ func argument(key string) string {
 	if err == nil && key == subnet.Key(p) {
 		return p.String()
 	}
-	return printable.Word(strings.TrimPrefix(key, subnet.LeaseDir+"/"))
+	return nameOf(key)
 }
+
+// nameOf is what tells a lease's key from others of its subnet, for a shell.
+func nameOf(key string) string { return printable.Word(strings.TrimPrefix(key, subnet.LeaseDir+"/")) }
 
 // find is the key that names a subnet; where several do, it has to be named.
 func find(now subnet.Contents, p netip.Prefix, key string) (string, error) {
@@ -95,7 +98,7 @@ func find(now subnet.Contents, p netip.Prefix, key string) (string, error) {
 	}
 	var which []string
 	for _, k := range named {
-		which = append(which, printable.Word(strings.TrimPrefix(k, subnet.LeaseDir+"/")))
+		which = append(which, nameOf(k))
 	}
 	return "", fmt.Errorf("%d keys name %v: say which, by one of %s", len(named), p, strings.Join(which, ", "))
 }

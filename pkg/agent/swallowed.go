@@ -21,10 +21,10 @@ func dropSwallowed(
 	h underlay.Host, c subnet.Config, peers []subnet.Lease, rejected map[string]string,
 ) []subnet.Lease {
 	within := func(l subnet.Lease) bool { return c.Network.Contains(l.PublicIP) }
-	amongHosts := slices.ContainsFunc(h.Within(c.Network), func(n underlay.Need) bool { return c.MayLease(n.Prefix) })
 	if !slices.ContainsFunc(peers, within) {
 		return peers
 	}
+	amongHosts := slices.ContainsFunc(h.Within(c.Network), func(n underlay.Need) bool { return c.MayLease(n.Prefix) })
 	bySubnet, lengths := make(map[netip.Prefix]*subnet.Lease, len(peers)), map[int]bool{}
 	for i := range peers {
 		bySubnet[peers[i].Subnet], lengths[peers[i].Subnet.Bits()] = &peers[i], true

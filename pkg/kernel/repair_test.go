@@ -105,8 +105,8 @@ func repair(t *testing.T, m machine, want kernel.State, others, fault string) {
 	healed := slices.Sorted(slices.Values(slices.Concat(ours, theirs)))
 	compare(t, "state after\n"+texts(result.Ops), kerneltest.Render(m), strings.Join(healed, "\n"))
 	undone := slices.ContainsFunc(ours, func(line string) bool { return !slices.Contains(broken, line) })
-	if undone != (result.Repairs > 0) {
-		t.Errorf("%d repairs in\n%s", result.Repairs, texts(result.Ops))
+	if repairs := slices.ContainsFunc(result.Ops, func(o kernel.Op) bool { return o.Repair }); undone != repairs {
+		t.Errorf("repairs: %v in\n%s", repairs, texts(result.Ops))
 	}
 	if result, err := s.Apply(want); err != nil || len(result.Ops) > 0 {
 		t.Errorf("the next pass writes\n%s\nerror: %v", texts(result.Ops), err)

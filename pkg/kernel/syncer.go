@@ -36,7 +36,6 @@ func NewSyncer(c Conn) *Syncer { return &Syncer{conn: c, was: memoryOf(State{}),
 // Result is what a pass did.
 type Result struct {
 	Ops       []Op // carried out
-	Repairs   int  // of these, those that restored what somebody had undone
 	Conflicts []Conflict
 	Contention
 }
@@ -58,14 +57,8 @@ func (s *Syncer) Apply(want State) (Result, error) {
 	undone = append(undone, held...)
 	s.paces.record(done, now)
 	s.was = s.was.after(wanted, want.Partial, undone, conflicts)
-	result := Result{Ops: done, Conflicts: conflicts, Contention: s.paces.contention(now)}
-	for _, o := range done {
-		if o.Repair {
-			result.Repairs++
-		}
-	}
 	logOps(done)
-	return result, err
+	return Result{Ops: done, Conflicts: conflicts, Contention: s.paces.contention(now)}, err
 }
 
 // read lists what a pass needs: what is on the wanted devices, and the routes;
