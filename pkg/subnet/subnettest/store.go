@@ -24,6 +24,7 @@ type Store struct {
 	index   uint64
 	entries map[string]*entry
 	history []subnet.Event
+	wiped   int           // how often: each time it is another store, as etcd's cluster ID tells
 	changed chan struct{} // closed and replaced at each event
 }
 
@@ -60,6 +61,7 @@ func (s *Store) Wipe() {
 		e.stop()
 	}
 	s.entries, s.history, s.index = map[string]*entry{}, nil, 0
+	s.wiped++
 	s.wake()
 }
 
@@ -168,6 +170,7 @@ const noticed = 12 * time.Second
 // Client is one host's access to the store. It implements subnet.Registry.
 type Client struct {
 	store *Store
+	wiped int // the store that it listed; under the store's lock
 
 	mu    sync.Mutex
 	fault func(op string) Fault
@@ -184,7 +187,9 @@ var _ subnet.Registry = (*Client)(nil)
 
 // Client returns a new access to the store.
 func (s *Store) Client() *Client {
-	return &Client{store: s, cut: make(chan struct{}), hung: make(chan struct{}), calls: map[string]int{}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &Client{store: s, wiped: s.wiped, cut: make(chan struct{}), hung: make(chan struct{}), calls: map[string]int{}}
 }
 
 // Inject makes f decide what becomes of each later call, and how long it takes
@@ -300,6 +305,7 @@ func (c *Client) List(ctx context.Context) (subnet.Snapshot, error) {
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
 	s := subnet.Snapshot{Index: c.store.index, Cluster: "memory"}
+	c.wiped = c.store.wiped
 	for _, e := range c.store.read() {
 		if err := s.Add(e); err != nil {
 			return subnet.Snapshot{}, err
@@ -330,7 +336,7 @@ func (c *Client) Watch(ctx context.Context, after uint64, emit func([]subnet.Eve
 			return c.silence(ctx)
 		default:
 		}
-		events, changed, err := c.store.since(after)
+		events, changed, err := c.store.since(after, c)
 		if err != nil {
 			return err
 		}
@@ -364,10 +370,10 @@ func (c *Client) silence(ctx context.Context) error {
 	}
 }
 
-func (s *Store) since(after uint64) ([]subnet.Event, <-chan struct{}, error) {
+func (s *Store) since(after uint64, c *Client) ([]subnet.Event, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if after > s.index || len(s.history) == HistoryLength && s.history[0].Modified > after+1 {
+	if c.wiped != s.wiped || after > s.index || len(s.history) == HistoryLength && s.history[0].Modified > after+1 {
 		return nil, nil, fmt.Errorf("watch after index %d: %w", after, subnet.ErrHistoryLost)
 	}
 	i, _ := slices.BinarySearchFunc(s.history, after+1, func(e subnet.Event, index uint64) int {

@@ -148,3 +148,21 @@ func TestOperator(t *testing.T) {
 		}
 	})
 }
+
+// TestWipeEndsWatches: what was listed of a store says nothing of the one in its place, however far that has come.
+func TestWipeEndsWatches(t *testing.T) {
+	s := NewStore()
+	s.Set("config", "one", 0)
+	c := s.Client()
+	list, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Wipe()
+	for range 3 {
+		s.Set("config", "two", 0)
+	}
+	if err := c.Watch(t.Context(), list.Index, func([]subnet.Event) {}); !errors.Is(err, subnet.ErrHistoryLost) {
+		t.Errorf("the watch ended with %v", err)
+	}
+}
