@@ -96,7 +96,7 @@ func TestCheckClock(t *testing.T) {
 	}
 	h := &node{Host: l.Host("hdss7-21", "10.4.7.21/24").SubnetEnv("172.7.21.1/24")}
 	h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) {
-		o.Args = append(without(o.Args, "--etcd-endpoints="), "--etcd-endpoints="+strings.Join(endpoints, ","))
+		ask(o, strings.Join(endpoints, ","))
 	})
 	h.daemon.WaitReady()
 	set := func(a, b time.Duration) func() {

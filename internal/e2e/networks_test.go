@@ -100,13 +100,12 @@ func TestTwoNetworks(t *testing.T) {
 				}
 			}
 
-			flanneld := lab.Binary(t)
-			if out, err := n.Try(flanneld, "status"); err == nil || !strings.Contains(out, "choose one by --etcd-prefix") || !strings.Contains(out, second) {
-				t.Errorf("status of two: %v\n%s", err, out)
+			if out, code := runCommand(t, n.Host, "status"); code == 0 || !strings.Contains(out, "choose one by --etcd-prefix") || !strings.Contains(out, second) {
+				t.Errorf("status of two: exit code %d\n%s", code, out)
 			}
 			for prefix, network := range map[string]string{second: "172.8.0.0/16", "/coreos.com/network": "172.7.0.0/16"} {
-				if out, err := n.Try(flanneld, "status", "--etcd-prefix="+prefix); err != nil || !strings.Contains(out, network) {
-					t.Errorf("status of %s: %v\n%s", prefix, err, out)
+				if out, code := runCommand(t, n.Host, "status", "--etcd-prefix="+prefix); code != 0 || !strings.Contains(out, network) {
+					t.Errorf("status of %s: exit code %d\n%s", prefix, code, out)
 				}
 			}
 

@@ -14,8 +14,8 @@ import (
 	"flanneld/internal/lab"
 )
 
-// endpoints has a daemon ask these.
-func endpoints(o *lab.FlanneldOptions, urls string) {
+// ask has a daemon ask these endpoints.
+func ask(o *lab.FlanneldOptions, urls string) {
 	o.Args = append(without(o.Args, "--etcd-endpoints="), "--etcd-endpoints="+urls)
 }
 
@@ -105,7 +105,7 @@ func TestMemberInAContainer(t *testing.T) {
 	a := &node{Host: c.Host("hdss7-21", "10.4.7.21/24"), subnet: "172.7.21.0/24"}
 	a.SubnetEnv("172.7.21.1/24")
 	a.Run("ip", "route", "add", "172.7.22.0/24", "via", "10.4.7.22", "dev", "ens33", "proto", "77")
-	a.daemon = a.FlanneldAs(func(o *lab.FlanneldOptions) { endpoints(o, "http://10.4.7.12:2379,http://172.7.22.2:2379") })
+	a.daemon = a.FlanneldAs(func(o *lab.FlanneldOptions) { ask(o, "http://10.4.7.12:2379,http://172.7.22.2:2379") })
 	c.hosts = append(c.hosts, a)
 	a.daemon.WaitReady()
 	for _, h := range c.hosts {
@@ -193,7 +193,7 @@ func TestBalancer(t *testing.T) {
 			}
 		}
 	})
-	h := c.joinAs("hdss7-21", func(_ *lab.Host, o *lab.FlanneldOptions) { endpoints(o, "http://10.4.7.9:2379") })
+	h := c.joinAs("hdss7-21", func(_ *lab.Host, o *lab.FlanneldOptions) { ask(o, "http://10.4.7.9:2379") })
 	h.daemon.WaitReady()
 	time.Sleep(time.Second) // the watch stands, at the first
 	only.Store(-1)          // the balancer finds that the first is gone: new connections go to the others
