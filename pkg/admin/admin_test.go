@@ -53,7 +53,7 @@ func TestCheck(t *testing.T) {
 		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Port":70000}}`, "", `Backend.Port "70000" is not a UDP port`},
 		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","DirectRouting":"yes"}}`, "", "Backend.DirectRouting must be a JSON true or false, not a string"},
 	} {
-		_, ignored, err := open(nil).Check(tt.text)
+		_, ignored, err := open(subnettest.NewStore()).Check(tt.text)
 		var field *subnet.FieldError
 		switch {
 		case tt.err == "" && err != nil, tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || !errors.As(err, &field)):
