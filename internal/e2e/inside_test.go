@@ -37,7 +37,8 @@ func input(t *testing.T, n *lab.Host, stdin string, args ...string) (string, int
 func statusOf(t *testing.T, n *lab.Host, flags ...string) (s status.Status) {
 	t.Helper()
 	out, _ := runCommand(t, n, append([]string{"status", "-o", "json"}, flags...)...)
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
+	// What it says of not being ready comes after the document.
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&s); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
 	return s

@@ -53,7 +53,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	}
 	a.Changes.Filter(names(want.Devices), []string{a.next.host.Link.Name})
 	result, err := a.apply(want)
-	a.setConflicts(result.Conflicts)
+	a.setOthers(result.Others)
 	if a.beneath.host.Overlaps(a.network()) {
 		a.suspects.note(result.Ops, now)
 	}
@@ -100,7 +100,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		a.next.expect = a.next.desired(own, peers, onLink).Routes
 	}
 	want.Partial, want.Harmful = view.Degraded || a.onLink.err != nil, a.harmful
-	want.Networks = a.networks
+	want.Networks, want.Own = a.networks, []netip.Prefix{own.Subnet}
 	a.explain(view, want, rejected)
 	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
 		want.Devices = addIfAbsent(want.Devices, d)

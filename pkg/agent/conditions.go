@@ -75,12 +75,33 @@ func (a *Agent) noteIgnoredFields(config subnet.Entry) {
 	a.Conditions.Replace(condition.ConfigFieldIgnored, all)
 }
 
-func (a *Agent) setConflicts(conflicts []kernel.Conflict) {
-	var all []condition.Condition
-	for _, c := range conflicts {
-		all = append(all, condition.Condition{Subject: c.Dst.String(), Message: c.String()})
+// setOthers says what others have put into the kernel where it is in the way.
+func (a *Agent) setOthers(o kernel.Others) {
+	all := map[condition.Code][]condition.Condition{}
+	add := func(code condition.Code, subject fmt.Stringer, message string) {
+		all[code] = append(all[code], condition.Condition{Subject: subject.String(), Message: message})
 	}
-	a.Conditions.Replace(condition.RouteConflict, all)
+	for _, c := range o.Conflicts {
+		code := condition.RouteConflict
+		if c.Place == kernel.InPart {
+			code = condition.RouteShadowed
+		}
+		add(code, c.Found.Dst, c.String())
+	}
+	for _, f := range o.Foreign {
+		text := f.Describe()
+		const advice = "have it leave the device alone (README, network managers), and type: "
+		if need, taken := a.beneath.host.Diverts(f.Leads(), f.Route.Metric); taken {
+			add(condition.UnderlayDiverted, f, fmt.Sprintf("%s, and leads %v into the network: %s%s", text, need, advice, f.Command()))
+			continue
+		}
+		add(condition.DeviceForeign, f, text+": "+advice+f.Command())
+	}
+	for _, code := range []condition.Code{
+		condition.RouteConflict, condition.RouteShadowed, condition.UnderlayDiverted, condition.DeviceForeign,
+	} {
+		a.Conditions.Replace(code, all[code])
+	}
 }
 
 // conditions are what is wrong as of now, with what follows from it.

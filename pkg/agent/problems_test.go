@@ -54,7 +54,7 @@ func TestProblems(t *testing.T) {
 				})
 				settle(100 * time.Millisecond)
 			}
-		}, "another program undoes flanneld's work in the kernel again and again", ""},
+		}, "another program undoes flanneld's work in the kernel again and again", "another program undoes flanneld's work"},
 		{"a route of somebody else's is in the way", func(h *host, store *subnettest.Store) {
 			h.with(func(k *kerneltest.Kernel) {
 				if err := k.Run("ip route add 172.7.23.0/24 via 10.4.7.99 dev ens33 proto static"); err != nil {
@@ -62,7 +62,11 @@ func TestProblems(t *testing.T) {
 				}
 			})
 			store.Set("subnets/172.7.23.0-24", `{"PublicIP":"10.4.7.23","BackendType":"host-gw"}`, 0)
-		}, "route 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 4 was written by somebody else and stays", ""},
+		}, "route 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 4 was written by somebody else and stays", "route 172.7.23.0/24 via 10.4.7.99"},
+		{"a route of somebody else's leads this host's subnet away", typed("ip route add 172.7.21.0/24 via 10.4.7.99 dev ens33 proto static"),
+			"it leads packets away that are for the containers of this host, 172.7.21.0/24", "route 172.7.21.0/24 via 10.4.7.99"},
+		{"a route of somebody else's leads to a part of a peer's subnet", typed("ip route add 172.7.22.128/25 via 10.4.7.99 dev ens33 proto static"),
+			"it takes some of what is for the peer with 172.7.22.0/24", ""},
 		{"the config is gone", func(_ *host, store *subnettest.Store) { store.Remove("config") }, "there is no config key yet", ""},
 		{"the config has a misspelt field", func(_ *host, store *subnettest.Store) {
 			store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"},"SubnetLenn":24}`, 0)
@@ -92,6 +96,50 @@ func TestProblems(t *testing.T) {
 				settle(2 * time.Second)
 				h.expectReason(tt.reason)
 				has(t, h.problems(), tt.problem)
+			})
+		})
+	}
+}
+
+// typed has somebody type a command.
+func typed(command string) func(*host, *subnettest.Store) {
+	return func(h *host, _ *subnettest.Store) {
+		h.with(func(k *kerneltest.Kernel) {
+			if err := k.Run(command); err != nil {
+				h.t.Error(err)
+			}
+		})
+	}
+}
+
+// TestForeignConfiguration: what others put on our device is told, and keeps the host
+// from being ready where it leads away what that needs.
+func TestForeignConfiguration(t *testing.T) {
+	for _, tt := range []struct{ hand, problem, reason string }{
+		{"ip addr add 169.254.8.9/16 dev flannel.1", "address 169.254.8.9/16 on flannel.1 is none of flanneld's, but of a program that", ""},
+		{"ip addr add 10.4.7.125/25 dev flannel.1",
+			"ip addr del 10.4.7.125/25 dev flannel.1", "leads 10.4.7.0/24 (the network of ens33) into the network"},
+		{"ip route add 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink", "ip route del 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink",
+			"all that has no other route"},
+	} {
+		t.Run(tt.hand, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := subnettest.NewStore()
+				store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan"}}`, 0)
+				h := newHost(t, store, 21).start()
+				t.Cleanup(h.stop)
+				settle(2 * time.Second)
+				h.expectReason("")
+				typed(tt.hand)(h, store)
+				settle(2 * time.Second)
+				h.expectReason(tt.reason)
+				has(t, h.problems(), tt.problem)
+				typed(strings.Replace(tt.hand, " add ", " del ", 1))(h, store)
+				settle(2 * time.Second)
+				h.expectReason("")
+				if problems := h.problems(); len(problems) > 0 {
+					t.Errorf("left: %q", problems)
+				}
 			})
 		})
 	}

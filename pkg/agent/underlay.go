@@ -83,6 +83,7 @@ func (a *Agent) protect() time.Duration {
 		return resync
 	}
 	result, err := a.apply(kernel.State{Partial: true, Harmful: a.harmful, Networks: a.networks})
+	a.setOthers(result.Others)
 	for _, o := range result.Ops {
 		if r, isRoute := o.Object.(kernel.FoundRoute); isRoute {
 			need, _ := a.beneath.host.Takes(a.network(), r.Dst)

@@ -254,3 +254,25 @@ func TestDenied(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadyIsTheRoot: where one thing that keeps the daemon from being ready explains
+// another, it is the reason.
+func TestUnreadyIsTheRoot(t *testing.T) {
+	for want, codes := range map[condition.Code][]condition.Code{
+		"":                           {condition.LeaseIgnored},
+		condition.UnderlayDiverted:   {condition.EtcdUnreadable, condition.EtcdNotCurrent, condition.UnderlayDiverted, condition.Starting},
+		condition.EtcdNotCurrent:     {condition.EtcdUnreadable, condition.EtcdNotCurrent, condition.Starting},
+		condition.NoLease:            {condition.EtcdUnwritable, condition.NoLease, condition.Starting},
+		condition.InterfaceMissing:   {condition.InterfaceMissing, condition.NoLease, condition.RouteConflict},
+		condition.KernelNotApplied:   {condition.NoLease, condition.KernelNotApplied, condition.Starting},
+		condition.FirewallNotApplied: {condition.FirewallNotApplied, condition.Starting},
+	} {
+		var l condition.List
+		for _, c := range codes {
+			l.Add(condition.Condition{Code: c})
+		}
+		if c, unready := l.Unready(); c.Code != want || unready != (want != "") {
+			t.Errorf("%v: %t, %q, want %q", codes, unready, c.Code, want)
+		}
+	}
+}
