@@ -96,6 +96,7 @@ func steps() []step {
 func kernelCodes() []condition.Code {
 	return []condition.Code{
 		condition.KernelNotApplied, condition.KernelContention, condition.PeerUnreachable, condition.RouteConflict,
+		condition.RouteShadowed,
 	}
 }
 
