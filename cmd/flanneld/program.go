@@ -73,6 +73,10 @@ several, the last one counts.`,
 				return err
 			}
 			p.noteUnread(&o, cmd)
+			o.noteVain(situation{cmd: cmd})
+			for variable, flag := range cli.Overruled(cmd.Flags(), p.env) {
+				o.without(variable, "--"+flag+" on the command line overrules it")
+			}
 			o.Version = p.version
 			return p.serve(cmd.Context(), o)
 		},
@@ -142,6 +146,7 @@ func (p *program) newCommand(
 		}
 		logErrorsTo(p.stderr)
 		c.stdout, c.stderr = printable.People(p.stdout), printable.People(p.stderr)
+		c.sayVain(situation{cmd: cmd, args: args})
 		return run(cmd.Context(), c)
 	}
 	return cmd

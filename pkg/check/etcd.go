@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
@@ -41,7 +42,7 @@ func (f Facts) fixRights() []string {
 		whose = "   # ROLE: one that this names: " + printable.Command("etcdctl", "user", "get", user)
 	}
 	v2 := "ETCDCTL_API=2 " +
-		printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", prefix+"/*") + whose
+		printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", "/"+strings.TrimPrefix(prefix, "/")+"/*") + whose
 	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") +
 		whose
 	fix := []string{v3, v2} // not known yet
