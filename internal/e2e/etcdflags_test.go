@@ -88,23 +88,23 @@ func TestFilesWithoutHTTPS(t *testing.T) {
 // at which nobody listens, or a web server.
 func TestEndpointWithoutPort(t *testing.T) {
 	c := start(t, hostGW)
-	const hint = "it names no port, so 80 was tried; etcd's is 2379"
+	const hint = "http://10.4.7.12 names no port, so 80 was tried: etcd's is 2379"
 	n := c.join("hdss7-21", "--etcd-endpoints=http://10.4.7.12,http://10.4.7.12:2378", "--healthz-port=2401")
-	said := func(what string, get func() string) {
+	said := func(what, why string, get func() string) {
 		t.Helper()
 		lab.Eventually(t, soon, what, func() error {
-			if text := get(); !strings.Contains(text, hint) {
+			if text := get(); !strings.Contains(text, hint) || !strings.Contains(text, why) {
 				return fmt.Errorf("it says %s", text)
 			}
 			return nil
 		})
 	}
-	all := func() {
+	all := func(why string) {
 		t.Helper()
-		said("the log", n.daemon.Log)
-		said("/readyz", func() string { return n.Shell("curl -s http://127.0.0.1:2401/readyz; true") })
-		said("status", func() string { return n.Shell(lab.Binary(t) + " status 2>&1; true") })
-		said("config get", func() string {
+		said("the log", why, n.daemon.Log)
+		said("/readyz", why, func() string { return n.Shell("curl -s http://127.0.0.1:2401/readyz; true") })
+		said("status", why, func() string { return n.Shell(lab.Binary(t) + " status 2>&1; true") })
+		said("config get", why, func() string {
 			return n.Shell(lab.Binary(t) + " config get --etcd-endpoints=http://10.4.7.12 2>&1; true")
 		})
 		found, _ := checked(t, n, "")
@@ -114,7 +114,7 @@ func TestEndpointWithoutPort(t *testing.T) {
 			}
 		}
 	}
-	all()
-	c.store.HTTPServer() // something answers at the port, and is no etcd
-	all()
+	all("connection refused")
+	c.store.HTTPServer()
+	all("is not etcd")
 }

@@ -91,3 +91,34 @@ func Key(prefix, absolute string) (string, bool) {
 func WholeSeconds(d time.Duration) time.Duration {
 	return (d + time.Second - 1).Truncate(time.Second)
 }
+
+// defaultPorts are those of URLs that name none (RFC 9110, 4.2).
+var defaultPorts = []struct{ scheme, port string }{{"http", "80"}, {"https", "443"}}
+
+// clientPort is etcd's own for its clients (IANA).
+const clientPort = "2379"
+
+func withoutPort(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && u.Port() == ""
+}
+
+// AdviseOnPorts completes the error of a request that no endpoint has answered as etcd
+// does: where one names no port, that is the likely reason. answered is an endpoint that
+// has worked before; "": none has.
+func AdviseOnPorts(endpoints []string, answered string) (advice string) {
+	for _, d := range defaultPorts {
+		var all []string
+		for _, e := range endpoints {
+			if strings.HasPrefix(e, d.scheme+":") && withoutPort(e) && e != answered && !slices.Contains(all, e) {
+				all = append(all, e)
+			}
+		}
+		if len(all) > 0 {
+			verb := map[bool]string{true: "names", false: "name"}[len(all) == 1]
+			advice += fmt.Sprintf("; %s %s no port, so %s was tried: etcd's is %s",
+				strings.Join(all, ", "), verb, d.port, clientPort)
+		}
+	}
+	return advice
+}
