@@ -56,7 +56,7 @@ func (r *Registry) watch(ctx context.Context, dir string, after uint64, emit fun
 			return r.members.explain(at.member(), err)
 		}
 		life.heard()
-		if len(reply.Events) == 0 && !reply.Canceled {
+		if len(reply.Events) == 0 && !reply.Canceled && dir == r.Dir() {
 			r.prove(time.Now())
 		}
 		if reply.Created && !reply.Canceled {
