@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,6 +108,21 @@ func findCertificates(f Facts) []Finding {
 		return skipped("flanneld does not say which it uses")
 	}
 	var out []Finding
+	if !f.secure() {
+		for _, c := range f.Certificates {
+			if c.Err != nil {
+				out = append(out, fault([]string{f.provide(c.File, c.Err)},
+					"flanneld does not start again without a file that it was given: %v", c.Err))
+			}
+		}
+		switch {
+		case out != nil:
+			return out
+		case len(f.Certificates) > 0:
+			return []Finding{note("flanneld's certificates have no effect, as no endpoint of etcd is https")}
+		}
+		return skipped("flanneld uses none")
+	}
 	for _, c := range f.Certificates {
 		out = append(out, f.dated(c, c.File, "put a new certificate in its place; flanneld uses it without a restart")...)
 	}
@@ -123,6 +139,11 @@ func findCertificates(f Facts) []Finding {
 		return skipped("flanneld uses none")
 	}
 	return out
+}
+
+// secure tells whether any endpoint of etcd is asked by TLS.
+func (f Facts) secure() bool {
+	return slices.ContainsFunc(f.Status.Etcd.Endpoints, func(e string) bool { return strings.HasPrefix(e, "https:") })
 }
 
 // dated compares a certificate with the clock.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"testing"
+	"time"
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/status"
@@ -76,6 +77,13 @@ func TestEtcdFindings(t *testing.T) {
 			f.Status, f.Daemon = nil, status.ErrNoDaemon
 			f.Missing = []NeededFile{{"etcd-certfile", "/cert/client.pem", &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}}}
 		}, "daemon", Fault, "it does not start without the file of --etcd-certfile: open /cert/client.pem: file does not exist", "put the right file in the place of /cert/client.pem\nsystemctl start flanneld"},
+		{"certificates without https", func(f *Facts) {
+			f.Status.Etcd.Endpoints, f.Certificates[0].NotAfter = []string{"http://10.4.7.12:2379"}, now.Add(-time.Hour)
+		}, "certificates", Note, "flanneld's certificates have no effect, as no endpoint of etcd is https", ""},
+		{"a certificate is missing, without https", func(f *Facts) {
+			f.Status.Etcd.Endpoints = []string{"http://10.4.7.12:2379"}
+			f.Certificates[0].Err = &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}
+		}, "certificates", Fault, "flanneld does not start again without a file that it was given: open /cert/client.pem: file does not exist", "put the right file in the place of /cert/client.pem"},
 		{"a certificate is missing", func(f *Facts) {
 			f.Certificates[0].Err = &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}
 			is(f, condition.EtcdUnreadable, "open /cert/client.pem")

@@ -93,7 +93,7 @@ func (r *Registry) settle(ctx context.Context) (listing, error) {
 	case refused && there.denied:
 		return here, err
 	case config && there.config && here.leased() == there.leased:
-		return here, twoConfigs(dir, other, there.leased)
+		return here, r.twoConfigs(dir, other, there.leased)
 	case config && !(there.config && there.leased):
 		r.use(dir, true, false)
 		return here, nil
@@ -107,7 +107,7 @@ func (r *Registry) settle(ctx context.Context) (listing, error) {
 }
 
 // twoConfigs says what people have to do.
-func twoConfigs(dir, other string, leased bool) error {
+func (r *Registry) twoConfigs(dir, other string, leased bool) error {
 	where := "neither"
 	if leased {
 		where = "both"
@@ -116,11 +116,24 @@ func twoConfigs(dir, other string, leased bool) error {
 	for _, d := range []string{dir, other} {
 		key := etcdconn.Printable(d + "/" + subnet.ConfigKey)
 		shown = append(shown, printable.Word(key))
-		removes = append(removes, printable.Command("etcdctl", "del", key))
+		removes = append(removes, r.remove(key))
 	}
 	return fmt.Errorf("%w: config keys lie at %s, and leases below %s of them: "+
 		"remove the key that is not this cluster's, by: %s", ErrTwoConfigs, strings.Join(shown, " and at "), where,
 		strings.Join(removes, " or: "))
+}
+
+// remove is a command for a shell. Whoever types it is asked for the password.
+func (r *Registry) remove(key string) string {
+	args := []string{"--endpoints=" + strings.Join(r.config.Endpoints, ",")}
+	for _, option := range [][2]string{
+		{"cacert", r.config.CAFile}, {"cert", r.config.CertFile}, {"key", r.config.KeyFile}, {"user", r.config.Username},
+	} {
+		if option[1] != "" {
+			args = append(args, "--"+option[0]+"="+option[1])
+		}
+	}
+	return printable.Command("etcdctl", append(args, "del", key)...)
 }
 
 func (l listing) leased() bool {

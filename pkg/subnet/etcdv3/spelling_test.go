@@ -47,7 +47,7 @@ func TestSpelling(t *testing.T) {
 					if !errors.Is(err, ErrTwoConfigs) {
 						t.Errorf("%s: %v", written, err)
 					}
-					etcdtest.WantError(t, err, "etcdctl del "+bare+"/config", "etcdctl del "+prefix+"/config")
+					etcdtest.WantError(t, err, "etcdctl --endpoints="+etcd.Endpoints()[0]+" del "+bare+"/config", " del "+prefix+"/config")
 					continue
 				}
 				want := tt.want
