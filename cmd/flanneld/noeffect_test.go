@@ -107,6 +107,25 @@ func TestVain(t *testing.T) {
 	}
 }
 
+// TestStatusByTheEnvironment has variables that are meant for the daemon: its prefix is
+// the one that is asked for, and where etcd is does not make status ask etcd.
+func TestStatusByTheEnvironment(t *testing.T) {
+	env := environment{"FLANNELD_ETCD_ENDPOINTS": "http://10.4.7.12:2379", "FLANNELD_ETCD_PREFIX": "nowhere"}
+	for _, args := range [][]string{{"status"}, {"check"}} {
+		var asked string
+		p := &program{env: env.lookup, stdout: io.Discard, stderr: io.Discard,
+			command: func(_ context.Context, c *call) error { asked = c.prefix(); return nil }}
+		if err := p.run(t.Context(), args); err != nil || asked != "nowhere" {
+			t.Errorf("%q: asks for %q, %v", args, asked, err)
+		}
+	}
+	p := &program{env: env.lookup, stdout: io.Discard, stderr: io.Discard}
+	const want = "no flanneld runs in this network namespace; FLANNELD_ETCD_ENDPOINTS is for the daemon: give --etcd-endpoints to read the leases in etcd"
+	if err := p.run(t.Context(), []string{"status"}); err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestVainInCommands is the same where a flag is given to a command. What the
 // environment has may be meant for the daemon.
 func TestVainInCommands(t *testing.T) {

@@ -119,6 +119,7 @@ type call struct {
 	path  string // "flanneld config set"
 	args  []string
 	given func(flag string) bool // on the command line
+	told  func(flag string) bool // there, or in the environment
 }
 
 // newCommand completes a command: its flags, the most arguments that it takes, and
@@ -141,6 +142,7 @@ func (p *program) newCommand(
 			return err
 		}
 		c.path, c.args, c.given = cmd.CommandPath(), args, cmd.Flags().Changed
+		c.told = func(flag string) bool { _, is := cli.Given(cmd.Flags(), flag); return is }
 		if p.command != nil {
 			return p.command(cmd.Context(), c)
 		}
