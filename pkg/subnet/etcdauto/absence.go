@@ -142,7 +142,7 @@ func (r *Registry) describe(api API, key string, f etcdconn.Found, chosen API) s
 	case same && chosen != Auto && chosen != api:
 		return fmt.Sprintf("a config key lies in etcd's %v store: if that is the one that the hosts use, "+
 			"give them --etcd-api=%s", api, value(api))
-	case key == config || same && chosen == Auto: // it does not count, and why has been said; or it has come just now
+	case key == config: // it does not count, and why has been said; or it has come just now
 		return ""
 	}
 	at := fmt.Sprintf("a config key lies at %s in etcd's %v store", printable.Word(etcdconn.Printable(key)), api)

@@ -64,6 +64,8 @@ func TestNoConfigKey(t *testing.T) {
 		{name: "another prefix, in a store that is not asked", chosen: V3, two: fake{found: found(atomic)}, want: says + "is not in etcd's v3 store; " + atomicV2},
 		{name: "the other store", chosen: V2, three: fake{found: found(config + "=" + c)},
 			want: says + "is not in etcd's v2 store; a config key lies in etcd's v3 store: if that is the one that the hosts use, give them --etcd-api=3"},
+		{name: "no slash in front, where no leases are", three: fake{found: found("coreos.com/network/config=" + c)},
+			want: neither + "a config key lies at coreos.com/network/config in etcd's v3 store, which is another key than /coreos.com/network/config: write it there"},
 		{name: "no slash in front", chosen: V3, three: fake{found: found("coreos.com/network/config=" + c)},
 			want: says + "is not in etcd's v3 store; a config key lies at coreos.com/network/config in etcd's v3 store, which is another key than /coreos.com/network/config: write it there"},
 		{name: "no slash in front, in the other store", chosen: V2, three: fake{found: found("coreos.com/network/config=" + c)},

@@ -1,14 +1,12 @@
 package etcdv3
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
-	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -23,13 +21,15 @@ import (
 // a cluster must come to the same one, whatever each of them writes, so it hangs on
 // what is in the store alone:
 //
-//  1. The config key lies in one of the two: that one.
-//  2. It lies in both: the one with leases.
-//  3. It lies in neither: both are watched until one has it. Whoever writes the first
-//     one writes it where leases lie, or else where the prefix is written.
+//  1. Leases lie in one of the two alone: that one, as the hosts are there. A config
+//     key that is written to the other one by mistake, or that is away for a moment,
+//     moves nobody.
+//  2. Otherwise the one with the config key; that both have one is an error.
+//  3. Where there is no config key, both are watched until one has it. The first one is
+//     written where leases lie, or else as the prefix is written.
 //
-// A directory that this client may not read counts as empty. What is found stands for
-// as long as the Registry.
+// A directory that this client may not read counts as empty. The one in which the
+// config key was found stands for as long as the Registry.
 type spelling struct {
 	dirs    [2]string // the one in use first
 	settled bool
@@ -84,25 +84,23 @@ func (r *Registry) settle(ctx context.Context) (listing, error) {
 	if now.settled || err != nil && !refused {
 		return here, err
 	}
-	config := here.snapshot.Has(subnet.ConfigKey)
-	there, failed := r.glance(ctx, other, config)
+	there, failed := r.glance(ctx, other)
 	if failed != nil {
 		return here, failed
 	}
+	has := contents{here.snapshot.Has(subnet.ConfigKey), here.leased(), refused}
+	alike := has.leased == there.leased
 	switch {
 	case refused && there.denied:
 		return here, err
-	case config && there.config && here.leased() == there.leased:
+	case alike && has.config && there.config:
 		return here, r.twoConfigs(dir, other, there.leased)
-	case config && !(there.config && there.leased):
-		r.use(dir, true, false)
-		return here, nil
-	case there.config, !config && there.leased && !here.leased(), refused:
+	case there.leased && !has.leased, alike && there.config, refused:
 		here, err = r.listDir(ctx, other)
 		r.use(other, err == nil && here.snapshot.Has(subnet.ConfigKey), refused)
 		return here, err
 	}
-	r.use(dir, false, there.denied)
+	r.use(dir, has.config, there.denied)
 	return here, nil
 }
 
@@ -145,9 +143,8 @@ func (l listing) leased() bool {
 // contents is what a directory has.
 type contents struct{ config, leased, denied bool }
 
-// glance looks whether a directory has a config key, and leases; these where the config
-// keys do not tell which directory is meant, as the other has one too, or none either.
-func (r *Registry) glance(ctx context.Context, dir string, otherHas bool) (has contents, err error) {
+// glance looks whether a directory has a config key, and leases.
+func (r *Registry) glance(ctx context.Context, dir string) (has contents, err error) {
 	defer func() {
 		if errors.Is(err, fs.ErrPermission) {
 			has, err = contents{denied: true}, nil
@@ -159,9 +156,6 @@ func (r *Registry) glance(ctx context.Context, dir string, otherHas bool) (has c
 		return has, err
 	}
 	has.config = slices.ContainsFunc(reply.Kvs, func(kv *mvccpb.KeyValue) bool { return string(kv.GetKey()) == config })
-	if has.config != otherHas {
-		return has, nil
-	}
 	first, end := below(etcdconn.LeaseDir(dir))
 	reply, err = r.ranged(ctx, &pb.RangeRequest{Key: first, RangeEnd: end, KeysOnly: true, Limit: 1})
 	if err != nil {
@@ -176,40 +170,33 @@ func (r *Registry) glance(ctx context.Context, dir string, otherHas bool) (has c
 // errConfigCame ends a watch of both directories.
 var errConfigCame = fmt.Errorf("a config key has come where the prefix is spelt otherwise: %w", subnet.ErrHistoryLost)
 
-// watchBoth follows one directory, and looks for a config key in the other one: where
-// that comes first, the next list shows what is there.
-func (r *Registry) watchBoth(
-	ctx context.Context, dir, other string, after uint64, emit func([]subnet.Event),
+// told looks at what a watch tells, as long as it is not known which directory is meant.
+// A config key that comes in the one that is in use settles that; one in the other makes
+// it necessary to list again.
+func (r *Registry) told(
+	ctx context.Context, dir string, all []*mvccpb.Event, events []subnet.Event, after uint64,
 ) error {
-	watching, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	beside, settled := context.WithCancel(watching)
-	defer settled()
-	var both sync.WaitGroup
-	both.Go(func() {
-		err := r.watch(beside, other, after, func(events []subnet.Event) {
-			if slices.ContainsFunc(events, bringsConfig) {
-				end(errConfigCame)
-			}
-		})
-		if beside.Err() == nil {
-			end(err)
+	now, other := r.spellings()
+	if other == "" || now != dir {
+		return nil
+	}
+	for _, e := range all {
+		key, revision := string(e.GetKv().GetKey()), uint64(e.GetKv().GetModRevision())
+		if key == other+"/"+subnet.ConfigKey && e.Type == mvccpb.PUT && revision > after {
+			return errConfigCame
 		}
-	})
-	err := r.watch(watching, dir, after, func(events []subnet.Event) {
-		if beside.Err() == nil && slices.ContainsFunc(events, bringsConfig) {
-			if there, err := r.glance(watching, other, true); there.config || err != nil {
-				end(cmp.Or(err, errConfigCame))
-				return
-			}
-			r.use(dir, true, false)
-			settled()
-		}
-		emit(events)
-	})
-	end(err)
-	both.Wait()
-	return context.Cause(watching)
+	}
+	if !slices.ContainsFunc(events, bringsConfig) {
+		return nil
+	}
+	there, err := r.glance(ctx, other)
+	if there.config {
+		err = errConfigCame
+	}
+	if err == nil {
+		r.use(dir, true, false)
+	}
+	return err
 }
 
 func bringsConfig(e subnet.Event) bool { return e.Key == subnet.ConfigKey && !e.Deleted }

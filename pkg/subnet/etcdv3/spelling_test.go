@@ -28,7 +28,8 @@ func TestSpelling(t *testing.T) {
 		{"no slash", []string{bare + "/config"}, bare},
 		{"a config by mistake beside a cluster without a slash", []string{bare + "/config", prefix + "/config", bare + "/" + lease}, bare},
 		{"a config by mistake beside a cluster with one", []string{bare + "/config", prefix + "/config", prefix + "/" + lease}, prefix},
-		{"leases beside a config", []string{bare + "/config", prefix + "/" + lease}, bare},
+		{"a config by mistake while the cluster has none", []string{bare + "/config", prefix + "/" + lease}, prefix},
+		{"leases in both, one config", []string{bare + "/config", bare + "/" + lease, prefix + "/" + lease}, bare},
 		{"leases alone", []string{bare + "/" + lease}, bare},
 		{"two clusters", []string{bare + "/config", prefix + "/config", bare + "/" + lease, prefix + "/" + lease}, undecided},
 		{"two configs, no cluster", []string{bare + "/config", prefix + "/config"}, undecided},
@@ -91,6 +92,34 @@ func TestSpellingByEvents(t *testing.T) {
 				etcd.Delete(dir)
 			}
 		})
+	}
+}
+
+// TestSpellingWhileConfigIsAway has the cluster's config key away for a moment, and one
+// in the other directory: who starts meanwhile waits where the leases are.
+func TestSpellingWhileConfigIsAway(t *testing.T) {
+	etcd := lab.StartEtcd(t, lab.EtcdOptions{Newest: true})
+	etcd.Set(prefix+"/"+lease, "a")
+	etcd.Set(bare+"/config", "a mistake")
+	r := etcdtest.Open(t, Config{Endpoints: etcd.Endpoints(), Prefix: bare}, New)
+	w := etcdtest.Follow(t, r, etcdtest.List(t, r).Index).Stands()
+	etcd.Set(prefix+"/"+lease, "b")
+	w.Next("b")
+	etcd.Set(prefix+"/config", "c")
+	if err := w.Fails(); !errors.Is(err, subnet.ErrHistoryLost) {
+		t.Error(err)
+	}
+	if s := etcdtest.List(t, r); s.Find(subnet.ConfigKey).Value != "c" || r.Dir() != prefix {
+		t.Errorf("%s: %+v", r.Dir(), s)
+	}
+	w = etcdtest.Follow(t, r, etcdtest.List(t, r).Index).Stands()
+	etcd.Delete(prefix + "/config")
+	etcd.Set(bare+"/config", "once more")
+	etcd.Set(prefix+"/config", "d")
+	w.Next("") // deleted
+	w.Next("d")
+	if s := etcdtest.List(t, r); s.Find(subnet.ConfigKey).Value != "d" {
+		t.Errorf("%+v", s)
 	}
 }
 

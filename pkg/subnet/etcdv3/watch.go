@@ -16,28 +16,21 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// Watch implements [subnet.Registry].
+// Watch implements [subnet.Registry]. As long as no config key tells which directory is
+// meant, it looks for one in the other directory too, over the same stream.
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
-	var err error
-	dir, other := r.spellings()
-	if other == "" {
-		err = r.watch(ctx, dir, after, emit)
-	} else {
-		err = r.watchBoth(ctx, dir, other, after, emit)
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return fmt.Errorf("watch %s after revision %d: %w", dir, after, err)
-}
-
-// watch follows one directory.
-func (r *Registry) watch(ctx context.Context, dir string, after uint64, emit func([]subnet.Event)) error {
 	watching, end := context.WithCancelCause(ctx)
-	stream, err := r.open(watching, dir, after)
+	dir, other := r.spellings()
+	fails := func(err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("watch %s after revision %d: %w", dir, after, err)
+	}
+	stream, err := r.open(watching, after, dir, other)
 	if err != nil {
 		end(nil)
-		return err
+		return fails(err)
 	}
 	life := newPulse(r.limits)
 	var beating sync.WaitGroup
@@ -45,43 +38,49 @@ func (r *Registry) watch(ctx context.Context, dir string, after uint64, emit fun
 	defer beating.Wait()
 	defer end(nil) // ends the stream
 	var at respondent
+	stands := false
 	for {
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
 		switch {
 		case errors.Is(context.Cause(watching), subnet.ErrSilent):
 			r.members.hangUp(at.member())
-			return fmt.Errorf("%s: %w", at.member(), subnet.ErrSilent)
+			return fails(fmt.Errorf("%s: %w", at.member(), subnet.ErrSilent))
 		case err != nil:
-			return r.members.explain(at.member(), err)
+			return fails(r.members.explain(at.member(), err))
 		}
 		life.heard()
-		if len(reply.Events) == 0 && !reply.Canceled && dir == r.Dir() {
+		if len(reply.Events) == 0 && !reply.Canceled {
 			r.prove(time.Now())
 		}
-		if reply.Created && !reply.Canceled {
+		if reply.Created && !reply.Canceled && !stands {
 			r.members.answered(at.member())
 			if err := r.fits(ctx, dir, at.member(), reply, after); err != nil {
-				return err
+				return fails(err)
 			}
+			stands = true
 			emit(nil)
 		}
-		if events := r.events(dir, reply.Events, after); len(events) > 0 {
+		events := r.events(dir, reply.Events, after)
+		if err := r.told(ctx, dir, reply.Events, events, after); err != nil {
+			return fails(err)
+		}
+		if len(events) > 0 {
 			emit(events)
 		}
 		switch {
 		case reply.CompactRevision > 0:
-			return fmt.Errorf("%s was compacted up to revision %d: %w",
-				at.member(), reply.CompactRevision, subnet.ErrHistoryLost)
+			return fails(fmt.Errorf("%s was compacted up to revision %d: %w",
+				at.member(), reply.CompactRevision, subnet.ErrHistoryLost))
 		case reply.Canceled:
-			return r.members.explain(at.member(), reason(reply.CancelReason))
+			return fails(r.members.explain(at.member(), reason(reply.CancelReason)))
 		}
 	}
 }
 
 // open begins a stream. It has no deadline; that its other end lives is seen to
 // by the connection.
-func (r *Registry) open(ctx context.Context, dir string, after uint64) (pb.Watch_WatchClient, error) {
+func (r *Registry) open(ctx context.Context, after uint64, dir, other string) (pb.Watch_WatchClient, error) {
 	conn, err := r.connection(ctx)
 	if err != nil {
 		return nil, r.members.explain("", err)
@@ -90,13 +89,16 @@ func (r *Registry) open(ctx context.Context, dir string, after uint64) (pb.Watch
 	if err != nil {
 		return nil, r.members.explain("", err)
 	}
-	first, end := below(dir)
 	// The revision itself is asked for again, and its events are left out: etcd
 	// tells no progress to a watch that begins in the future.
-	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: first, RangeEnd: end, StartRevision: max(int64(after), 1), Fragment: true,
-	}}}) // Recv says what is wrong
-	return stream, nil
+	create := &pb.WatchCreateRequest{StartRevision: max(int64(after), 1), Fragment: true}
+	create.Key, create.RangeEnd = below(dir)
+	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+	if other != "" {
+		create.Key, create.RangeEnd = []byte(other+"/"+subnet.ConfigKey), nil
+		_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+	}
+	return stream, nil // Recv says what is wrong
 }
 
 // fits looks at the beginning of a watch: whether it is one of the store that
