@@ -40,7 +40,7 @@ func fromStore(ctx context.Context, o options) (status.Status, error) {
 		return status.Status{}, err
 	}
 	now := time.Now()
-	etcd := status.Etcd{Endpoints: o.Etcd.Endpoints, Prefix: o.Etcd.Prefix, Member: r.Member()}
+	etcd := status.Etcd{Endpoints: o.Etcd.Endpoints, Prefix: r.Dir(), Member: r.Member()}
 	if api := r.Chosen(); api != etcdauto.Auto {
 		etcd.API = api.String()
 	}

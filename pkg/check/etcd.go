@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
@@ -41,7 +43,7 @@ func (f Facts) fixRights() []string {
 		whose = "   # ROLE: one that this names: " + printable.Command("etcdctl", "user", "get", user)
 	}
 	v2 := "ETCDCTL_API=2 " +
-		printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", prefix+"/*") + whose
+		printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", "/"+strings.TrimPrefix(prefix, "/")+"/*") + whose
 	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") +
 		whose
 	fix := []string{v3, v2} // not known yet
@@ -106,6 +108,21 @@ func findCertificates(f Facts) []Finding {
 		return skipped("flanneld does not say which it uses")
 	}
 	var out []Finding
+	if !f.secure() {
+		for _, c := range f.Certificates {
+			if c.Err != nil {
+				out = append(out, fault([]string{f.provide(c.File, c.Err)},
+					"flanneld does not start again without a file that it was given: %v", c.Err))
+			}
+		}
+		switch {
+		case out != nil:
+			return out
+		case len(f.Certificates) > 0:
+			return []Finding{note("flanneld's certificates have no effect, as no endpoint of etcd is https")}
+		}
+		return skipped("flanneld uses none")
+	}
 	for _, c := range f.Certificates {
 		out = append(out, f.dated(c, c.File, "put a new certificate in its place; flanneld uses it without a restart")...)
 	}
@@ -122,6 +139,11 @@ func findCertificates(f Facts) []Finding {
 		return skipped("flanneld uses none")
 	}
 	return out
+}
+
+// secure tells whether any endpoint of etcd is asked by TLS.
+func (f Facts) secure() bool {
+	return slices.ContainsFunc(f.Status.Etcd.Endpoints, func(e string) bool { return strings.HasPrefix(e, "https:") })
 }
 
 // dated compares a certificate with the clock.

@@ -38,6 +38,7 @@ import (
 type store interface {
 	subnet.Registry
 	Member() string       // the URL of the etcd member that answered last
+	Dir() string          // the directory of the keys
 	Chosen() etcdauto.API // Auto: not known yet
 }
 

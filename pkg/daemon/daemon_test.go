@@ -25,6 +25,7 @@ import (
 type memory struct{ *subnettest.Client }
 
 func (memory) Member() string       { return "memory" }
+func (memory) Dir() string          { return status.DefaultPrefix }
 func (memory) Chosen() etcdauto.API { return etcdauto.Auto }
 
 // externalInterface adds an interface to the namespace of the tests.

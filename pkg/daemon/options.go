@@ -39,7 +39,7 @@ type Options struct {
 type Etcd struct {
 	Endpoints []string // "https://10.4.7.12:2379": no user, no path's end
 	API       etcdauto.API
-	Prefix    string // "/coreos.com/network": no trailing slash
+	Prefix    string // as it is written, less a trailing slash: "/coreos.com/network", "coreos.com/network"
 	KeyFile   string // given together with CertFile, or not at all
 	CertFile  string
 	CAFile    string // empty: the system's authorities

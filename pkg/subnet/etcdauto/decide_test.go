@@ -47,6 +47,7 @@ func (f *fake) Proven() time.Time { return time.Time{} }
 func (f *fake) ListExact(ctx context.Context) (subnet.Snapshot, error) { return f.List(ctx) }
 func (f *fake) Member() string                                         { return "" }
 func (f *fake) Close()                                                 {}
+func (f *fake) Dir() string                                            { return prefix }
 func (f *fake) Protected(context.Context) (bool, error)                { f.asked++; return f.guarded, f.noAnswer }
 func (f *fake) Refresh(_ context.Context, e subnet.Entry) (subnet.Entry, error) {
 	return e, nil
@@ -75,7 +76,7 @@ func (f *fake) Peek(_ context.Context, keys []string) (map[string]etcdconn.Found
 }
 
 func registry(two, three *fake) *Registry {
-	return &Registry{prefix: prefix, stores: map[API]Store{V2: two, V3: three}}
+	return &Registry{stores: map[API]Store{V2: two, V3: three}}
 }
 
 // partly says that not all endpoints have said so.
@@ -102,6 +103,8 @@ func TestUndecided(t *testing.T) {
 		{name: "v3 refuses", three: fake{list: denied, guarded: true}, err: "/config is not in the v2 store, and the v3 store cannot be read: http://10.4.7.12:2379 wants a user"},
 		{name: "v3 is too large", three: fake{list: large}, err: "the v3 store cannot be read: list: received message larger"},
 		{name: "v3 is silent", three: fake{list: context.DeadlineExceeded}, err: "undecided between etcd's two stores"},
+		{name: "the prefix means two directories of v3", three: fake{list: fmt.Errorf("list a: %w", etcdv3.ErrTwoConfigs)}, err: "list a: the prefix means two directories"},
+		{name: "the same, with a config in v2", two: fake{keys: keys{cfg}}, three: fake{list: etcdv3.ErrTwoConfigs}, want: V2},
 		{name: "v3 is not there", three: fake{list: no3}, first: V2},
 		{name: "v2 is not there", two: fake{list: no2}, first: V3},
 		{name: "v2 is not there, v3 refuses", two: fake{list: no2}, three: fake{list: denied}, err: "v2 is not served; v3: http://10.4.7.12:2379 wants a user"},

@@ -39,7 +39,7 @@ func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
 		}
 		if !r.grants.knows(lease) {
 			if err := r.measure(ctx, lease); err != nil {
-				return subnet.Snapshot{}, fmt.Errorf("ask for the lifetime of %s/%s: %w", r.prefix, e.Key, err)
+				return subnet.Snapshot{}, fmt.Errorf("ask for the lifetime of %s/%s: %w", r.Dir(), e.Key, err)
 			}
 		}
 		e.TTL = r.grants.left(lease)
@@ -54,6 +54,7 @@ type listing struct {
 	revision int64   // 0: the first page has not come
 	cluster  uint64
 
+	dir       string
 	from, end []byte
 	size      int64 // of the next page, in keys
 }
@@ -67,20 +68,26 @@ const (
 )
 
 func (r *Registry) list(ctx context.Context) (listing, error) {
-	l := listing{size: pageKeys}
-	l.from, l.end = r.below()
 	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()
-	for more := true; more; {
-		var err error
-		if more, err = r.page(ctx, &l); err != nil {
-			return l, fmt.Errorf("list %s: %w", r.prefix, err)
-		}
+	l, err := r.settle(ctx)
+	if err != nil {
+		return l, fmt.Errorf("list %s: %w", l.dir, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cluster = l.cluster
 	return l, nil
+}
+
+// listDir lists one directory.
+func (r *Registry) listDir(ctx context.Context, dir string) (l listing, err error) {
+	l = listing{size: pageKeys, dir: dir}
+	l.from, l.end = below(dir)
+	for more := true; more && err == nil; {
+		more, err = r.page(ctx, &l)
+	}
+	return l, err
 }
 
 // page reads the next one, if there is room for it; otherwise the next is smaller.
@@ -127,7 +134,7 @@ func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) 
 // than a page.
 func (r *Registry) take(l *listing, kvs []*mvccpb.KeyValue, unread bool) error {
 	for _, kv := range kvs {
-		e, ok := r.entry(kv)
+		e, ok := r.entry(l.dir, kv)
 		if !ok {
 			continue
 		}
