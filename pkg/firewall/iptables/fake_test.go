@@ -46,10 +46,12 @@ func newFake() *fake {
 }
 
 var (
-	natChain     = chainID{"nat", "POSTROUTING"}
-	forwardChain = chainID{"filter", "FORWARD"}
+	natChain     = natPostrouting
+	forwardChain = filterForward
 	userChain    = chainID{"filter", "DOCKER-USER"}
-	rawChain     = chainID{"raw", "PREROUTING"}
+	rawChain     = rawPrerouting
+
+	everyAbility = abilities{comments: true, randomFully: true, raw: true}
 )
 
 func (f *fake) builtin(h chainID) { f.chains[h], f.policies[h] = nil, "ACCEPT" }

@@ -103,7 +103,7 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	if err != nil {
 		return w.unread(wanted, err)
 	}
-	p := planner{Parse("iptables", text), wanted, w.randomFully}
+	p := planner{Parse("iptables", text), wanted, w.can()}
 	parts, marks := p.plan()
 	out.Marks, w.unmarked = marks, !marks
 	for _, q := range parts {
@@ -145,7 +145,7 @@ func (w *Writer) unread(wanted rules.Wanted, err error) rules.Result {
 // written again: they would become ever more.
 func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, script string) rules.Outcome {
 	again := w.unseen[q.chainID] == script
-	if again && len(q.want) > 0 && w.program.has(ctx, q.chainID, commented(q.want[0])) {
+	if again && len(q.want) > 0 && w.program.has(ctx, q.chainID, q.text(q.want[0])) {
 		o.Err = fmt.Errorf("iptables-save does not show rules that iptables -C finds: %s", o.Drift)
 		return o
 	}
@@ -170,4 +170,8 @@ func (w *Writer) write(ctx context.Context, o rules.Outcome, script string) rule
 		return rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot write iptables rules: %w", err)}
 	}
 	return o
+}
+
+func (w *Writer) can() abilities {
+	return abilities{comments: true, randomFully: w.randomFully, raw: true}
 }
