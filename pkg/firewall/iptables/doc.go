@@ -17,6 +17,19 @@
 // FLANNEL-POSTRTG and FLANNEL-FWD of 0.28. All other rules belong to other programs
 // and are never changed.
 //
+// # What a kernel lacks
+//
+// Where rules cannot be written, or turn out as others, each part that they are made of
+// is tried by itself in a chain that nothing jumps to ([part]): what the program prints
+// is for people. Rules can do without some parts. Without a comment ours are known by
+// their form (kindOf): that which the planner itself would give a rule for our network,
+// whatever the subnet and the device. In POSTROUTING and FORWARD, where a rule of that
+// form may be an operator's, ours are there all together or not at all. Without marks
+// peers are known by their devices, without --random-fully ports stay where they can,
+// and without the raw or filter table nobody drops anything there. Anything else is the
+// error, with the module and the option of the kernel. A refused part is tried again
+// after ten minutes, and by every daemon that starts.
+//
 // # Position in the chain
 //
 // Our rules are appended, as flannel's were: what an administrator blocks in front

@@ -28,6 +28,8 @@ type Writer struct {
 	unmarked bool
 	// The scripts that were reported as done, by chain, until their effect was read.
 	unseen map[chainID]string
+	// What was found out about parts of rules.
+	answers map[part]answer
 }
 
 // program is what a Writer needs of iptables.
@@ -83,7 +85,7 @@ func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out ru
 	if w.Generation != nil {
 		before, _ = w.Generation() // on an error 0: then read the rules
 	}
-	if before != 0 && before == w.unchangedSince && wanted.SameDevices(w.wanted) {
+	if !w.forget() && before != 0 && before == w.unchangedSince && wanted.SameDevices(w.wanted) {
 		return w.result
 	}
 	out = w.apply(ctx, wanted)
@@ -104,13 +106,25 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 		return w.unread(wanted, err)
 	}
 	p := planner{Parse("iptables", text), wanted, w.can()}
+	p.wanted.Marked = wanted.Marked && p.can.marks
 	parts, marks := p.plan()
+	if q, doubtful := p.doubtful(parts); doubtful && w.learn(ctx, q) {
+		return w.apply(ctx, wanted)
+	}
 	out.Marks, w.unmarked = marks, !marks
 	for _, q := range parts {
 		_, c := p.chain(q.chainID)
 		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
 		if o.Drift != "" {
-			o = w.place(ctx, o, q, q.script(c))
+			suspicious := w.unseen[q.chainID] != ""
+			if o = w.place(ctx, o, q, q.script(c)); o.Err != nil || suspicious {
+				if w.learn(ctx, q) { // there is another way
+					return w.apply(ctx, wanted).Behind(out)
+				}
+			}
+			if o.Err != nil {
+				o.Err = w.lacking(q, o.Err)
+			}
 		} else {
 			delete(w.unseen, q.chainID)
 		}
@@ -170,8 +184,4 @@ func (w *Writer) write(ctx context.Context, o rules.Outcome, script string) rule
 		return rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot write iptables rules: %w", err)}
 	}
 	return o
-}
-
-func (w *Writer) can() abilities {
-	return abilities{comments: true, randomFully: w.randomFully, raw: true}
 }

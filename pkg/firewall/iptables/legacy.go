@@ -99,6 +99,20 @@ func (p planner) bare(h chainID) (out []string) {
 	return out
 }
 
+// doubtful is a plan for a rule with our comment, if there are rules without one that may
+// be ours and that nobody wants: they are, on a host where ours can have none.
+func (p planner) doubtful(parts []chainPlan) (chainPlan, bool) {
+	bare := p
+	bare.can.comments = false
+	for _, h := range []chainID{filterForward, {"filter", dockerUserChain}, rawPrerouting} {
+		wanted := slices.ContainsFunc(parts, func(q chainPlan) bool { return q.chainID == h && len(q.want) > 0 })
+		if p.can.comments && !wanted && len(bare.bare(h)) > 0 {
+			return chainPlan{chainID: h, want: []string{"-j RETURN"}}, true
+		}
+	}
+	return chainPlan{}, false
+}
+
 // ofDaemon reports whether a rule without a comment has the form of a daemon's, for
 // whatever network.
 func (p planner) ofDaemon(h chainID, b *body) bool {

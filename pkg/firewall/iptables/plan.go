@@ -18,8 +18,10 @@ type planner struct {
 // abilities are what rules of ours may be made of, and can do without.
 type abilities struct {
 	comments    bool // without, ours are known by their form
+	marks       bool // without, peers are known by their devices
 	randomFully bool // without, source ports stay where they can
-	raw         bool // without that table docker drops nothing there either
+	// Without one of these tables, nobody drops anything there either.
+	filter, raw bool
 }
 
 // texts are specs in the notation of iptables-save, without the comment.
@@ -33,7 +35,7 @@ func (p planner) plan() (parts []chainPlan, marks bool) {
 	if docker {
 		parts = append(parts, p.dockerUser())
 	}
-	if raw, drops := p.raw(); p.can.raw && (docker || drops) {
+	if raw, drops := p.raw(); docker || drops {
 		parts = append(parts, raw)
 	}
 	marks = len(parts) > 2 && p.wanted.Marked
@@ -46,8 +48,10 @@ func (p planner) plan() (parts []chainPlan, marks bool) {
 			}
 		}
 	}
-	parts = slices.DeleteFunc(parts, func(q chainPlan) bool { return q.chain == "" })
 	slices.SortFunc(parts[2:], func(a, b chainPlan) int { return strings.Compare(a.String(), b.String()) })
+	parts = slices.DeleteFunc(parts, func(q chainPlan) bool {
+		return q.chain == "" || q.table == "filter" && !p.can.filter || q.table == "raw" && !p.can.raw
+	})
 	return parts, marks
 }
 
