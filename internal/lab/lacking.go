@@ -30,7 +30,8 @@ func NewLacking(dir string, names ...string) (*Lacking, error) {
 	if cc == "" {
 		cc = "gcc"
 	}
-	if out, err := exec.Command(cc, "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl").CombinedOutput(); err != nil {
+	compile := exec.Command(cc, "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl")
+	if out, err := compile.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("compile %s: %w: %s", source, err, out)
 	}
 	l.Env = []string{"LD_PRELOAD=" + library, "LACKING=" + l.file}

@@ -158,6 +158,19 @@ func TestFailuresThatSayNothing(t *testing.T) {
 	}
 }
 
+// TestAChainThatWasLeft: a daemon may be killed while it tries a part.
+func TestAChainThatWasLeft(t *testing.T) {
+	f := newFake()
+	left := chainID{"filter", tryChain}
+	f.chains[left] = lines(`-m comment --comment flanneld -j RETURN`)
+	if wrong := drift(t, &Writer{program: f, randomFully: true}, everything)[left]; wrong != "" {
+		t.Errorf("it finds %q", wrong)
+	}
+	if _, there := f.chains[left]; there {
+		t.Error("it is still there")
+	}
+}
+
 // TestWaitIsUnknown: iptables-restore before 1.6.2 has no --wait.
 func TestWaitIsUnknown(t *testing.T) {
 	c := useFlavour(t, "iptables-nft")

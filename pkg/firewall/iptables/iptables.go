@@ -107,6 +107,7 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	}
 	p := planner{Parse("iptables", text), wanted, w.can()}
 	p.wanted.Marked = wanted.Marked && p.can.marks
+	w.sweep(ctx, p.set)
 	parts, marks := p.plan()
 	if q, doubtful := p.doubtful(parts); doubtful && w.learn(ctx, q) {
 		return w.apply(ctx, wanted)

@@ -160,7 +160,7 @@ func specOf(b *body) (s rules.Spec, ok bool) {
 			s.Target, ok = target, true
 		}
 	}
-	if others := slices.DeleteFunc(slices.Clone(b.options), func(o string) bool { return o == "--random-fully" }); len(others) > 0 {
+	if slices.ContainsFunc(b.options, func(o string) bool { return o != "--random-fully" }) {
 		return s, false
 	}
 	for _, c := range b.conditions {

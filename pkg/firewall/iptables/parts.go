@@ -180,17 +180,29 @@ func (w *Writer) takes(ctx context.Context, p part) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = w.program.restore(ctx, fmt.Sprintf("*%s\n-F %s\n-X %s\nCOMMIT\n", p.table, tryChain, tryChain))
-	for _, t := range Parse("iptables", text) {
-		if c := t.Chains[tryChain]; t.Name == p.table && c != nil {
-			want := parseRule(rule)
-			return slices.ContainsFunc(c.Rules, func(r rules.Rule) bool {
-				b := r.Body.(*body)
-				return b.spec == want.spec && b.comment == want.comment
-			}), err
+	set := Parse("iptables", text)
+	_, c := planner{set: set}.chain(chainID{p.table, tryChain})
+	w.sweep(ctx, set)
+	want := parseRule(rule)
+	same := func(r rules.Rule) bool { b := r.Body.(*body); return b.spec == want.spec && b.comment == want.comment }
+	if len(c.Rules) == 0 {
+		return false, errSwept
+	}
+	return slices.ContainsFunc(c.Rules, same), nil
+}
+
+// errSwept: another daemon on this host has deleted the chain in which a part was tried.
+var errSwept = errors.New("the rule that was tried is gone")
+
+// sweep deletes the chain in which parts are tried, also where a daemon was killed in
+// between. A failure is no trouble: the next pass does it.
+func (w *Writer) sweep(ctx context.Context, set rules.Ruleset) {
+	for _, t := range set {
+		if t.Chains[tryChain] != nil {
+			_ = w.program.restore(ctx, fmt.Sprintf("*%s\n-F %s\n-X %s\nCOMMIT\n", t.Name, tryChain, tryChain))
+			delete(t.Chains, tryChain)
 		}
 	}
-	return false, err
 }
 
 // lacking is the error for a chain whose rules need what this host refuses; err where
@@ -213,19 +225,21 @@ func (w *Writer) inNFTables() bool {
 
 // advice names the part, and what brings it about.
 func (p part) advice(inNFTables bool) string {
-	module, option := "iptable_"+p.table, "CONFIG_IP_NF_"+strings.ToUpper(p.table)
-	what := "the table " + p.table
-	if inNFTables {
+	what, module, option := "the table "+p.table, "iptable_"+p.table, "CONFIG_IP_NF_"+strings.ToUpper(p.table)
+	load := []string{}
+	words := splitArgs(p.text)
+	switch {
+	case len(words) < 2 && inNFTables:
 		module, option = "nft_chain_"+p.table, "CONFIG_NFT_"+strings.ToUpper(p.table)
-	}
-	if words := splitArgs(p.text); len(words) > 1 {
-		what, module = `"`+p.text+`"`, "xt_"+words[1]
-		option = "CONFIG_NETFILTER_XT_" + map[string]string{"-m": "MATCH_", "-j": "TARGET_"}[words[0]] + strings.ToUpper(words[1])
+	case len(words) >= 2:
+		what, module, option = `"`+p.text+`"`, "xt_"+words[1], "CONFIG_NETFILTER_XT_TARGET_"+strings.ToUpper(words[1])
+		if words[0] == "-m" {
+			option = "CONFIG_NETFILTER_XT_MATCH_" + strings.ToUpper(words[1])
+		}
 		if inNFTables {
-			return fmt.Sprintf("this host's iptables refuses %s: run %s, or use a kernel with CONFIG_NFT_COMPAT and %s",
-				what, printable.Command("modprobe", "-a", "nft_compat", module), option)
+			load, option = []string{"-a", "nft_compat"}, "CONFIG_NFT_COMPAT and "+option
 		}
 	}
 	return fmt.Sprintf("this host's iptables refuses %s: run %s, or use a kernel with %s",
-		what, printable.Command("modprobe", module), option)
+		what, printable.Command("modprobe", append(load, module)...), option)
 }
