@@ -20,6 +20,8 @@ type activity struct {
 	now atomic.Pointer[running]
 	// wait is how long the next program may wait for a lock, before its time counts.
 	wait time.Duration
+	// waitless: iptables-restore has no option to wait for a lock.
+	waitless bool
 }
 
 type running struct {

@@ -32,6 +32,19 @@ func (r Result) Wrote() bool {
 	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return o.Err == nil && o.Drift != "" })
 }
 
+// Behind is the result of a pass that followed another one, which had written something
+// already.
+func (r Result) Behind(first Result) Result {
+	for i, o := range r.Outcomes {
+		for _, f := range first.Outcomes {
+			if o.Subject == f.Subject && o.Drift == "" && o.Err == nil {
+				r.Outcomes[i].Drift = f.Drift
+			}
+		}
+	}
+	return r
+}
+
 // NoAnswer is the error of a program that did not end in time. Its text stays the
 // same as long as that lasts, so that it is logged once.
 type NoAnswer struct{ Program string }
