@@ -84,7 +84,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	own := view.Own
 	if a.current == nil {
 		// A restart into another setup than the lease speaks of: only add.
-		own = formerLease(view, a.next.host.PublicIP)
+		own = formerLease(view, a.self, subnet.Proof)
 		return kernel.State{Devices: a.next.devices(own), Partial: true, Networks: a.networks}, own.Subnet.IsValid()
 	}
 	if !own.Subnet.IsValid() {
@@ -172,17 +172,4 @@ func addrs(links []kernel.Link) (out []netip.Addr) {
 		}
 	}
 	return out
-}
-
-// formerLease is the lease that a host at ip holds; zero if none.
-func formerLease(view subnet.View, ip netip.Addr) subnet.Lease {
-	if view.Own.Subnet.IsValid() {
-		return view.Own
-	}
-	for _, l := range view.Leases {
-		if l.PublicIP == ip {
-			return l
-		}
-	}
-	return subnet.Lease{}
 }
