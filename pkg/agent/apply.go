@@ -114,7 +114,7 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 	for key, reason := range view.Malformed {
 		ignored = append(
 			ignored,
-			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason},
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", subnet.FullKey(a.Prefix, key)), Cause: "it " + reason},
 		)
 	}
 	if view.Omitted > 0 {
@@ -123,7 +123,7 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 	for key, reason := range rejected {
 		ignored = append(
 			ignored,
-			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", key, reason)},
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", subnet.FullKey(a.Prefix, key), reason)},
 		)
 	}
 	for i, path := range want.paths {
