@@ -111,10 +111,11 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 // explain says of each lease without a path why it has none.
 func (a *Agent) explain(view subnet.View, want desired, rejected map[string]string) {
 	var ignored, unreachable []condition.Condition
+	full := func(key string) string { return subnet.FullKey(a.Prefix, key) }
 	for key, reason := range view.Malformed {
 		ignored = append(
 			ignored,
-			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", subnet.FullKey(a.Prefix, key)), Cause: "it " + reason},
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", full(key)), Cause: "it " + reason},
 		)
 	}
 	if view.Omitted > 0 {
@@ -123,7 +124,7 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 	for key, reason := range rejected {
 		ignored = append(
 			ignored,
-			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", subnet.FullKey(a.Prefix, key), reason)},
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", full(key), reason)},
 		)
 	}
 	for i, path := range want.paths {

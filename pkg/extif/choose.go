@@ -31,9 +31,9 @@ type Choice struct {
 // Choose picks the interface among links by which hosts talk in a family.
 // byRoute names the one by which the kernel reaches o.CanReach, or where that is not
 // asked for, the one of the default route. It is asked only where that decides:
-// what the options name comes first, be it only by the public IP. What matches but cannot be used (no address, MTU 0) gives
-// way to what matches next; where nothing is left, the error says why and lists
-// the interfaces.
+// what the options name comes first, be it only by the public IP. What matches but
+// cannot be used (no address, MTU 0) gives way to what matches next; where nothing is
+// left, the error says why and lists the interfaces.
 func Choose(
 	f inet.Family, o Options, links []kernel.Link, byRoute func() (name string, err error),
 ) (Choice, error) {

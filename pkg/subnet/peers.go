@@ -40,7 +40,8 @@ func Peers(
 // Awaits tells of a reservation that it is for the holder of own, which takes it at its next
 // start.
 func (l *Lease) Awaits(c *Config, own *Lease) bool {
-	return l.Key != own.Key && l.PublicIP == own.PublicIP && l.Expires.IsZero() && !own.Expires.IsZero() && c.Fits(l.Subnet)
+	return l.Key != own.Key && l.PublicIP == own.PublicIP && l.Expires.IsZero() && !own.Expires.IsZero() &&
+		c.Fits(l.Subnet)
 }
 
 func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
