@@ -73,6 +73,25 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
+// TestMovedDualStackHost: the key that a dual-stack flannel made under the host's former address
+// stays the key, with what it says of IPv6.
+func TestMovedDualStackHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set(dual40, dualLease, time.Hour)
+		h := start(t, store, &subnet.Claim{
+			Config: hostGW, Attrs: vxlanAt("10.4.7.121", "4a:15:53:cd:6a:61"), Self: subnet.Self{Inside: addrs("172.7.40.0")},
+		})
+		defer h.stop()
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		want := `{"PublicIP":"10.4.7.121","PublicIPv6":"fd00:4::21","BackendType":"vxlan","BackendData":{"VtepMAC":"4a:15:53:cd:6a:61"},"BackendV6Data":{"VNI":1,"VtepMAC":"8e:6b:3d:38:d7:c0"}}`
+		if e := entry(t, store, dual40); own(h) != "172.7.40.0/24" || e.Value != want || len(store.Entries()) != 1 {
+			t.Errorf("%s; store %v", own(h), store.Entries())
+		}
+	})
+}
+
 // copyOf21 is a copy of the host at 10.4.7.21 under another address, which has all that
 // its original has: the MAC, the subnet file.
 func copyOf21(t *testing.T, store *subnettest.Store) *host {
