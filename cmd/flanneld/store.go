@@ -14,6 +14,7 @@ import (
 // etcd is what the flags say of etcd, with the password that may be in a file.
 func (o options) etcd() (daemon.Etcd, error) {
 	e := o.Etcd
+	e.PasswordFile = o.EtcdPasswordFile
 	var err error
 	e.Password, err = o.password()
 	return e, err

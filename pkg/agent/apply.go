@@ -84,7 +84,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	own := view.Own
 	if a.current == nil {
 		// A restart into another setup than the lease speaks of: only add.
-		own = formerLease(view, a.next.host.PublicIP)
+		own = formerLease(view, a.self, subnet.Proof)
 		return kernel.State{Devices: a.next.devices(own), Partial: true, Networks: a.networks}, own.Subnet.IsValid()
 	}
 	if !own.Subnet.IsValid() {
@@ -111,10 +111,11 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 // explain says of each lease without a path why it has none.
 func (a *Agent) explain(view subnet.View, want desired, rejected map[string]string) {
 	var ignored, unreachable []condition.Condition
+	full := func(key string) string { return subnet.FullKey(a.Prefix, key) }
 	for key, reason := range view.Malformed {
 		ignored = append(
 			ignored,
-			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason},
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", full(key)), Cause: "it " + reason},
 		)
 	}
 	if view.Omitted > 0 {
@@ -123,7 +124,7 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 	for key, reason := range rejected {
 		ignored = append(
 			ignored,
-			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", key, reason)},
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", full(key), reason)},
 		)
 	}
 	for i, path := range want.paths {
@@ -172,17 +173,4 @@ func addrs(links []kernel.Link) (out []netip.Addr) {
 		}
 	}
 	return out
-}
-
-// formerLease is the lease that a host at ip holds; zero if none.
-func formerLease(view subnet.View, ip netip.Addr) subnet.Lease {
-	if view.Own.Subnet.IsValid() {
-		return view.Own
-	}
-	for _, l := range view.Leases {
-		if l.PublicIP == ip {
-			return l
-		}
-	}
-	return subnet.Lease{}
 }

@@ -38,27 +38,36 @@ func (a *Agent) setConfigCondition(code condition.Code, message string) {
 	}
 }
 
-// trackAddresses says that the config key asks for other addresses than those in
-// force, and which hosts are still on these.
+// trackAddresses says that the config key or a reservation asks for other addresses than
+// those in force, and which hosts are still on the config's former ones.
 func (a *Agent) trackAddresses(view subnet.View) {
-	asked := a.next.asked
-	if !asked.Network.IsValid() || !view.Own.Subnet.IsValid() {
-		a.Conditions.Clear(condition.AddressesPending, "")
-		return
+	var all []condition.Condition
+	if asked := a.next.asked; asked.Network.IsValid() && view.Own.Subnet.IsValid() {
+		all = append(all, othersAsked(view, asked))
 	}
+	for i := range view.Leases {
+		if l := &view.Leases[i]; view.Own.Subnet.IsValid() && l.Awaits(&a.next.config, &view.Own) {
+			all = append(all, condition.Condition{Subject: l.Key, Message: fmt.Sprintf(
+				"%v is reserved for this host: it keeps %v until flanneld is restarted here, and then its containers must be, too",
+				l.Subnet, view.Own.Subnet)})
+		}
+	}
+	a.Conditions.Replace(condition.AddressesPending, all)
+}
+
+func othersAsked(view subnet.View, asked subnet.Config) condition.Condition {
 	var old []string
 	for _, l := range view.Leases {
 		if !asked.Fits(l.Subnet) {
 			old = append(old, fmt.Sprintf("%v of %v", l.Subnet, l.PublicIP))
 		}
 	}
-	a.Conditions.Set(condition.Condition{
-		Code: condition.AddressesPending,
+	return condition.Condition{
 		Message: fmt.Sprintf("the config key asks for subnets of /%d from %v to %v in %v: this host keeps %v until "+
 			"flanneld is restarted here, and then its containers must be, too",
 			asked.SubnetLen, asked.SubnetMin, asked.SubnetMax, asked.Network, view.Own.Subnet),
 		Cause: "still on the old addresses are " + printable.Some(old, hostsToName, ", ", " and"),
-	})
+	}
 }
 
 // hostsToName bounds how many hosts are named.

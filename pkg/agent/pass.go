@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -35,7 +34,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	if a.next == nil {
 		return wait
 	}
-	own := a.ownSubnets(formerLease(view, host.PublicIP))
+	own := a.ownSubnets(formerLease(view, a.self, subnet.Proof))
 	if _, err := a.lookBeneath(routing, links, host.Link.Name, own); err != nil {
 		return a.applying.Failed(err)
 	}
@@ -87,13 +86,13 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 		a.firewall.waitFor(placed, now)
 	}
 	reserved := a.beneath.host.Reserved(a.next.config.Network, a.next.config.SubnetLen)
-	if settled && !a.changing.waiting() && (a.claimed != a.next || !slices.Equal(a.reserved, reserved)) {
+	claim := subnet.Claim{
+		Config: a.next.config, Attrs: a.next.backend.Attrs(), Self: a.self, Reserved: reserved,
+	}
+	if settled && !a.changing.waiting() && a.claims(claim, view) {
 		await(ctx, placed)
-		a.claimed, a.reserved = a.next, reserved
-		a.Leases.Claim(subnet.Claim{
-			Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link}),
-			Reserved: reserved,
-		})
+		a.claimedFor, a.claimed = a.next, claim
+		a.Leases.Claim(claim)
 	}
 	if !working {
 		return again

@@ -44,7 +44,7 @@ func TestProblems(t *testing.T) {
 			h.t.Cleanup(twin.stop)
 			settle(time.Minute)
 			has(h.t, twin.problems(), "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too")
-		}, "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too: give each its own with --public-ip or --iface", ""},
+		}, "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too, or to be a copy of this host: give each its own with --public-ip or --iface", ""},
 		{"the store is wiped", func(_ *host, store *subnettest.Store) { store.Wipe() },
 			"etcd may have lost leases: routes of those that are missing stay for now", ""},
 		{"another program deletes routes", func(h *host, _ *subnettest.Store) {

@@ -101,7 +101,7 @@ var kinds = []kind{
 	{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
 	{
 		AddressesPending, Warning, false, nil,
-		"The config key asks for other addresses: this host keeps its own until flanneld is restarted.",
+		"The config key or a reservation asks for other addresses: this host keeps its own until flanneld is restarted.",
 	},
 	{
 		ConfigFieldIgnored, Warning, false, nil,

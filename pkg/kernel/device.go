@@ -110,6 +110,3 @@ func incompatible(l Link, d Device) string {
 	}
 	return d.Kind.Incompatible(l.Kind)
 }
-
-// Compatible reports whether an existing interface can serve as d.
-func Compatible(l Link, d Device) bool { return incompatible(l, d) == "" }

@@ -174,6 +174,9 @@ type afterWrite struct {
 // wrote notes what became of a write.
 func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next afterWrite) {
 	h := &s.holder
+	if h.asks(due) {
+		h.wroteQuestion(stored, err, now)
+	}
 	switch {
 	case errors.Is(err, ErrConflict):
 		// Somebody was faster. That the replica does not show it yet is

@@ -21,6 +21,11 @@ type Options struct {
 	Previous    netip.Prefix  // the subnet that the subnet file names; invalid: none
 	Resumed     bool          // this host has worked with it: a store that does not know its lease has lost it
 
+	// Prefix is where the keys are, and Command makes a command line of flanneld's that finds
+	// the store; for what the log says. Empty, nil: not known.
+	Prefix  string
+	Command func(words ...string) string
+
 	// Conditions is where the manager keeps what is wrong with the store and the
 	// lease. Nil: in a Set of its own.
 	Conditions *condition.Set
@@ -70,7 +75,9 @@ func NewManager(r Registry, o Options) *Manager {
 	if o.Conditions == nil {
 		o.Conditions = &condition.Set{}
 	}
-	s := state{holder: leaseHolder{margin: o.RenewMargin, previous: o.Previous}}
+	s := state{holder: leaseHolder{
+		margin: o.RenewMargin, previous: o.Previous, paths: paths{o.Prefix, o.Command},
+	}}
 	if o.Resumed {
 		s.replica.ours = o.Previous
 	}
@@ -98,6 +105,7 @@ type View struct {
 	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string // key → what is wrong with the entry
 	Omitted   int               // more of them, about
+	Living    map[string]bool   // keys of leases that seemed to be this host's, and have another holder that lives
 
 	ConfigTooLong int // bytes of a config key beyond LongestValue, which is not known; 0: Config is the whole
 
@@ -119,7 +127,7 @@ func (s *state) view(proven, now time.Time) View {
 	return View{
 		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own,
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
-		Omitted: s.replica.omitted, ConfigTooLong: s.replica.tooLong,
+		Omitted: s.replica.omitted, Living: maps.Clone(s.holder.living), ConfigTooLong: s.replica.tooLong,
 		Read: read, Current: current, Stored: stored,
 	}
 }

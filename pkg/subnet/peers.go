@@ -21,7 +21,7 @@ func Peers(
 	family := c.family()
 	for i := range leases {
 		lease, ok := leases[i].For(family)
-		if !ok || lease.Key == own.Key && lease.Subnet == own.Subnet {
+		if !ok || lease.Key == own.Key && lease.Subnet == own.Subnet || lease.Awaits(&c, &own) {
 			continue
 		}
 		reason := unfit(&c, &own, &lease, hostAddrs)
@@ -35,6 +35,13 @@ func Peers(
 		peers = append(peers, lease)
 	}
 	return dropIntruders(peers, rejected), rejected
+}
+
+// Awaits tells of a reservation that it is for the holder of own, which takes it at its next
+// start.
+func (l *Lease) Awaits(c *Config, own *Lease) bool {
+	return l.Key != own.Key && l.PublicIP == own.PublicIP && l.Expires.IsZero() && !own.Expires.IsZero() &&
+		c.Fits(l.Subnet)
 }
 
 func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
@@ -113,11 +120,11 @@ func judge(l, before *Lease) (replaces bool, why string) {
 			why = fmt.Sprintf("says something else of %v than its lease of %v does", l.PublicIP, before.Subnet)
 		}
 	case before.Subnet.Bits() <= l.Subnet.Bits():
-		why = fmt.Sprintf("takes addresses from %v, which %v has leased before by the key %q",
-			before.Subnet, before.PublicIP, before.Key)
+		why = fmt.Sprintf("takes addresses from %v, which %v has leased before as %q",
+			before.Subnet, before.PublicIP, Argument(before.Key))
 	case sameEnd:
-		why = fmt.Sprintf("begins at the same address as %v, which %v has leased before by the key %q",
-			before.Subnet, before.PublicIP, before.Key)
+		why = fmt.Sprintf("begins at the same address as %v, which %v has leased before as %q",
+			before.Subnet, before.PublicIP, Argument(before.Key))
 	}
 	return replaces, why
 }

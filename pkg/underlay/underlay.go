@@ -102,7 +102,7 @@ func inward(external string, links []kernel.Link, routes []kernel.FoundRoute, ow
 		ofOwn := (l.Type == "bridge" || l.Type == "openvswitch") &&
 			slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return holdAddr(own, a.Addr()) })
 		inside[l.Name] = l.Tunnel() ||
-			(containersOnly(l, links) || ofOwn) && l.Name != external && !slices.ContainsFunc(routes, outward)
+			(ContainersOnly(l, links) || ofOwn) && l.Name != external && !slices.ContainsFunc(routes, outward)
 	}
 	return inside
 }
@@ -134,9 +134,9 @@ func gatewayTo(dst netip.Prefix) string {
 	return "the gateway to " + dst.String()
 }
 
-// containersOnly tells a bridge without a port to anything but containers, such as
+// ContainersOnly tells a bridge without a port to anything but containers, such as
 // docker0 or cni0: its addresses are what the cluster's network is about.
-func containersOnly(l kernel.Link, links []kernel.Link) bool {
+func ContainersOnly(l kernel.Link, links []kernel.Link) bool {
 	return l.Type == "bridge" && !slices.ContainsFunc(links, func(p kernel.Link) bool {
 		return p.Master == l.Name && p.Type != "veth"
 	})

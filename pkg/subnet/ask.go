@@ -1,0 +1,93 @@
+package subnet
+
+import (
+	"errors"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// question is whether the holder of a lease lives to which no more than hints lead. It is
+// put by writing the lease as it is: a holder that lives sees a write that is not its own,
+// and answers it.
+type question struct {
+	key      string
+	modified uint64    // index of our write; 0: it is to be done
+	until    time.Time // the answer's deadline; or, where the write failed, when it is done again
+}
+
+// askTime is ample for an answer. One that comes later still counts: see takenBack.
+const askTime = 5 * time.Second
+
+// ask finds out whether a lease may be taken; open: that is not known yet. If its holder
+// lives, it is among the living afterwards.
+func (h *leaseHolder) ask(l Lease, c Claim, now time.Time) (due step, open bool) {
+	q := &h.asked
+	if h.evidence(c, &l) == Proof {
+		*q = question{}
+		return due, false
+	}
+	if q.key != l.Key {
+		*q = question{key: l.Key}
+		klog.InfoS("Lease seems to be this host's, under another address: asking whether its holder lives",
+			"subnet", l.Subnet, "publicIP", l.PublicIP, "key", h.paths.key(l.Key), "wait", askTime)
+	}
+	switch {
+	case q.modified > 0 && l.Modified > q.modified:
+		klog.ErrorS(nil, "Lease's holder lives, and this host is its copy: not taking its subnet",
+			"subnet", l.Subnet, "publicIP", l.PublicIP, "key", h.paths.key(l.Key), "advice", moveContainers)
+		h.deny(l.Key)
+		return due, false
+	case now.Before(q.until):
+		return step{wait: q.until.Sub(now), unsettled: true}, true
+	case q.modified > 0:
+		return due, false
+	}
+	ttl := LeaseTTL
+	if l.Expires.IsZero() {
+		ttl = 0
+	}
+	return step{do: put, entry: Entry{Key: l.Key, Value: l.Value(l.Attrs), TTL: ttl, Modified: l.Modified}}, true
+}
+
+// wroteQuestion notes what became of the write that asks.
+func (h *leaseHolder) wroteQuestion(stored Entry, err error, now time.Time) {
+	switch {
+	case errors.Is(err, ErrConflict): // nothing was written
+	case err != nil: // it may have been, and answered; the next answer takes its time
+		h.asked.until = now.Add(answerEvery)
+	default:
+		h.asked.modified, h.asked.until = stored.Modified, now.Add(askTime)
+	}
+}
+
+// asks tells the write that asks from those of our own lease.
+func (h *leaseHolder) asks(due step) bool {
+	return due.do == put && !h.own.Subnet.IsValid() && due.entry.Key == h.asked.key
+}
+
+func (h *leaseHolder) deny(key string) {
+	if h.living == nil {
+		h.living = map[string]bool{}
+	}
+	h.living[key], h.asked = true, question{}
+}
+
+// takenBack tells that somebody has put the address back that our lease had before: its
+// holder, who lives. A store that was restored does so, too, and proves nothing.
+func (h *leaseHolder) takenBack(r *replica, c Claim, current *Lease, now time.Time) bool {
+	return current.PublicIP == h.left && h.left != c.Attrs.PublicIP && h.written != 0 && current.Modified > h.written &&
+		!r.degraded(now)
+}
+
+// copied tells that a living holder's lease has our VTEP's MAC: a lease with the same
+// would lead packets astray, so nothing is leased before there is another.
+func (h *leaseHolder) copied(r *replica, c Claim) bool {
+	mac := c.Attrs.VTEP()
+	for key := range h.living {
+		if l, there := r.leases[key]; there && mac != "" && l.VTEP() == mac && l.PublicIP != c.Attrs.PublicIP {
+			return true
+		}
+	}
+	return false
+}
