@@ -78,7 +78,7 @@ func TestFilesWithoutHTTPS(t *testing.T) {
 	}
 	for _, file := range []string{"/nowhere/ca.pem", empty} {
 		wrong := c.join(fmt.Sprintf("hdss7-%d", 22+len(c.hosts)), "--etcd-cafile="+file)
-		if code := wrong.daemon.Wait(soon); code != 1 || !strings.Contains(wrong.daemon.Log(), file) {
+		if code := wrong.daemon.Wait(soon); code != 1 || !strings.Contains(wrong.daemon.Log(), file) || !strings.Contains(wrong.daemon.Log(), "; no endpoint of etcd is https") {
 			t.Errorf("%s: exit code %d\n%s", file, code, wrong.daemon.Log())
 		}
 	}

@@ -42,8 +42,8 @@ func (f Facts) fixRights() []string {
 	if user := f.Flags["etcd-username"]; user != "" {
 		whose = "   # ROLE: one that this names: " + printable.Command("etcdctl", "user", "get", user)
 	}
-	v2 := "ETCDCTL_API=2 " +
-		printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", "/"+strings.TrimPrefix(prefix, "/")+"/*") + whose
+	below := "/" + strings.TrimPrefix(prefix, "/") + "/*" // all of v2's keys begin with a slash
+	v2 := "ETCDCTL_API=2 " + printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", below) + whose
 	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") +
 		whose
 	fix := []string{v3, v2} // not known yet

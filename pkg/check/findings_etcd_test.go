@@ -39,7 +39,12 @@ func TestEtcdFindings(t *testing.T) {
 			member(Refused)(f)
 			f.Members[0].URL, f.Members[0].Port, f.Members[0].UsualPort = "http://10.4.7.12", "80", true
 		}, "etcd", Fault, "http://10.4.7.12: nobody listens on its port",
-			"restart flanneld with '--etcd-endpoints=http://10.4.7.12:2379,http://10.4.7.13:2380,http://[fd00::1]:2379,https://etcd.example:2379/v'   # etcd's own port\nsystemctl start etcd"},
+			"restart flanneld with '--etcd-endpoints=http://10.4.7.12:2379,http://10.4.7.13:2380,http://[fd00::1]:2379,https://etcd.example:2379/v'   # etcd's own port"},
+		{"endpoints without a port at a host that is down", func(f *Facts) {
+			f.Status.Etcd.Endpoints = []string{"http://10.4.7.12"}
+			member(Dead)(f)
+			f.Members[0].URL, f.Members[0].Port, f.Firewall = "http://10.4.7.12", "80", saved("filter", ":OUTPUT DROP [0:0]")
+		}, "etcd", Fault, "does not answer pings either", "restart flanneld with --etcd-endpoints=http://10.4.7.12:2379   # etcd's own port\niptables -I OUTPUT -p tcp --dport 2379 -d 10.4.7.12 -j ACCEPT   # this host's own policy drops it\nping 10.4.7.12"},
 		{"a web server at an endpoint without a port", func(f *Facts) {
 			f.Status.Etcd.Endpoints = []string{"http://10.4.7.12"}
 			member("")(f)

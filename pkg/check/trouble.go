@@ -55,7 +55,7 @@ func (f Facts) fixReads(c condition.Condition) (why string, fix []string) {
 	for _, m := range f.Members {
 		text, lines := f.remedy(m)
 		if withoutPort(m.URL) {
-			text, lines = cmp.Or(text, "it names no port, so "+m.Port+" was tried"), append(f.withPorts(), lines...)
+			text, lines = cmp.Or(text, "it names no port, so "+m.Port+" was tried"), f.withPorts(m)
 		}
 		if len(lines) == 0 {
 			continue
@@ -138,8 +138,10 @@ func (f Facts) remedy(m Member) (text string, fix []string) {
 	return "", nil
 }
 
-// withPorts has flanneld ask at etcd's own port wherever an endpoint names none.
-func (f Facts) withPorts() []string {
+// withPorts has flanneld ask at etcd's own port wherever an endpoint names none. What
+// else is wrong counts only where it is about the member's host: at the port that was
+// tried there may be anybody.
+func (f Facts) withPorts(m Member) (fix []string) {
 	all := slices.Clone(f.Status.Etcd.Endpoints)
 	for i, endpoint := range all {
 		if u, err := url.Parse(endpoint); err == nil && withoutPort(endpoint) {
@@ -147,7 +149,11 @@ func (f Facts) withPorts() []string {
 			all[i] = u.String()
 		}
 	}
-	return []string{restartWith(all) + "   # etcd's own port"}
+	switch m.Port = clientPort; m.Trouble {
+	case NoAddress, NoRoute, Dead:
+		_, fix = f.remedy(m)
+	}
+	return append([]string{restartWith(all) + "   # etcd's own port"}, fix...)
 }
 
 func withoutPort(endpoint string) bool {

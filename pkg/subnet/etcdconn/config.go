@@ -67,6 +67,9 @@ func (c Config) Check() error {
 		}
 	}
 	_, err := c.Files().config("")
+	if err != nil && !Secure(c.Endpoints) {
+		err = fmt.Errorf("%w; no endpoint of etcd is https: leave its TLS files out if etcd does not speak TLS", err)
+	}
 	return err
 }
 
