@@ -30,6 +30,8 @@ type Writer struct {
 	unseen map[chainID]string
 	// What was found out about parts of rules.
 	answers map[part]answer
+	// No table took even the simplest rule, when that was tried last.
+	takesNothing bool
 }
 
 // program is what a Writer needs of iptables.

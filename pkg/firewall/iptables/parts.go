@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -118,7 +119,7 @@ func (w *Writer) learn(ctx context.Context, q chainPlan) bool {
 			a, known := w.answers[p]
 			if !known || a.old {
 				refused, err := w.refuses(ctx, p)
-				if err != nil {
+				if w.takesNothing = errors.Is(err, errNoTable); err != nil {
 					return w.can() != before // it says nothing about the part
 				}
 				if refused && !a.refused {
@@ -171,7 +172,7 @@ func (w *Writer) takes(ctx context.Context, p part) (bool, error) {
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
-	case errors.Is(err, errLocked), errors.As(err, &rules.NoAnswer{}):
+	case errors.Is(err, errLocked), errors.Is(err, fs.ErrPermission), errors.As(err, &rules.NoAnswer{}):
 		return false, err
 	case err != nil:
 		return false, nil
@@ -214,6 +215,14 @@ func (w *Writer) lacking(q chainPlan, err error) error {
 				return fmt.Errorf("%s; or start flanneld with --firewall=nftables: %w", p.advice(w.inNFTables()), err)
 			}
 		}
+	}
+	if w.takesNothing {
+		modules := "ip_tables, iptable_filter and iptable_nat"
+		if w.inNFTables() {
+			modules = "nf_tables, nft_compat and nft_counter"
+		}
+		return fmt.Errorf("this host's iptables takes no rule at all: use a kernel with %s, give flanneld "+
+			"CAP_NET_ADMIN and CAP_NET_RAW, or start it with --firewall=nftables: %w", modules, err)
 	}
 	return err
 }
