@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -139,8 +140,13 @@ func TestWithoutEachPart(t *testing.T) {
 				}
 				if says != "" {
 					for range 2 {
-						if _, err := once(w, want); err == nil || !strings.Contains(err.Error(), "refuses "+says+"; or start flanneld with --firewall=nftables") {
+						_, err := once(w, want)
+						var lacks rules.Lacks
+						if !errors.As(err, &lacks) || !strings.Contains(err.Error(), "refuses "+says+"; or start flanneld with --firewall=nftables") {
 							t.Fatalf("error %v\nwant %s", err, says)
+						}
+						if lacks.Fix == "" || !strings.Contains(says, "run "+lacks.Fix+", or") {
+							t.Errorf("the command that mends it is %q", lacks.Fix)
 						}
 					}
 					if err := kernel.Set(); err != nil {

@@ -212,7 +212,8 @@ func (w *Writer) lacking(q chainPlan, err error) error {
 	for _, spec := range q.want {
 		for _, p := range partsOf(q.table, q.text(spec)) {
 			if a := w.answers[p]; a.refused && !a.old {
-				return fmt.Errorf("%s; or start flanneld with --firewall=nftables: %w", p.advice(w.inNFTables()), err)
+				text, fix := p.advice(w.inNFTables())
+				return rules.Lacks{Text: text + "; or start flanneld with --firewall=nftables", Fix: fix, Err: err}
 			}
 		}
 	}
@@ -233,7 +234,7 @@ func (w *Writer) inNFTables() bool {
 }
 
 // advice names the part, and what brings it about.
-func (p part) advice(inNFTables bool) string {
+func (p part) advice(inNFTables bool) (text, fix string) {
 	what, module, option := "the table "+p.table, "iptable_"+p.table, "CONFIG_IP_NF_"+strings.ToUpper(p.table)
 	load := []string{}
 	words := splitArgs(p.text)
@@ -249,6 +250,6 @@ func (p part) advice(inNFTables bool) string {
 			load, option = []string{"-a", "nft_compat"}, "CONFIG_NFT_COMPAT and "+option
 		}
 	}
-	return fmt.Sprintf("this host's iptables refuses %s: run %s, or use a kernel with %s",
-		what, printable.Command("modprobe", append(load, module)...), option)
+	fix = printable.Command("modprobe", append(load, module)...)
+	return fmt.Sprintf("this host's iptables refuses %s: run %s, or use a kernel with %s", what, fix, option), fix
 }
