@@ -104,9 +104,26 @@ func (w *Writer) forget() (any bool) {
 	return any
 }
 
+// doubts reports whether parts are to be tried before a chain is written: where the last
+// write did not show, where a part was refused before, and where there is one that
+// iptables-nft may write as another: rules that work must not be replaced by such.
+func (w *Writer) doubts(q chainPlan) bool {
+	if w.unseen[q.chainID] != "" {
+		return true
+	}
+	for _, spec := range q.want {
+		for _, p := range partsOf(q.table, q.text(spec)) {
+			if a, known := w.answers[p]; a.refused && a.old || p.text == markPart && (!known || a.old) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // learn tries all parts of a chain's rules that were not tried lately. It is called
-// where rules could not be written, as what the program prints then is for people, and
-// differs from release to release. It reports whether that changes what rules are made
+// where rules could not be written or may not be, as what the program prints then is for
+// people, and differs from release to release. It reports whether that changes what rules are made
 // of.
 func (w *Writer) learn(ctx context.Context, q chainPlan) bool {
 	before := w.can()
