@@ -318,6 +318,9 @@ func TestDocker28(t *testing.T) {
 					})
 					config = next
 				}
+				for _, h := range c.hosts { // a daemon that starts follows at once, and a running one seconds later
+					eventually(t, h.Name+" has followed", func() string { return fmt.Sprint(strings.Contains(h.routes(), "dev flannel.1")) }, "true")
+				}
 				c.losesNothing("flanneld restarts", func() {
 					h22.daemon.Stop()
 					h22.start()

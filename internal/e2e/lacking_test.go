@@ -93,6 +93,9 @@ func TestKernelWithoutMasquerading(t *testing.T) {
 			if n := strings.Count(h22.daemon.Log(), `condition="FirewallNotApplied"`); n != 1 {
 				t.Errorf("%d lines about it:\n%s", n, h22.daemon.Log())
 			}
+			if out, err := h22.Try(lab.Binary(t), "check", h21.subnet); !strings.Contains(out, "fix:          modprobe ") {
+				t.Errorf("check, %v:\n%s", err, out)
+			}
 			if err := kernel.Set(); err != nil {
 				t.Fatal(err)
 			}

@@ -268,6 +268,13 @@ flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: c
 		{"iptables refuses", func(f *Facts) {
 			denied(f, condition.FirewallNotApplied, "iptables filter FORWARD: exit status 4: you must be root")
 		}, "flanneld", Fault, "exit status 4", "start flanneld as root"},
+		{"iptables lacks something", func(f *Facts) {
+			f.Status.Conditions = append(f.Status.Conditions, condition.Condition{Code: condition.FirewallNotApplied, Severity: condition.Error, Message: "iptables nat POSTROUTING", Cause: "this host's iptables refuses", Fix: "modprobe xt_MASQUERADE"})
+		}, "flanneld", Fault, "iptables nat POSTROUTING: this host's iptables refuses", "modprobe xt_MASQUERADE"},
+		{"an operator's SNAT, and our rules around it", func(f *Facts) {
+			f.Firewall = append(f.Firewall, saved("nat", "POSTROUTING -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN", "POSTROUTING ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN",
+				"POSTROUTING -s 172.7.0.0/16 -o ens33 -j SNAT --to-source 10.4.7.99", "POSTROUTING -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully")...)
+		}, "addresses", OK, "", ""},
 		{"subnet.env cannot be written", func(f *Facts) { is(f, condition.SubnetFileUnwritten, "no space") }, "subnet.env", Fault, "no space", "ls -la /run/flannel"},
 		{"a complaint of what a step has found", func(f *Facts) {
 			f.Links[0].Up = false

@@ -16,6 +16,7 @@ type Condition struct {
 	Message string    `json:"message"`           // for people: what is wrong, on what, and what to do
 	Cause   string    `json:"cause,omitempty"`   // the error beneath
 	Denied  bool      `json:"denied,omitempty"`  // the cause is a lack of rights
+	Fix     string    `json:"fix,omitempty"`     // the command that mends it, where there is one for sure
 	Since   time.Time `json:"since,omitzero"`    // zero: not known
 	More    int       `json:"more,omitempty"`    // it stands for so many of its Code that are not there
 

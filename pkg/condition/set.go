@@ -23,7 +23,7 @@ type Set struct {
 // printable is c as it may be shown: parts of it may come from etcd or from another
 // program.
 func (c Condition) printable() Condition {
-	for _, text := range []*string{&c.Subject, &c.Message, &c.Cause} {
+	for _, text := range []*string{&c.Subject, &c.Message, &c.Cause, &c.Fix} {
 		*text = printable.Bounded(*text, printable.Longest)
 	}
 	return c

@@ -37,7 +37,8 @@ type fake struct {
 	spoils   string            // what is written as another value
 	saves    int
 	writes   int
-	tries    int // of the writes
+	tries    int      // of the writes
+	scripts  []string // as they were written
 }
 
 func newFake() *fake {
@@ -126,6 +127,7 @@ func (f *fake) restore(_ context.Context, script string) error {
 	for h, specs := range f.chains {
 		chains[h] = slices.Clone(specs)
 	}
+	var written []string
 	for _, line := range lines[1 : len(lines)-2] {
 		adds := !strings.HasPrefix(line, "-D ")
 		if adds && slices.ContainsFunc(f.refuses, func(s string) bool { return strings.Contains(lines[0]+" "+line, s) }) {
@@ -134,12 +136,14 @@ func (f *fake) restore(_ context.Context, script string) error {
 		if f.spoils != "" && adds {
 			line = strings.ReplaceAll(line, f.spoils, "0x1000/0x0")
 		}
+		written = append(written, line)
 		if err := apply(chains, f.failPut, lines[0][1:], line); err != nil {
 			return fmt.Errorf("line %q: %w", line, err)
 		}
 	}
 	f.chains = chains
 	f.writes++
+	f.scripts = append(f.scripts, strings.Join(written, "\n"))
 	if strings.Contains(script, tryChain) {
 		f.tries++
 	}

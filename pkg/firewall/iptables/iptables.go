@@ -30,6 +30,8 @@ type Writer struct {
 	unseen map[chainID]string
 	// What was found out about parts of rules.
 	answers map[part]answer
+	// No table took even the simplest rule, when that was tried last.
+	takesNothing bool
 }
 
 // program is what a Writer needs of iptables.
@@ -117,11 +119,13 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 		_, c := p.chain(q.chainID)
 		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
 		if o.Drift != "" {
-			suspicious := w.unseen[q.chainID] != ""
-			if o = w.place(ctx, o, q, q.script(c)); o.Err != nil || suspicious {
-				if w.learn(ctx, q) { // there is another way
-					return w.apply(ctx, wanted).Behind(out)
-				}
+			another := w.doubts(q) && w.learn(ctx, q)
+			if !another {
+				o = w.place(ctx, o, q, q.script(c))
+				another = o.Err != nil && w.learn(ctx, q)
+			}
+			if another { // another way to write them
+				return w.apply(ctx, wanted).Behind(out)
 			}
 			if o.Err != nil {
 				o.Err = w.lacking(q, o.Err)

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -139,8 +140,13 @@ func TestWithoutEachPart(t *testing.T) {
 				}
 				if says != "" {
 					for range 2 {
-						if _, err := once(w, want); err == nil || !strings.Contains(err.Error(), "refuses "+says+"; or start flanneld with --firewall=nftables") {
+						_, err := once(w, want)
+						var lacks rules.Lacks
+						if !errors.As(err, &lacks) || !strings.Contains(err.Error(), "refuses "+says+"; or start flanneld with --firewall=nftables") {
 							t.Fatalf("error %v\nwant %s", err, says)
+						}
+						if lacks.Fix == "" || !strings.Contains(says, "run "+lacks.Fix+", or") {
+							t.Errorf("the command that mends it is %q", lacks.Fix)
 						}
 					}
 					if err := kernel.Set(); err != nil {
@@ -177,6 +183,83 @@ func TestWithoutEachPart(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestLackingHosts is hosts that lack more than one thing, or in another way.
+func TestLackingHosts(t *testing.T) {
+	takesNothing := "this host's iptables takes no rule at all: use a kernel with "
+	for _, tt := range []struct {
+		name, flavour string
+		lacks         []string // of the kernel
+		extensions    []string // that the package of iptables does not have
+		says          string   // "": packets pass
+	}{
+		{"no nft_compat", "iptables-nft", []string{"match", "target", "comment", "mark", "MASQUERADE"}, nil, "run modprobe -a nft_compat xt_MASQUERADE"},
+		{"no nft_counter", "iptables-nft", []string{"counter"}, nil, takesNothing + "nf_tables, nft_compat and nft_counter"},
+		{"no iptables-legacy in the kernel", "iptables-legacy", []string{"filter", "nat", "raw", "mangle"}, nil, takesNothing + "ip_tables"},
+		{"no comments nor marks", "iptables-legacy", []string{"comment", "mark"}, nil, ""},
+		{"no comments nor marks", "iptables-nft", []string{"comment", "mark"}, nil, ""},
+		{"no comments, marks and raw", "iptables-legacy", []string{"comment", "mark", "raw"}, nil, ""},
+		{"a package without libxt_comment", "iptables-legacy", nil, []string{"libxt_comment"}, ""},
+		{"a package without libxt_comment and libxt_mark", "iptables-nft", nil, []string{"libxt_comment", "libxt_mark"}, ""},
+	} {
+		t.Run(tt.flavour+" "+tt.name, func(t *testing.T) {
+			inNewNamespace(t)
+			dir := t.TempDir()
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+			if err := lab.IPTablesAs(tt.flavour, dir); err != nil {
+				t.Fatal(err)
+			}
+			if tt.says == "" {
+				dockerDrops(t, func(table string) bool { return !slices.Contains(tt.lacks, table) })
+			}
+			kernel, err := lab.NewLacking(t.TempDir(), tt.lacks...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range append(kernel.Env, extensionsBut(t, tt.extensions)) {
+				name, value, _ := strings.Cut(e, "=")
+				t.Setenv(name, value)
+			}
+			w, err := New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := firewalltest.Everything
+			want.Marked = true
+			if tt.says == "" {
+				settles(t, w, want)
+				return
+			}
+			for range 2 {
+				if _, err := once(w, want); err == nil || !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("error %v\nwant %s", err, tt.says)
+				}
+			}
+		})
+	}
+}
+
+// extensionsBut is the setting that has iptables find all extensions but some.
+func extensionsBut(t *testing.T, some []string) string {
+	t.Helper()
+	all, err := filepath.Glob("/usr/lib/*/xtables/*.so")
+	if more, err2 := filepath.Glob("/usr/lib/xtables/*.so"); err != nil || err2 != nil || len(all)+len(more) == 0 {
+		t.Fatalf("no extensions of iptables: %v, %v", err, err2)
+	} else {
+		all = append(all, more...)
+	}
+	dir := t.TempDir()
+	for _, path := range all {
+		name := filepath.Base(path)
+		if slices.Contains(some, strings.TrimSuffix(name, ".so")) {
+			continue
+		}
+		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return "XTABLES_LIBDIR=" + dir
 }
 
 // once is one pass.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -103,9 +104,26 @@ func (w *Writer) forget() (any bool) {
 	return any
 }
 
+// doubts reports whether parts are to be tried before a chain is written: where the last
+// write did not show, where a part was refused before, and where there is one that
+// iptables-nft may write as another: rules that work must not be replaced by such.
+func (w *Writer) doubts(q chainPlan) bool {
+	if w.unseen[q.chainID] != "" {
+		return true
+	}
+	for _, spec := range q.want {
+		for _, p := range partsOf(q.table, q.text(spec)) {
+			if a, known := w.answers[p]; a.refused && a.old || p.text == markPart && (!known || a.old) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // learn tries all parts of a chain's rules that were not tried lately. It is called
-// where rules could not be written, as what the program prints then is for people, and
-// differs from release to release. It reports whether that changes what rules are made
+// where rules could not be written or may not be, as what the program prints then is for
+// people, and differs from release to release. It reports whether that changes what rules are made
 // of.
 func (w *Writer) learn(ctx context.Context, q chainPlan) bool {
 	before := w.can()
@@ -118,7 +136,7 @@ func (w *Writer) learn(ctx context.Context, q chainPlan) bool {
 			a, known := w.answers[p]
 			if !known || a.old {
 				refused, err := w.refuses(ctx, p)
-				if err != nil {
+				if w.takesNothing = errors.Is(err, errNoTable); err != nil {
 					return w.can() != before // it says nothing about the part
 				}
 				if refused && !a.refused {
@@ -171,7 +189,7 @@ func (w *Writer) takes(ctx context.Context, p part) (bool, error) {
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
-	case errors.Is(err, errLocked), errors.As(err, &rules.NoAnswer{}):
+	case errors.Is(err, errLocked), errors.Is(err, fs.ErrPermission), errors.As(err, &rules.NoAnswer{}):
 		return false, err
 	case err != nil:
 		return false, nil
@@ -211,9 +229,18 @@ func (w *Writer) lacking(q chainPlan, err error) error {
 	for _, spec := range q.want {
 		for _, p := range partsOf(q.table, q.text(spec)) {
 			if a := w.answers[p]; a.refused && !a.old {
-				return fmt.Errorf("%s; or start flanneld with --firewall=nftables: %w", p.advice(w.inNFTables()), err)
+				text, fix := p.advice(w.inNFTables())
+				return rules.Lacks{Text: text + "; or start flanneld with --firewall=nftables", Fix: fix, Err: err}
 			}
 		}
+	}
+	if w.takesNothing {
+		modules := "ip_tables, iptable_filter and iptable_nat"
+		if w.inNFTables() {
+			modules = "nf_tables, nft_compat and nft_counter"
+		}
+		return fmt.Errorf("this host's iptables takes no rule at all: use a kernel with %s, give flanneld "+
+			"CAP_NET_ADMIN and CAP_NET_RAW, or start it with --firewall=nftables: %w", modules, err)
 	}
 	return err
 }
@@ -224,7 +251,7 @@ func (w *Writer) inNFTables() bool {
 }
 
 // advice names the part, and what brings it about.
-func (p part) advice(inNFTables bool) string {
+func (p part) advice(inNFTables bool) (text, fix string) {
 	what, module, option := "the table "+p.table, "iptable_"+p.table, "CONFIG_IP_NF_"+strings.ToUpper(p.table)
 	load := []string{}
 	words := splitArgs(p.text)
@@ -240,6 +267,6 @@ func (p part) advice(inNFTables bool) string {
 			load, option = []string{"-a", "nft_compat"}, "CONFIG_NFT_COMPAT and "+option
 		}
 	}
-	return fmt.Sprintf("this host's iptables refuses %s: run %s, or use a kernel with %s",
-		what, printable.Command("modprobe", append(load, module)...), option)
+	fix = printable.Command("modprobe", append(load, module)...)
+	return fmt.Sprintf("this host's iptables refuses %s: run %s, or use a kernel with %s", what, fix, option), fix
 }

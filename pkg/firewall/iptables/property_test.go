@@ -57,18 +57,21 @@ func checkOnePass(t *rapid.T, w *Writer, load func(h chainID, specs []string), l
 		before[h] = rapid.SliceOfN(rapid.SampledFrom(append(legacyRules(h), foreign[h]...)), 0, 14).Draw(t, h.chain)
 		load(h, before[h])
 	}
-	p := planner{Parse("iptables", saved(t, w)), want, everyAbility}
-	parts, _ := p.plan()
+	at := saved(t, w)
 	if _, bad := anyDrift(t, w, want); bad != nil {
 		t.Fatal(bad)
 	}
+	p := planner{Parse("iptables", at), want, w.can()}
+	parts, _ := p.plan()
 	for h, specs := range before {
 		q := parts[slices.IndexFunc(parts, func(q chainPlan) bool { return q.chainID == h })]
 		after := list(h)
-		mine := func(spec string) bool { return strings.Contains(spec, "--comment flanneld ") }
 		var ours []string
 		for _, s := range q.want {
-			ours = append(ours, commented(s))
+			ours = append(ours, q.text(s))
+		}
+		mine := func(spec string) bool {
+			return strings.Contains(spec, "--comment flanneld ") || q.uncommented && slices.Contains(ours, spec)
 		}
 		if diff := cmp.Diff(ours, keepIf(after, mine)); diff != "" {
 			t.Fatalf("ours -want +got:\n%s", diff)
@@ -123,6 +126,15 @@ func keepIf(in []string, keep func(string) bool) []string {
 func TestOnePassFromAnyState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := newFake()
+		checkOnePass(t, &Writer{program: f, randomFully: true}, func(h chainID, specs []string) { f.chains[h] = specs }, f.rules)
+	})
+}
+
+// TestOnePassWithoutComments is the same where ours can have none.
+func TestOnePassWithoutComments(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := newFake()
+		f.refuses = []string{"--comment flanneld "}
 		checkOnePass(t, &Writer{program: f, randomFully: true}, func(h chainID, specs []string) { f.chains[h] = specs }, f.rules)
 	})
 }

@@ -107,12 +107,11 @@ func (c conn) refused(want table) *step {
 }
 
 // learn finds out what the kernel refuses of a table that could not be written. It
-// reports whether the table can do without; otherwise the error says what is refused, if
-// anything is.
-func (k *Writer) learn(want table) (another bool, why error) {
+// reports whether the table can do without, and what is refused, if anything is.
+func (k *Writer) learn(want table) (another bool, lacks rules.Lacks) {
 	s := k.conn.refused(want)
 	if s == nil {
-		return false, nil
+		return false, lacks
 	}
 	before := k.lacks
 	switch e := s.last.(type) {
@@ -127,20 +126,20 @@ func (k *Writer) learn(want table) (another bool, why error) {
 	default:
 		k.lacks.marks = k.lacks.marks || s.chain == marksChain
 	}
-	why = fmt.Errorf("this kernel refuses %s", s.advice())
+	lacks.Text, lacks.Fix = s.advice()
 	if k.lacks == before {
-		return false, why
+		return false, lacks
 	}
 	if k.lacks.marks && !before.marks {
-		k.cannotMark = why
+		k.cannotMark = lacks
 	}
 	k.learned = time.Now()
-	klog.InfoS("Doing without what this kernel's nf_tables lacks", "reason", why)
-	return true, nil
+	klog.InfoS("Doing without what this kernel's nf_tables lacks", "reason", lacks.Text)
+	return true, lacks
 }
 
 // advice names what a step adds, and what brings it about.
-func (s step) advice() string {
+func (s step) advice() (text, fix string) {
 	what, module, option := "a table of family ip", "nf_tables", "CONFIG_NF_TABLES_IPV4"
 	switch e := s.last.(type) {
 	case addresses, *expr.Lookup:
@@ -160,7 +159,8 @@ func (s step) advice() string {
 	case *expr.Counter:
 		what, module, option = "counter", "nft_counter", "CONFIG_NFT_COUNTER"
 	}
-	return fmt.Sprintf("%s: run %s, or use a kernel with %s", what, printable.Command("modprobe", module), option)
+	fix = printable.Command("modprobe", module)
+	return fmt.Sprintf("this kernel refuses %s: run %s, or use a kernel with %s", what, fix, option), fix
 }
 
 // answerTime is how long it counts what the kernel refused: a module may be loaded later.

@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -139,6 +140,8 @@ func TestWithoutEachPart(t *testing.T) {
 			}
 			if says == "" {
 				carries(t)
+			} else if _, err := once(w, want); !strings.Contains(says, "run "+fixOf(err)+", or") {
+				t.Errorf("the command that mends it is %q", fixOf(err))
 			} else if list := nft(t, "list ruleset"); list != "" {
 				t.Errorf("there is\n%s", list)
 			}
@@ -169,6 +172,12 @@ func TestWithoutEachPart(t *testing.T) {
 			}
 		})
 	}
+}
+
+func fixOf(err error) string {
+	var lacks rules.Lacks
+	errors.As(err, &lacks)
+	return lacks.Fix
 }
 
 // connectAnd is how our table differs.

@@ -23,7 +23,7 @@ type Writer struct {
 	result         rules.Result
 
 	lacks      lacks
-	cannotMark error                              // why marks are lacking
+	cannotMark rules.Lacks                        // why marks are lacking
 	asked      time.Time                          // when it was found out whether this kernel can mark
 	learned    time.Time                          // and what else it lacks
 	commit     func(want table, trial bool) error // nil: write
@@ -83,12 +83,12 @@ func (k *Writer) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift 
 	want := k.tableNow(w, marks || docker)
 	drift, err = k.conn.apply(want)
 	if err != nil {
-		another, why := k.learn(want)
-		switch {
-		case another:
+		another, lacks := k.learn(want)
+		if another {
 			return k.applyOurs(w, marks)
-		case why != nil:
-			return out, "", fmt.Errorf("%w; or start flanneld with --firewall=iptables (%w)", why, err)
+		}
+		if lacks.Text != "" {
+			err = rules.Lacks{Text: lacks.Text + "; or start flanneld with --firewall=iptables", Fix: lacks.Fix, Err: err}
 		}
 		return out, "", err
 	}
@@ -99,7 +99,8 @@ func (k *Writer) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift 
 		}
 	}
 	if docker && k.lacks.marks && w.Forward { // nothing else gets peers past its drops
-		return out, drift, fmt.Errorf("cannot mark packets for docker's nftables table %s: %w", dockersTable, k.cannotMark)
+		k.cannotMark.Err = fmt.Errorf("docker's nftables table %s needs marks", dockersTable)
+		return out, drift, k.cannotMark
 	}
 	return out, drift, nil
 }

@@ -53,6 +53,17 @@ func (n NoAnswer) Error() string {
 	return n.Program + " has not answered for more than 3 seconds: find out what it waits for by running it by hand"
 }
 
+// Lacks is the error where this host lacks something that rules are made of.
+type Lacks struct {
+	Text string // what it lacks, and what to do
+	Fix  string // the command that does it; "": none that is sure to
+	Err  error  // what was met
+}
+
+func (l Lacks) Error() string { return l.Text + ": " + l.Err.Error() }
+
+func (l Lacks) Unwrap() error { return l.Err }
+
 // ErrNotThere says that rules which were read after a write do not show it. In front
 // of it belongs what wrote them.
 var ErrNotThere = errors.New("reported success, but the rules are not there")
