@@ -181,3 +181,39 @@ func TestPublicIPNamesTheInterface(t *testing.T) {
 		})
 	}
 }
+
+// TestCopyOfAHost: a virtual machine is copied while it runs, with its flannel.1 and its subnet.env, and given another
+// address. Its original keeps its lease and loses no packet; the copy gets a subnet and a MAC of its own.
+func TestCopyOfAHost(t *testing.T) {
+	for name, local := range map[string]string{
+		"flannel.1 is as it was": "10.4.7.21", "flannel.1 has been made for the other address": "10.4.7.66",
+	} {
+		for _, api := range []int{2, 3} {
+			t.Run(fmt.Sprintf("%s, v%d", name, api), func(t *testing.T) {
+				t.Parallel()
+				c := &cluster{Lab: lab.New(t), t: t}
+				c.etcd = c.EtcdOn(lab.EtcdOptions{API: api}, c.Host("hdss7-12", "10.4.7.12/24"))
+				c.etcd.Set(configKey, vxLAN)
+				original, peer := c.join("hdss7-21"), c.join("hdss7-22")
+				for _, n := range c.hosts {
+					n.box = n.Container("c1")
+				}
+				c.connected(soon)
+				mac, lease := original.vtep(), c.etcd.Get(leases+"172.7.21.0-24").Value
+				clone := &node{Host: c.Host("hdss7-66", "10.4.7.66/24").SubnetEnv("172.7.21.1/24")}
+				clone.Shell("ip link add flannel.1 address " + mac + " mtu 1450 type vxlan id 1 local " + local + " dev ens33 dstport 8472 nolearning; " +
+					"ip link set flannel.1 up alias flanneld; ip addr add 172.7.21.0/32 dev flannel.1")
+				c.losesNothing("a copy starts", func() { clone.startAs(func(*lab.FlanneldOptions) {}) })
+				if env := read(t, clone.SubnetFile()); strings.Contains(env, "172.7.21.1") {
+					t.Errorf("the copy has the subnet.env\n%s", env)
+				}
+				if clone.vtep() == mac || original.vtep() != mac || c.etcd.Get(leases+"172.7.21.0-24").Value != lease {
+					t.Errorf("MACs: the copy %s, the original %s, which had %s; lease %s", clone.vtep(), original.vtep(), mac, c.etcd.Get(leases+"172.7.21.0-24").Value)
+				}
+				box := clone.Container("c1")
+				peer.box.Reach(box, soon)
+				original.box.Reach(box, soon)
+			})
+		}
+	}
+}

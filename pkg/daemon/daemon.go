@@ -105,7 +105,11 @@ func run(ctx context.Context, o Options, registry store) error {
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
 		RenewMargin: o.LeaseRenewMargin, Previous: former.Subnet, Resumed: resumed, Conditions: wrong,
-		Prefix: o.Etcd.Prefix, Command: o.Etcd.Command,
+		Prefix: o.Etcd.Prefix, Command: func(words ...string) string {
+			e := o.Etcd
+			e.API = registry.Chosen()
+			return e.Command(words...)
+		},
 	})
 	rules, err := newFirewall(o, former.Network, inside, wrong)
 	if err != nil {

@@ -44,8 +44,9 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 // leasedToUs finds a lease that is ours and may be used.
 func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
 	var found []Lease
+	self := h.self(c)
 	for _, l := range r.leases {
-		if h.evidence(c, &l) == NoEvidence || !c.Config.Fits(l.Subnet) || c.reservesAddress(l.Subnet) {
+		if h.weigh(self, &l) == NoEvidence || !c.Config.Fits(l.Subnet) || c.reservesAddress(l.Subnet) {
 			continue
 		}
 		if other, overlaps := r.overlapping(l.Subnet, h.notOther(c, l.Key)); overlaps && older(&other, &l) {

@@ -73,12 +73,20 @@ func (h *leaseHolder) deny(key string) {
 	h.living[key], h.asked = true, question{}
 }
 
-// takenBack tells that somebody has put the address back that our lease had before: its
-// holder, who lives. A store that was restored does so, too, and proves nothing.
+// takenBack tells that another host, whose address our lease has now, is to keep it: it has put
+// the address back that the lease had before us, and so is its holder, who lives. Where neither
+// knows that any more, as both have been started anew, the lower address keeps it, once it has been
+// written again and again. A store that was restored has an old address too, and proves nothing.
 func (h *leaseHolder) takenBack(r *replica, c Claim, current *Lease, now time.Time) bool {
-	return current.PublicIP == h.left && h.left != c.Attrs.PublicIP && h.written != 0 && current.Modified > h.written &&
-		!r.degraded(now)
+	if current.PublicIP == c.Attrs.PublicIP || h.written == 0 || current.Modified <= h.written || r.degraded(now) {
+		return false
+	}
+	return current.PublicIP == h.left || h.answers >= mostAnswers && current.PublicIP.Less(c.Attrs.PublicIP)
 }
+
+// mostAnswers are those that a host gives to one of a higher address before it knows that this
+// host lives, and will not stop.
+const mostAnswers = 2
 
 // copied tells that a living holder's lease has our VTEP's MAC: a lease with the same
 // would lead packets astray, so nothing is leased before there is another.

@@ -97,8 +97,10 @@ func (h *leaseHolder) self(c Claim) Self {
 }
 
 // evidence is that for a lease, but for hints that have turned out to be wrong.
-func (h *leaseHolder) evidence(c Claim, l *Lease) Evidence {
-	e := h.self(c).Evidence(l)
+func (h *leaseHolder) evidence(c Claim, l *Lease) Evidence { return h.weigh(h.self(c), l) }
+
+func (h *leaseHolder) weigh(self Self, l *Lease) Evidence {
+	e := self.Evidence(l)
 	if e == Hint && h.living[l.Key] {
 		return NoEvidence
 	}

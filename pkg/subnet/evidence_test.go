@@ -159,6 +159,30 @@ func TestLateAnswer(t *testing.T) {
 	})
 }
 
+// TestNeitherKnows: the holder was cut off while it was asked, and the copy was started again
+// since, so that it takes the lease for its own. One of them gives it up, and soon.
+func TestNeitherKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		original := start(t, store, &subnet.Claim{Config: hostGW, Attrs: vxlanAt("10.4.7.21", mac21)}, previous("172.7.21.0/24"))
+		defer original.stop()
+		settle()
+		original.client.Partition(true)
+		clone := copyOf21(t, store)
+		time.Sleep(10 * time.Second)
+		clone.stop()
+		clone = copyOf21(t, store)
+		defer clone.stop()
+		time.Sleep(10 * time.Second)
+		original.client.Partition(false)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if own(clone) == "172.7.21.0/24" || own(original) != "172.7.21.0/24" {
+			t.Errorf("the copy holds %s, the original %s", own(clone), own(original))
+		}
+	})
+}
+
 // TestRestoredAddress: a host has moved, and the store is restored to what it was before.
 // That is no answer of a living holder: it keeps its subnet.
 func TestRestoredAddress(t *testing.T) {

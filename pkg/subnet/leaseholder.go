@@ -214,8 +214,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 				return step{wait: again.Sub(now)}, true
 			}
 			h.answered, h.answers = now, h.answers+1
-		}
-		if current.PublicIP != c.Attrs.PublicIP {
+		} else if current.PublicIP != c.Attrs.PublicIP {
 			h.left = current.PublicIP
 		}
 		return step{do: put, entry: entry}, true
