@@ -40,7 +40,7 @@ func daemonFlags(o *options) []cli.Topic {
 					"It is matched against the addresses first, then the names"},
 			newFlag("iface-can-reach", "IP", "", "the interface by which this host reaches an address, tried after these",
 				cli.Into(&o.CanReach, cli.IPv4)),
-			newFlag("public-ip", "IP", "", "the address other hosts reach this one at; none: the interface's",
+			newFlag("public-ip", "IP", "", "the address other hosts reach this one at; given alone, it chooses the interface; none: the interface's",
 				cli.Into(&o.PublicIP, cli.PublicIP)),
 			newFlag("public-ipv6", "IP", "", "an error, as IPv6 is not supported yet", noIPv6),
 		),
