@@ -114,7 +114,15 @@ func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
 	}), nil
 }
 
-func (h *host) DefaultDev(inet.Family) (string, error) { return "ens33", nil }
+func (h *host) DefaultDev(inet.Family) (string, error) {
+	routes, err := h.Routes()
+	for _, r := range routes {
+		if r.Dst.Bits() == 0 {
+			return r.Dev, err
+		}
+	}
+	return "ens33", err
+}
 
 func (h *host) Lookup(ip netip.Addr) (via netip.Addr, dev string, err error) {
 	h.mu.Lock()

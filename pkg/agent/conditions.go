@@ -95,7 +95,7 @@ func (a *Agent) setOthers(o kernel.Others) {
 		if c.Place == kernel.InPart {
 			code = condition.RouteShadowed
 		}
-		add(code, c.Found.Dst, c.String())
+		add(code, c.Found, c.String())
 	}
 	for _, f := range o.Foreign {
 		text := f.Describe()

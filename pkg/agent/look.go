@@ -64,8 +64,12 @@ func (a *Agent) routeDev(links []kernel.Link) (string, error) {
 		return name, err
 	}
 	name, err := a.Kernel.DefaultDev(inet.IPv4)
-	if err == nil && name == "" {
+	into := func(l kernel.Link) bool { return l.Name == name && l.Tunnel() }
+	switch {
+	case err == nil && name == "":
 		err = errors.New("this host has none")
+	case slices.ContainsFunc(links, into):
+		err = fmt.Errorf("it leads into the network, by %s: see flanneld check", name)
 	}
 	return name, err
 }

@@ -20,11 +20,11 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	routing := a.Changes.Routing()
 	host, links, err := a.lookAround(view)
 	if err != nil {
-		return a.choosing.Failed(err)
+		return min(a.choosing.Failed(err), a.beforeSetup())
 	}
 	a.choosing.Succeeded()
 	if a.waitsForLink(host.Link) {
-		return resync
+		return a.beforeSetup()
 	}
 	view, wait := a.paced(view, now)
 	a.configure(view, host)
@@ -32,7 +32,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 		wait = min(wait, takenAgain)
 	}
 	if a.next == nil {
-		return wait
+		return min(wait, a.beforeSetup())
 	}
 	own := a.ownSubnets(formerLease(view, a.self, subnet.Proof))
 	if _, err := a.lookBeneath(routing, links, host.Link.Name, own); err != nil {
@@ -44,6 +44,14 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	a.trackOverlap(view.Own)
 	a.trackConsequences(view, now)
 	return min(again, a.suspects.next())
+}
+
+// beforeSetup does what can be done as long as nothing is known of what there should be.
+func (a *Agent) beforeSetup() time.Duration {
+	if a.next != nil {
+		return resync
+	}
+	return a.protect()
 }
 
 // switchOver takes the next setup to work once our lease says so: from then on

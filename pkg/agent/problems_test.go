@@ -145,6 +145,37 @@ func TestForeignConfiguration(t *testing.T) {
 	}
 }
 
+// TestForeignConfigurationAtStart: what leads a host away from etcd is told before there
+// is a config, also where it makes the default route lead into the network, and is over
+// once it is gone.
+func TestForeignConfigurationAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := newHost(t, store, 21)
+		for _, command := range []string{
+			"ip link add flannel.1 address 0a:39:13:5c:8e:15 mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning",
+			"ip link set flannel.1 alias flanneld", "ip addr add 172.7.21.0/32 dev flannel.1", "ip link set flannel.1 up",
+			"ip route add 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink",
+		} {
+			if err := h.kernel.Run(command); err != nil {
+				t.Fatal(command, err)
+			}
+		}
+		h.start()
+		t.Cleanup(h.stop)
+		settle(2 * time.Second)
+		has(t, h.problems(), "ip route del 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink")
+		has(t, h.problems(), "it leads into the network, by flannel.1")
+		typed("ip route del 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink")(h, store)
+		settle(2 * time.Second)
+		for _, p := range h.problems() {
+			if strings.Contains(p, "flannel.1") {
+				t.Errorf("still said: %s", p)
+			}
+		}
+	})
+}
+
 // fails lets a call of the host's kernel fail from now on.
 func fails(h *host, which string) {
 	h.with(func(k *kerneltest.Kernel) {

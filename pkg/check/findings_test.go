@@ -76,9 +76,9 @@ func TestFindings(t *testing.T) {
 			is(f, condition.UnderlayDiverted, "")
 			is(f, condition.EtcdUnreadable, "no route to host")
 		}, "foreign", Fault, "address 10.4.7.125/25 on flannel.1 is none of flanneld's, but of a network manager, such as dhcpcd, systemd-networkd or NetworkManager, and leads 10.4.7.0/24 (the network of ens33) into the network",
-			"echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && systemctl restart dhcpcd\nip addr del 10.4.7.125/25 dev flannel.1"},
+			"echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && dhcpcd --rebind\nip addr del 10.4.7.125/25 dev flannel.1"},
 		{"nobody knows who has configured the device", func(f *Facts) { onTunnel(f, "169.254.8.9/16") }, "foreign", Note, "169.254.8.9/16 on flannel.1 is none of flanneld's, but of a program that gives interfaces an address of 169.254.0.0/16",
-			"echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && systemctl restart dhcpcd   # where dhcpcd runs\nprintf '[Match]\\nName=flannel*\\n\\n[Link]\\nUnmanaged=yes\\n' > /etc/systemd/network/05-flannel.network && networkctl reload   # where systemd-networkd runs"},
+			"echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && dhcpcd --rebind   # where dhcpcd runs\nprintf '[Match]\\nName=flannel*\\n\\n[Link]\\nUnmanaged=yes\\n' > /etc/systemd/network/05-flannel.network && networkctl reload   # where systemd-networkd runs"},
 		{"the default route leads into the tunnel", func(f *Facts) {
 			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: vtep22, Dev: "flannel.1"}, Protocol: 16})
 			f.Managers = map[string]bool{"NetworkManager": true}

@@ -3,11 +3,9 @@ package check
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
-	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 	"flanneld/pkg/underlay"
 )
@@ -90,7 +88,7 @@ func (f Facts) underlay() underlay.Host {
 // managers configure interfaces, by the names of their processes (comm, of which the
 // kernel keeps 15 bytes).
 var managers = []struct{ comm, name, lines string }{
-	{"dhcpcd", "dhcpcd", "echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && systemctl restart dhcpcd"},
+	{"dhcpcd", "dhcpcd", "echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && dhcpcd --rebind"},
 	{"systemd-network", "systemd-networkd", `printf '[Match]\nName=flannel*\n\n[Link]\nUnmanaged=yes\n' ` +
 		"> /etc/systemd/network/05-flannel.network && networkctl reload"},
 	{"NetworkManager", "NetworkManager", `printf '[keyfile]\nunmanaged-devices+=interface-name:flannel*\n' ` +
@@ -114,11 +112,6 @@ func (f Facts) leaveAlone() (fix []string) {
 	return fix
 }
 
-// deleteRoute is the command for a route, as it describes itself.
-func deleteRoute(route string) string {
-	return printable.Command("ip", append([]string{"route", "del"}, strings.Fields(route)...)...)
-}
-
 // findDiverted looks for routes that lead this host's own subnet away.
 func findDiverted(f Facts) (out []Finding) {
 	if f.Status == nil || f.Status.Lease == nil {
@@ -129,7 +122,7 @@ func findDiverted(f Facts) (out []Finding) {
 		others = append(others, kernel.Conflict{Place: kernel.InOwn, Dst: f.Status.Lease.Subnet, Found: *r})
 	}
 	for _, c := range others {
-		fix := []string{deleteRoute(c.Found.String())}
+		fix := []string{c.Found.DeleteCommand()}
 		if _, failed := f.condition(condition.KernelNotApplied); failed {
 			fix = append(fix, f.repairFix()...)
 		}

@@ -58,7 +58,7 @@ func findPath(f Facts, p status.Peer) []Finding {
 func fixPath(f Facts, p status.Peer) []string {
 	for _, r := range f.Routes {
 		if r.Dst == p.Subnet && (r.Via != p.Via || r.Dev != p.Dev) {
-			return []string{deleteRoute(r.String())}
+			return []string{r.DeleteCommand()}
 		}
 	}
 	return f.repairFix()

@@ -100,6 +100,7 @@ func (s *Set) Replace(code Code, all []Condition) {
 		list[i] = c.printable()
 	}
 	list.sort()
+	list = slices.CompactFunc(list, func(a, b Condition) bool { return a.More == b.More && a.Subject == b.Subject })
 	list = list.Bound(keptOfACode)
 	want := make(map[string]bool, len(list))
 	var news, over List

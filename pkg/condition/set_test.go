@@ -102,6 +102,18 @@ func TestTextsFromOutside(t *testing.T) {
 }
 
 // TestReplace has a store full of garbage, of which some goes again.
+// TestReplaceWithTheSameTwice: that is one condition, and no news at each pass.
+func TestReplaceWithTheSameTwice(t *testing.T) {
+	var s condition.Set
+	all := []condition.Condition{{Subject: "a route", Message: "first"}, {Subject: "a route", Message: "second"}}
+	s.Replace(condition.RouteShadowed, all)
+	before := s.List()
+	s.Replace(condition.RouteShadowed, all)
+	if now := s.List(); len(now) != 1 || !now[0].Since.Equal(before[0].Since) || now[0].Message != before[0].Message {
+		t.Errorf("first %v, then %v", before, now)
+	}
+}
+
 func TestReplace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := record(t)

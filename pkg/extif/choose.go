@@ -103,7 +103,7 @@ func criteria(o Options, byRoute func() (string, error)) []criterion {
 	}
 	if ip := o.PublicIP; ip.IsValid() {
 		out = append(out, criterion{fmt.Sprintf("--public-ip=%v", ip), func(links []kernel.Link) ([]candidate, error) {
-			return byAddress(links, ip), nil // none: it is a router's, in front of this host
+			return byAddress(links, ip, byRoute), nil // none: it is a router's, in front of this host
 		}})
 	}
 	return append(out, criterion{"the default route", func(links []kernel.Link) ([]candidate, error) {
@@ -115,9 +115,15 @@ func criteria(o Options, byRoute func() (string, error)) []criterion {
 	}})
 }
 
-// byAddress finds the interface that an address is on and that packets can leave by.
-func byAddress(links []kernel.Link, ip netip.Addr) (out []candidate) {
+// byAddress finds the interface that an address is on and that packets can leave by. One
+// that is down is waited for only if it is the one in use.
+func byAddress(links []kernel.Link, ip netip.Addr, inUse func() (string, error)) (out []candidate) {
 	for _, l := range links {
+		if l.Has(ip) && !l.Up {
+			if name, err := inUse(); err != nil || name != l.Name {
+				continue
+			}
+		}
 		inward := l.Type == "dummy" || l.Tunnel() ||
 			slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Addr().IsLoopback() })
 		if l.Has(ip) && !inward {

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/printable"
 )
 
 // Ground is where nobody but flanneld, and the kernel by itself, may put anything.
@@ -37,6 +40,7 @@ const (
 
 func (c Conflict) String() string {
 	route := fmt.Sprintf("route %v was written by somebody else and stays: ", c.Found)
+	command := c.Found.DeleteCommand()
 	switch {
 	case c.Found.Protocol == unix.RTPROT_KERNEL:
 		return fmt.Sprintf("packets for the peer with %v stay on this host, as %s has the network %v: take its address there "+
@@ -44,12 +48,17 @@ func (c Conflict) String() string {
 			c.Dst, c.Found.Dev, c.Found.Dst)
 	case c.Place == InOwn:
 		return route + fmt.Sprintf("it leads packets away that are for the containers of this host, %v: to give them back, "+
-			"type: ip route del %v", c.Dst, c.Found)
+			"type: %s", c.Dst, command)
 	case c.Place == InPart:
-		return route + fmt.Sprintf("it takes some of what is for the peer with %v: if it should not, type: ip route del %v",
-			c.Dst, c.Found)
+		return route + fmt.Sprintf("it takes some of what is for the peer with %v: if it should not, type: %s",
+			c.Dst, command)
 	}
-	return route + fmt.Sprintf("to leave %v to flanneld, type: ip route del %v", c.Dst, c.Found)
+	return route + fmt.Sprintf("to leave %v to flanneld, type: %s", c.Dst, command)
+}
+
+// DeleteCommand takes the route away, for a shell.
+func (r FoundRoute) DeleteCommand() string {
+	return printable.Command("ip", append([]string{"route", "del"}, strings.Fields(r.String())...)...)
 }
 
 // Diverted finds routes that lead packets for this host's own containers away from
@@ -58,7 +67,7 @@ func (g Ground) Diverted(links []Link, routes []FoundRoute) (former []*FoundRout
 	for i := range routes {
 		r := &routes[i]
 		own := slices.IndexFunc(g.Own, func(p netip.Prefix) bool { return contains(p, r.Dst) })
-		if own < 0 || !g.leaves(r) {
+		if own < 0 || !g.leaves(r, links) {
 			continue
 		}
 		switch {
@@ -74,10 +83,23 @@ func (g Ground) Diverted(links []Link, routes []FoundRoute) (former []*FoundRout
 // contains reports whether part lies in p, or is p.
 func contains(p, part netip.Prefix) bool { return p.Bits() <= part.Bits() && p.Contains(part.Addr()) }
 
-// leaves tells a route by which packets leave for elsewhere: by a gateway or a tunnel,
-// or for nowhere. Others lead to containers.
-func (g Ground) leaves(r *FoundRoute) bool {
-	return r.Protocol != unix.RTPROT_KERNEL && (r.Via.IsValid() || r.Dev == "" || g.wants(r.Dev))
+// leaves tells a route by which packets leave for elsewhere, by a gateway or a tunnel, or
+// go nowhere. Others lead to containers, of which one may be the gateway to more.
+func (g Ground) leaves(r *FoundRoute, links []Link) bool {
+	if r.Protocol == unix.RTPROT_KERNEL {
+		return false
+	}
+	containers := slices.ContainsFunc(links, func(l Link) bool {
+		return l.Name == r.Dev && !l.Tunnel() && !g.wants(l.Name) && g.hasAddress(l, g.Own)
+	})
+	return !containers && (r.Via.IsValid() || r.Dev == "" || g.wants(r.Dev))
+}
+
+// hasAddress reports whether an interface has an address of one of the prefixes.
+func (Ground) hasAddress(l Link, of []netip.Prefix) bool {
+	return slices.ContainsFunc(l.Addrs, func(a Addr) bool {
+		return slices.ContainsFunc(of, func(p netip.Prefix) bool { return p.Contains(a.Addr()) })
+	})
 }
 
 func (g Ground) wants(dev string) bool {
@@ -101,7 +123,7 @@ func comesFirst(routes []FoundRoute, at int) bool {
 const longestSubnet = 2
 
 // formerly tells the forms in which an earlier flannel wrote a route: by a peer on the
-// link, which is no router of this host's, or by a peer's VTEP.
+// link, which is neither a container nor a router of this host's, or by a peer's VTEP.
 func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool {
 	if r.Protocol != unix.RTPROT_BOOT || !r.usualMetric() || !r.sameFamily() {
 		return false
@@ -116,7 +138,7 @@ func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool 
 	}
 	onLink := func(a Addr) bool { return a.Contains(r.Via) && !l.Has(r.Via) }
 	router := func(o FoundRoute) bool { return o.Via == r.Via && g.elsewhere(o.Dst) }
-	return !r.Special && !r.OnLink && !l.Tunnel() && r.Dst.Addr().BitLen()-r.Dst.Bits() >= longestSubnet &&
+	return !r.Special && !r.OnLink && !l.Tunnel() && !g.hasAddress(l, g.Networks) && r.Dst.Addr().BitLen()-r.Dst.Bits() >= longestSubnet &&
 		slices.ContainsFunc(l.Addrs, onLink) && !slices.ContainsFunc(routes, router)
 }
 
@@ -160,9 +182,9 @@ func (f Foreign) Describe() string {
 // Command takes it away.
 func (f Foreign) Command() string {
 	if f.Addr.IsValid() {
-		return Address{f.Dev, f.Addr}.command(Delete)
+		return printable.Command("ip", "addr", "del", f.Addr.String(), "dev", f.Dev)
 	}
-	return f.Route.command(Delete)
+	return f.Route.DeleteCommand()
 }
 
 // author is who writes such things; "": nobody in particular.

@@ -53,6 +53,8 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 		"to one container": {hand: `ip link add veth9 type veth peer name inside9
 			ip link set veth9 up
 			ip route add 172.7.21.9/32 dev veth9 scope link`},
+		"behind a container, by hand": {hand: docker0 + "\n" + `ip route add 172.7.21.128/26 via 172.7.21.5 dev docker0`},
+		"behind a container, static":  {hand: docker0 + "\n" + `ip route add 172.7.21.128/26 via 172.7.21.5 dev docker0 proto static`},
 		"around it": {hand: `ip route add 172.7.0.0/16 via 10.4.7.22 dev ens33`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,6 +88,14 @@ func TestOwnSubnetIsClearedWhereThingsAreInDoubt(t *testing.T) {
 		want: own(partial(plain(22))),
 		ops: `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
 			ip route del 172.7.21.0/24 via 10.4.7.99 dev ens33 proto 3 (it led packets for this host's own containers away)`,
+	})
+}
+
+// A route to a peer by a container here is no flannel's.
+func TestRouteByAContainerStays(t *testing.T) {
+	play(t, step{
+		hand: docker0 + "\n" + `ip route add 172.7.22.0/24 via 172.7.21.5 dev docker0`,
+		want: own(plain(22)), conflicts: `172.7.22.0/24 via 172.7.21.5 dev docker0 proto 3`,
 	})
 }
 
@@ -166,6 +176,10 @@ func TestForeignTellsTheWayOut(t *testing.T) {
 		}
 		m.sh(t, f.Command())
 	}
+	odd := kernel.Foreign{Dev: "a;reboot", Addr: prefix32("10.4.7.1")}
+	if got := odd.Command(); got != "ip addr del 10.4.7.1/32 dev 'a;reboot'" {
+		t.Error(got)
+	}
 	if left := onePass(t, s, own(tunnel())).Foreign; len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -175,7 +189,10 @@ func TestForeignTellsTheWayOut(t *testing.T) {
 func TestConflictTexts(t *testing.T) {
 	route := kernel.FoundRoute{Route: kernel.Route{Dst: subnetOf(22), Via: ipOf(99), Dev: "ens33"}, Protocol: 4}
 	network := kernel.FoundRoute{Route: kernel.Route{Dst: subnetOf(22), Dev: "docker0"}, Protocol: 2}
+	odd := route
+	odd.Dev = "a;reboot"
 	for want, c := range map[string]kernel.Conflict{
+		"ip route del 172.7.22.0/24 via 10.4.7.99 dev 'a;reboot' proto 4": {Found: odd, Dst: subnetOf(22)},
 		"to leave 172.7.22.0/24 to flanneld, type: ip route del 172.7.22.0/24 via 10.4.7.99 dev ens33 proto 4": {Found: route, Dst: subnetOf(22)},
 		"for the containers of this host, 172.7.22.0/24":                                                       {Place: kernel.InOwn, Found: route, Dst: subnetOf(22)},
 		"some of what is for the peer with 172.7.0.0/16":                                                       {Place: kernel.InPart, Found: route, Dst: netip.MustParsePrefix("172.7.0.0/16")},
