@@ -112,7 +112,7 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	w.sweep(ctx, p.set)
 	parts, marks := p.plan()
 	if q, doubtful := p.doubtful(parts); doubtful {
-		if another, _ := w.learn(ctx, q); another { // nothing of ours is there to write
+		if another, _ := w.learn(ctx, q); another { // on an error there is nothing to write yet
 			return w.apply(ctx, wanted)
 		}
 	}
