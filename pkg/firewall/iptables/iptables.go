@@ -111,18 +111,26 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	p.wanted.Marked = wanted.Marked && p.can.marks
 	w.sweep(ctx, p.set)
 	parts, marks := p.plan()
-	if q, doubtful := p.doubtful(parts); doubtful && w.learn(ctx, q) {
-		return w.apply(ctx, wanted)
+	if q, doubtful := p.doubtful(parts); doubtful {
+		if another, _ := w.learn(ctx, q); another { // on an error there is nothing to write yet
+			return w.apply(ctx, wanted)
+		}
 	}
 	out.Marks, w.unmarked = marks, !marks
 	for _, q := range parts {
 		_, c := p.chain(q.chainID)
 		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
 		if o.Drift != "" {
-			another := w.doubts(q) && w.learn(ctx, q)
-			if !another {
-				o = w.place(ctx, o, q, q.script(c))
-				another = o.Err != nil && w.learn(ctx, q)
+			another, err := false, error(nil)
+			if w.unseen[q.chainID] != "" || w.unsure(q) {
+				another, err = w.learn(ctx, q)
+			}
+			if err != nil && w.unsure(q) {
+				o = rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot try what iptables takes: %w", err)}
+			} else if !another {
+				if o = w.place(ctx, o, q, q.script(c)); o.Err != nil {
+					another, _ = w.learn(ctx, q)
+				}
 			}
 			if another { // another way to write them
 				return w.apply(ctx, wanted).Behind(out)

@@ -104,13 +104,10 @@ func (w *Writer) forget() (any bool) {
 	return any
 }
 
-// doubts reports whether parts are to be tried before a chain is written: where the last
-// write did not show, where a part was refused before, and where there is one that
-// iptables-nft may write as another: rules that work must not be replaced by such.
-func (w *Writer) doubts(q chainPlan) bool {
-	if w.unseen[q.chainID] != "" {
-		return true
-	}
+// unsure reports whether a chain must not be written before its parts were tried: where
+// one was refused before, and where there is one that iptables-nft may write as another.
+// Rules that work must not be replaced by such.
+func (w *Writer) unsure(q chainPlan) bool {
 	for _, spec := range q.want {
 		for _, p := range partsOf(q.table, q.text(spec)) {
 			if a, known := w.answers[p]; a.refused && a.old || p.text == markPart && (!known || a.old) {
@@ -123,9 +120,9 @@ func (w *Writer) doubts(q chainPlan) bool {
 
 // learn tries all parts of a chain's rules that were not tried lately. It is called
 // where rules could not be written or may not be, as what the program prints then is for
-// people, and differs from release to release. It reports whether that changes what rules are made
-// of.
-func (w *Writer) learn(ctx context.Context, q chainPlan) bool {
+// people, and differs from release to release. another: that changes what rules are made
+// of. The error is why a part could not be tried.
+func (w *Writer) learn(ctx context.Context, q chainPlan) (another bool, err error) {
 	before := w.can()
 	for _, spec := range q.want {
 		lacks := "" // a target without which there is none with options
@@ -137,10 +134,13 @@ func (w *Writer) learn(ctx context.Context, q chainPlan) bool {
 			if !known || a.old {
 				refused, err := w.refuses(ctx, p)
 				if w.takesNothing = errors.Is(err, errNoTable); err != nil {
-					return w.can() != before // it says nothing about the part
+					return w.can() != before, err // it says nothing about the part
 				}
-				if refused && !a.refused {
+				switch { // only what has changed since the last trial
+				case refused && !a.refused:
 					klog.InfoS("This host's iptables refuses a part of rules", "table", p.table, "part", p.text)
+				case !refused && a.refused:
+					klog.InfoS("This host's iptables takes a part of rules that it refused", "table", p.table, "part", p.text)
 				}
 				if w.answers == nil {
 					w.answers = map[part]answer{}
@@ -149,13 +149,13 @@ func (w *Writer) learn(ctx context.Context, q chainPlan) bool {
 				w.answers[p] = a
 			}
 			if a.refused && p.text == "" {
-				return w.can() != before
+				return w.can() != before, nil
 			} else if a.refused {
 				lacks = p.text
 			}
 		}
 	}
-	return w.can() != before
+	return w.can() != before, nil
 }
 
 // errNoTable: no table takes even the simplest rule, for which there are many reasons.
@@ -189,7 +189,8 @@ func (w *Writer) takes(ctx context.Context, p part) (bool, error) {
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
-	case errors.Is(err, errLocked), errors.Is(err, fs.ErrPermission), errors.As(err, &rules.NoAnswer{}):
+	case errors.Is(err, errLocked), errors.Is(err, errCutOff), errors.Is(err, fs.ErrPermission),
+		errors.As(err, &rules.NoAnswer{}):
 		return false, err
 	case err != nil:
 		return false, nil

@@ -133,9 +133,44 @@ func (k *Writer) learn(want table) (another bool, lacks rules.Lacks) {
 	if k.lacks.marks && !before.marks {
 		k.cannotMark = lacks
 	}
-	k.learned = time.Now()
-	klog.InfoS("Doing without what this kernel's nf_tables lacks", "reason", lacks.Text)
+	if k.lacks.marks == before.marks { // when marks are tried again is another matter
+		k.learned = time.Now()
+	}
+	if told := k.told.and(k.lacks); told != k.told {
+		k.told = told
+		klog.InfoS("Doing without what this kernel's nf_tables lacks", "reason", lacks.Text)
+	}
 	return true, lacks
+}
+
+// and is what either of both lacks.
+func (l lacks) and(o lacks) lacks {
+	return lacks{l.counters || o.counters, l.random || o.random, l.marks || o.marks}
+}
+
+// taken logs what the kernel takes with a table, and lacked before.
+func (k *Writer) taken(t table) {
+	tell := func(told *bool, part string) {
+		if *told {
+			*told = false
+			klog.InfoS("This kernel's nf_tables takes what it refused before", "part", part)
+		}
+	}
+	for _, c := range t.chains {
+		if c.name == marksChain {
+			tell(&k.told.marks, "marks")
+		}
+		for _, e := range slices.Concat(c.rules...) {
+			switch e := e.(type) {
+			case *expr.Counter:
+				tell(&k.told.counters, "counters")
+			case *expr.Masq:
+				if e.FullyRandom {
+					tell(&k.told.random, "random ports")
+				}
+			}
+		}
+	}
 }
 
 // advice names what a step adds, and what brings it about.
@@ -181,6 +216,7 @@ func (k *Writer) CanMark(w rules.Wanted) bool {
 	for more := true; more && !k.lacks.marks; {
 		want := tableFor(w, true).without(k.lacks)
 		if k.conn.commit(want, true) == nil {
+			k.taken(want)
 			break
 		}
 		more, _ = k.learn(want)

@@ -23,6 +23,7 @@ type Writer struct {
 	result         rules.Result
 
 	lacks      lacks
+	told       lacks                              // what was logged as lacking, and not yet as there again
 	cannotMark rules.Lacks                        // why marks are lacking
 	asked      time.Time                          // when it was found out whether this kernel can mark
 	learned    time.Time                          // and what else it lacks
@@ -92,6 +93,7 @@ func (k *Writer) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift 
 		}
 		return out, "", err
 	}
+	k.taken(want)
 	out.Marks = (marks || docker || w.NFTables) && !k.lacks.marks
 	for _, c := range want.chains {
 		for _, s := range c.texts {
