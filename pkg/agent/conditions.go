@@ -46,7 +46,9 @@ func (a *Agent) trackAddresses(view subnet.View) {
 		all = append(all, othersAsked(view, asked))
 	}
 	for i := range view.Leases {
-		if l := &view.Leases[i]; view.Own.Subnet.IsValid() && l.Awaits(&a.next.config, &view.Own) {
+		l := &view.Leases[i]
+		fits := !a.next.asked.Network.IsValid() || a.next.asked.Fits(l.Subnet)
+		if l.Key == view.Awaits && l.Subnet != view.Own.Subnet && fits {
 			all = append(all, condition.Condition{Subject: l.Key, Message: fmt.Sprintf(
 				"%v is reserved for this host: it keeps %v until flanneld is restarted here, and then its containers must be, too",
 				l.Subnet, view.Own.Subnet)})

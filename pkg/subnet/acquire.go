@@ -12,19 +12,22 @@ import (
 // acquire finds the subnet that this host should hold: one that is leased to it,
 // else the one in its subnet file, else a free one.
 func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
-	for own, ok := h.leasedToUs(r, c); ok; own, ok = h.leasedToUs(r, c) {
-		if s, open := h.ask(own, c, now); open {
-			return s
-		}
-		if h.living[own.Key] {
+	for _, l := range h.leasedToUs(r, c) { // which is walked once, whatever is found
+		if !h.usable(r, c, h.self(c), &l) { // any more, as an answer about one before tells of others
 			continue
 		}
-		h.explainFile(r, c, own)
-		h.adopt(own, now)
+		s, answer := h.ask(l, c, now)
+		switch answer {
+		case isOpen:
+			return s
+		case isTheirs:
+			continue
+		}
+		h.explainFile(r, c, l)
+		h.adopt(l, now)
 		if s, held := h.maintain(r, c, now); held {
 			return h.tidy(r, c, s)
 		}
-		break
 	}
 	if h.copied(r, c) {
 		return step{wait: lookAgain, unsettled: true}
@@ -41,21 +44,36 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 	return step{wait: lookAgain}
 }
 
-// leasedToUs finds a lease that is ours and may be used.
-func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
-	var found []Lease
+// usable tells of a lease that it is ours and may be used.
+func (h *leaseHolder) usable(r *replica, c Claim, self Self, l *Lease) bool {
+	if h.weigh(self, l) == NoEvidence || !c.Config.Fits(l.Subnet) || c.reservesAddress(l.Subnet) {
+		return false
+	}
+	other, overlaps := r.overlapping(l.Subnet, h.notOther(c, l.Key))
+	return !overlaps || !older(&other, l)
+}
+
+// awaits is the key of the reservation that this host would take in the place of its
+// lease if it started now; empty: none.
+func (h *leaseHolder) awaits(r *replica, c Claim) string {
+	if !h.own.Subnet.IsValid() {
+		return ""
+	}
+	started := leaseHolder{previous: h.own.Subnet}
+	all := started.leasedToUs(r, c)
+	if len(all) == 0 || all[0].Key == h.own.Key || all[0].PublicIP != c.Attrs.PublicIP || !all[0].Expires.IsZero() {
+		return ""
+	}
+	return all[0].Key
+}
+
+// leasedToUs finds the leases that are ours and may be used, the best first.
+func (h *leaseHolder) leasedToUs(r *replica, c Claim) (found []Lease) {
 	self := h.self(c)
 	for _, l := range r.leases {
-		if h.weigh(self, &l) == NoEvidence || !c.Config.Fits(l.Subnet) || c.reservesAddress(l.Subnet) {
-			continue
+		if h.usable(r, c, self, &l) {
+			found = append(found, l)
 		}
-		if other, overlaps := r.overlapping(l.Subnet, h.notOther(c, l.Key)); overlaps && older(&other, &l) {
-			continue
-		}
-		found = append(found, l)
-	}
-	if len(found) == 0 {
-		return Lease{}, false
 	}
 	// Several: a crash between two attempts left one behind, or the host had
 	// another address. The one in use is in the subnet file. But what is reserved for
@@ -79,10 +97,11 @@ func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
 		}
 		return 1
 	}
-	return slices.MinFunc(found, func(a, b Lease) int {
+	slices.SortFunc(found, func(a, b Lease) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Subnet.Compare(b.Subnet), cmp.Compare(kind(a), kind(b)),
 			strings.Compare(a.Key, b.Key))
-	}), true
+	})
+	return found
 }
 
 // notOther tells leases that are no other host's: the one of that key, and what

@@ -2,6 +2,8 @@ package subnet
 
 import (
 	"errors"
+	"maps"
+	"net/netip"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -19,13 +21,21 @@ type question struct {
 // askTime is ample for an answer. One that comes later still counts: see takenBack.
 const askTime = 5 * time.Second
 
-// ask finds out whether a lease may be taken; open: that is not known yet. If its holder
-// lives, it is among the living afterwards.
-func (h *leaseHolder) ask(l Lease, c Claim, now time.Time) (due step, open bool) {
+// answer is whose a lease is.
+type answer int
+
+const (
+	isOpen   answer = iota // not known yet
+	isOurs                 // it may be taken
+	isTheirs               // its holder lives, and is among the living
+)
+
+// ask finds out whether a lease may be taken.
+func (h *leaseHolder) ask(l Lease, c Claim, now time.Time) (due step, is answer) {
 	q := &h.asked
 	if h.evidence(c, &l) == Proof {
 		*q = question{}
-		return due, false
+		return due, isOurs
 	}
 	if q.key != l.Key {
 		*q = question{key: l.Key}
@@ -36,18 +46,18 @@ func (h *leaseHolder) ask(l Lease, c Claim, now time.Time) (due step, open bool)
 	case q.modified > 0 && l.Modified > q.modified:
 		klog.ErrorS(nil, "Lease's holder lives, and this host is its copy: not taking its subnet",
 			"subnet", l.Subnet, "publicIP", l.PublicIP, "key", h.paths.key(l.Key), "advice", moveContainers)
-		h.deny(l.Key)
-		return due, false
+		h.deny(&l)
+		return due, isTheirs
 	case now.Before(q.until):
-		return step{wait: q.until.Sub(now), unsettled: true}, true
+		return step{wait: q.until.Sub(now), unsettled: true}, isOpen
 	case q.modified > 0:
-		return due, false
+		return due, isOurs
 	}
 	ttl := LeaseTTL
 	if l.Expires.IsZero() {
 		ttl = 0
 	}
-	return step{do: put, entry: Entry{Key: l.Key, Value: l.Value(l.Attrs), TTL: ttl, Modified: l.Modified}}, true
+	return step{do: put, entry: Entry{Key: l.Key, Value: l.Value(l.Attrs), TTL: ttl, Modified: l.Modified}}, isOpen
 }
 
 // wroteQuestion notes what became of the write that asks.
@@ -66,11 +76,21 @@ func (h *leaseHolder) asks(due step) bool {
 	return due.do == put && !h.own.Subnet.IsValid() && due.entry.Key == h.asked.key
 }
 
-func (h *leaseHolder) deny(key string) {
+// deny notes that a lease's holder lives.
+func (h *leaseHolder) deny(l *Lease) {
 	if h.living == nil {
-		h.living = map[string]bool{}
+		h.living = map[string]netip.Addr{}
 	}
-	h.living[key], h.asked = true, question{}
+	h.living[l.Key], h.asked = l.PublicIP, question{}
+}
+
+// forget drops answers of those who do not hold the lease any more: it is gone, or
+// another host's, or ours.
+func (h *leaseHolder) forget(r *replica, c Claim) {
+	maps.DeleteFunc(h.living, func(key string, holder netip.Addr) bool {
+		l, there := r.leases[key]
+		return !there || l.PublicIP != holder || holder == c.Attrs.PublicIP
+	})
 }
 
 // takenBack tells that another host, whose address our lease has now, is to keep it: it has put

@@ -101,7 +101,7 @@ func (h *leaseHolder) evidence(c Claim, l *Lease) Evidence { return h.weigh(h.se
 
 func (h *leaseHolder) weigh(self Self, l *Lease) Evidence {
 	e := self.Evidence(l)
-	if e == Hint && h.living[l.Key] {
+	if e == Hint && h.living[l.Key] == l.PublicIP {
 		return NoEvidence
 	}
 	return e

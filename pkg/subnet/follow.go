@@ -3,6 +3,7 @@ package subnet
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -123,9 +124,9 @@ const announced = 5 * time.Second
 func (m *Manager) keepLease(ctx context.Context) outcome {
 	var due step
 	m.with(func(s *state) {
-		before := s.holder.own
+		before, living := s.holder.own, maps.Clone(s.holder.living)
 		due = s.next(time.Now())
-		if s.holder.own != before {
+		if s.holder.own != before || !maps.Equal(s.holder.living, living) {
 			signal(m.changed)
 		}
 	})

@@ -77,10 +77,11 @@ type leaseHolder struct {
 	answered       time.Time // when we last gave one
 	answers        int       // since it is contested
 	contestedUntil time.Time // at least: it is reported until then
+	questioned     time.Time // when another host last wrote our lease as it is, which was no contest
 
 	asked  question
-	living map[string]bool // keys whose holders have answered, so that hints were wrong
-	left   netip.Addr      // the public IP that our lease had before we gave it another
+	living map[string]netip.Addr // by key, the holders that have answered, so that hints were wrong
+	left   netip.Addr            // the public IP that our lease had before we gave it another
 
 	paths paths
 
@@ -123,6 +124,7 @@ func (l *lostWrites) lose(e Entry) (stuck bool) {
 
 // next names what is due at now.
 func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
+	h.forget(r, c)
 	if h.own.Subnet.IsValid() {
 		if s, ok := h.maintain(r, c, now); ok {
 			return h.tidy(r, c, s)
@@ -180,7 +182,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	case exists && h.takenBack(r, c, &current, now):
 		klog.ErrorS(nil, "Lease's holder lives at the former address, and this host is its copy: taking another subnet",
 			"subnet", subnet, "publicIP", current.PublicIP, "advice", moveContainers)
-		h.deny(current.Key)
+		h.deny(&current)
 		h.own = Lease{}
 		return step{}, false
 
@@ -231,7 +233,8 @@ func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	switch {
 	case h.own.Key != current.Key:
 		klog.InfoS("Holding a lease", "subnet", current.Subnet, "key", h.paths.key(current.Key), "expires", current.Ends())
-		h.announce, h.contested, h.contestedUntil = h.candidate != current.Subnet, false, time.Time{}
+		h.announce, h.contested = h.candidate != current.Subnet, false
+		h.contestedUntil, h.questioned = time.Time{}, time.Time{}
 	case h.own.Modified == current.Modified:
 		return
 	case current.Attrs == h.own.Attrs && current.Expires.IsZero() != h.own.Expires.IsZero():
@@ -244,12 +247,20 @@ func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	h.own, h.candidate, h.refused, h.written = current, netip.Prefix{}, nil, current.Modified
 }
 
-// noteForeignWrite notes that somebody else wrote our lease.
+// noteForeignWrite notes that somebody else wrote our lease, which is to be answered. Once and
+// as it is, a copy of this host asks so whether we live; who holds it too writes again, as we do.
 func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
+	h.announce = true
 	if now.After(h.contestedUntil) {
 		h.answers = 0
+		if current.Attrs == h.own.Attrs && now.Sub(h.questioned) > answerEvery {
+			h.questioned = now
+			klog.InfoS("Another host asks whether this lease's holder lives: answering",
+				"subnet", current.Subnet, "publicIP", current.PublicIP, "key", h.paths.key(current.Key))
+			return
+		}
 	}
-	h.announce, h.contested = true, true
+	h.contested = true
 	h.contestedUntil = now.Add(contestedFor)
 }
 

@@ -106,6 +106,7 @@ type View struct {
 	Malformed map[string]string // key → what is wrong with the entry
 	Omitted   int               // more of them, about
 	Living    map[string]bool   // keys of leases that seemed to be this host's, and have another holder that lives
+	Awaits    string            // key of the reservation that this host takes at its next start; empty: none
 
 	ConfigTooLong int // bytes of a config key beyond LongestValue, which is not known; 0: Config is the whole
 
@@ -124,10 +125,18 @@ func (m *Manager) View() (v View) {
 func (s *state) view(proven, now time.Time) View {
 	read, current := s.read.until(proven, now)
 	_, stored := s.replica.leases[s.holder.own.Key]
+	living := make(map[string]bool, len(s.holder.living))
+	for key := range s.holder.living {
+		living[key] = true
+	}
+	awaits := ""
+	if s.claim != nil {
+		awaits = s.holder.awaits(&s.replica, *s.claim)
+	}
 	return View{
 		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own,
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
-		Omitted: s.replica.omitted, Living: maps.Clone(s.holder.living), ConfigTooLong: s.replica.tooLong,
+		Omitted: s.replica.omitted, Living: living, Awaits: awaits, ConfigTooLong: s.replica.tooLong,
 		Read: read, Current: current, Stored: stored,
 	}
 }

@@ -61,6 +61,7 @@ var modelActions = []string{
 	"partition", "heal", "restart", "restart without subnet file", "wipe", "delete its lease", "delete all leases",
 	"overrun the history", "a day passes", "lose replies", "refuse calls", "restore a backup", "backup",
 	"its member hangs", "move", "move", "restart",
+	"reserve for it what it was denied", "release what it was denied", "reserve its subnet for a host that is gone",
 }
 
 func drawStep(hosts int) func(*rapid.T) modelStep {
@@ -77,6 +78,7 @@ type model struct {
 	backup []subnet.Entry
 	drawn  int // MACs
 	moved  int // hosts, to other addresses
+	gone   int // hosts for which there are reservations
 }
 
 type modelHost struct {
@@ -135,6 +137,18 @@ func (m *model) do(s modelStep) {
 		m.moved++
 		h.attrs.PublicIP = netip.MustParseAddr(fmt.Sprintf("10.4.%d.%d", 6+m.moved%3, 100+m.moved))
 		m.start(h)
+	case "reserve for it what it was denied", "release what it was denied":
+		for key := range h.View().Living {
+			m.store.Remove(key)
+			if s.action != "release what it was denied" {
+				m.store.Set(key, h.attrs.Marshal(), 0)
+			}
+		}
+	case "reserve its subnet for a host that is gone": // it must look for another
+		if own := h.View().Own.Subnet; own.IsValid() {
+			m.gone++
+			m.store.Set(subnet.Key(own), attrs(fmt.Sprintf("10.4.9.%d", 100+m.gone)).Marshal(), 0)
+		}
 	case "its member hangs":
 		h.client.Hang()
 	case "wipe":
@@ -249,11 +263,20 @@ func (m *model) value(p netip.Prefix) string {
 // homeless says which host has no subnet though there is room for all.
 func (m *model) homeless() string {
 	for i, h := range m.hosts {
-		if !h.View().Own.Subnet.IsValid() {
+		if !h.View().Own.Subnet.IsValid() && len(m.config.Free(m.leased(), 1)) > 0 {
 			return fmt.Sprintf("host %d has no subnet", i)
 		}
 	}
 	return ""
+}
+
+func (m *model) leased() (all []netip.Prefix) {
+	for _, e := range m.store.Entries() {
+		if p, err := subnet.ParseKey(e.Key); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (m *model) stop() {

@@ -21,7 +21,7 @@ func Peers(
 	family := c.family()
 	for i := range leases {
 		lease, ok := leases[i].For(family)
-		if !ok || lease.Key == own.Key && lease.Subnet == own.Subnet || lease.Awaits(&c, &own) {
+		if !ok || lease.Key == own.Key && lease.Subnet == own.Subnet {
 			continue
 		}
 		reason := unfit(&c, &own, &lease, hostAddrs)
@@ -37,17 +37,13 @@ func Peers(
 	return dropIntruders(peers, rejected), rejected
 }
 
-// Awaits tells of a reservation that it is for the holder of own, which takes it at its next
-// start.
-func (l *Lease) Awaits(c *Config, own *Lease) bool {
-	return l.Key != own.Key && l.PublicIP == own.PublicIP && l.Expires.IsZero() && !own.Expires.IsZero() &&
-		c.Fits(l.Subnet)
-}
-
 func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
 	switch {
 	case c.Outside(l.Subnet) && !slices.ContainsFunc(c.Others, func(p netip.Prefix) bool { return within(p, l.Subnet) }):
 		return fmt.Sprintf("lies outside of the network %v", c.Network)
+	case l.PublicIP == own.PublicIP && l.Expires.IsZero():
+		return fmt.Sprintf("is reserved for the public IP %v, which is this host's own, and a start would not take it: "+
+			"release one of this host's reservations, or what is in the way of this one", l.PublicIP)
 	case l.PublicIP == own.PublicIP || slices.Contains(hostAddrs, l.PublicIP):
 		return fmt.Sprintf("has the public IP %v, which is this host's own: a former lease of this host, which expires by "+
 			"itself, or another host with the same --public-ip", l.PublicIP)
