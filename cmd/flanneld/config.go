@@ -70,7 +70,7 @@ func withAdmin(run func(context.Context, *call, admin.Admin) error) func(context
 		}
 		defer r.Close()
 		return run(ctx, c, admin.Admin{
-			Store: r, Backends: daemon.Backends(), Underlay: c.Etcd.Underlay(ctx), Prefix: c.options.Etcd.Prefix,
+			Store: r, Backends: daemon.Backends(), Underlay: c.Etcd.Underlay(ctx), Dir: r.Dir,
 		})
 	}
 }

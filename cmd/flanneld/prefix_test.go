@@ -32,6 +32,10 @@ func TestCommandsWithoutSlash(t *testing.T) {
 		{prefix: bare, args: "config get", says: config, v2: slashed, do: func() { etcd.API(3).Delete(bare) }},
 		{prefix: slashed, args: "migrate --from=2 --to=3 --yes", v2: slashed, v3: slashed},
 		{prefix: bare, args: "lease list", says: "172.7.21.0/24", v3: slashed, do: func() { etcd.API(2).Delete(slashed) }},
+		{
+			prefix: bare, args: "lease release --now --yes 172.7.23.0/24", says: " " + slashed + "/subnets/172.7.23.0-24 is removed", v3: slashed,
+			do: func() { etcd.API(3).Set(slashed+"/subnets/172.7.23.0-24", "none") },
+		},
 	} {
 		if tt.do != nil {
 			tt.do()

@@ -20,7 +20,7 @@ type Admin struct {
 	Store    subnet.Registry
 	Backends map[string]backend.Factory // by the config key's Backend.Type
 	Underlay func() underlay.Known      // nil: nothing is known of it
-	Prefix   string                     // of the keys in etcd, for people; empty: not known
+	Dir      subnet.Dir                 // of the keys in etcd, for people; nil: not known
 }
 
 // Change is one planned write.
@@ -55,7 +55,7 @@ func (a Admin) Do(ctx context.Context, c Change) error {
 }
 
 // name is a key as it is in etcd.
-func (a Admin) name(key string) string { return subnet.FullKey(a.Prefix, key) }
+func (a Admin) name(key string) string { return a.Dir.Key(key) }
 
 // Read lists what there is.
 func (a Admin) Read(ctx context.Context) (subnet.Contents, error) {

@@ -54,7 +54,7 @@ type Options struct {
 	Needs    Needs                      // nil: nobody tells
 	Backends map[string]backend.Factory // by the config key's Backend.Type
 	External extif.Options
-	Prefix   string // of the keys in etcd, for people; empty: not known
+	Dir      subnet.Dir // of the keys in etcd, for people; nil: not known
 
 	SubnetFile string
 	// Former is the subnet file as it was found: of the run before, or written by hand.

@@ -111,7 +111,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 // explain says of each lease without a path why it has none.
 func (a *Agent) explain(view subnet.View, want desired, rejected map[string]string) {
 	var ignored, unreachable []condition.Condition
-	full := func(key string) string { return subnet.FullKey(a.Prefix, key) }
+	full := a.Dir.Key
 	for key, reason := range view.Malformed {
 		ignored = append(
 			ignored,

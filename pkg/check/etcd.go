@@ -38,14 +38,17 @@ func findEtcd(f Facts) []Finding {
 // fixRights gives flanneld's user its rights. What that user is called only the
 // daemon's command line knows.
 func (f Facts) fixRights() []string {
-	prefix, whose := f.Status.Etcd.Prefix, "   # ROLE: one of flanneld's user, or of its certificate's common name"
-	if user := f.Flags["etcd-username"]; user != "" {
-		whose = "   # ROLE: one that this names: " + printable.Command("etcdctl", "user", "get", user)
+	prefix := f.Status.Etcd.Prefix
+	grant := func(api string, args ...string) string {
+		whose := "   # ROLE: one of flanneld's user, or of its certificate's common name"
+		if user := f.Flags["etcd-username"]; user != "" {
+			whose = "   # ROLE: one that this names: " + api + " " + printable.Command("etcdctl", "user", "get", user)
+		}
+		return api + " " + printable.Command("etcdctl", append([]string{"role"}, args...)...) + whose
 	}
 	below := "/" + strings.TrimPrefix(prefix, "/") + "/*" // all of v2's keys begin with a slash
-	v2 := "ETCDCTL_API=2 " + printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", below) + whose
-	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") +
-		whose
+	v2 := grant("ETCDCTL_API=2", "grant", "ROLE", "--readwrite", "--path", below)
+	v3 := grant("ETCDCTL_API=3", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/")
 	fix := []string{v3, v2} // not known yet
 	switch f.Status.Etcd.API {
 	case "v2":

@@ -59,7 +59,7 @@ func TestFindings(t *testing.T) {
 			f.Status.Host.PublicIP = here
 			is(f, condition.LeaseContested, "")
 		}, "lease", Fault, "another host writes the lease", "restart flanneld with --iface=eth1 in place of --iface=ens33   # on each host, where its own address is on eth1"},
-		{"etcd speaks, but not to flanneld", func(f *Facts) { denied(f, condition.EtcdUnreadable, "wants a user") }, "etcd", Fault, "wants a user", "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
+		{"etcd speaks, but not to flanneld", func(f *Facts) { denied(f, condition.EtcdUnreadable, "wants a user") }, "etcd", Fault, "wants a user", "ETCDCTL_API=3 etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
 		{"etcd speaks nonsense", func(f *Facts) { is(f, condition.EtcdUnreadable, "nonsense") }, "etcd", Fault, "nonsense", "journalctl"},
 		{"no right to write", func(f *Facts) { denied(f, condition.EtcdUnwritable, "wants a user"); f.Status.Etcd.API = "v2" }, "etcd", Fault, "this host's lease cannot be written: wants a user", "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
 		{"etcd behind a wrong certificate", func(f *Facts) { f.Certificates[0].NotAfter = now; is(f, condition.EtcdUnreadable, "expired") }, "etcd", Skipped, "not before the certificates are valid: etcd cannot be read: expired", ""},

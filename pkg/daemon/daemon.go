@@ -105,7 +105,7 @@ func run(ctx context.Context, o Options, registry store) error {
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
 		RenewMargin: o.LeaseRenewMargin, Previous: former.Subnet, Resumed: resumed, Conditions: wrong,
-		Prefix: o.Etcd.Prefix, Command: func(words ...string) string {
+		Dir: registry.Dir, Command: func(words ...string) string {
 			e := o.Etcd
 			e.API = registry.Chosen()
 			return e.Command(words...)
@@ -129,7 +129,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP},
-		Prefix:     o.Etcd.Prefix,
+		Dir:        registry.Dir,
 		SubnetFile: o.SubnetFile, Former: former, FileChanges: file, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 		SetRules: rules.set, Exclusive: only, Conditions: wrong,

@@ -10,17 +10,29 @@ import (
 
 // paths says where keys are, and how a command of flanneld's finds the store, for people.
 type paths struct {
-	prefix  string
+	dir     Dir
 	command func(words ...string) string // nil: it has no flags
 }
 
-func (p paths) key(key string) string { return FullKey(p.prefix, key) }
+func (p paths) key(key string) string { return p.dir.Key(key) }
 
 func (p paths) flanneld(words ...string) string {
 	if p.command == nil {
 		return printable.Command("flanneld", words...)
 	}
 	return p.command(words...)
+}
+
+// Dir tells which directory the keys lie in, as far as that is known by now. Nil: nobody
+// knows.
+type Dir func() string
+
+// Key is a key as it is in etcd, for people.
+func (d Dir) Key(key string) string {
+	if d == nil {
+		return key
+	}
+	return FullKey(d(), key)
 }
 
 // FullKey is a key as it is in etcd. No prefix: that is not known.

@@ -21,9 +21,9 @@ type Options struct {
 	Previous    netip.Prefix  // the subnet that the subnet file names; invalid: none
 	Resumed     bool          // this host has worked with it: a store that does not know its lease has lost it
 
-	// Prefix is where the keys are, and Command makes a command line of flanneld's that finds
-	// the store; for what the log says. Empty, nil: not known.
-	Prefix  string
+	// Dir tells where the keys are, and Command makes a command line of flanneld's that finds
+	// the store; for what the log says. Nil: not known.
+	Dir     Dir
 	Command func(words ...string) string
 
 	// Conditions is where the manager keeps what is wrong with the store and the
@@ -76,7 +76,7 @@ func NewManager(r Registry, o Options) *Manager {
 		o.Conditions = &condition.Set{}
 	}
 	s := state{holder: leaseHolder{
-		margin: o.RenewMargin, previous: o.Previous, paths: paths{o.Prefix, o.Command},
+		margin: o.RenewMargin, previous: o.Previous, paths: paths{o.Dir, o.Command},
 	}}
 	if o.Resumed {
 		s.replica.ours = o.Previous

@@ -86,8 +86,6 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 		ignored = "what lies in the v2 store does not count, as it needs no password while the v3 store does"
 	}
 	switch {
-	case errors.Is(three.err, etcdv3.ErrTwoConfigs):
-		return subnet.Snapshot{}, three.err
 	case two.absent() && three.err != nil:
 		return subnet.Snapshot{}, fmt.Errorf("neither of etcd's APIs can be used: v2 is not served; v3: %w", three.err)
 	case three.unread():

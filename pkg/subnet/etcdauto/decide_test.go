@@ -103,8 +103,6 @@ func TestUndecided(t *testing.T) {
 		{name: "v3 refuses", three: fake{list: denied, guarded: true}, err: "/config is not in the v2 store, and the v3 store cannot be read: http://10.4.7.12:2379 wants a user"},
 		{name: "v3 is too large", three: fake{list: large}, err: "the v3 store cannot be read: list: received message larger"},
 		{name: "v3 is silent", three: fake{list: context.DeadlineExceeded}, err: "undecided between etcd's two stores"},
-		{name: "the prefix means two directories of v3", three: fake{list: fmt.Errorf("list a: %w", etcdv3.ErrTwoConfigs)}, err: "list a: the prefix means two directories"},
-		{name: "the same, with a config in v2", two: fake{keys: keys{cfg}}, three: fake{list: etcdv3.ErrTwoConfigs}, want: V2},
 		{name: "v3 is not there", three: fake{list: no3}, first: V2},
 		{name: "v2 is not there", two: fake{list: no2}, first: V3},
 		{name: "v2 is not there, v3 refuses", two: fake{list: no2}, three: fake{list: denied}, err: "v2 is not served; v3: http://10.4.7.12:2379 wants a user"},

@@ -2,6 +2,7 @@ package etcdv3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
 type listing struct {
 	snapshot subnet.Snapshot
 	leases   []int64 // of the entries
-	revision int64   // 0: the first page has not come
+	revision int64   // 0: as it is when the first page comes
 	cluster  uint64
 
 	dir       string
@@ -80,9 +81,9 @@ func (r *Registry) list(ctx context.Context) (listing, error) {
 	return l, nil
 }
 
-// listDir lists one directory.
-func (r *Registry) listDir(ctx context.Context, dir string) (l listing, err error) {
-	l = listing{size: pageKeys, dir: dir}
+// listDir lists one directory, as of a revision; 0: as it is now.
+func (r *Registry) listDir(ctx context.Context, dir string, revision int64) (l listing, err error) {
+	l = listing{size: pageKeys, dir: dir, revision: revision}
 	l.from, l.end = below(dir)
 	for more := true; more && err == nil; {
 		more, err = r.page(ctx, &l)
@@ -109,8 +110,9 @@ func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) 
 	if reply.Header.GetRevision() == 0 { // as no store has: this is none, and no empty one
 		return false, fmt.Errorf("%s does not tell the revision", r.Member())
 	}
-	if l.revision == 0 {
-		l.revision, l.cluster = reply.Header.GetRevision(), reply.Header.GetClusterId()
+	if l.snapshot.Index == 0 {
+		l.revision = cmp.Or(l.revision, reply.Header.GetRevision())
+		l.cluster = reply.Header.GetClusterId()
 		l.snapshot.Index, l.snapshot.Cluster = uint64(l.revision), strconv.FormatUint(l.cluster, 16)
 	} else if now := reply.Header.GetClusterId(); now != l.cluster {
 		return false, fmt.Errorf("%s belongs to cluster %x, and the beginning came from %x", r.Member(), now, l.cluster)

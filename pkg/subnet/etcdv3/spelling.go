@@ -10,10 +10,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"k8s.io/klog/v2"
 
-	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
-	"flanneld/pkg/subnet/etcdconn"
 )
 
 // To the v3 API "/a/b" and "a/b" are two directories, and flannel 0.28 goes by the one
@@ -21,12 +20,13 @@ import (
 // a cluster must come to the same one, whatever each of them writes, so it hangs on
 // what is in the store alone:
 //
-//  1. Leases lie in one of the two alone: that one, as the hosts are there. A config
-//     key that is written to the other one by mistake, or that is away for a moment,
-//     moves nobody.
-//  2. Otherwise the one with the config key; that both have one is an error.
+//  1. Leases of hosts lie in one of the two alone: that one. A config key that is written
+//     to the other one by mistake, or that is away for a moment, moves nobody. A key that
+//     never ends is no sign of a host.
+//  2. Otherwise the one with the config key; where both have one, that with the slash,
+//     as in the v2 store.
 //  3. Where there is no config key, both are watched until one has it. The first one is
-//     written where leases lie, or else as the prefix is written.
+//     written where leases of hosts lie, or else as the prefix is written.
 //
 // A directory that this client may not read counts as empty. The one in which the
 // config key was found stands for as long as the Registry.
@@ -35,9 +35,6 @@ type spelling struct {
 	settled bool
 	denied  bool // the other one may not be read
 }
-
-// ErrTwoConfigs says that each of both directories may be the cluster's.
-var ErrTwoConfigs = errors.New("the prefix means two directories")
 
 func spell(c Config) spelling {
 	dirs := c.Spellings()
@@ -79,92 +76,53 @@ func (r *Registry) settle(ctx context.Context) (listing, error) {
 	now := r.spelling
 	r.mu.Unlock()
 	dir, other := now.dirs[0], now.dirs[1]
-	here, err := r.listDir(ctx, dir)
+	here, err := r.listDir(ctx, dir, 0)
 	refused := errors.Is(err, fs.ErrPermission)
 	if now.settled || err != nil && !refused {
 		return here, err
 	}
-	there, failed := r.glance(ctx, other)
-	if failed != nil {
-		return here, failed
-	}
-	has := contents{here.snapshot.Has(subnet.ConfigKey), here.leased(), refused}
-	alike := has.leased == there.leased
+	there, failed := r.listDir(ctx, other, here.revision)
+	denied := errors.Is(failed, fs.ErrPermission)
 	switch {
-	case refused && there.denied:
+	case refused && denied:
 		return here, err
-	case alike && has.config && there.config:
-		return here, r.twoConfigs(dir, other, there.leased)
-	case there.leased && !has.leased, alike && there.config, refused:
-		here, err = r.listDir(ctx, other)
-		r.use(other, err == nil && here.snapshot.Has(subnet.ConfigKey), refused)
-		return here, err
+	case failed != nil && !denied:
+		return there, failed
 	}
-	r.use(dir, has.config, there.denied)
+	both := here.hasConfig() && there.hasConfig()
+	if refused || !denied && there.meant(here) {
+		here, there, denied = there, here, refused
+	}
+	if both {
+		klog.ErrorS(nil, "The prefix means two directories of etcd's v3 API, and both have a config key",
+			"used", here.dir+"/"+subnet.ConfigKey, "ignored", there.dir+"/"+subnet.ConfigKey,
+			"advice", "delete the one that is ignored; if that is the cluster's, delete the other one and restart all hosts")
+	}
+	r.use(here.dir, here.hasConfig(), denied)
 	return here, nil
 }
 
-// twoConfigs says what people have to do.
-func (r *Registry) twoConfigs(dir, other string, leased bool) error {
-	where := "neither"
-	if leased {
-		where = "both"
+// meant tells whether l is the cluster's, rather than the one that is in use so far.
+func (l listing) meant(used listing) bool {
+	switch {
+	case l.hasHosts() != used.hasHosts():
+		return l.hasHosts()
+	case l.hasConfig() != used.hasConfig():
+		return l.hasConfig()
 	}
-	var shown, removes []string
-	for _, d := range []string{dir, other} {
-		key := etcdconn.Printable(d + "/" + subnet.ConfigKey)
-		shown = append(shown, printable.Word(key))
-		removes = append(removes, r.remove(key))
-	}
-	return fmt.Errorf("%w: config keys lie at %s, and leases below %s of them: "+
-		"remove the key that is not this cluster's, by: %s", ErrTwoConfigs, strings.Join(shown, " and at "), where,
-		strings.Join(removes, " or: "))
+	return l.hasConfig() && strings.HasPrefix(l.dir, "/")
 }
 
-// remove is a command for a shell. Whoever types it is asked for the password.
-func (r *Registry) remove(key string) string {
-	args := []string{"--endpoints=" + strings.Join(r.config.Endpoints, ",")}
-	for _, option := range [][2]string{
-		{"cacert", r.config.CAFile}, {"cert", r.config.CertFile}, {"key", r.config.KeyFile}, {"user", r.config.Username},
-	} {
-		if option[1] != "" {
-			args = append(args, "--"+option[0]+"="+option[1])
+func (l listing) hasConfig() bool { return l.snapshot.Has(subnet.ConfigKey) }
+
+// hasHosts tells whether leases with a lifetime are there.
+func (l listing) hasHosts() bool {
+	for i, e := range l.snapshot.Entries {
+		if l.leases[i] != 0 && strings.HasPrefix(e.Key, subnet.LeaseDir+"/") {
+			return true
 		}
 	}
-	return printable.Command("etcdctl", append(args, "del", key)...)
-}
-
-func (l listing) leased() bool {
-	return slices.ContainsFunc(l.snapshot.Entries, func(e subnet.Entry) bool {
-		return strings.HasPrefix(e.Key, subnet.LeaseDir+"/")
-	})
-}
-
-// contents is what a directory has.
-type contents struct{ config, leased, denied bool }
-
-// glance looks whether a directory has a config key, and leases.
-func (r *Registry) glance(ctx context.Context, dir string) (has contents, err error) {
-	defer func() {
-		if errors.Is(err, fs.ErrPermission) {
-			has, err = contents{denied: true}, nil
-		}
-	}()
-	config := dir + "/" + subnet.ConfigKey
-	reply, err := r.ranged(ctx, &pb.RangeRequest{Key: []byte(config), KeysOnly: true})
-	if err != nil {
-		return has, err
-	}
-	has.config = slices.ContainsFunc(reply.Kvs, func(kv *mvccpb.KeyValue) bool { return string(kv.GetKey()) == config })
-	first, end := below(etcdconn.LeaseDir(dir))
-	reply, err = r.ranged(ctx, &pb.RangeRequest{Key: first, RangeEnd: end, KeysOnly: true, Limit: 1})
-	if err != nil {
-		return has, err
-	}
-	has.leased = slices.ContainsFunc(reply.Kvs, func(kv *mvccpb.KeyValue) bool {
-		return strings.HasPrefix(string(kv.GetKey()), string(first))
-	})
-	return has, nil
+	return false
 }
 
 // errConfigCame ends a watch of both directories.
@@ -189,14 +147,14 @@ func (r *Registry) told(
 	if !slices.ContainsFunc(events, bringsConfig) {
 		return nil
 	}
-	there, err := r.glance(ctx, other)
-	if there.config {
-		err = errConfigCame
+	switch there, err := r.get(ctx, other+"/"+subnet.ConfigKey); {
+	case err != nil && !errors.Is(err, fs.ErrPermission):
+		return err
+	case there != nil:
+		return errConfigCame
 	}
-	if err == nil {
-		r.use(dir, true, false)
-	}
-	return err
+	r.use(dir, true, false)
+	return nil
 }
 
 func bringsConfig(e subnet.Event) bool { return e.Key == subnet.ConfigKey && !e.Deleted }

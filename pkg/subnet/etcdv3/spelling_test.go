@@ -1,10 +1,15 @@
 package etcdv3
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"time"
+
+	"k8s.io/klog/v2"
 
 	"flanneld/internal/etcdtest"
 	"flanneld/internal/lab"
@@ -17,40 +22,52 @@ const bare = "coreos.com/network"
 // them a host writes, it comes to the same one.
 func TestSpelling(t *testing.T) {
 	etcd := lab.StartEtcd(t, lab.EtcdOptions{Newest: true})
-	const undecided = "undecided"
+	const host, reserved = lease + " for a day", lease
+	const other, early = "/subnets/172.7.99.0-24 for a day", "/subnets/172.7.1.0-24"
+	both := []string{bare + "/config", prefix + "/config"}
 	for _, tt := range []struct {
 		name string
-		keys []string
-		want string // the directory; "": the one that is written
+		keys []string // of which those of hosts have a lifetime
+		want string   // the directory; "": the one that is written
 	}{
 		{"nothing", nil, ""},
 		{"a slash", []string{prefix + "/config"}, prefix},
 		{"no slash", []string{bare + "/config"}, bare},
-		{"a config by mistake beside a cluster without a slash", []string{bare + "/config", prefix + "/config", bare + "/" + lease}, bare},
-		{"a config by mistake beside a cluster with one", []string{bare + "/config", prefix + "/config", prefix + "/" + lease}, prefix},
-		{"a config by mistake while the cluster has none", []string{bare + "/config", prefix + "/" + lease}, prefix},
-		{"leases in both, one config", []string{bare + "/config", bare + "/" + lease, prefix + "/" + lease}, bare},
-		{"leases alone", []string{bare + "/" + lease}, bare},
-		{"two clusters", []string{bare + "/config", prefix + "/config", bare + "/" + lease, prefix + "/" + lease}, undecided},
-		{"two configs, no cluster", []string{bare + "/config", prefix + "/config"}, undecided},
-		{"leases in both", []string{bare + "/" + lease, prefix + "/" + lease}, ""},
+		{"a config by mistake beside a cluster without a slash", append(both, bare+"/"+host), bare},
+		{"a config by mistake beside a cluster with one", append(both, prefix+"/"+host), prefix},
+		{"a config by mistake while the cluster has none", []string{bare + "/config", prefix + "/" + host}, prefix},
+		{"leases in both, one config", []string{bare + "/config", bare + "/" + host, prefix + "/" + host}, bare},
+		{"leases alone", []string{bare + "/" + host}, bare},
+		{"leases in both", []string{bare + "/" + host, prefix + "/" + host}, ""},
+		{"a forgotten key beside the only config", []string{prefix + "/config", bare + "/" + reserved}, prefix},
+		{"the same the other way round", []string{bare + "/config", prefix + "/" + reserved}, bare},
+		{"a forgotten key beside a cluster", []string{prefix + "/config", prefix + "/" + host, bare + "/" + reserved}, prefix},
+		{"a forgotten key beside a config that is away", []string{prefix + "/" + host, bare + "/" + reserved}, prefix},
+		{"a forgotten trial beside a cluster with a slash", append(both, prefix+"/"+host, bare+"/"+reserved), prefix},
+		{"a forgotten trial beside a cluster without", append(both, bare+"/"+host, prefix+"/"+reserved), bare},
+		{"a host behind a reservation", append(both, bare+early, bare+other, prefix+"/"+reserved), bare},
+		{"reservations alone", []string{bare + "/" + reserved}, ""},
+		{"two configs with hosts", append(both, bare+"/"+host, prefix+"/"+host), prefix},
+		{"two configs with reservations", append(both, bare+"/"+reserved, prefix+"/"+reserved), prefix},
+		{"two configs, all hosts off", append(both, bare+"/"+reserved), prefix},
+		{"two configs alone", both, prefix},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			defer etcd.Delete(prefix)
 			defer etcd.Delete(bare)
 			for _, key := range tt.keys {
-				etcd.Set(key, "in "+strings.TrimSuffix(strings.TrimSuffix(key, "/config"), "/"+lease))
+				key, living := strings.CutSuffix(key, " for a day")
+				dir, _, _ := strings.Cut(strings.TrimSuffix(key, "/config"), "/subnets")
+				etcd.SetTTL(key, "in "+dir, map[bool]time.Duration{true: 24 * time.Hour}[living])
 			}
 			for _, written := range []string{prefix, bare, bare + "/", "/" + prefix} {
 				r := etcdtest.Open(t, Config{Endpoints: etcd.Endpoints(), Prefix: written}, New)
-				s, err := r.List(t.Context())
-				if tt.want == undecided {
-					if !errors.Is(err, ErrTwoConfigs) {
-						t.Errorf("%s: %v", written, err)
-					}
-					etcdtest.WantError(t, err, "etcdctl --endpoints="+etcd.Endpoints()[0]+" del "+bare+"/config", " del "+prefix+"/config")
-					continue
-				}
+				var s subnet.Snapshot
+				var err error
+				log := logged(t, func() {
+					s, err = r.List(t.Context())
+					_, _ = r.List(t.Context())
+				})
 				want := tt.want
 				if want == "" {
 					want = "/" + bare
@@ -66,9 +83,30 @@ func TestSpelling(t *testing.T) {
 						t.Errorf("%s lists %+v, want what is in %s", written, e, want)
 					}
 				}
+				told, wrong := 0, map[string]string{bare: prefix, prefix: bare}[want]
+				if len(tt.keys) > 1 && tt.keys[0] == both[0] && tt.keys[1] == both[1] {
+					told = 1
+				}
+				line := fmt.Sprintf("used=%q ignored=%q", want+"/config", wrong+"/config")
+				if strings.Count(log, line) != told || strings.Count(log, "ignored=") != told {
+					t.Errorf("%s: want %d lines with %s:\n%s", written, told, line, log)
+				}
 			}
 		})
 	}
+}
+
+// logged is what do logs.
+func logged(t *testing.T, do func()) string {
+	t.Helper()
+	var log bytes.Buffer
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	klog.SetOutputBySeverity("INFO", &log) // which gets the graver lines too
+	defer func() { klog.SetOutput(io.Discard); klog.LogToStderr(true) }()
+	do()
+	klog.Flush()
+	return log.String()
 }
 
 // TestSpellingByEvents has the first config key come while hosts wait for it.
@@ -99,11 +137,12 @@ func TestSpellingByEvents(t *testing.T) {
 // in the other directory: who starts meanwhile waits where the leases are.
 func TestSpellingWhileConfigIsAway(t *testing.T) {
 	etcd := lab.StartEtcd(t, lab.EtcdOptions{Newest: true})
-	etcd.Set(prefix+"/"+lease, "a")
+	etcd.SetTTL(prefix+"/"+lease, "a", 24*time.Hour)
 	etcd.Set(bare+"/config", "a mistake")
+	etcd.Set(bare+"/"+lease, "forgotten")
 	r := etcdtest.Open(t, Config{Endpoints: etcd.Endpoints(), Prefix: bare}, New)
 	w := etcdtest.Follow(t, r, etcdtest.List(t, r).Index).Stands()
-	etcd.Set(prefix+"/"+lease, "b")
+	etcd.SetTTL(prefix+"/"+lease, "b", 24*time.Hour)
 	w.Next("b")
 	etcd.Set(prefix+"/config", "c")
 	if err := w.Fails(); !errors.Is(err, subnet.ErrHistoryLost) {
