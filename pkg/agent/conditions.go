@@ -100,13 +100,11 @@ func (a *Agent) setOthers(o kernel.Others) {
 		add(code, c.Found, c.String())
 	}
 	for _, f := range o.Foreign {
-		text := f.Describe()
-		const advice = "have it leave the device alone (README, network managers), and type: "
+		code, text := condition.DeviceForeign, f.Describe()
 		if need, taken := a.beneath.host.Diverts(f.Leads(), f.Route.Metric); taken {
-			add(condition.UnderlayDiverted, f, fmt.Sprintf("%s, and leads %v into the network: %s%s", text, need, advice, f.Command()))
-			continue
+			code, text = condition.UnderlayDiverted, fmt.Sprintf("%s, and leads %v into the network", text, need)
 		}
-		add(condition.DeviceForeign, f, text+": "+advice+f.Command())
+		add(code, f, text+": have it leave the device alone (README, network managers), and type: "+f.Command())
 	}
 	for _, code := range []condition.Code{
 		condition.RouteConflict, condition.RouteShadowed, condition.UnderlayDiverted, condition.DeviceForeign,

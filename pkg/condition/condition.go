@@ -126,7 +126,10 @@ var kinds = []kind{
 		"This host has no subnet, or its lease is not in etcd.",
 	},
 	{LeaseExpired, Error, true, []Code{EtcdUnreadable, EtcdUnwritable}, "This host's lease has expired."},
-	{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable, UnderlayDiverted}, "etcd has not been read yet, or not lately: changes go unnoticed."},
+	{
+		EtcdNotCurrent, Error, true, []Code{EtcdUnreadable, UnderlayDiverted},
+		"etcd has not been read yet, or not lately: changes go unnoticed.",
+	},
 	{
 		EtcdWatchBroken, Warning, false, []Code{EtcdUnreadable},
 		"No watch of etcd lasts, so it is listed every few seconds: changes are known late.",

@@ -43,8 +43,8 @@ func (c Conflict) String() string {
 	command := c.Found.DeleteCommand()
 	switch {
 	case c.Found.Protocol == unix.RTPROT_KERNEL:
-		return fmt.Sprintf("packets for the peer with %v stay on this host, as %s has the network %v: take its address there "+
-			"away (dockerd does with its bridge when it is restarted with the options of the subnet file)",
+		return fmt.Sprintf("packets for the peer with %v stay on this host, as %s has the network %v: take its address "+
+			"there away (dockerd does with its bridge when it is restarted with the options of the subnet file)",
 			c.Dst, c.Found.Dev, c.Found.Dst)
 	case c.Place == InOwn:
 		return route + fmt.Sprintf("it leads packets away that are for the containers of this host, %v: to give them back, "+
@@ -138,8 +138,9 @@ func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool 
 	}
 	onLink := func(a Addr) bool { return a.Contains(r.Via) && !l.Has(r.Via) }
 	router := func(o FoundRoute) bool { return o.Via == r.Via && g.elsewhere(o.Dst) }
-	return !r.Special && !r.OnLink && !l.Tunnel() && !g.hasAddress(l, g.Networks) && r.Dst.Addr().BitLen()-r.Dst.Bits() >= longestSubnet &&
-		slices.ContainsFunc(l.Addrs, onLink) && !slices.ContainsFunc(routes, router)
+	plain := !r.Special && !r.OnLink && r.Dst.Addr().BitLen()-r.Dst.Bits() >= longestSubnet
+	return plain && !l.Tunnel() && !g.hasAddress(l, g.Networks) && slices.ContainsFunc(l.Addrs, onLink) &&
+		!slices.ContainsFunc(routes, router)
 }
 
 // elsewhere tells a destination that is no subnet of the networks.

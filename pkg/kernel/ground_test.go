@@ -55,7 +55,7 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 			ip route add 172.7.21.9/32 dev veth9 scope link`},
 		"behind a container, by hand": {hand: docker0 + "\n" + `ip route add 172.7.21.128/26 via 172.7.21.5 dev docker0`},
 		"behind a container, static":  {hand: docker0 + "\n" + `ip route add 172.7.21.128/26 via 172.7.21.5 dev docker0 proto static`},
-		"around it": {hand: `ip route add 172.7.0.0/16 via 10.4.7.22 dev ens33`},
+		"around it":                   {hand: `ip route add 172.7.0.0/16 via 10.4.7.22 dev ens33`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := linux(t)
@@ -192,7 +192,7 @@ func TestConflictTexts(t *testing.T) {
 	odd := route
 	odd.Dev = "a;reboot"
 	for want, c := range map[string]kernel.Conflict{
-		"ip route del 172.7.22.0/24 via 10.4.7.99 dev 'a;reboot' proto 4": {Found: odd, Dst: subnetOf(22)},
+		"ip route del 172.7.22.0/24 via 10.4.7.99 dev 'a;reboot' proto 4":                                      {Found: odd, Dst: subnetOf(22)},
 		"to leave 172.7.22.0/24 to flanneld, type: ip route del 172.7.22.0/24 via 10.4.7.99 dev ens33 proto 4": {Found: route, Dst: subnetOf(22)},
 		"for the containers of this host, 172.7.22.0/24":                                                       {Place: kernel.InOwn, Found: route, Dst: subnetOf(22)},
 		"some of what is for the peer with 172.7.0.0/16":                                                       {Place: kernel.InPart, Found: route, Dst: netip.MustParsePrefix("172.7.0.0/16")},
