@@ -101,7 +101,7 @@ func TestCheckFindsWhatWasThereBefore(t *testing.T) {
 
 	none := &node{Host: c.Host("hdss7-33", "10.4.7.33/24").SubnetEnv("172.7.33.1/24")}
 	trouble{on: none, how: "ip route del default", do: func() {
-		none.daemon = none.FlanneldAs(func(o *lab.FlanneldOptions) { o.Args = without(o.Args, "--iface=") })
+		none.daemon = none.FlanneldAs(func(o *lab.FlanneldOptions) { o.Args = without(without(o.Args, "--iface="), "--public-ip=") })
 	}, step: "interface", text: "flanneld finds no external interface: none is named by --iface, and the default route names none", fix: "restart flanneld with --iface=ens33",
 		repair: func() { none.daemon.Stop(); none.daemon = none.Flanneld(); none.daemon.WaitReady() }, notes: notes}.find(t)
 

@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/status"
 )
 
 // TestLeftoversOfV011 has hosts with routes that v0.11 left when subnets had other
@@ -54,7 +57,12 @@ func TestRouteIntoTheOwnSubnet(t *testing.T) {
 func notReady(t *testing.T, h *node, reason string) {
 	t.Helper()
 	lab.Eventually(t, soon, fmt.Sprintf("the reason %q", reason), func() error {
-		d := statusOf(t, h.Host).Daemon
+		out, _ := runCommand(t, h.Host, "status", "-o", "json")
+		var s status.Status
+		if json.NewDecoder(strings.NewReader(out)).Decode(&s) != nil || s.Daemon == nil {
+			return errors.New(out) // it is starting
+		}
+		d := s.Daemon
 		if d.Ready != (reason == "") || !strings.Contains(d.Reason, reason) {
 			return fmt.Errorf("ready: %t, reason: %q", d.Ready, d.Reason)
 		}

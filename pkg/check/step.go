@@ -80,7 +80,7 @@ func steps() []step {
 			}},
 		{name: "own routes", good: says("nothing leads this host's own subnet away"), find: findDiverted,
 			covers: []condition.Code{condition.RouteConflict}},
-		{name: "device", good: goodDevice, find: findDevice, covers: kernel, blocks: true},
+		{name: "device", good: goodDevice, find: findDevice, covers: append(kernel, condition.KernelContention), blocks: true},
 		{
 			name:   "subnet.env",
 			good:   says("says what the lease says"),
@@ -96,8 +96,7 @@ func steps() []step {
 // kernelCodes are the conditions of what leads to peers.
 func kernelCodes() []condition.Code {
 	return []condition.Code{
-		condition.KernelNotApplied, condition.KernelContention, condition.PeerUnreachable, condition.RouteConflict,
-		condition.RouteShadowed,
+		condition.KernelNotApplied, condition.PeerUnreachable, condition.RouteConflict, condition.RouteShadowed,
 	}
 }
 
