@@ -5,7 +5,7 @@
 public_ip=10.4.7.21 # how other hosts reach this one
 iface=ens33         # the interface with that address
 endpoints=https://10.4.7.12:2379,https://10.4.7.21:2379,https://10.4.7.22:2379
-cert=./cert/client.pem
+cert=./cert/client.pem # these three are empty where the endpoints are http
 key=./cert/client-key.pem
 ca=./cert/ca.pem
 subnet_file=./subnet.env # written by flanneld; one written by hand before it starts names the subnet to ask for

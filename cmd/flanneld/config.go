@@ -69,7 +69,9 @@ func withAdmin(run func(context.Context, *call, admin.Admin) error) func(context
 			return err
 		}
 		defer r.Close()
-		return run(ctx, c, admin.Admin{Store: r, Backends: daemon.Backends(), Underlay: c.Etcd.Underlay(ctx)})
+		return run(ctx, c, admin.Admin{
+			Store: r, Backends: daemon.Backends(), Underlay: c.Etcd.Underlay(ctx), Dir: r.Dir,
+		})
 	}
 }
 

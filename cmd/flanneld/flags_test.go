@@ -67,7 +67,9 @@ func TestOptions(t *testing.T) {
 			o.Etcd.Endpoints = []string{"http://etcd.example", "https://[fd00::1]:2379/v2"}
 		}},
 		{"etcd-prefix", "/a/b", func(o *options) { o.Etcd.Prefix = "/a/b" }},
-		{"etcd-prefix", "a//b/", func(o *options) { o.Etcd.Prefix = "/a/b" }},
+		{"etcd-prefix", "//a//b/", func(o *options) { o.Etcd.Prefix = "/a/b" }},
+		{"etcd-prefix", "a//b/", func(o *options) { o.Etcd.Prefix = "a/b" }},
+		{"etcd-endpoints", "HTTPS://Etcd.example:2379", func(o *options) { o.Etcd.Endpoints = []string{"https://Etcd.example:2379"} }},
 		{"etcd-cafile", "./cert/ca.pem", func(o *options) { o.Etcd.CAFile = "./cert/ca.pem" }},
 		{"etcd-username", "root", func(o *options) { o.Etcd.Username = "root" }},
 		{"etcd-password", " p=w,d ", func(o *options) { o.Etcd.Password = " p=w,d " }},

@@ -40,7 +40,8 @@ func daemonFlags(o *options) []cli.Topic {
 					"It is matched against the addresses first, then the names"},
 			newFlag("iface-can-reach", "IP", "", "the interface by which this host reaches an address, tried after these",
 				cli.Into(&o.CanReach, cli.IPv4)),
-			newFlag("public-ip", "IP", "", "the address other hosts reach this one at; none: the interface's",
+			newFlag("public-ip", "IP", "",
+				"the address other hosts reach this one at; given alone, it chooses the interface; none: the interface's",
 				cli.Into(&o.PublicIP, cli.PublicIP)),
 			newFlag("public-ipv6", "IP", "", "an error, as IPv6 is not supported yet", noIPv6),
 		),
@@ -63,7 +64,7 @@ func daemonFlags(o *options) []cli.Topic {
 			newFlag("iptables-resync", "SECONDS", "5", "repair the rules this often",
 				cli.Into(&o.IPTablesResync, cli.Seconds(1, math.MaxInt32))),
 			newFlag("ip-blackhole-route", "", "", "without effect, which the log says",
-				o.ignored("ip-blackhole-route", "flanneld writes no route for this host's own subnet")),
+				cli.Ignore(cli.Bool)),
 		),
 		newTopic("health",
 			newFlag("healthz-ip", "IP", "0.0.0.0", "the address of GET /healthz, /readyz and /metrics",
@@ -79,7 +80,8 @@ func daemonFlags(o *options) []cli.Topic {
 				cli.Into(&o.LogModules, cli.LogModules)),
 			newFlag("log_backtrace_at", "FILE.go:LINE", "", "print the stack whenever this line logs",
 				cli.Into(&o.LogBacktraceAt, cli.SourceLine)),
-			newFlag("logtostderr", "", "", "taken for the sake of old scripts, without effect", cli.Ignore(cli.Bool)),
+			newFlag("logtostderr", "", "", "taken for the sake of old scripts, as standard error it is in any case",
+				cli.Ignore(cli.Bool)),
 			newFlag("alsologtostderr", "", "", "likewise", cli.Ignore(cli.Bool)),
 			newFlag("stderrthreshold", "SEVERITY", "", "likewise", cli.Ignore(cli.Text)),
 			newFlag("log_dir", "FOLDER", "", "likewise", cli.Ignore(cli.Text)),
@@ -92,8 +94,7 @@ func daemonFlags(o *options) []cli.Topic {
 			newFlag("net-config-path", "FILE", "", "the network's config, where etcd has no part; its default, "+
 				netConfigPath+", is no error", noNetConfig),
 			newFlag("set-node-network-unavailable", "", "", "a node's condition; without effect, which the log says",
-				o.ignored("set-node-network-unavailable",
-					"it is about nodes of Kubernetes, which this flanneld has no part for")),
+				cli.Ignore(cli.Bool)),
 		),
 		newTopic(cli.Other,
 			newFlag("version", "", "", "print the version and exit", cli.Into(&o.version, cli.Bool)),
@@ -153,17 +154,6 @@ func noNetConfig(s string) error {
 
 func noIPv6(string) error {
 	return errors.New("asks for IPv6, which this flanneld does not support yet: remove it")
-}
-
-// ignored takes a flag that has no effect, and notes where it is switched on.
-func (o *options) ignored(name, remark string) func(string) error {
-	return func(s string) error {
-		on, err := cli.Bool(s)
-		if err == nil && on {
-			o.without("--"+name, remark)
-		}
-		return err
-	}
 }
 
 func noKubernetesUnlessFalse(s string) error {

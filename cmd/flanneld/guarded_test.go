@@ -25,15 +25,7 @@ func TestGuardedV3(t *testing.T) {
 	etcd := lab.StartEtcd(t, lab.EtcdOptions{})
 	etcd.API(3).Set(dir+"/config", config)
 	guard(t, etcd)
-	run := func(args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, lab.Binary(t), append(args, "--etcd-endpoints="+etcd.Endpoints()[0])...)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		err := cmd.Run()
-		return out.String(), err
-	}
+	run := func(args ...string) (string, error) { return runOn(t, etcd, args...) }
 	root := []string{"--etcd-username=root", "--etcd-password=s3cret"}
 	for _, tt := range []struct {
 		args []string
@@ -61,6 +53,18 @@ func TestGuardedV3(t *testing.T) {
 	if out, err := run("config", "set", "--etcd-api=2", config); err == nil || !strings.Contains(out, "Etcd's v3 store, which hosts may use, cannot be read: ") {
 		t.Errorf("asked for by the flag: %v\n%s", err, out)
 	}
+}
+
+// runOn runs a command on an etcd.
+func runOn(t *testing.T, etcd *lab.Etcd, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, lab.Binary(t), append(args, "--etcd-endpoints="+etcd.Endpoints()[0])...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.String(), err
 }
 
 // guard turns authentication on in the v3 store, where root may do all.

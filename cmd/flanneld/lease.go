@@ -9,6 +9,7 @@ import (
 
 	"flanneld/internal/cli"
 	"flanneld/pkg/admin"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
 
@@ -26,8 +27,9 @@ func (p *program) leaseCommand() *cobra.Command {
 		p.newCommand(&cobra.Command{
 			Use:   "reserve [flags] SUBNET PUBLIC-IP",
 			Short: "keep a subnet for one host, for ever",
-			Long: `The host takes it at its first start. Where it has leased the subnet already, the
-lease becomes the reservation, and nothing else changes.`,
+			Long: `The host takes it at its next start, in place of another that it has leased. Where
+it has leased the subnet already, the lease becomes the reservation, and nothing
+else changes.`,
 			Example: `  # for a host that is yet to come, or is there
   flanneld lease reserve 172.7.21.0/24 10.4.7.21
   # from another machine
@@ -59,7 +61,7 @@ func listLeases(ctx context.Context, c *call) error {
 		return err
 	}
 	for _, problem := range s.Conditions {
-		fmt.Fprintf(c.stderr, "flanneld: %q\n", problem.Text())
+		fmt.Fprintf(c.stderr, "flanneld: %s\n", printable.Bounded(problem.Text(), printable.Longest))
 	}
 	if c.format == formatJSON {
 		return c.printJSON(s.Peers)

@@ -73,6 +73,10 @@ several, the last one counts.`,
 				return err
 			}
 			p.noteUnread(&o, cmd)
+			o.noteVain(situation{cmd: cmd})
+			for variable, flag := range cli.Overruled(cmd.Flags(), p.env) {
+				o.without(variable, "--"+flag+" on the command line overrules it")
+			}
 			o.Version = p.version
 			return p.serve(cmd.Context(), o)
 		},
@@ -115,6 +119,7 @@ type call struct {
 	path  string // "flanneld config set"
 	args  []string
 	given func(flag string) bool // on the command line
+	told  func(flag string) bool // there, or in the environment
 }
 
 // newCommand completes a command: its flags, the most arguments that it takes, and
@@ -137,11 +142,13 @@ func (p *program) newCommand(
 			return err
 		}
 		c.path, c.args, c.given = cmd.CommandPath(), args, cmd.Flags().Changed
+		c.told = func(flag string) bool { _, is := cli.Given(cmd.Flags(), flag); return is }
 		if p.command != nil {
 			return p.command(cmd.Context(), c)
 		}
 		logErrorsTo(p.stderr)
 		c.stdout, c.stderr = printable.People(p.stdout), printable.People(p.stderr)
+		c.sayVain(situation{cmd: cmd, args: args})
 		return run(cmd.Context(), c)
 	}
 	return cmd

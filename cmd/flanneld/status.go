@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,7 +53,11 @@ func runStatus(ctx context.Context, c *call) error {
 	} else {
 		s, err = daemon.Ask(ctx)
 	}
-	if err != nil {
+	switch variable := cli.EnvName(endpointsFlag); {
+	case errors.Is(err, status.ErrNoDaemon) && c.told(endpointsFlag): // and not by the command line
+		return cli.Exitf(exitUnanswered, "%v; %s is for the daemon: give --%s to read the leases in etcd",
+			err, variable, endpointsFlag)
+	case err != nil:
 		return cli.Exitf(exitUnanswered, "%v", err)
 	}
 	if err := c.print(s); err != nil {
@@ -73,7 +78,7 @@ func (c *call) print(s status.Status) error {
 
 // prefix is the one that was asked for; "": none was.
 func (c *call) prefix() string {
-	if c.given(prefixFlag) {
+	if c.told(prefixFlag) {
 		return c.options.Etcd.Prefix
 	}
 	return ""

@@ -14,6 +14,7 @@ import (
 // etcd is what the flags say of etcd, with the password that may be in a file.
 func (o options) etcd() (daemon.Etcd, error) {
 	e := o.Etcd
+	e.PasswordFile = o.EtcdPasswordFile
 	var err error
 	e.Password, err = o.password()
 	return e, err
@@ -40,7 +41,7 @@ func fromStore(ctx context.Context, o options) (status.Status, error) {
 		return status.Status{}, err
 	}
 	now := time.Now()
-	etcd := status.Etcd{Endpoints: o.Etcd.Endpoints, Prefix: o.Etcd.Prefix, Member: r.Member()}
+	etcd := status.Etcd{Endpoints: o.Etcd.Endpoints, Prefix: r.Dir(), Member: r.Member()}
 	if api := r.Chosen(); api != etcdauto.Auto {
 		etcd.API = api.String()
 	}

@@ -24,6 +24,23 @@ func ReadEnv(flags *pflag.FlagSet, env func(string) (string, bool)) error {
 	return err
 }
 
+// Overruled are the variables that the command line overrules, with the flag that does;
+// but for those that say the same.
+func Overruled(flags *pflag.FlagSet, env func(string) (string, bool)) map[string]string {
+	overruled := map[string]string{}
+	flags.VisitAll(func(f *pflag.Flag) {
+		text, _ := env(EnvName(f.Name))
+		said, _ := Given(flags, f.Name)
+		off, err := Bool(text)
+		on, err2 := Bool(said)
+		same := text == said || flagOf(f).isSwitch() && err == nil && err2 == nil && off == on
+		if f.Changed && text != "" && !same {
+			overruled[EnvName(f.Name)] = f.Name
+		}
+	})
+	return overruled
+}
+
 // UnreadEnv are the variables of an environment ("NAME=value") that look like flags
 // and are none's, with the one that may be meant; "" where none is like it. Values
 // are not looked at.

@@ -20,7 +20,8 @@ func Endpoints(s string) ([]string, error) {
 		if err := checkEndpoint(part); err != nil {
 			return nil, err
 		}
-		out = append(out, part)
+		scheme, rest, _ := strings.Cut(part, "://") // of whatever case (RFC 3986, 3.1)
+		out = append(out, strings.ToLower(scheme)+"://"+rest)
 	}
 	if len(out) == 0 {
 		return nil, errors.New("must name at least one member of the cluster, such as http://10.4.7.12:2379")
@@ -53,11 +54,16 @@ func WithoutUser(s string) string {
 	return s
 }
 
-// Key takes one of etcd's keys, as flannel does: slashes too many or too few are right.
+// Key takes one of etcd's keys, as flannel does: slashes too many are right, and whether
+// there is one in front is kept, as to etcd's v3 API that may be another key.
 func Key(s string) (string, error) {
-	p := path.Clean("/" + strings.TrimSpace(s))
+	s = strings.TrimSpace(s)
+	p := path.Clean("/" + s)
 	if p == "/" || strings.ContainsFunc(p, func(r rune) bool { return !unicode.IsGraphic(r) }) {
 		return "", errors.New("must be a key such as /coreos.com/network")
+	}
+	if !strings.HasPrefix(s, "/") {
+		p = p[1:]
 	}
 	return p, nil
 }

@@ -41,14 +41,34 @@ func (f Flag) isSwitch() bool { return f.Name != "" && f.Arg == "" }
 type value struct {
 	Flag
 	text string // as pflag and cobra shall see it; of what is no bool always the default, as it may be a password
+
+	given bool
+	last  string // that was given
 }
 
 func (v *value) Set(s string) error {
 	err := v.Flag.Set(s)
+	if err == nil {
+		v.given, v.last = true, s
+	}
 	if err == nil && v.Arg == "" {
 		v.text = s
 	}
 	return err
+}
+
+// Given is what the command line says of a flag, or the environment where that was
+// read. It may be a password.
+func Given(flags *pflag.FlagSet, name string) (text string, given bool) {
+	f := flags.Lookup(name)
+	if f == nil {
+		return "", false
+	}
+	v, _ := f.Value.(*value)
+	if v == nil {
+		return "", false
+	}
+	return v.last, v.given
 }
 
 func (v *value) String() string { return v.text }
@@ -89,7 +109,7 @@ func (f Flag) addTo(cmd *cobra.Command) *pflag.Flag {
 	if len(f.Name) == 1 || f.Name == "help" {
 		short = f.Name[:1]
 	}
-	added := cmd.Flags().VarPF(&value{f, f.Default}, f.Name, short, help)
+	added := cmd.Flags().VarPF(&value{Flag: f, text: f.Default}, f.Name, short, help)
 	if f.Arg == "" {
 		added.NoOptDefVal = "true"
 	} else if complete := f.completion(); complete != nil {

@@ -58,6 +58,11 @@ func TestConfigAndLeaseCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 2 || list[1].PublicIP.String() != "10.4.7.22" {
 		t.Errorf("%v: %s", err, out)
 	}
+	etcd.Set(leases+"172.7.33.0-24", `{"PublicIP":"127.0.0.1"}`)
+	wrong := `the key "` + leases + `172.7.33.0-24" is no lease: it has PublicIP "127.0.0.1", which lies in 127.0.0.0/8, where no host can be reached`
+	run("one that is none", 0, "", args("lease", "list"), "flanneld: "+wrong+"\n")
+	h21.daemon.WaitLog(`"Ignoring the key \"` + leases + `172.7.33.0-24\""`)
+	run("the same, removed", 0, "y\n", args("lease", "release", "--now", "172.7.33.0/24"), strings.ReplaceAll(wrong, `"`+leases+`172.7.33.0-24"`, leases+"172.7.33.0-24")+".\nRemove it?", "the key "+leases+"172.7.33.0-24 is removed")
 	run("released", 0, "", args("lease", "release", "172.7.22.0/24"), "is no longer reserved")
 	run("released twice", 1, "", args("lease", "release", "172.7.22.0/24"), "is not reserved")
 	run("reserved again", 0, "", args("lease", "reserve", "172.7.22.0/24", "10.4.7.22"), "is reserved")

@@ -46,7 +46,8 @@ func TestCheckDevice(t *testing.T) {
 	troubles := []trouble{
 		{name: "the device is down", how: "ip link set flannel.1 down", step: "device", text: "flannel.1 is down"},
 		{name: "the device has another MTU", how: "ip link set flannel.1 mtu 1400", step: "device", text: "flannel.1 has MTU 1400, and flanneld wants 1450"},
-		{name: "the device has another address", how: "ip address flush dev flannel.1; ip address add 172.7.99.9/32 dev flannel.1", step: "device", text: "flannel.1 has 172.7.99.9/32, and flanneld wants 172.7.31.0"},
+		{name: "the device has another address", how: "ip address flush dev flannel.1; ip address add 172.7.99.9/32 dev flannel.1", step: "device", text: "flannel.1 has 172.7.99.9/32, and flanneld wants 172.7.31.0",
+			notes: []string{"foreign"}},
 		{name: "the device is gone", how: "ip link del flannel.1", step: "device", text: "the device flannel.1 is not there"},
 		{name: "the device is somebody else's", how: "ip link del flannel.1; ip link add flannel.1 up mtu 1450 type bridge", step: "device",
 			text: "flannel.1 is not flanneld's device, but somebody else's of kind bridge"},
@@ -100,7 +101,7 @@ func TestCheckFindsWhatWasThereBefore(t *testing.T) {
 
 	none := &node{Host: c.Host("hdss7-33", "10.4.7.33/24").SubnetEnv("172.7.33.1/24")}
 	trouble{on: none, how: "ip route del default", do: func() {
-		none.daemon = none.FlanneldAs(func(o *lab.FlanneldOptions) { o.Args = without(o.Args, "--iface=") })
+		none.daemon = none.FlanneldAs(func(o *lab.FlanneldOptions) { o.Args = without(without(o.Args, "--iface="), "--public-ip=") })
 	}, step: "interface", text: "flanneld finds no external interface: none is named by --iface, and the default route names none", fix: "restart flanneld with --iface=ens33",
 		repair: func() { none.daemon.Stop(); none.daemon = none.Flanneld(); none.daemon.WaitReady() }, notes: notes}.find(t)
 

@@ -153,14 +153,14 @@ func TestCheckVagrant(t *testing.T) {
 		h := &node{Host: l.Host(fmt.Sprintf("box-%d", 1+i), fmt.Sprintf("10.%d.2.15/24", i), fmt.Sprintf("192.168.56.%d/24", 21+i)).SubnetEnv(fmt.Sprintf("172.7.%d.1/24", 21+i))}
 		h.Shell("ip address flush dev ens33; ip address add 10.0.2.15/24 dev ens33; ip route add default via 10.0.2.2 dev ens33")
 		h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) {
-			o.Args = append(without(without(o.Args, "--iface="), "--public-ip="), fmt.Sprintf("--public-ip=192.168.56.%d", 21+i))
+			o.Args = append(without(without(o.Args, "--iface="), "--public-ip="), "--iface=ens33", fmt.Sprintf("--public-ip=192.168.56.%d", 21+i))
 		})
 		hosts = append(hosts, h)
 	}
 	for i, h := range hosts {
 		h.daemon.WaitReady()
 		h.box = h.Container("c1")
-		trouble{on: h, step: "interface", text: fmt.Sprintf("the public IP 192.168.56.%d is on ens34, where peers are too, and flanneld sends by ens33, from 10.0.2.15", 21+i), fix: "restart flanneld with --iface=ens34"}.expect(t)
+		trouble{on: h, step: "interface", text: fmt.Sprintf("the public IP 192.168.56.%d is on ens34, where peers are too, and flanneld sends by ens33, from 10.0.2.15", 21+i), fix: "restart flanneld with --iface=ens34 in place of --iface=ens33"}.expect(t)
 	}
 	for _, h := range hosts {
 		h.daemon.Stop()

@@ -29,7 +29,7 @@ func TestCheckRights(t *testing.T) {
 		fix     string
 	}{
 		{"v2", lab.EtcdOptions{}, secureV2, 1, "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
-		{"v3", lab.EtcdOptions{NoV2: true}, secureV3, 0, "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
+		{"v3", lab.EtcdOptions{NoV2: true}, secureV3, 0, "ETCDCTL_API=3 etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -106,7 +106,7 @@ func TestHostileLeases(t *testing.T) {
 	eventually(t, "the one good route", c.hosts[0].routes, before+"\n172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77")
 	for _, key := range []string{"172.7.31.0-24", "172.7.32.0-24", "172.7.33.0-24", "172.7.36.0-24", "10.4.7.0-24", "172.7.21.128-25"} {
 		c.hosts[0].daemon.WaitLog(key)
-		if n := strings.Count(c.hosts[0].daemon.Log(), `"subnets/`+key); n != 1 {
+		if n := strings.Count(c.hosts[0].daemon.Log(), `network/subnets/`+key); n != 1 {
 			t.Errorf("%s is reported %d times:\n%s", key, n, c.hosts[0].daemon.Log())
 		}
 	}
@@ -146,8 +146,8 @@ func TestTwoWantTheSameSubnet(t *testing.T) {
 	clone := c.Host("clone", "10.4.7.66/24").SubnetEnv("172.7.21.1/24")
 	d := clone.Flanneld()
 	d.WaitReady()
-	d.WaitLog(`leased to another host: taking another one" subnet="172.7.21.0/24" publicIP="10.4.7.21"`)
-	d.WaitLog(`key="subnets/172.7.21.0-24" advice="if that host is gone, stop flanneld, delete the key`)
+	d.WaitLog(`leased to another host: taking another one" subnet="172.7.21.0/24" publicIP="10.4.7.66" holder="10.4.7.21"`)
+	d.WaitLog(`holderKey="/coreos.com/network/subnets/172.7.21.0-24" advice="if that host is gone for good" run="flanneld lease release --now 172.7.21.0/24 `)
 	if env := read(t, clone.SubnetFile()); strings.Contains(env, "172.7.21.1") {
 		t.Errorf("the clone has\n%s", env)
 	}

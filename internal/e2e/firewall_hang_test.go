@@ -56,8 +56,8 @@ func (b *broken) script(t *testing.T, end, line string) {
 	}
 }
 
-func (b *broken) readiness() string {
-	reply, err := b.TryGet("http://127.0.0.1:2401/readyz")
+func (n *node) readiness() string {
+	reply, err := n.TryGet("http://127.0.0.1:2401/readyz")
 	if err != nil {
 		return err.Error() + reply
 	}

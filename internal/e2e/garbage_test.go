@@ -40,7 +40,7 @@ func TestGarbage(t *testing.T) {
 				}
 			}
 			run(1, "config get", "the config key "+tooLong)
-			run(0, "status", "config key is wrong: "+tooLong, `the key "subnets/172.7.30.0-24": `+tooLong, `bage`)
+			run(0, "status", "config key is wrong: "+tooLong, `the key "`+leases+`172.7.30.0-24" is no lease: it `+tooLong, `bage`)
 			run(0, `config set {"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"}}`, "written: ")
 			d.WaitReady()
 			lab.Eventually(t, soon, "the way to the peer", func() error {

@@ -37,7 +37,8 @@ func input(t *testing.T, n *lab.Host, stdin string, args ...string) (string, int
 func statusOf(t *testing.T, n *lab.Host, flags ...string) (s status.Status) {
 	t.Helper()
 	out, _ := runCommand(t, n, append([]string{"status", "-o", "json"}, flags...)...)
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
+	// What it says of not being ready comes after the document.
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&s); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
 	return s
@@ -117,14 +118,16 @@ func TestStatus(t *testing.T) {
 		}
 		return nil
 	})
-	expect(t, "with problems", out, code, 0, "ready\n", "\nproblems\n  ")
+	expect(t, "with problems", out, code, 1, "not ready", "\nproblems\n  ")
+	eventually(t, "readiness with problems", ready, "503 Service Unavailable")
 
 	metrics := h21.Get("http://127.0.0.1:2401/metrics")
 	expect(t, "metrics", metrics, 0, 0, `flanneld_peers{mode="direct"} 2`, `flanneld_peers{mode="none"} 1`, `flanneld_peers{mode="tunnel"} 1`,
-		"\nflanneld_ready 1\n", `flanneld_backend_info{backend="vxlan",network="172.7.0.0/16"} 1`, "flanneld_lease_expiry_timestamp_seconds 1.",
+		"\nflanneld_ready 0\n", `flanneld_backend_info{backend="vxlan",network="172.7.0.0/16"} 1`, "flanneld_lease_expiry_timestamp_seconds 1.",
 		`flanneld_etcd_requests_total{operation="put",result="success"} `, `flanneld_kernel_operations_total{kind="route",result="success"} `,
 		`flanneld_kernel_apply_duration_seconds_bucket{le="+Inf"} `, `flanneld_repairs_total{kind="route"} 0`)
-	h21.Shell("ip route flush proto 77; iptables -F FORWARD")
+	h21.Shell("ip route del 172.7.99.0/24 via 10.4.7.254; ip route flush proto 77; iptables -F FORWARD")
+	eventually(t, "readiness without that route", ready, "200 OK")
 	lab.Eventually(t, 2*soon, "repairs are counted", func() error {
 		metrics := h21.Get("http://127.0.0.1:2401/metrics")
 		if strings.Contains(metrics, `flanneld_repairs_total{kind="route"} 0`) || strings.Contains(metrics, `flanneld_repairs_total{kind="iptables"} 0`) {

@@ -17,10 +17,20 @@ import (
 type walled struct {
 	*node
 	path string // environment variable
+	more []string
 }
 
 // joinWalled is join with an iptables, and waits for the daemon.
 func (c *cluster) joinWalled(name, flavour string, flags ...string) *walled {
+	c.t.Helper()
+	w := c.wall(name, flavour)
+	w.start(flags...)
+	w.box = w.Container("c1")
+	return w
+}
+
+// wall adds a host with an iptables, and starts nothing.
+func (c *cluster) wall(name, flavour string) *walled {
 	c.t.Helper()
 	number := strings.TrimPrefix(name, "hdss7-")
 	h := c.Host(name, "10.4.7."+number+"/24").SubnetEnv("172.7." + number + ".1/24")
@@ -31,20 +41,23 @@ func (c *cluster) joinWalled(name, flavour string, flags ...string) *walled {
 	if err := lab.IPTablesAs(flavour, bin); err != nil {
 		c.t.Fatal(err)
 	}
-	w := &walled{&node{Host: h, subnet: "172.7." + number + ".0/24"}, "PATH=" + bin + ":" + os.Getenv("PATH")}
-	w.start(flags...)
-	w.box = w.Container("c1")
+	w := &walled{node: &node{Host: h, subnet: "172.7." + number + ".0/24"}, path: "PATH=" + bin + ":" + os.Getenv("PATH")}
 	c.hosts = append(c.hosts, w.node)
 	return w
 }
 
 func (w *walled) start(flags ...string) {
-	w.daemon = w.FlanneldAs(func(o *lab.FlanneldOptions) {
-		o.Args = append(o.Args, "--iptables-resync=1")
-		o.Args = append(o.Args, flags...)
-		o.Env = []string{w.path}
-	})
+	w.begin(flags...)
 	w.daemon.WaitReady()
+}
+
+// begin is start without the wait.
+func (w *walled) begin(flags ...string) {
+	w.daemon = w.FlanneldAs(func(o *lab.FlanneldOptions) {
+		o.Args = append(o.Args, "--iptables-resync=1", "--healthz-port=2401")
+		o.Args = append(o.Args, flags...)
+		o.Env = append([]string{w.path}, w.more...)
+	})
 }
 
 // iptables runs a script of iptables lines on the node.
@@ -197,7 +210,7 @@ func TestNoIPTables(t *testing.T) {
 	bin := t.TempDir()
 	for _, number := range []string{"21", "22"} {
 		h := c.Host("hdss7-"+number, "10.4.7."+number+"/24").SubnetEnv("172.7." + number + ".1/24")
-		w := &walled{&node{Host: h, subnet: "172.7." + number + ".0/24"}, ""}
+		w := &walled{node: &node{Host: h, subnet: "172.7." + number + ".0/24"}}
 		w.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) {
 			// Neither PATH nor sbin has it.
 			o.Args = append([]string{"-c", hidingIPTables, "sh", lab.Binary(t)}, append(o.Args, "--ip-masq")...)
@@ -304,6 +317,9 @@ func TestDocker28(t *testing.T) {
 						time.Sleep(time.Second)
 					})
 					config = next
+				}
+				for _, h := range c.hosts { // a daemon that starts follows at once, and a running one seconds later
+					eventually(t, h.Name+" has followed", func() string { return fmt.Sprint(strings.Contains(h.routes(), "dev flannel.1")) }, "true")
 				}
 				c.losesNothing("flanneld restarts", func() {
 					h22.daemon.Stop()

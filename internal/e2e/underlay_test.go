@@ -65,7 +65,7 @@ func TestNetworkOverTheUnderlay(t *testing.T) {
 		"10.4.23.0-24": "has the public IP 10.4.7.255, which is the broadcast address of 10.4.7.0/24 (the network of ens33) and can be no host",
 		"10.4.24.0-24": "has the public IP 10.4.7.0, which is the network address of",
 	} {
-		h.daemon.WaitLog(fmt.Sprintf(`Ignoring the lease \"subnets/%s\": it %s`, key, why))
+		h.daemon.WaitLog(fmt.Sprintf(`Ignoring the lease \"/coreos.com/network/subnets/%s\": it %s`, key, why))
 	}
 	h.daemon.WaitLog("Took back the route to 10.4.8.0/24, which led 10.4.8.12 (etcd) into the network")
 	if env := read(t, h.SubnetFile()); strings.Contains(env, "10.4.8.1/") || strings.Contains(env, "10.4.7.1/") {
@@ -89,7 +89,7 @@ func TestHalfOfTheUnderlay(t *testing.T) {
 	h.daemon = h.Flanneld()
 	h.daemon.WaitReady()
 	eventually(t, "the one good route", h.overlay, "10.4.22.0/25 via 10.4.7.22 dev ens33")
-	h.daemon.WaitLog(`Ignoring the lease \"subnets/10.4.7.128-25\": it takes away 10.4.7.254 (the default gateway), which this host needs`)
+	h.daemon.WaitLog(`Ignoring the lease \"/coreos.com/network/subnets/10.4.7.128-25\": it takes away 10.4.7.254 (the default gateway), which this host needs`)
 }
 
 // A config over the hosts' own addresses is not written, and check says why.

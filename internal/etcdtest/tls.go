@@ -147,10 +147,9 @@ func (s Suite) refusals(t *testing.T) {
 		"read the CA file of etcd": {
 			Endpoints: []string{"http://127.0.0.1:1", "https://127.0.0.1:2"}, CAFile: "/absent.pem",
 		},
+		"open /absent.pem": {Endpoints: []string{"http://127.0.0.1:1"}, CAFile: "/absent.pem"}, // though of no use
 	} {
 		_, err := s.New(c)
 		WantError(t, err, says)
 	}
-	plain := etcdconn.Config{Endpoints: []string{"http://127.0.0.1:1"}, CAFile: "/absent.pem"} // which needs no files
-	Open(t, plain, s.New)
 }

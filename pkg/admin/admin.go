@@ -20,6 +20,7 @@ type Admin struct {
 	Store    subnet.Registry
 	Backends map[string]backend.Factory // by the config key's Backend.Type
 	Underlay func() underlay.Known      // nil: nothing is known of it
+	Dir      subnet.Dir                 // of the keys in etcd, for people; nil: not known
 }
 
 // Change is one planned write.
@@ -48,10 +49,13 @@ func (a Admin) Do(ctx context.Context, c Change) error {
 	}
 	if errors.Is(err, subnet.ErrConflict) {
 		return fmt.Errorf("nothing was written, as somebody else has changed %s in this moment: look at it, and try again",
-			c.entry.Key)
+			a.name(c.entry.Key))
 	}
 	return err
 }
+
+// name is a key as it is in etcd.
+func (a Admin) name(key string) string { return a.Dir.Key(key) }
 
 // Read lists what there is.
 func (a Admin) Read(ctx context.Context) (subnet.Contents, error) {

@@ -54,32 +54,22 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 		case other.Overlaps(p):
 			return Change{}, fmt.Errorf("%v overlaps %v, which is leased to %v", p, other, l.PublicIP)
 		case l.PublicIP == ip:
-			change.Notes = append(change.Notes, fmt.Sprintf("%v holds %v%s and keeps it: to move it, "+
-				"stop flanneld there, flanneld lease release --now %v, and start it again",
-				ip, other, until(l), other))
+			change.Notes = append(change.Notes, fmt.Sprintf("%v holds %v%s, and keeps it until flanneld is restarted there: "+
+				"then restart its containers", ip, other, until(l)))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) {
 		if taken, err := subnet.ParseKey(key); err == nil && taken.IsValid() && taken.Overlaps(p) {
 			return Change{}, fmt.Errorf("the key %s is in the way, and is no lease: it %s; "+
-				"flanneld lease release --now %s removes it", key, now.Malformed[key], argument(key))
+				"flanneld lease release --now %s removes it", a.name(key), now.Malformed[key], argument(key))
 		}
 	}
 	change.entry.TTL = 0
 	return change, nil
 }
 
-// argument is a lease's key as the command line takes it.
-func argument(key string) string {
-	p, err := subnet.ParseKey(key)
-	if err == nil && key == subnet.Key(p) {
-		return p.String()
-	}
-	return nameOf(key)
-}
-
-// nameOf is what tells a lease's key from others of its subnet, for a shell.
-func nameOf(key string) string { return printable.Word(strings.TrimPrefix(key, subnet.LeaseDir+"/")) }
+// argument is a lease's key as a shell takes it.
+func argument(key string) string { return printable.Word(subnet.Argument(key)) }
 
 // find is the key that names a subnet; where several do, it has to be named.
 func find(now subnet.Contents, p netip.Prefix, key string) (string, error) {
@@ -98,7 +88,7 @@ func find(now subnet.Contents, p netip.Prefix, key string) (string, error) {
 	}
 	var which []string
 	for _, k := range named {
-		which = append(which, nameOf(k))
+		which = append(which, printable.Word(strings.TrimPrefix(k, subnet.LeaseDir+"/")))
 	}
 	return "", fmt.Errorf("%d keys name %v: say which, by one of %s", len(named), p, strings.Join(which, ", "))
 }
@@ -126,10 +116,10 @@ func (a Admin) Release(ctx context.Context, p netip.Prefix, key string, atOnce b
 	switch {
 	case malformed && atOnce:
 		change.remove = true
-		change.Done = fmt.Sprintf("the key %s is removed", change.entry.Key)
-		change.Question = fmt.Sprintf("the key %s is no lease: it %s.\nRemove it?", change.entry.Key, reason)
+		change.Done = fmt.Sprintf("the key %s is removed", a.name(key))
+		change.Question = fmt.Sprintf("the key %s is no lease: it %s.\nRemove it?", a.name(key), reason)
 	case malformed:
-		return change, fmt.Errorf("the key %s is no lease: it %s; --now removes it", change.entry.Key, reason)
+		return change, fmt.Errorf("the key %s is no lease: it %s; --now removes it", a.name(key), reason)
 	case atOnce:
 		change.remove = true
 		change.Done = fmt.Sprintf("the lease of %v is removed", p)

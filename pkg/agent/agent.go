@@ -54,6 +54,7 @@ type Options struct {
 	Needs    Needs                      // nil: nobody tells
 	Backends map[string]backend.Factory // by the config key's Backend.Type
 	External extif.Options
+	Dir      subnet.Dir // of the keys in etcd, for people; nil: not known
 
 	SubnetFile string
 	// Former is the subnet file as it was found: of the run before, or written by hand.
@@ -96,7 +97,6 @@ type Agent struct {
 	inputs   inputs // what next was made from
 	taken    bool   // by another daemon: it is to be made again
 	next     *setup // what the config asks for
-	claimed  *setup // what the lease is to say
 	current  *setup // what the lease says: at work in the kernel
 	draining draining
 	changing changing
@@ -106,8 +106,11 @@ type Agent struct {
 	chosen   string      // the external interface, and why, as logged
 	beneath  beneath
 	suspects suspects
-	reserved []netip.Prefix // as claimed
-	networks []netip.Prefix // that this run and the one before have worked in; nil: not known
+	self     subnet.Self
+
+	claimedFor *setup         // what the lease is to say
+	claimed    subnet.Claim   // with that
+	networks   []netip.Prefix // that this run and the one before have worked in; nil: not known
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool

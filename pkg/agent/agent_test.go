@@ -42,6 +42,7 @@ type host struct {
 	t       testing.TB
 	ip      netip.Addr
 	own     netip.Prefix // the subnet file's at start
+	store   *subnettest.Store
 	client  *subnettest.Client
 	file    string
 	changes *changes
@@ -49,6 +50,7 @@ type host struct {
 	edits   fileEdits
 	needs   etcdAt
 	reach   netip.Addr // --iface-can-reach
+	public  netip.Addr // --public-ip
 	former  subnet.Env
 	resumed bool // its kernel holds what an earlier run wrote
 	agent   *agent.Agent
@@ -112,7 +114,15 @@ func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
 	}), nil
 }
 
-func (h *host) DefaultDev(inet.Family) (string, error) { return "ens33", nil }
+func (h *host) DefaultDev(inet.Family) (string, error) {
+	routes, err := h.Routes()
+	for _, r := range routes {
+		if r.Dst.Bits() == 0 {
+			return r.Dev, err
+		}
+	}
+	return "ens33", err
+}
 
 func (h *host) Lookup(ip netip.Addr) (via netip.Addr, dev string, err error) {
 	h.mu.Lock()
@@ -156,7 +166,7 @@ func (c *changes) Routing() uint64 {
 func newHost(t testing.TB, store *subnettest.Store, n int) *host {
 	h := &host{
 		t: t, ip: netip.MustParseAddr(fmt.Sprintf("10.4.7.%d", n)), own: netip.MustParsePrefix(fmt.Sprintf("172.7.%d.0/24", n)),
-		client: store.Client(), file: filepath.Join(t.TempDir(), "subnet.env"),
+		store: store, client: store.Client(), file: filepath.Join(t.TempDir(), "subnet.env"),
 	}
 	h.kernel = kerneltest.New("ens33", 1500, h.ip.String()+"/24")
 	return h
@@ -174,7 +184,7 @@ func (h *host) start() *host {
 		Conditions: wrong,
 		Leases:     manager, Kernel: h, Changes: h.changes, Needs: &h.needs,
 		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
-		External:   extif.Options{CanReach: h.reach},
+		External:   extif.Options{CanReach: h.reach, PublicIP: h.public},
 		SubnetFile: h.file, Former: h.former, FileChanges: h.edits,
 		Ready: func(l subnet.Lease) { h.ready <- l },
 		SetRules: func(_ subnet.Config, _ netip.Prefix, peers []rules.Peer) <-chan struct{} {

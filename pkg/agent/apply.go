@@ -53,7 +53,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	}
 	a.Changes.Filter(names(want.Devices), []string{a.next.host.Link.Name})
 	result, err := a.apply(want)
-	a.setConflicts(result.Conflicts)
+	a.setOthers(result.Others)
 	if a.beneath.host.Overlaps(a.network()) {
 		a.suspects.note(result.Ops, now)
 	}
@@ -84,7 +84,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	own := view.Own
 	if a.current == nil {
 		// A restart into another setup than the lease speaks of: only add.
-		own = formerLease(view, a.next.host.PublicIP)
+		own = formerLease(view, a.self, subnet.Proof)
 		return kernel.State{Devices: a.next.devices(own), Partial: true, Networks: a.networks}, own.Subnet.IsValid()
 	}
 	if !own.Subnet.IsValid() {
@@ -100,7 +100,7 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		a.next.expect = a.next.desired(own, peers, onLink).Routes
 	}
 	want.Partial, want.Harmful = view.Degraded || a.onLink.err != nil, a.harmful
-	want.Networks = a.networks
+	want.Networks, want.Own = a.networks, []netip.Prefix{own.Subnet}
 	a.explain(view, want, rejected)
 	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
 		want.Devices = addIfAbsent(want.Devices, d)
@@ -111,10 +111,11 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 // explain says of each lease without a path why it has none.
 func (a *Agent) explain(view subnet.View, want desired, rejected map[string]string) {
 	var ignored, unreachable []condition.Condition
+	full := a.Dir.Key
 	for key, reason := range view.Malformed {
 		ignored = append(
 			ignored,
-			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", key), Cause: reason},
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the key %q", full(key)), Cause: "it " + reason},
 		)
 	}
 	if view.Omitted > 0 {
@@ -123,7 +124,7 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 	for key, reason := range rejected {
 		ignored = append(
 			ignored,
-			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", key, reason)},
+			condition.Condition{Subject: key, Message: fmt.Sprintf("ignoring the lease %q: it %s", full(key), reason)},
 		)
 	}
 	for i, path := range want.paths {
@@ -172,17 +173,4 @@ func addrs(links []kernel.Link) (out []netip.Addr) {
 		}
 	}
 	return out
-}
-
-// formerLease is the lease that a host at ip holds; zero if none.
-func formerLease(view subnet.View, ip netip.Addr) subnet.Lease {
-	if view.Own.Subnet.IsValid() {
-		return view.Own
-	}
-	for _, l := range view.Leases {
-		if l.PublicIP == ip {
-			return l
-		}
-	}
-	return subnet.Lease{}
 }

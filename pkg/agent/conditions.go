@@ -38,27 +38,38 @@ func (a *Agent) setConfigCondition(code condition.Code, message string) {
 	}
 }
 
-// trackAddresses says that the config key asks for other addresses than those in
-// force, and which hosts are still on these.
+// trackAddresses says that the config key or a reservation asks for other addresses than
+// those in force, and which hosts are still on the config's former ones.
 func (a *Agent) trackAddresses(view subnet.View) {
-	asked := a.next.asked
-	if !asked.Network.IsValid() || !view.Own.Subnet.IsValid() {
-		a.Conditions.Clear(condition.AddressesPending, "")
-		return
+	var all []condition.Condition
+	if asked := a.next.asked; asked.Network.IsValid() && view.Own.Subnet.IsValid() {
+		all = append(all, othersAsked(view, asked))
 	}
+	for i := range view.Leases {
+		l := &view.Leases[i]
+		fits := !a.next.asked.Network.IsValid() || a.next.asked.Fits(l.Subnet)
+		if l.Key == view.Awaits && l.Subnet != view.Own.Subnet && fits {
+			all = append(all, condition.Condition{Subject: l.Key, Message: fmt.Sprintf(
+				"%v is reserved for this host: it keeps %v until flanneld is restarted here, and then its containers must be, too",
+				l.Subnet, view.Own.Subnet)})
+		}
+	}
+	a.Conditions.Replace(condition.AddressesPending, all)
+}
+
+func othersAsked(view subnet.View, asked subnet.Config) condition.Condition {
 	var old []string
 	for _, l := range view.Leases {
 		if !asked.Fits(l.Subnet) {
 			old = append(old, fmt.Sprintf("%v of %v", l.Subnet, l.PublicIP))
 		}
 	}
-	a.Conditions.Set(condition.Condition{
-		Code: condition.AddressesPending,
+	return condition.Condition{
 		Message: fmt.Sprintf("the config key asks for subnets of /%d from %v to %v in %v: this host keeps %v until "+
 			"flanneld is restarted here, and then its containers must be, too",
 			asked.SubnetLen, asked.SubnetMin, asked.SubnetMax, asked.Network, view.Own.Subnet),
 		Cause: "still on the old addresses are " + printable.Some(old, hostsToName, ", ", " and"),
-	})
+	}
 }
 
 // hostsToName bounds how many hosts are named.
@@ -75,12 +86,31 @@ func (a *Agent) noteIgnoredFields(config subnet.Entry) {
 	a.Conditions.Replace(condition.ConfigFieldIgnored, all)
 }
 
-func (a *Agent) setConflicts(conflicts []kernel.Conflict) {
-	var all []condition.Condition
-	for _, c := range conflicts {
-		all = append(all, condition.Condition{Subject: c.Dst.String(), Message: c.String()})
+// setOthers says what others have put into the kernel where it is in the way.
+func (a *Agent) setOthers(o kernel.Others) {
+	all := map[condition.Code][]condition.Condition{}
+	add := func(code condition.Code, subject fmt.Stringer, message string) {
+		all[code] = append(all[code], condition.Condition{Subject: subject.String(), Message: message})
 	}
-	a.Conditions.Replace(condition.RouteConflict, all)
+	for _, c := range o.Conflicts {
+		code := condition.RouteConflict
+		if c.Place == kernel.InPart {
+			code = condition.RouteShadowed
+		}
+		add(code, c.Found, c.String())
+	}
+	for _, f := range o.Foreign {
+		code, text := condition.DeviceForeign, f.Describe()
+		if need, taken := a.beneath.host.Diverts(f.Leads(), f.Route.Metric); taken {
+			code, text = condition.UnderlayDiverted, fmt.Sprintf("%s, and leads %v into the network", text, need)
+		}
+		add(code, f, text+": have it leave the device alone (README, network managers), and type: "+f.Command())
+	}
+	for _, code := range []condition.Code{
+		condition.RouteConflict, condition.RouteShadowed, condition.UnderlayDiverted, condition.DeviceForeign,
+	} {
+		a.Conditions.Replace(code, all[code])
+	}
 }
 
 // conditions are what is wrong as of now, with what follows from it.

@@ -26,6 +26,7 @@ type inputs struct {
 	link            string
 	index, mtu      int
 	local, publicIP netip.Addr
+	living          string // keys of leases that seemed to be this host's
 }
 
 // lookAround reads the host's interfaces and chooses the external one.
@@ -40,8 +41,12 @@ func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error
 		return backend.Host{}, nil, err
 	}
 	host := backend.Host{Link: choice.Link, Local: choice.Addr, PublicIP: choice.PublicIP, Links: links}
-	host.Lease = formerLease(view, choice.PublicIP).Attrs
-	host, err = a.stay(host, choice)
+	if host, err = a.stay(host, choice); err != nil {
+		return host, links, err
+	}
+	a.self = selfOf(host, a.Former.Subnet)
+	host.Lease = formerLease(view, a.self, subnet.Hint).Attrs
+	host.Others = others(view, a.self)
 	return host, links, err
 }
 
@@ -59,8 +64,12 @@ func (a *Agent) routeDev(links []kernel.Link) (string, error) {
 		return name, err
 	}
 	name, err := a.Kernel.DefaultDev(inet.IPv4)
-	if err == nil && name == "" {
+	into := func(l kernel.Link) bool { return l.Name == name && l.Tunnel() }
+	switch {
+	case err == nil && name == "":
 		err = errors.New("this host has none")
+	case slices.ContainsFunc(links, into):
+		err = fmt.Errorf("it leads into the network, by %s: see flanneld check", name)
 	}
 	return name, err
 }
@@ -117,7 +126,10 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 	if config == (subnet.Entry{}) {
 		absence = view.NoConfig
 	}
-	now := inputs{config, absence, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
+	now := inputs{
+		config, absence, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP,
+		strings.Join(slices.Sorted(maps.Keys(view.Living)), " "),
+	}
 	if now == a.inputs && !a.taken {
 		return
 	}

@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -21,11 +20,11 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	routing := a.Changes.Routing()
 	host, links, err := a.lookAround(view)
 	if err != nil {
-		return a.choosing.Failed(err)
+		return min(a.choosing.Failed(err), a.beforeSetup())
 	}
 	a.choosing.Succeeded()
 	if a.waitsForLink(host.Link) {
-		return resync
+		return a.beforeSetup()
 	}
 	view, wait := a.paced(view, now)
 	a.configure(view, host)
@@ -33,9 +32,9 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 		wait = min(wait, takenAgain)
 	}
 	if a.next == nil {
-		return wait
+		return min(wait, a.beforeSetup())
 	}
-	own := a.ownSubnets(formerLease(view, host.PublicIP))
+	own := a.ownSubnets(formerLease(view, a.self, subnet.Proof))
 	if _, err := a.lookBeneath(routing, links, host.Link.Name, own); err != nil {
 		return a.applying.Failed(err)
 	}
@@ -45,6 +44,14 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	a.trackOverlap(view.Own)
 	a.trackConsequences(view, now)
 	return min(again, a.suspects.next())
+}
+
+// beforeSetup does what can be done as long as nothing is known of what there should be.
+func (a *Agent) beforeSetup() time.Duration {
+	if a.next != nil {
+		return resync
+	}
+	return a.protect()
 }
 
 // switchOver takes the next setup to work once our lease says so: from then on
@@ -87,13 +94,13 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 		a.firewall.waitFor(placed, now)
 	}
 	reserved := a.beneath.host.Reserved(a.next.config.Network, a.next.config.SubnetLen)
-	if settled && !a.changing.waiting() && (a.claimed != a.next || !slices.Equal(a.reserved, reserved)) {
+	claim := subnet.Claim{
+		Config: a.next.config, Attrs: a.next.backend.Attrs(), Self: a.self, Reserved: reserved,
+	}
+	if settled && !a.changing.waiting() && a.claims(claim, view) {
 		await(ctx, placed)
-		a.claimed, a.reserved = a.next, reserved
-		a.Leases.Claim(subnet.Claim{
-			Config: a.next.config, Attrs: a.next.backend.Attrs(), Addrs: addrs([]kernel.Link{a.next.host.Link}),
-			Reserved: reserved,
-		})
+		a.claimedFor, a.claimed = a.next, claim
+		a.Leases.Claim(claim)
 	}
 	if !working {
 		return again

@@ -44,7 +44,7 @@ func TestProblems(t *testing.T) {
 			h.t.Cleanup(twin.stop)
 			settle(time.Minute)
 			has(h.t, twin.problems(), "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too")
-		}, "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too: give each its own with --public-ip or --iface", ""},
+		}, "another host writes this host's lease of 172.7.21.0/24, so it seems to have the public IP 10.4.7.21 too, or to be a copy of this host: give each its own with --public-ip or --iface", ""},
 		{"the store is wiped", func(_ *host, store *subnettest.Store) { store.Wipe() },
 			"etcd may have lost leases: routes of those that are missing stay for now", ""},
 		{"another program deletes routes", func(h *host, _ *subnettest.Store) {
@@ -54,7 +54,7 @@ func TestProblems(t *testing.T) {
 				})
 				settle(100 * time.Millisecond)
 			}
-		}, "another program undoes flanneld's work in the kernel again and again", ""},
+		}, "another program undoes flanneld's work in the kernel again and again", "another program undoes flanneld's work"},
 		{"a route of somebody else's is in the way", func(h *host, store *subnettest.Store) {
 			h.with(func(k *kerneltest.Kernel) {
 				if err := k.Run("ip route add 172.7.23.0/24 via 10.4.7.99 dev ens33 proto static"); err != nil {
@@ -62,7 +62,11 @@ func TestProblems(t *testing.T) {
 				}
 			})
 			store.Set("subnets/172.7.23.0-24", `{"PublicIP":"10.4.7.23","BackendType":"host-gw"}`, 0)
-		}, "route 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 4 was written by somebody else and stays", ""},
+		}, "route 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 4 was written by somebody else and stays", "route 172.7.23.0/24 via 10.4.7.99"},
+		{"a route of somebody else's leads this host's subnet away", typed("ip route add 172.7.21.0/24 via 10.4.7.99 dev ens33 proto static"),
+			"it leads packets away that are for the containers of this host, 172.7.21.0/24", "route 172.7.21.0/24 via 10.4.7.99"},
+		{"a route of somebody else's leads to a part of a peer's subnet", typed("ip route add 172.7.22.128/25 via 10.4.7.99 dev ens33 proto static"),
+			"it takes some of what is for the peer with 172.7.22.0/24", ""},
 		{"the config is gone", func(_ *host, store *subnettest.Store) { store.Remove("config") }, "there is no config key yet", ""},
 		{"the config has a misspelt field", func(_ *host, store *subnettest.Store) {
 			store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"},"SubnetLenn":24}`, 0)
@@ -95,6 +99,81 @@ func TestProblems(t *testing.T) {
 			})
 		})
 	}
+}
+
+// typed has somebody type a command.
+func typed(command string) func(*host, *subnettest.Store) {
+	return func(h *host, _ *subnettest.Store) {
+		h.with(func(k *kerneltest.Kernel) {
+			if err := k.Run(command); err != nil {
+				h.t.Error(err)
+			}
+		})
+	}
+}
+
+// TestForeignConfiguration: what others put on our device is told, and keeps the host
+// from being ready where it leads away what that needs.
+func TestForeignConfiguration(t *testing.T) {
+	for _, tt := range []struct{ hand, problem, reason string }{
+		{"ip addr add 169.254.8.9/16 dev flannel.1", "address 169.254.8.9/16 on flannel.1 is none of flanneld's, but of a program that", ""},
+		{"ip addr add 10.4.7.125/25 dev flannel.1",
+			"ip addr del 10.4.7.125/25 dev flannel.1", "leads 10.4.7.0/24 (the network of ens33) into the network"},
+		{"ip route add 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink", "ip route del 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink",
+			"all that has no other route"},
+	} {
+		t.Run(tt.hand, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := subnettest.NewStore()
+				store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan"}}`, 0)
+				h := newHost(t, store, 21).start()
+				t.Cleanup(h.stop)
+				settle(2 * time.Second)
+				h.expectReason("")
+				typed(tt.hand)(h, store)
+				settle(2 * time.Second)
+				h.expectReason(tt.reason)
+				has(t, h.problems(), tt.problem)
+				typed(strings.Replace(tt.hand, " add ", " del ", 1))(h, store)
+				settle(2 * time.Second)
+				h.expectReason("")
+				if problems := h.problems(); len(problems) > 0 {
+					t.Errorf("left: %q", problems)
+				}
+			})
+		})
+	}
+}
+
+// TestForeignConfigurationAtStart: what leads a host away from etcd is told before there
+// is a config, also where it makes the default route lead into the network, and is over
+// once it is gone.
+func TestForeignConfigurationAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := newHost(t, store, 21)
+		for _, command := range []string{
+			"ip link add flannel.1 address 0a:39:13:5c:8e:15 mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning",
+			"ip link set flannel.1 alias flanneld", "ip addr add 172.7.21.0/32 dev flannel.1", "ip link set flannel.1 up",
+			"ip route add 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink",
+		} {
+			if err := h.kernel.Run(command); err != nil {
+				t.Fatal(command, err)
+			}
+		}
+		h.start()
+		t.Cleanup(h.stop)
+		settle(2 * time.Second)
+		has(t, h.problems(), "ip route del 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink")
+		has(t, h.problems(), "it leads into the network, by flannel.1")
+		typed("ip route del 0.0.0.0/0 via 10.4.7.126 dev flannel.1 onlink")(h, store)
+		settle(2 * time.Second)
+		for _, p := range h.problems() {
+			if strings.Contains(p, "flannel.1") {
+				t.Errorf("still said: %s", p)
+			}
+		}
+	})
 }
 
 // fails lets a call of the host's kernel fail from now on.

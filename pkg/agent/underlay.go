@@ -83,6 +83,7 @@ func (a *Agent) protect() time.Duration {
 		return resync
 	}
 	result, err := a.apply(kernel.State{Partial: true, Harmful: a.harmful, Networks: a.networks})
+	a.setOthers(result.Others)
 	for _, o := range result.Ops {
 		if r, isRoute := o.Object.(kernel.FoundRoute); isRoute {
 			need, _ := a.beneath.host.Takes(a.network(), r.Dst)
@@ -132,7 +133,8 @@ func (a *Agent) refuse(l *subnet.Lease) string {
 func (a *Agent) peersOf(view subnet.View, links []kernel.Link) ([]subnet.Lease, map[string]string) {
 	c := a.current.config
 	c.Others = a.otherNetworks()
-	peers, rejected := subnet.Peers(c, view.Own, view.Leases, addrs(links), a.refuse)
+	leases := slices.DeleteFunc(view.Leases, func(l subnet.Lease) bool { return l.Key == view.Awaits })
+	peers, rejected := subnet.Peers(c, view.Own, leases, addrs(links), a.refuse)
 	peers = dropSwallowed(a.beneath.host, c, peers, rejected)
 	return slices.DeleteFunc(peers, func(l subnet.Lease) bool { return a.suspects.holds(l.Subnet) }), rejected
 }

@@ -33,6 +33,10 @@ type Host struct {
 	PublicIP netip.Addr    // where peers reach this host
 	Lease    subnet.Attrs  // what this host's lease says so far; zero: there is none
 	Links    []kernel.Link // all interfaces
+
+	// Others tells the MACs of VTEPs that are in other hosts' leases, and so not to be
+	// used though a device here has one: this host is a copy of another. Nil: there is none.
+	Others func(kernel.MAC) bool
 }
 
 // Factory makes a Backend from the config key's Backend object. Its errors say

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
@@ -36,14 +38,17 @@ func findEtcd(f Facts) []Finding {
 // fixRights gives flanneld's user its rights. What that user is called only the
 // daemon's command line knows.
 func (f Facts) fixRights() []string {
-	prefix, whose := f.Status.Etcd.Prefix, "   # ROLE: one of flanneld's user, or of its certificate's common name"
-	if user := f.Flags["etcd-username"]; user != "" {
-		whose = "   # ROLE: one that this names: " + printable.Command("etcdctl", "user", "get", user)
+	prefix := f.Status.Etcd.Prefix
+	grant := func(api string, args ...string) string {
+		whose := "   # ROLE: one of flanneld's user, or of its certificate's common name"
+		if user := f.Flags["etcd-username"]; user != "" {
+			whose = "   # ROLE: one that this names: " + api + " " + printable.Command("etcdctl", "user", "get", user)
+		}
+		return api + " " + printable.Command("etcdctl", append([]string{"role"}, args...)...) + whose
 	}
-	v2 := "ETCDCTL_API=2 " +
-		printable.Command("etcdctl", "role", "grant", "ROLE", "--readwrite", "--path", prefix+"/*") + whose
-	v3 := printable.Command("etcdctl", "role", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/") +
-		whose
+	below := "/" + strings.TrimPrefix(prefix, "/") + "/*" // all of v2's keys begin with a slash
+	v2 := grant("ETCDCTL_API=2", "grant", "ROLE", "--readwrite", "--path", below)
+	v3 := grant("ETCDCTL_API=3", "grant-permission", "ROLE", "--prefix=true", "readwrite", prefix+"/")
 	fix := []string{v3, v2} // not known yet
 	switch f.Status.Etcd.API {
 	case "v2":
@@ -106,6 +111,21 @@ func findCertificates(f Facts) []Finding {
 		return skipped("flanneld does not say which it uses")
 	}
 	var out []Finding
+	if !f.secure() {
+		for _, c := range f.Certificates {
+			if c.Err != nil {
+				out = append(out, fault([]string{f.provide(c.File, c.Err)},
+					"flanneld does not start again without a file that it was given: %v", c.Err))
+			}
+		}
+		switch {
+		case out != nil:
+			return out
+		case len(f.Certificates) > 0:
+			return []Finding{note("flanneld's certificates have no effect, as no endpoint of etcd is https")}
+		}
+		return skipped("flanneld uses none")
+	}
 	for _, c := range f.Certificates {
 		out = append(out, f.dated(c, c.File, "put a new certificate in its place; flanneld uses it without a restart")...)
 	}
@@ -122,6 +142,11 @@ func findCertificates(f Facts) []Finding {
 		return skipped("flanneld uses none")
 	}
 	return out
+}
+
+// secure tells whether any endpoint of etcd is asked by TLS.
+func (f Facts) secure() bool {
+	return slices.ContainsFunc(f.Status.Etcd.Endpoints, func(e string) bool { return strings.HasPrefix(e, "https:") })
 }
 
 // dated compares a certificate with the clock.

@@ -52,6 +52,8 @@ type Facts struct {
 	OptsScript string
 	Docker     *Process // dockerd; nil: it does not run in this network namespace
 
+	Managers map[string]bool // of the network, that run in this network namespace, by their processes' names
+
 	Missing      []NeededFile // without which the daemon does not start; known where it does not run
 	Certificates []Certificate
 	Members      []Member

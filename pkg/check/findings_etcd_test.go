@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"testing"
+	"time"
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/status"
@@ -33,6 +34,22 @@ func TestEtcdFindings(t *testing.T) {
 			member("")(f)
 			f.Members[0].UsualPort, f.Members[0].URL, f.Status.Etcd.Endpoints = true, "https://10.4.7.12:2380", []string{"https://10.4.7.12:2380"}
 		}, "etcd", Fault, "not as etcd answers its clients", "restart flanneld with --etcd-endpoints=https://10.4.7.12:2379   # somebody"},
+		{"endpoints without a port", func(f *Facts) {
+			f.Status.Etcd.Endpoints = []string{"http://10.4.7.12", "http://10.4.7.13:2380", "http://[fd00::1]", "https://etcd.example/v"}
+			member(Refused)(f)
+			f.Members[0].URL, f.Members[0].Port, f.Members[0].UsualPort = "http://10.4.7.12", "80", true
+		}, "etcd", Fault, "http://10.4.7.12: nobody listens on its port",
+			"restart flanneld with '--etcd-endpoints=http://10.4.7.12:2379,http://10.4.7.13:2380,http://[fd00::1]:2379,https://etcd.example:2379/v'   # etcd's own port"},
+		{"endpoints without a port at a host that is down", func(f *Facts) {
+			f.Status.Etcd.Endpoints = []string{"http://10.4.7.12"}
+			member(Dead)(f)
+			f.Members[0].URL, f.Members[0].Port, f.Firewall = "http://10.4.7.12", "80", saved("filter", ":OUTPUT DROP [0:0]")
+		}, "etcd", Fault, "does not answer pings either", "restart flanneld with --etcd-endpoints=http://10.4.7.12:2379   # etcd's own port\niptables -I OUTPUT -p tcp --dport 2379 -d 10.4.7.12 -j ACCEPT   # this host's own policy drops it\nping 10.4.7.12"},
+		{"a web server at an endpoint without a port", func(f *Facts) {
+			f.Status.Etcd.Endpoints = []string{"http://10.4.7.12"}
+			member("")(f)
+			f.Members[0].URL, f.Members[0].Port = "http://10.4.7.12", "80"
+		}, "etcd", Fault, "http://10.4.7.12: it names no port, so 80 was tried", "restart flanneld with --etcd-endpoints=http://10.4.7.12:2379   # etcd's own port"},
 		{"a firewall in front of etcd", member(Filtered), "etcd", Fault, "a firewall drops or rejects that", "iptables -I INPUT -p tcp --dport 2379 -s 10.4.7.21 -j ACCEPT   # on 10.4.7.12"},
 		{"a firewall of this host's in front of etcd", func(f *Facts) {
 			member(Filtered)(f)
@@ -65,6 +82,13 @@ func TestEtcdFindings(t *testing.T) {
 			f.Status, f.Daemon = nil, status.ErrNoDaemon
 			f.Missing = []NeededFile{{"etcd-certfile", "/cert/client.pem", &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}}}
 		}, "daemon", Fault, "it does not start without the file of --etcd-certfile: open /cert/client.pem: file does not exist", "put the right file in the place of /cert/client.pem\nsystemctl start flanneld"},
+		{"certificates without https", func(f *Facts) {
+			f.Status.Etcd.Endpoints, f.Certificates[0].NotAfter = []string{"http://10.4.7.12:2379"}, now.Add(-time.Hour)
+		}, "certificates", Note, "flanneld's certificates have no effect, as no endpoint of etcd is https", ""},
+		{"a certificate is missing, without https", func(f *Facts) {
+			f.Status.Etcd.Endpoints = []string{"http://10.4.7.12:2379"}
+			f.Certificates[0].Err = &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}
+		}, "certificates", Fault, "flanneld does not start again without a file that it was given: open /cert/client.pem: file does not exist", "put the right file in the place of /cert/client.pem"},
 		{"a certificate is missing", func(f *Facts) {
 			f.Certificates[0].Err = &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}
 			is(f, condition.EtcdUnreadable, "open /cert/client.pem")

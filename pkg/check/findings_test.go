@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,11 +59,31 @@ func TestFindings(t *testing.T) {
 			f.Status.Host.PublicIP = here
 			is(f, condition.LeaseContested, "")
 		}, "lease", Fault, "another host writes the lease", "restart flanneld with --iface=eth1 in place of --iface=ens33   # on each host, where its own address is on eth1"},
-		{"etcd speaks, but not to flanneld", func(f *Facts) { denied(f, condition.EtcdUnreadable, "wants a user") }, "etcd", Fault, "wants a user", "etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
+		{"etcd speaks, but not to flanneld", func(f *Facts) { denied(f, condition.EtcdUnreadable, "wants a user") }, "etcd", Fault, "wants a user", "ETCDCTL_API=3 etcdctl role grant-permission ROLE --prefix=true readwrite /coreos.com/network/"},
 		{"etcd speaks nonsense", func(f *Facts) { is(f, condition.EtcdUnreadable, "nonsense") }, "etcd", Fault, "nonsense", "journalctl"},
 		{"no right to write", func(f *Facts) { denied(f, condition.EtcdUnwritable, "wants a user"); f.Status.Etcd.API = "v2" }, "etcd", Fault, "this host's lease cannot be written: wants a user", "ETCDCTL_API=2 etcdctl role grant ROLE --readwrite --path '/coreos.com/network/*'"},
 		{"etcd behind a wrong certificate", func(f *Facts) { f.Certificates[0].NotAfter = now; is(f, condition.EtcdUnreadable, "expired") }, "etcd", Skipped, "not before the certificates are valid: etcd cannot be read: expired", ""},
 		{"etcd behind an interface that is down", func(f *Facts) { f.Links[0].Up = false; is(f, condition.EtcdUnreadable, "unreachable") }, "etcd", Skipped, "not before the interface is right: etcd cannot be read: unreachable", ""},
+		{"a route of another host's leads the own subnet away", func(f *Facts) {
+			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: own, Via: peer, Dev: "ens33"}, Protocol: 3})
+		}, "own routes", Fault, "packets for this host's own containers, 172.7.21.0/24, leave by the route 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 3", "ip route del 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 3"},
+		{"a blackhole in the own subnet", func(f *Facts) {
+			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: netip.MustParsePrefix("172.7.21.64/26")}, Protocol: 4, Special: true})
+		}, "own routes", Fault, "leave by the route 172.7.21.64/26 proto 4", "ip route del 172.7.21.64/26 proto 4"},
+		{"dhcpcd has configured the device", func(f *Facts) {
+			onTunnel(f, "10.4.7.125/25")
+			f.Managers = map[string]bool{"dhcpcd": true}
+			is(f, condition.UnderlayDiverted, "")
+			is(f, condition.EtcdUnreadable, "no route to host")
+		}, "foreign", Fault, "address 10.4.7.125/25 on flannel.1 is none of flanneld's, but of a network manager, such as dhcpcd, systemd-networkd or NetworkManager, and leads 10.4.7.0/24 (the network of ens33) into the network",
+			"echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && dhcpcd --rebind\nip addr del 10.4.7.125/25 dev flannel.1"},
+		{"nobody knows who has configured the device", func(f *Facts) { onTunnel(f, "169.254.8.9/16") }, "foreign", Note, "169.254.8.9/16 on flannel.1 is none of flanneld's, but of a program that gives interfaces an address of 169.254.0.0/16",
+			"echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && dhcpcd --rebind   # where dhcpcd runs\nprintf '[Match]\\nName=flannel*\\n\\n[Link]\\nUnmanaged=yes\\n' > /etc/systemd/network/05-flannel.network && networkctl reload   # where systemd-networkd runs"},
+		{"the default route leads into the tunnel", func(f *Facts) {
+			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: vtep22, Dev: "flannel.1"}, Protocol: 16})
+			f.Managers = map[string]bool{"NetworkManager": true}
+		}, "foreign", Fault, "but of a DHCP client, such as dhcpcd, systemd-networkd or NetworkManager, and leads 0.0.0.0/0 (all that has no other route) into the network",
+			"printf '[keyfile]\\nunmanaged-devices+=interface-name:flannel*\\n' > /etc/NetworkManager/conf.d/90-flanneld.conf && systemctl reload NetworkManager\nip route del 0.0.0.0/0 via 172.7.22.0 dev flannel.1 proto 16\nip route show default"},
 		{"no clock to compare with", func(f *Facts) { f.Members[0].Err = errors.New("refused") }, "clock", Skipped, "no etcd server says what time it is", ""},
 		{"one etcd's clock", func(f *Facts) {
 			f.Members = append(f.Members, Member{URL: "https://10.4.7.13:2379", Ahead: -time.Hour})
@@ -247,6 +268,13 @@ flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: c
 		{"iptables refuses", func(f *Facts) {
 			denied(f, condition.FirewallNotApplied, "iptables filter FORWARD: exit status 4: you must be root")
 		}, "flanneld", Fault, "exit status 4", "start flanneld as root"},
+		{"iptables lacks something", func(f *Facts) {
+			f.Status.Conditions = append(f.Status.Conditions, condition.Condition{Code: condition.FirewallNotApplied, Severity: condition.Error, Message: "iptables nat POSTROUTING", Cause: "this host's iptables refuses", Fix: "modprobe xt_MASQUERADE"})
+		}, "flanneld", Fault, "iptables nat POSTROUTING: this host's iptables refuses", "modprobe xt_MASQUERADE"},
+		{"an operator's SNAT, and our rules around it", func(f *Facts) {
+			f.Firewall = append(f.Firewall, saved("nat", "POSTROUTING -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN", "POSTROUTING ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN",
+				"POSTROUTING -s 172.7.0.0/16 -o ens33 -j SNAT --to-source 10.4.7.99", "POSTROUTING -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully")...)
+		}, "addresses", OK, "", ""},
 		{"subnet.env cannot be written", func(f *Facts) { is(f, condition.SubnetFileUnwritten, "no space") }, "subnet.env", Fault, "no space", "ls -la /run/flannel"},
 		{"a complaint of what a step has found", func(f *Facts) {
 			f.Links[0].Up = false
@@ -281,4 +309,10 @@ func (tt finding) check(t *testing.T) {
 			t.Errorf("%s: the worst is %s", tt.name, Worst(found))
 		}
 	}
+}
+
+// onTunnel puts an address on the tunnel's device.
+func onTunnel(f *Facts, prefix string) {
+	f.Links = slices.Clone(f.Links)
+	f.Links[1].Addrs = append(slices.Clone(f.Links[1].Addrs), addr(prefix)...)
 }

@@ -97,5 +97,8 @@ func rightsFix(c condition.Condition) []string {
 	if c.Denied {
 		return []string{"start flanneld as root, or with the capability CAP_NET_ADMIN, as systemd/flanneld.service does"}
 	}
+	if c.Fix != "" {
+		return []string{c.Fix}
+	}
 	return []string{logFix}
 }

@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/condition"
-	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -60,7 +58,7 @@ func findPath(f Facts, p status.Peer) []Finding {
 func fixPath(f Facts, p status.Peer) []string {
 	for _, r := range f.Routes {
 		if r.Dst == p.Subnet && (r.Via != p.Via || r.Dev != p.Dev) {
-			return []string{printable.Command("ip", append([]string{"route", "del"}, strings.Fields(r.String())...)...)}
+			return []string{r.DeleteCommand()}
 		}
 	}
 	return f.repairFix()

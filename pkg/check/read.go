@@ -45,6 +45,10 @@ func read(ctx context.Context, daemon status.Socket, ask func(context.Context) (
 	f.note("sockets", f.readSockets())
 	f.readFirewall(ctx)
 	f.Docker = findProcess("dockerd")
+	f.Managers = map[string]bool{}
+	for _, m := range managers {
+		f.Managers[m.comm] = findProcess(m.comm) != nil
+	}
 	if f.Status != nil {
 		f.readCertificates()
 		f.readMembers(ctx)

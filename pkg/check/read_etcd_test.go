@@ -266,7 +266,8 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestReadUnit has a unit whose certificate is missing.
+// TestReadUnit has a unit whose certificate is missing, and whose authority is none. That
+// no endpoint is https does not help.
 func TestReadUnit(t *testing.T) {
 	dir := t.TempDir()
 	script := "#!/bin/sh\necho 'ExecStart={ path=x ; argv[]=flanneld --etcd-certfile=/run/no.pem --etcd-cafile=" + dir + "/systemctl ; pid=0 }'\n"
@@ -276,7 +277,7 @@ func TestReadUnit(t *testing.T) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	f := Facts{}
 	f.readUnit(t.Context())
-	if len(f.Missing) != 1 || f.Missing[0].Flag != "etcd-certfile" || f.Missing[0].File != "/run/no.pem" || !errors.Is(f.Missing[0].Err, fs.ErrNotExist) {
+	if len(f.Missing) != 2 || f.Missing[1].Flag != "etcd-cafile" || f.Missing[0].Flag != "etcd-certfile" || f.Missing[0].File != "/run/no.pem" || !errors.Is(f.Missing[0].Err, fs.ErrNotExist) {
 		t.Errorf("%+v", f.Missing)
 	}
 }

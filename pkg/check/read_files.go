@@ -42,24 +42,31 @@ func (f *Facts) readFile(file string) ([]byte, error) {
 // readCertificates reads those that the daemon uses, and their key.
 func (f *Facts) readCertificates() {
 	e := f.Status.Etcd
-	for _, file := range []string{e.CertFile, e.CAFile} {
+	f.Certificates = f.certificates(e.CertFile, e.KeyFile, e.CAFile)
+}
+
+// certificates are those of flanneld's files for etcd, empty where there is none; of the
+// key there is an error only.
+func (f *Facts) certificates(cert, key, ca string) (all []Certificate) {
+	for _, file := range []string{cert, ca} {
 		if file != "" {
-			f.Certificates = append(f.Certificates, f.certificate(file))
+			all = append(all, f.certificate(file))
 		}
 	}
-	if e.KeyFile == "" || e.CertFile == "" {
-		return
+	if key == "" || cert == "" {
+		return all
 	}
-	key, err := f.readFile(e.KeyFile)
-	if err == nil && f.Certificates[0].Err == nil {
-		cert, _ := f.readFile(e.CertFile)
-		if _, err = tls.X509KeyPair(cert, key); err != nil {
-			err = fmt.Errorf("%s is no key of the certificate %s", e.KeyFile, e.CertFile)
+	private, err := f.readFile(key)
+	if err == nil && all[0].Err == nil {
+		public, _ := f.readFile(cert)
+		if _, err = tls.X509KeyPair(public, private); err != nil {
+			err = fmt.Errorf("%s is no key of the certificate %s", key, cert)
 		}
 	}
 	if err != nil {
-		f.Certificates = append(f.Certificates, Certificate{File: e.KeyFile, Err: err})
+		all = append(all, Certificate{File: key, Err: err})
 	}
+	return all
 }
 
 // certificate is that one of a PEM file which ends first.

@@ -67,7 +67,7 @@ func flags(args, environ []string) map[string]string {
 }
 
 // readUnit reads what systemd would start, where no daemon runs: a file that it cannot
-// read is why it has ended.
+// use is why it has ended, also where no endpoint of etcd needs it.
 func (f *Facts) readUnit(ctx context.Context) {
 	systemctl, err := exec.LookPath("systemctl")
 	if err != nil {
@@ -78,10 +78,16 @@ func (f *Facts) readUnit(ctx context.Context) {
 		return
 	}
 	f.Flags = unitFlags(text)
+	files := f.certificates(f.Flags["etcd-certfile"], f.Flags["etcd-keyfile"], f.Flags["etcd-cafile"])
+	if file := f.Flags["etcd-password-file"]; file != "" {
+		_, err := os.ReadFile(file)
+		files = append(files, Certificate{File: file, Err: err})
+	}
 	for _, flag := range needed {
-		if file := f.Flags[flag]; file != "" {
-			if _, err := os.ReadFile(file); err != nil {
-				f.Missing = append(f.Missing, NeededFile{flag, file, err})
+		for _, c := range files {
+			if c.Err != nil && c.File == f.Flags[flag] {
+				f.Missing = append(f.Missing, NeededFile{flag, c.File, c.Err})
+				break
 			}
 		}
 	}

@@ -72,11 +72,9 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 	if f.Status == nil {
 		return named("flanneld", out, func() string { return "" })[:len(out)]
 	}
-	unready, _ := f.Status.Conditions.Unready()
 	for _, c := range f.Status.Conditions.Roots() {
 		switch {
 		case covered(c.Code, found):
-		case c == unready && c.Code != condition.FirewallNotApplied: // see below
 		case c.Code == condition.KernelContention:
 			out = append(out, fault([]string{f.culprit(), logFix}, "%s", c.Text()))
 		case c.Severity == condition.Error:
@@ -96,7 +94,8 @@ func Rest(f Facts, found []Finding) (out []Finding) {
 func covered(code condition.Code, found []Finding) bool {
 	return slices.ContainsFunc(found, func(x Finding) bool {
 		covers, _ := declared(x.Step)
-		return x.Level == Fault && slices.Contains(covers, code)
+		byNote := x.Level == Note && x.Step == foreignStep && code == condition.DeviceForeign
+		return byNote || x.Level == Fault && slices.Contains(covers, code)
 	})
 }
 

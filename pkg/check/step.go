@@ -51,15 +51,19 @@ type prerequisite struct{ step, text string }
 // a container; on the way out it needs what comes first.
 func steps() []step {
 	etcd := []condition.Code{condition.EtcdUnreadable, condition.EtcdNotCurrent, condition.EtcdUnwritable}
-	kernel := []condition.Code{condition.KernelNotApplied, condition.PeerUnreachable, condition.RouteConflict}
+	kernel := kernelCodes()
 	return []step{
 		{name: "daemon", good: goodDaemon, find: findDaemon},
 		{name: "interface", good: goodInterface, find: findInterface, blocks: true,
 			covers: slices.Concat(etcd, kernel, []condition.Code{condition.InterfaceMissing, condition.InterfaceDown})},
+		{name: foreignStep, find: findOnDevice, blocks: true,
+			good:   says("flanneld's device has nothing that others have put there"),
+			covers: slices.Concat(etcd, []condition.Code{condition.UnderlayDiverted, condition.DeviceForeign})},
 		{name: "clock", good: says("agrees with etcd's"), find: findClock},
 		{name: "certificates", good: says("valid"), find: findCertificates, covers: etcd},
 		{name: "etcd", good: goodEtcd, find: findEtcd, covers: etcd,
-			after: []prerequisite{{"interface", "the interface is right"}, {"certificates", "the certificates are valid"}}},
+			after: []prerequisite{{"interface", "the interface is right"}, {foreignStep, "what is foreign is gone"},
+				{"certificates", "the certificates are valid"}}},
 		{
 			name:   "config",
 			good:   goodConfig,
@@ -74,7 +78,9 @@ func steps() []step {
 				condition.LeaseContested,
 				condition.KernelNotApplied,
 			}},
-		{name: "device", good: goodDevice, find: findDevice, covers: kernel, blocks: true},
+		{name: "own routes", good: says("nothing leads this host's own subnet away"), find: findDiverted,
+			covers: []condition.Code{condition.RouteConflict}},
+		{name: "device", good: goodDevice, find: findDevice, covers: append(kernel, condition.KernelContention), blocks: true},
 		{
 			name:   "subnet.env",
 			good:   says("says what the lease says"),
@@ -84,6 +90,13 @@ func steps() []step {
 		{name: "docker", good: goodDocker, find: findDocker, after: []prerequisite{{"subnet.env", "subnet.env is right"}}},
 		{name: "forwarding", good: says("on"), find: findForwarding},
 		{name: "bridge", good: says("containers of this host may reach each other"), find: findBridge},
+	}
+}
+
+// kernelCodes are the conditions of what leads to peers.
+func kernelCodes() []condition.Code {
+	return []condition.Code{
+		condition.KernelNotApplied, condition.PeerUnreachable, condition.RouteConflict, condition.RouteShadowed,
 	}
 }
 
@@ -100,7 +113,7 @@ type pathStep struct {
 func pathSteps() []pathStep {
 	return []pathStep{
 		{name: "route", good: "packets to it leave as flanneld wants", find: findPath, after: tunnelNeedsDevice, blocks: true,
-			covers: []condition.Code{condition.KernelNotApplied, condition.PeerUnreachable, condition.RouteConflict}},
+			covers: kernelCodes()},
 		{name: "rp_filter", good: "packets from it are expected where they come from", find: findReversePath, blocks: true},
 		{name: "forward", good: "iptables lets containers' packets pass both ways", find: findForward},
 		{name: "port", good: "iptables does not block the tunnel's UDP port", find: findPort, blocks: true},

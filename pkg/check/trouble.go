@@ -1,10 +1,12 @@
 package check
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +54,9 @@ func (f Facts) fixReads(c condition.Condition) (why string, fix []string) {
 	}
 	for _, m := range f.Members {
 		text, lines := f.remedy(m)
+		if withoutPort(m.URL) {
+			text, lines = cmp.Or(text, "it names no port, so "+m.Port+" was tried"), f.withPorts(m)
+		}
 		if len(lines) == 0 {
 			continue
 		}
@@ -133,9 +138,32 @@ func (f Facts) remedy(m Member) (text string, fix []string) {
 	return "", nil
 }
 
+// withPorts has flanneld ask at etcd's own port wherever an endpoint names none. What
+// else is wrong counts only where it is about the member's host: at the port that was
+// tried there may be anybody.
+func (f Facts) withPorts(m Member) (fix []string) {
+	all := slices.Clone(f.Status.Etcd.Endpoints)
+	for i, endpoint := range all {
+		if u, err := url.Parse(endpoint); err == nil && withoutPort(endpoint) {
+			u.Host += ":" + clientPort
+			all[i] = u.String()
+		}
+	}
+	switch m.Port = clientPort; m.Trouble {
+	case NoAddress, NoRoute, Dead:
+		_, fix = f.remedy(m)
+	}
+	return append([]string{restartWith(all) + "   # etcd's own port"}, fix...)
+}
+
+func withoutPort(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && u.Port() == ""
+}
+
 // usualPort names etcd's own port where somebody listens there.
 func (f Facts) usualPort(m Member) []string {
-	if !m.UsualPort {
+	if !m.UsualPort || withoutPort(m.URL) {
 		return nil
 	}
 	scheme, _, _ := strings.Cut(m.URL, "://")
@@ -150,7 +178,11 @@ func (f Facts) otherEndpoint(m Member, scheme, host, port string) string {
 			all[i] = scheme + "://" + net.JoinHostPort(host, port)
 		}
 	}
-	return "restart flanneld with " + printable.Word("--etcd-endpoints="+strings.Join(all, ","))
+	return restartWith(all)
+}
+
+func restartWith(endpoints []string) string {
+	return "restart flanneld with " + printable.Word("--etcd-endpoints="+strings.Join(endpoints, ","))
 }
 
 // allow lets this host in where a member's firewall does not.

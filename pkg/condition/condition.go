@@ -16,6 +16,7 @@ type Condition struct {
 	Message string    `json:"message"`           // for people: what is wrong, on what, and what to do
 	Cause   string    `json:"cause,omitempty"`   // the error beneath
 	Denied  bool      `json:"denied,omitempty"`  // the cause is a lack of rights
+	Fix     string    `json:"fix,omitempty"`     // the command that mends it, where there is one for sure
 	Since   time.Time `json:"since,omitzero"`    // zero: not known
 	More    int       `json:"more,omitempty"`    // it stands for so many of its Code that are not there
 
@@ -67,6 +68,9 @@ const (
 	KernelNotApplied    Code = "KernelNotApplied"
 	KernelContention    Code = "KernelContention"
 	RouteConflict       Code = "RouteConflict"
+	RouteShadowed       Code = "RouteShadowed"
+	UnderlayDiverted    Code = "UnderlayDiverted" // by what is on our device
+	DeviceForeign       Code = "DeviceForeign"
 	RouteSuspected      Code = "RouteSuspected"
 	UnderlayOverlap     Code = "UnderlayOverlap" // what this host needs lies in the cluster's network
 	SubnetFileUnwritten Code = "SubnetFileUnwritten"
@@ -91,14 +95,14 @@ type kind struct {
 
 // kinds lists all codes in their order. Nobody changes it.
 var kinds = []kind{
-	{EtcdUnreadable, Error, false, nil, "etcd cannot be read."},
+	{EtcdUnreadable, Error, false, []Code{UnderlayDiverted}, "etcd cannot be read."},
 	{InterfaceMissing, Error, true, nil, "The external interface cannot be chosen."},
 	{InterfaceDown, Error, true, nil, "The external interface is down."},
 	{ConfigMissing, Error, false, nil, "etcd has no config key."},
 	{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
 	{
 		AddressesPending, Warning, false, nil,
-		"The config key asks for other addresses: this host keeps its own until flanneld is restarted.",
+		"The config key or a reservation asks for other addresses: this host keeps its own until flanneld is restarted.",
 	},
 	{
 		ConfigFieldIgnored, Warning, false, nil,
@@ -122,15 +126,27 @@ var kinds = []kind{
 		"This host has no subnet, or its lease is not in etcd.",
 	},
 	{LeaseExpired, Error, true, []Code{EtcdUnreadable, EtcdUnwritable}, "This host's lease has expired."},
-	{EtcdNotCurrent, Error, true, []Code{EtcdUnreadable}, "etcd has not been read yet, or not lately: changes go unnoticed."},
+	{
+		EtcdNotCurrent, Error, true, []Code{EtcdUnreadable, UnderlayDiverted},
+		"etcd has not been read yet, or not lately: changes go unnoticed.",
+	},
 	{
 		EtcdWatchBroken, Warning, false, []Code{EtcdUnreadable},
 		"No watch of etcd lasts, so it is listed every few seconds: changes are known late.",
 	},
 	{LeaseContested, Error, false, nil, "Another host writes this host's lease."},
 	{KernelNotApplied, Error, true, nil, "Routes, neighbours, forwarding entries or devices are not as they should be."},
-	{KernelContention, Error, false, nil, "Another program undoes what flanneld writes to the kernel."},
-	{RouteConflict, Warning, false, nil, "Somebody else's route is where one of flanneld's should be."},
+	{KernelContention, Error, true, nil, "Another program undoes what flanneld writes to the kernel."},
+	{
+		RouteConflict, Error, true, nil,
+		"Somebody else's route is where one of flanneld's should be, or leads this host's own subnet away.",
+	},
+	{RouteShadowed, Warning, false, nil, "Somebody else's route takes a part of a peer's subnet."},
+	{
+		UnderlayDiverted, Error, true, nil,
+		"What somebody else has put on flanneld's device leads into the network what this host needs itself.",
+	},
+	{DeviceForeign, Warning, false, nil, "Somebody else has put an address or a route on flanneld's device."},
 	{RouteSuspected, Error, false, nil, "A route was taken back, as etcd was lost right after it came."},
 	{UnderlayOverlap, Warning, false, nil, "The cluster's network holds addresses that this host needs."},
 	{SubnetFileUnwritten, Error, true, nil, "The subnet file cannot be written."},

@@ -29,13 +29,20 @@ func (l List) Has(codes ...Code) bool {
 }
 
 // Unready is the condition that keeps the daemon from being ready: the first of
-// those that do. False: it is ready.
+// those that do and that do not follow from another one of them. False: it is ready.
 func (l List) Unready() (Condition, bool) {
-	i := slices.IndexFunc(l, func(c Condition) bool { return c.Code.Unready() })
-	if i < 0 {
-		return Condition{}, false
+	var all List
+	for _, c := range l {
+		if c.Code.Unready() {
+			all = append(all, c)
+		}
 	}
-	return l[i], true
+	for _, c := range all {
+		if k, _ := c.Code.kind(); !all.Has(k.after...) {
+			return c, true
+		}
+	}
+	return Condition{}, false
 }
 
 // Roots leaves out what follows from another condition that is there, and what

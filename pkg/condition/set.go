@@ -23,7 +23,7 @@ type Set struct {
 // printable is c as it may be shown: parts of it may come from etcd or from another
 // program.
 func (c Condition) printable() Condition {
-	for _, text := range []*string{&c.Subject, &c.Message, &c.Cause} {
+	for _, text := range []*string{&c.Subject, &c.Message, &c.Cause, &c.Fix} {
 		*text = printable.Bounded(*text, printable.Longest)
 	}
 	return c
@@ -100,6 +100,7 @@ func (s *Set) Replace(code Code, all []Condition) {
 		list[i] = c.printable()
 	}
 	list.sort()
+	list = slices.CompactFunc(list, func(a, b Condition) bool { return a.More == b.More && a.Subject == b.Subject })
 	list = list.Bound(keptOfACode)
 	want := make(map[string]bool, len(list))
 	var news, over List

@@ -102,6 +102,18 @@ func TestTextsFromOutside(t *testing.T) {
 }
 
 // TestReplace has a store full of garbage, of which some goes again.
+// TestReplaceWithTheSameTwice: that is one condition, and no news at each pass.
+func TestReplaceWithTheSameTwice(t *testing.T) {
+	var s condition.Set
+	all := []condition.Condition{{Subject: "a route", Message: "first"}, {Subject: "a route", Message: "second"}}
+	s.Replace(condition.RouteShadowed, all)
+	before := s.List()
+	s.Replace(condition.RouteShadowed, all)
+	if now := s.List(); len(now) != 1 || !now[0].Since.Equal(before[0].Since) || now[0].Message != before[0].Message {
+		t.Errorf("first %v, then %v", before, now)
+	}
+}
+
 func TestReplace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := record(t)
@@ -251,6 +263,28 @@ func TestDenied(t *testing.T) {
 	} {
 		if got := condition.Denied(fmt.Errorf("add a route: %w", err)); got != want {
 			t.Errorf("%v: %t", err, got)
+		}
+	}
+}
+
+// TestUnreadyIsTheRoot: where one thing that keeps the daemon from being ready explains
+// another, it is the reason.
+func TestUnreadyIsTheRoot(t *testing.T) {
+	for want, codes := range map[condition.Code][]condition.Code{
+		"":                           {condition.LeaseIgnored},
+		condition.UnderlayDiverted:   {condition.EtcdUnreadable, condition.EtcdNotCurrent, condition.UnderlayDiverted, condition.Starting},
+		condition.EtcdNotCurrent:     {condition.EtcdUnreadable, condition.EtcdNotCurrent, condition.Starting},
+		condition.NoLease:            {condition.EtcdUnwritable, condition.NoLease, condition.Starting},
+		condition.InterfaceMissing:   {condition.InterfaceMissing, condition.NoLease, condition.RouteConflict},
+		condition.KernelNotApplied:   {condition.NoLease, condition.KernelNotApplied, condition.Starting},
+		condition.FirewallNotApplied: {condition.FirewallNotApplied, condition.Starting},
+	} {
+		var l condition.List
+		for _, c := range codes {
+			l.Add(condition.Condition{Code: c})
+		}
+		if c, unready := l.Unready(); c.Code != want || unready != (want != "") {
+			t.Errorf("%v: %t, %q, want %q", codes, unready, c.Code, want)
 		}
 	}
 }

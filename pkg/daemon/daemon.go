@@ -38,6 +38,7 @@ import (
 type store interface {
 	subnet.Registry
 	Member() string       // the URL of the etcd member that answered last
+	Dir() string          // the directory of the keys
 	Chosen() etcdauto.API // Auto: not known yet
 }
 
@@ -104,6 +105,11 @@ func run(ctx context.Context, o Options, registry store) error {
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
 		RenewMargin: o.LeaseRenewMargin, Previous: former.Subnet, Resumed: resumed, Conditions: wrong,
+		Dir: registry.Dir, Command: func(words ...string) string {
+			e := o.Etcd
+			e.API = registry.Chosen()
+			return e.Command(words...)
+		},
 	})
 	rules, err := newFirewall(o, former.Network, inside, wrong)
 	if err != nil {
@@ -123,6 +129,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
 		Backends:   Backends(),
 		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP},
+		Dir:        registry.Dir,
 		SubnetFile: o.SubnetFile, Former: former, FileChanges: file, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
 		SetRules: rules.set, Exclusive: only, Conditions: wrong,

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"k8s.io/klog/v2"
 
 	"flanneld/internal/lab"
 	"flanneld/pkg/status"
@@ -25,6 +27,7 @@ import (
 type memory struct{ *subnettest.Client }
 
 func (memory) Member() string       { return "memory" }
+func (memory) Dir() string          { return status.DefaultPrefix }
 func (memory) Chosen() etcdauto.API { return etcdauto.Auto }
 
 // externalInterface adds an interface to the namespace of the tests.
@@ -73,8 +76,14 @@ func TestRun(t *testing.T) {
 	leases := subnettest.NewStore()
 	leases.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"host-gw"}}`, 0)
 	leases.Set("subnets/172.7.22.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`, time.Hour)
+	leases.Set("subnets/172.7.23.0-24", "none", 0)
+	var log bytes.Buffer
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	klog.SetOutputBySeverity("INFO", &log) // which gets the graver lines too
+	defer func() { klog.SetOutput(io.Discard); klog.LogToStderr(true) }()
 	o := Options{
-		Version: "1.2.3", Etcd: Etcd{Prefix: "/coreos.com/network"},
+		Version: "1.2.3", Etcd: Etcd{Prefix: "coreos.com/network"}, // the store has it with a slash
 		Ifaces: []string{"ens33"}, SubnetFile: filepath.Join(t.TempDir(), "subnet.env"), LeaseRenewMargin: time.Hour,
 		Firewall: FirewallAuto, IPTablesResync: time.Minute,
 		HealthzIP: netip.MustParseAddr("127.0.0.1"), HealthzPort: 2401,
@@ -113,6 +122,15 @@ func TestRun(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+	klog.Flush()
+	for _, want := range []string{`"Holding a lease" subnet="`, ` key="/coreos.com/network/subnets/172.7.`, "/coreos.com/network/subnets/172.7.23.0-24"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %s", want)
+		}
+	}
+	if strings.Contains(log.String(), `"coreos.com/network/subnets`) {
+		t.Errorf("the log names keys that are not there:\n%s", &log)
 	}
 	if got := peerRoutes(t, link); len(got) != 1 {
 		t.Errorf("after its end, routes to peers: %v", got)

@@ -100,7 +100,7 @@ func (f *firewallTasks) set(c subnet.Config, own netip.Prefix, peers []rules.Pee
 	}
 	return f.rules.Set(rules.Wanted{
 		Network: c.Network, Former: f.former, Subnet: own, Peers: peers, Marked: f.marks,
-		Table:      tableOf(o.Etcd.Prefix),
+		Table:      tableOf(o.Etcd.Config().Dir()),
 		Masquerade: o.IPMasq, PlainPorts: o.PlainPorts, Forward: o.ForwardRules,
 		NFTables: !impossible && (o.Firewall == NFTables || o.Firewall == FirewallAuto && (c.NFTables || !f.iptables)),
 	})

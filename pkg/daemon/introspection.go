@@ -65,7 +65,7 @@ func (i *introspection) status(ctx context.Context) (status.Status, error) {
 	d, o := s.Daemon, i.options
 	d.Version, d.PID, d.Started = o.Version, os.Getpid(), i.started
 	d.SubnetFile, d.IPMasq = absolute(o.SubnetFile), o.IPMasq
-	s.Etcd.Endpoints, s.Etcd.Prefix, s.Etcd.Member = o.Etcd.Endpoints, o.Etcd.Prefix, i.etcd.Member()
+	s.Etcd.Endpoints, s.Etcd.Prefix, s.Etcd.Member = o.Etcd.Endpoints, i.etcd.Dir(), i.etcd.Member()
 	if api := i.etcd.Chosen(); api != etcdauto.Auto {
 		s.Etcd.API = api.String()
 	}

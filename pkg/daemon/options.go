@@ -5,8 +5,11 @@ import (
 	"io"
 	"net/netip"
 	"regexp"
+	"strings"
 	"time"
 
+	"flanneld/pkg/printable"
+	"flanneld/pkg/status"
 	"flanneld/pkg/subnet/etcdauto"
 	"flanneld/pkg/subnet/etcdconn"
 )
@@ -39,12 +42,14 @@ type Options struct {
 type Etcd struct {
 	Endpoints []string // "https://10.4.7.12:2379": no user, no path's end
 	API       etcdauto.API
-	Prefix    string // "/coreos.com/network": no trailing slash
+	Prefix    string // as it is written, less a trailing slash: "/coreos.com/network", "coreos.com/network"
 	KeyFile   string // given together with CertFile, or not at all
 	CertFile  string
 	CAFile    string // empty: the system's authorities
 	Username  string // empty: no authentication by password
 	Password  Secret
+	// PasswordFile is where the password was read; empty: it was given otherwise.
+	PasswordFile string
 
 	Addresses *etcdconn.Addresses // is told where connections go; nil: nobody wants to know
 }
@@ -57,6 +62,29 @@ func (e Etcd) Config() etcdconn.Config {
 		Username: e.Username, Password: string(e.Password),
 		Addresses: e.Addresses,
 	}
+}
+
+// Command is a command line of flanneld's that finds the same etcd, but for the password
+// where that is in no file.
+func (e Etcd) Command(words ...string) string {
+	api := ""
+	if e.API != etcdauto.Auto {
+		api = strings.TrimPrefix(e.API.String(), "v")
+	}
+	prefix := e.Prefix
+	if prefix == status.DefaultPrefix {
+		prefix = ""
+	}
+	for _, flag := range [][2]string{
+		{"endpoints", strings.Join(e.Endpoints, ",")}, {"prefix", prefix}, {"api", api},
+		{"keyfile", absolute(e.KeyFile)}, {"certfile", absolute(e.CertFile)}, {"cafile", absolute(e.CAFile)},
+		{"username", e.Username}, {"password-file", absolute(e.PasswordFile)},
+	} {
+		if flag[1] != "" {
+			words = append(words, "--etcd-"+flag[0]+"="+flag[1])
+		}
+	}
+	return printable.Command("flanneld", words...)
 }
 
 // Open prepares access to the keys. It does not connect yet; its errors are about

@@ -31,9 +31,9 @@ type Choice struct {
 // Choose picks the interface among links by which hosts talk in a family.
 // byRoute names the one by which the kernel reaches o.CanReach, or where that is not
 // asked for, the one of the default route. It is asked only where that decides:
-// what the options name comes first. What matches but cannot be used (no address, MTU 0) gives
-// way to what matches next; where nothing is left, the error says why and lists
-// the interfaces.
+// what the options name comes first, be it only by the public IP. What matches but
+// cannot be used (no address, MTU 0) gives way to what matches next; where nothing is
+// left, the error says why and lists the interfaces.
 func Choose(
 	f inet.Family, o Options, links []kernel.Link, byRoute func() (name string, err error),
 ) (Choice, error) {
@@ -45,7 +45,7 @@ func Choose(
 			refused = append(refused, err.Error())
 		}
 		for _, c := range candidates {
-			choice, err := c.use(f, o.PublicIP, criterion.source)
+			choice, err := c.use(f, o.PublicIP, criterion.source, links)
 			if err == nil {
 				return choice, nil
 			}
@@ -101,13 +101,36 @@ func criteria(o Options, byRoute func() (string, error)) []criterion {
 	if len(out) > 0 {
 		return out
 	}
-	return []criterion{{"the default route", func(links []kernel.Link) ([]candidate, error) {
+	if ip := o.PublicIP; ip.IsValid() {
+		out = append(out, criterion{fmt.Sprintf("--public-ip=%v", ip), func(links []kernel.Link) ([]candidate, error) {
+			return byAddress(links, ip, byRoute), nil // none: it is a router's, in front of this host
+		}})
+	}
+	return append(out, criterion{"the default route", func(links []kernel.Link) ([]candidate, error) {
 		name, err := byRoute()
 		if err != nil {
 			return nil, fmt.Errorf("none is named by --iface, and the default route names none: %w", err)
 		}
 		return some("the default route's interface "+name, byText(links, name))
-	}}}
+	}})
+}
+
+// byAddress finds the interface that an address is on and that packets can leave by. One
+// that is down is waited for only if it is the one in use.
+func byAddress(links []kernel.Link, ip netip.Addr, inUse func() (string, error)) (out []candidate) {
+	for _, l := range links {
+		if l.Has(ip) && !l.Up {
+			if name, err := inUse(); err != nil || name != l.Name {
+				continue
+			}
+		}
+		inward := l.Type == "dummy" || l.Tunnel() ||
+			slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Addr().IsLoopback() })
+		if l.Has(ip) && !inward {
+			out = append(out, candidate{l, ip})
+		}
+	}
+	return out
 }
 
 // some makes an error of no candidates.
@@ -179,7 +202,7 @@ func rank(a kernel.Addr) int {
 }
 
 // use makes a choice of the candidate.
-func (c candidate) use(f inet.Family, publicIP netip.Addr, source string) (Choice, error) {
+func (c candidate) use(f inet.Family, publicIP netip.Addr, source string, links []kernel.Link) (Choice, error) {
 	l := c.link
 	if l.MTU <= 0 {
 		return Choice{}, fmt.Errorf("interface %s has MTU %d: set one with: ip link set %s mtu 1500", l.Name, l.MTU, l.Name)
@@ -199,6 +222,9 @@ func (c candidate) use(f inet.Family, publicIP netip.Addr, source string) (Choic
 	why := "its own"
 	if publicIP.IsValid() {
 		choice.PublicIP, why = publicIP, "by --public-ip"
+		if has := byText(links, publicIP.String()); len(has) > 0 && has[0].link.Name != l.Name {
+			why += fmt.Sprintf(", which is on %s, though packets leave by %s", has[0].link.Name, l.Name)
+		}
 		for _, a := range l.Addrs {
 			if what := inet.NoHost(a.Prefix, publicIP); what != "" && !l.Has(publicIP) {
 				return Choice{}, fmt.Errorf("--public-ip=%v is %s of %v (the network of %s), and no host's",

@@ -54,7 +54,19 @@ func TestChoose(t *testing.T) {
 		{name: "a link-local address where there is no other", route: "ens35", addr: "169.254.7.7",
 			reason: "interface ens35 (169.254.7.7/16, MTU 1500) by the default route, public IP 169.254.7.7 its own"},
 		{name: "public IP of the interface", publicIP: "10.4.7.100", route: "ens33", addr: "10.4.7.100",
-			reason: "interface ens33 (10.4.7.100/24, MTU 1500) by the default route, public IP 10.4.7.100 by --public-ip"},
+			reason: "interface ens33 (10.4.7.100/24, MTU 1500) by --public-ip=10.4.7.100, public IP 10.4.7.100 by --public-ip"},
+		{name: "public IP of another interface than the default route's", publicIP: "192.168.1.21", route: "ens33", addr: "192.168.1.21",
+			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --public-ip=192.168.1.21, public IP 192.168.1.21 by --public-ip"},
+		{name: "public IP of another interface, and no default route", publicIP: "192.168.1.21", addr: "192.168.1.21",
+			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --public-ip=192.168.1.21, public IP 192.168.1.21 by --public-ip"},
+		{name: "public IP of another interface that cannot be used", publicIP: "10.9.9.9", route: "ens33", addr: "10.4.7.21",
+			reason: "interface ens33 (10.4.7.21/24, MTU 1500) by the default route, public IP 10.9.9.9 by --public-ip, which is on broken, though packets leave by ens33"},
+		{name: "public IP of no interface", publicIP: "203.0.113.5", route: "ens33", addr: "10.4.7.21",
+			reason: "interface ens33 (10.4.7.21/24, MTU 1500) by the default route, public IP 203.0.113.5 by --public-ip"},
+		{name: "public IP of another interface, beside an interface that matches nothing", ifaces: "eth0", publicIP: "192.168.1.21", route: "ens33",
+			err: "--iface=eth0 matches none" + listed},
+		{name: "public IP of another interface than the one that leads there", reach: "10.4.7.1", publicIP: "192.168.1.21", route: "ens33", addr: "10.4.7.21",
+			reason: "interface ens33 (10.4.7.21/24, MTU 1500) by --iface-can-reach=10.4.7.1, public IP 192.168.1.21 by --public-ip, which is on ens34, though packets leave by ens33"},
 		{name: "the tutorial's", ifaces: "ens33", publicIP: "10.4.7.21", addr: "10.4.7.21",
 			reason: "interface ens33 (10.4.7.21/24, MTU 1500) by --iface=ens33, public IP 10.4.7.21 by --public-ip"},
 		{name: "a public IP that is the broadcast address", publicIP: "10.4.7.255", route: "ens33",
@@ -62,7 +74,7 @@ func TestChoose(t *testing.T) {
 		{name: "public IP behind NAT", ifaces: "ens34", publicIP: "203.0.113.5", addr: "192.168.1.21",
 			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface=ens34, public IP 203.0.113.5 by --public-ip"},
 		{name: "public IP of another interface", ifaces: "ens34", publicIP: "10.4.7.21", addr: "192.168.1.21",
-			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface=ens34, public IP 10.4.7.21 by --public-ip"},
+			reason: "interface ens34 (192.168.1.21/24, MTU 9000) by --iface=ens34, public IP 10.4.7.21 by --public-ip, which is on ens33, though packets leave by ens34"},
 
 		{name: "by address", ifaces: "10.4.7.100", addr: "10.4.7.100",
 			reason: "interface ens33 (10.4.7.100/24, MTU 1500) by --iface=10.4.7.100, public IP 10.4.7.100 its own"},
@@ -205,4 +217,22 @@ func TestAnyHost(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPublicIPInside: a public IP that routing announces lies on an interface by which no
+// packet leaves.
+func TestPublicIPInside(t *testing.T) {
+	ip := netip.MustParseAddr("10.255.0.21")
+	tunnel := link("flannel.1", 1450, "10.255.0.21/32")
+	tunnel.Kind = kernel.VXLAN{VNI: 1}
+	dummy := link("anycast", 1500, "10.255.0.21/32")
+	dummy.Type = "dummy"
+	for _, inside := range []kernel.Link{link("lo", 65536, "127.0.0.1/8", "10.255.0.21/32"), dummy, tunnel} {
+		links := []kernel.Link{inside, link("ens33", 1500, "10.4.7.21/24")}
+		got, err := Choose(inet.IPv4, Options{PublicIP: ip}, links, func() (string, error) { return "ens33", nil })
+		if err != nil || got.Link.Name != "ens33" || got.PublicIP != ip ||
+			!strings.HasSuffix(got.Reason, "by --public-ip, which is on "+inside.Name+", though packets leave by ens33") {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
 }

@@ -33,6 +33,7 @@
 // tunnel anybody who reaches its UDP port, as vxlan does not authenticate the sender.
 // rp_filter does not help: it sees the interface that it expects.
 //
-// A kernel without nf_tables has no marks: there, packets pass that have an address
-// of the network and arrive by a device of some peer.
+// A kernel without nf_tables has no marks, nor has one without what sets or matches
+// them, such as sets: there, packets pass that have an address of the network and arrive
+// by a device of some peer. Whether they can be set is asked before rules match them.
 package firewall

@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -142,5 +144,14 @@ func TestAnErrorOfTimeIsTheSameNews(t *testing.T) {
 	h.record(rules.Result{Outcomes: []rules.Outcome{{Subject: "iptables filter FORWARD"}}}, time.Now())
 	if len(told) != 2 || len(told[1]) != 0 {
 		t.Errorf("told %v", told)
+	}
+}
+
+// TestWhatMendsIt: a host that lacks something is told the command, not only a sentence.
+func TestWhatMendsIt(t *testing.T) {
+	err := fmt.Errorf("cannot write: %w", rules.Lacks{Text: "no MASQUERADE", Fix: "modprobe xt_MASQUERADE", Err: errors.New("exit status 1")})
+	c := notApplied("iptables nat POSTROUTING", err)
+	if c.Fix != "modprobe xt_MASQUERADE" || c.Cause != "cannot write: no MASQUERADE: exit status 1" || c.Code != condition.FirewallNotApplied {
+		t.Errorf("%+v", c)
 	}
 }

@@ -111,9 +111,11 @@ func (h *history) noAnswer(err error) {
 }
 
 func notApplied(subject string, err error) condition.Condition {
+	var lacks rules.Lacks
+	errors.As(err, &lacks)
 	return condition.Condition{
 		Code: condition.FirewallNotApplied, Subject: subject, Message: subject,
-		Cause: err.Error(), Denied: condition.Denied(err),
+		Cause: err.Error(), Denied: condition.Denied(err), Fix: lacks.Fix,
 	}
 }
 

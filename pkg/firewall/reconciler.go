@@ -47,6 +47,11 @@ type waiter interface {
 	WaitsFor() (program string, lasted time.Duration)
 }
 
+// marker is a Writer that marks packets, where the kernel has what that needs.
+type marker interface {
+	CanMark(w rules.Wanted) bool
+}
+
 // How long a program may run before it is told of: it may well be slow where the rules
 // have been seen in place.
 const (
@@ -223,6 +228,11 @@ func (r *Reconciler) pass(ctx context.Context, w rules.Wanted) rules.Result {
 }
 
 func (r *Reconciler) apply(ctx context.Context, w rules.Wanted) (all rules.Result) {
+	for _, writer := range r.options.Writers {
+		if m, marks := writer.(marker); marks {
+			w.Marked = w.Marked && m.CanMark(w)
+		}
+	}
 	for _, writer := range r.options.Writers {
 		one := writer.Apply(ctx, w, all.Marks)
 		all.Outcomes = append(all.Outcomes, one.Outcomes...)

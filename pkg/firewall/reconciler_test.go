@@ -229,6 +229,31 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 	})
 }
 
+// markless is a fake on a kernel that may lack what sets marks.
+type markless struct {
+	fake
+	can bool
+}
+
+func (m *markless) CanMark(rules.Wanted) bool { return m.can }
+
+// TestNobodyMatchesMarksThatNobodySets: whether packets can be marked is asked first.
+func TestNobodyMatchesMarksThatNobodySets(t *testing.T) {
+	for _, can := range []bool{true, false} {
+		first, second := &fake{have: map[string]rules.Wanted{}}, &markless{fake{have: map[string]rules.Wanted{}}, can}
+		r, err := New(Options{Writers: []Writer{first, second}, Resync: resync})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := firewalltest.Everything
+		want.Marked = true
+		r.apply(context.Background(), want)
+		if got := first.have[chains[0]].Marked; got != can {
+			t.Errorf("the rules match marks: %v, which can be set: %v", got, can)
+		}
+	}
+}
+
 // Peers that come and go by the devices that there are cost nothing, unless
 // packets are matched by them.
 func TestPeersMatterWhereTheyAreMarked(t *testing.T) {

@@ -45,11 +45,14 @@ func AddrsOf(addrs ...DeviceAddr) (all DeviceAddrs) {
 }
 
 // former reports whether p can be what this was while the host held another
-// subnet.
+// subnet, or what flannel up to 0.7 wrote: with the length of the network.
 func (a DeviceAddr) former(p netip.Prefix) bool {
 	start, err := p.Addr().Prefix(a.SubnetLen)
-	return err == nil && p.IsSingleIP() && a.Network.Contains(p.Addr()) && start.Addr() == p.Addr()
+	return err == nil && (p.IsSingleIP() || p.Bits() == a.Network.Bits()) && a.Network.Contains(p.Addr()) &&
+		start.Addr() == p.Addr()
 }
+
+func (a DeviceAddrs) former(p netip.Prefix) bool { return a.Of(inet.Of(p.Addr())).former(p) }
 
 // Of is the address of a family.
 func (a DeviceAddrs) Of(f inet.Family) DeviceAddr { return a[slot(f)] }
@@ -107,6 +110,3 @@ func incompatible(l Link, d Device) string {
 	}
 	return d.Kind.Incompatible(l.Kind)
 }
-
-// Compatible reports whether an existing interface can serve as d.
-func Compatible(l Link, d Device) bool { return incompatible(l, d) == "" }

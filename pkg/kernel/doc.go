@@ -19,7 +19,8 @@
 //     is compatible gets the alias and is otherwise left as it is; one that is
 //     not is made anew.
 //   - An address on such a device is ours if we wrote it, or if it is the first
-//     one of a subnet of our network, by its whole length: an earlier run's.
+//     one of a subnet of our network, by its whole length, an earlier run's, or
+//     with the length of the network, as flannel up to 0.7 wrote it.
 //   - Neighbours and forwarding entries have no room for a mark: ours are those
 //     that we put in place and, after a restart, those that a route of ours
 //     leads to, by the chain route → gateway → neighbour → MAC → entry.

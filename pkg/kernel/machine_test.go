@@ -90,6 +90,7 @@ type step struct {
 	want      kernel.State
 	ops       string // what the pass is to write, in order
 	conflicts string // what stands in its way
+	foreign   string // if not empty, what others have put on its devices; "-" for none
 	shows     string // if not empty, the state afterwards; "-" for none
 }
 
@@ -120,7 +121,15 @@ func script(t *testing.T, m machine, steps []step) (states []string) {
 		compare(t, fmt.Sprintf("step %d: ops", i+1), texts(result.Ops), step.ops)
 		var conflicts []string
 		for _, c := range result.Conflicts {
-			conflicts = append(conflicts, c.Found.String())
+			place := map[kernel.Place]string{kernel.InOwn: "in own: ", kernel.InPart: "in part: "}[c.Place]
+			conflicts = append(conflicts, place+c.Found.String())
+		}
+		var foreign []string
+		for _, f := range result.Foreign {
+			foreign = append(foreign, f.String())
+		}
+		if step.foreign != "" {
+			compare(t, fmt.Sprintf("step %d: foreign", i+1), strings.Join(foreign, "\n"), strings.TrimPrefix(step.foreign, "-"))
 		}
 		compare(t, fmt.Sprintf("step %d: conflicts", i+1), strings.Join(conflicts, "\n"), step.conflicts)
 

@@ -53,7 +53,9 @@ func (m memory) after(wanted memory, partial bool, undone []Op, conflicts []Conf
 		now = now.clone()
 	}
 	for _, c := range conflicts {
-		delete(now.routes.at, c.Dst)
+		if c.Place == InPlace {
+			delete(now.routes.at, c.Dst)
+		}
 	}
 	for _, o := range undone {
 		o.Object.restore(&now, m)

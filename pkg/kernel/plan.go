@@ -1,10 +1,6 @@
 package kernel
 
-import (
-	"fmt"
-	"net/netip"
-	"slices"
-)
+import "slices"
 
 // found is what a pass has read from the kernel.
 type found struct {
@@ -24,8 +20,9 @@ func (f found) link(name string) (Link, bool) {
 // plan is the heart of a pass: what to write so that the kernel becomes as
 // wanted, in order, and what stands in the way. It does no I/O. Into was it
 // notes what it recognizes as ours from before a restart.
-func plan(want State, wanted memory, have found, was *memory) (ops []Op, conflicts []Conflict) {
+func plan(want State, wanted memory, have found, was *memory) (ops []Op, others Others) {
 	p := &planner{want: want, wanted: wanted, have: have, was: was, created: map[string]bool{}}
+	p.ground = Ground{Own: want.Own, Networks: want.Networks, Devices: want.Devices}
 	ops = p.deviceOps()
 	p.recognize()
 	ops, dropFDB := p.fdbOps(ops)
@@ -34,29 +31,35 @@ func plan(want State, wanted memory, have found, was *memory) (ops []Op, conflic
 	ops = append(ops, dropRoutes...)
 	ops = append(ops, dropHops...)
 	ops = append(ops, dropFDB...)
-	return append(ops, p.staleDevices()...), p.conflicts
+	p.findForeign()
+	return append(ops, p.staleDevices()...), p.others
 }
 
 type planner struct {
-	want      State
-	wanted    memory // the same, by key
-	have      found
-	was       *memory
-	created   map[string]bool // devices that are being created: what was on them is gone
-	conflicts []Conflict
+	want    State
+	wanted  memory // the same, by key
+	have    found
+	was     *memory
+	created map[string]bool // devices that are being created: what was on them is gone
+	ground  Ground
+	others  Others
 }
 
-// Conflict is an object that somebody else put where one is wanted.
-type Conflict struct {
-	Dst   netip.Prefix
-	Found FoundRoute
+// Others is what somebody else has put where it is in the way, and what stays.
+type Others struct {
+	Conflicts []Conflict
+	Foreign   []Foreign
 }
 
-func (c Conflict) String() string {
-	return fmt.Sprintf("route %v was written by somebody else and stays: to leave %v to flanneld, type: ip route del %v",
-		c.Found, c.Dst, c.Found)
-}
+func (p *planner) wants(dev string) bool { return p.ground.wants(dev) }
 
-func (p *planner) wants(dev string) bool {
-	return slices.ContainsFunc(p.want.Devices, func(d Device) bool { return d.Name == dev })
+// findForeign notes what others have put on our devices, but for what stands in the
+// place of a wanted route, which is told as that.
+func (p *planner) findForeign() {
+	p.others.Foreign = slices.DeleteFunc(p.ground.Foreign(p.have.links, p.have.routes), func(f Foreign) bool {
+		if f.Addr.IsValid() {
+			return p.created[f.Dev] || p.was.addrs[Address{f.Dev, f.Addr}]
+		}
+		return p.created[f.Dev] || p.wanted.routes.has(f.Route.Dst)
+	})
 }

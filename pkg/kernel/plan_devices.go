@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"flanneld/pkg/inet"
 )
 
 func (d Device) key() string { return d.Name }
@@ -68,7 +66,7 @@ func (p *planner) addresses(l Link, d Device, add func(a Action, object Object, 
 		}
 	}
 	for _, a := range l.Addrs {
-		ours := p.was.addrs[Address{d.Name, a.Prefix}] || d.Addrs.Of(inet.Of(a.Addr())).former(a.Prefix)
+		ours := p.was.addrs[Address{d.Name, a.Prefix}] || d.Addrs.former(a.Prefix)
 		if ours && !d.Addrs.Has(a.Prefix) && !p.want.Partial {
 			add(Delete, Address{d.Name, a.Prefix}, "")
 		}

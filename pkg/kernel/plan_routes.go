@@ -14,6 +14,8 @@ func (r Route) key() netip.Prefix { return r.Dst }
 // routeOps is entryOps for routes.
 func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 	places, stray := p.places()
+	former, diverted := p.ground.Diverted(p.have.links, p.have.routes)
+	p.others.Conflicts = diverted
 	replaced := map[*FoundRoute]bool{}
 	for i, r := range p.wanted.routes.list {
 		at := &places[i]
@@ -28,7 +30,13 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 			at.ours, replaced[at.first] = true, true // by the kernel, in one step: no packet is lost
 			ops = appended(ops, Op{Replace, r, "was " + at.first.describe(), before == r})
 		default:
-			p.conflicts = append(p.conflicts, Conflict{r.Dst, *at.first})
+			p.others.Conflicts = append(p.others.Conflicts, Conflict{InPlace, r.Dst, *at.first})
+		}
+	}
+	p.findParts()
+	for _, r := range former {
+		if !slices.Contains(stray, r) && !p.created[r.Dev] {
+			drops = append(drops, Op{Delete, *r, "it led packets for this host's own containers away", false})
 		}
 	}
 	for _, r := range stray {
@@ -108,9 +116,38 @@ func (p *planner) mayReplace(r FoundRoute, want Route) bool {
 	case unix.RTPROT_KERNEL: // a network that this host is connected to
 		return false
 	case unix.RTPROT_BOOT:
-		return edited || r.Via.IsValid() && r.Via == want.Peer || r.toVTEP()
+		return edited || r.Via.IsValid() && r.Via == want.Peer || r.toVTEP() ||
+			p.ground.formerly(&r, p.have.links, p.have.routes)
 	}
 	return edited
+}
+
+// findParts notes routes of others to a part of what a wanted route leads to: the
+// kernel prefers the longer prefix.
+func (p *planner) findParts() {
+	var lengths [129]bool
+	for i := range p.wanted.routes.list {
+		lengths[p.wanted.routes.list[i].Dst.Bits()] = true
+	}
+	for i := range p.have.routes {
+		r := &p.have.routes[i]
+		own := func(o netip.Prefix) bool { return contains(o, r.Dst) }
+		if r.Protocol == Protocol || p.wanted.routes.has(r.Dst) || p.wants(r.Dev) ||
+			slices.ContainsFunc(p.want.Own, own) {
+			continue
+		}
+		for bits := range r.Dst.Bits() {
+			if !lengths[bits] {
+				continue
+			}
+			whole := netip.PrefixFrom(r.Dst.Addr(), bits).Masked()
+			w, wanted := p.wanted.routes.get(whole)
+			if wanted && (r.Via != w.Via || r.Dev != w.Dev) {
+				p.others.Conflicts = append(p.others.Conflicts, Conflict{InPart, whole, *r})
+				break
+			}
+		}
+	}
 }
 
 // owns tells a route that this run or an earlier one has written.

@@ -28,8 +28,16 @@ func TestPlainRoutes(t *testing.T) {
 }
 
 // A former flannel's routes, of protocol boot, are taken over in whichever mode
-// it was.
+// it was, and whichever host had the subnet then.
 func TestRoutesOfAFormerFlannel(t *testing.T) {
+	t.Run("to a host that is gone", func(t *testing.T) {
+		play(t, step{
+			hand:  `ip route add 172.7.22.0/24 via 10.4.7.99 dev ens33`,
+			want:  plain(22),
+			ops:   `ip route replace 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77 (was 172.7.22.0/24 via 10.4.7.99 dev ens33 proto 3)`,
+			shows: `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`,
+		})
+	})
 	t.Run("the same way", func(t *testing.T) {
 		play(t, step{
 			hand:  `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33`,
@@ -105,9 +113,14 @@ func TestAdministratorsRoutesStay(t *testing.T) {
 			`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto static`, `172.7.22.0/24 via 10.4.7.22 dev ens33 proto 4`,
 			`ip route del 172.7.22.0/24`,
 		},
-		"boot, another way": {
-			`ip route add 172.7.22.0/24 via 10.4.7.99 dev ens33`, `172.7.22.0/24 via 10.4.7.99 dev ens33 proto 3`,
+		"boot, by the default gateway": {
+			`ip route add 0.0.0.0/0 via 10.4.7.254 dev ens33
+			ip route add 172.7.22.0/24 via 10.4.7.254 dev ens33`, `172.7.22.0/24 via 10.4.7.254 dev ens33 proto 3`,
 			`ip route del 172.7.22.0/24`,
+		},
+		"boot, with an MTU of its own": {
+			`ip route add 172.7.22.0/24 via 10.4.7.99 dev ens33 mtu 1400`,
+			`172.7.22.0/24 via 10.4.7.99 dev ens33 proto 3`, `ip route del 172.7.22.0/24`,
 		},
 		"blackhole": {
 			`ip route add blackhole 172.7.22.0/24`, `172.7.22.0/24 proto 3`,
@@ -174,8 +187,8 @@ func TestConnectedNetworkInPlaceOfOurRoute(t *testing.T) {
 	)
 }
 
-// Routes of other destinations, other metrics, and in front of ours are none of
-// our business.
+// Routes of other destinations, other metrics, and in front of ours stay. Those that
+// take packets of a peer's are told.
 func TestRoutesBesideOursStay(t *testing.T) {
 	play(t,
 		step{
@@ -183,13 +196,15 @@ func TestRoutesBesideOursStay(t *testing.T) {
 				ip route add 172.7.22.128/25 via 10.4.7.98 dev ens33
 				ip route add 172.7.0.0/16 via 10.4.7.97 dev ens33 proto static
 				ip route add 192.168.5.0/24 via 10.4.7.96 dev ens33`,
-			want: plain(22),
-			ops:  `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`,
+			want:      plain(22),
+			ops:       `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`,
+			conflicts: `in part: 172.7.22.128/25 via 10.4.7.98 dev ens33 proto 3`,
 		},
 		step{
-			hand:      `ip route prepend 172.7.22.0/24 via 10.4.7.95 dev ens33`,
-			want:      plain(22),
-			conflicts: `172.7.22.0/24 via 10.4.7.95 dev ens33 proto 3`,
+			hand: `ip route prepend 172.7.22.0/24 via 10.4.7.95 dev ens33`,
+			want: plain(22),
+			conflicts: `172.7.22.0/24 via 10.4.7.95 dev ens33 proto 3
+				in part: 172.7.22.128/25 via 10.4.7.98 dev ens33 proto 3`,
 		},
 		step{
 			want: kernel.State{},

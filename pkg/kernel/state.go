@@ -26,6 +26,10 @@ type State struct {
 	// Nil: all of it is this one's.
 	Networks []netip.Prefix
 
+	// Own are the subnets of this host's containers. What an earlier flannel has left
+	// there leads packets away from them, and goes, also where Partial.
+	Own []netip.Prefix
+
 	// Harmful tells destinations to which no route of ours may lead: one that does
 	// goes, also where Partial. It wants none of them. Nil: there is no such.
 	Harmful func(netip.Prefix) bool
@@ -50,7 +54,7 @@ func (s State) And(o State) State {
 	s.Routes, s.Neighbours = slices.Concat(s.Routes, o.Routes), slices.Concat(s.Neighbours, o.Neighbours)
 	s.FDB = appendNew(s.FDB, o.FDB) // both families' packets travel in the same frames
 	s.Partial = s.Partial || o.Partial
-	s.Networks = slices.Concat(s.Networks, o.Networks)
+	s.Networks, s.Own = slices.Concat(s.Networks, o.Networks), slices.Concat(s.Own, o.Own)
 	return s
 }
 

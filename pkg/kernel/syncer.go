@@ -35,8 +35,8 @@ func NewSyncer(c Conn) *Syncer { return &Syncer{conn: c, was: memoryOf(State{}),
 
 // Result is what a pass did.
 type Result struct {
-	Ops       []Op // carried out
-	Conflicts []Conflict
+	Ops []Op // carried out
+	Others
 	Contention
 }
 
@@ -50,15 +50,15 @@ func (s *Syncer) Apply(want State) (Result, error) {
 		return Result{}, err
 	}
 	wanted := memoryOf(want)
-	ops, conflicts := plan(want, wanted, have, &s.was)
+	ops, others := plan(want, wanted, have, &s.was)
 	now := time.Now()
 	due, held := s.paces.split(ops, now)
 	done, undone, err := s.carryOut(due)
 	undone = append(undone, held...)
 	s.paces.record(done, now)
-	s.was = s.was.after(wanted, want.Partial, undone, conflicts)
+	s.was = s.was.after(wanted, want.Partial, undone, others.Conflicts)
 	logOps(done)
-	return Result{Ops: done, Conflicts: conflicts, Contention: s.paces.contention(now)}, err
+	return Result{Ops: done, Others: others, Contention: s.paces.contention(now)}, err
 }
 
 // read lists what a pass needs: what is on the wanted devices, and the routes;

@@ -146,7 +146,7 @@ func TestNoLabelPerPeer(t *testing.T) {
 	count := func(s status.Status) int {
 		return strings.Count(scrape(t, &c, func(context.Context) (status.Status, error) { return s, nil }), "\n")
 	}
-	if a, b := count(few), count(many); a != b || a > 60 {
+	if a, b := count(few), count(many); a != b || a > 70 {
 		t.Errorf("%d lines for few peers, %d for many", a, b)
 	}
 }

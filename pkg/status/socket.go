@@ -34,8 +34,9 @@ const (
 )
 
 // SocketOf is the socket of the daemon whose keys lie below a prefix. A namespace has
-// room for one of each.
+// room for one of each. A slash in front makes no difference.
 func SocketOf(prefix string) Socket {
+	prefix = "/" + strings.TrimPrefix(prefix, "/")
 	if prefix == DefaultPrefix {
 		return anySocket
 	}

@@ -116,6 +116,9 @@ func TestSocketsOf(t *testing.T) {
 			t.Errorf("of two: %s, %v", s, err)
 		}
 	}
+	if SocketOf("a b") != SocketOf("/a b") || SocketOf("coreos.com/network") != SocketOf(DefaultPrefix) {
+		t.Error("a prefix without the slash in front is another one")
+	}
 	if s, err := Find("/a b"); s != SocketOf("/a b") || err != nil {
 		t.Errorf("by its prefix: %s, %v", s, err)
 	}

@@ -190,7 +190,7 @@ func TestFromStore(t *testing.T) {
 	if s.Network == nil || s.Network.Backend != "host-gw" || len(s.Peers) != 2 || !s.Peers[0].Expires.IsZero() || !s.Peers[1].Expires.Equal(now.Add(time.Hour)) {
 		t.Errorf("%+v", s)
 	}
-	want := []string{"the lease of 10.1.1.0/24 does not fit the config: its host keeps it until flanneld is restarted there", `the key "subnets/x": the key must name an IPv4 subnet in the form subnets/172.7.21.0-24`}
+	want := []string{"the lease of 10.1.1.0/24 does not fit the config: its host keeps it until flanneld is restarted there", `the key "/coreos.com/network/subnets/x" is no lease: it must name an IPv4 subnet in the form subnets/172.7.21.0-24`}
 	texts := func(s Status) (out []string) {
 		for _, c := range s.Conditions {
 			out = append(out, c.Text())

@@ -55,7 +55,7 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 			condition.Condition{
 				Code:    condition.LeaseIgnored,
 				Subject: key,
-				Message: fmt.Sprintf("the key %q: %s", key, c.Malformed[key]),
+				Message: fmt.Sprintf("the key %q is no lease: it %s", subnet.FullKey(e.Prefix, key), c.Malformed[key]),
 			},
 		)
 	}

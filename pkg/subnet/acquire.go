@@ -7,19 +7,30 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"k8s.io/klog/v2"
 )
 
-// acquire finds the subnet that this host should hold: the one leased to its
-// public IP, else the one in its subnet file, else a free one.
+// acquire finds the subnet that this host should hold: one that is leased to it,
+// else the one in its subnet file, else a free one.
 func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
-	if own, ok := h.leasedToUs(r, c); ok {
-		h.adopt(own, now)
-		s, held := h.maintain(r, c, now)
-		if held {
+	for _, l := range h.leasedToUs(r, c) { // which is walked once, whatever is found
+		if !h.usable(r, c, h.self(c), &l) { // any more, as an answer about one before tells of others
+			continue
+		}
+		s, answer := h.ask(l, c, now)
+		switch answer {
+		case isOpen:
+			return s
+		case isTheirs:
+			continue
+		}
+		h.explainFile(r, c, l)
+		h.adopt(l, now)
+		if s, held := h.maintain(r, c, now); held {
 			return h.tidy(r, c, s)
 		}
+	}
+	if h.copied(r, c) {
+		return step{wait: lookAgain, unsettled: true}
 	}
 	if subnet, ok := h.choose(r, c); ok {
 		h.candidate, h.full = subnet, false
@@ -33,41 +44,50 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 	return step{wait: lookAgain}
 }
 
-// ours tells by its content whether a lease is this host's: by its address, or
-// by the MAC of this host's VTEP, which nobody else has.
-func (c Claim) ours(a Attrs) bool {
-	sameVTEP := a.BackendData != "" && a.BackendData == c.Attrs.BackendData && a.BackendType == c.Attrs.BackendType
-	return a.PublicIP == c.Attrs.PublicIP || sameVTEP
+// usable tells of a lease that it is ours and may be used.
+func (h *leaseHolder) usable(r *replica, c Claim, self Self, l *Lease) bool {
+	if h.weigh(self, l) == NoEvidence || !c.Config.Fits(l.Subnet) || c.reservesAddress(l.Subnet) {
+		return false
+	}
+	other, overlaps := r.overlapping(l.Subnet, h.notOther(c, l.Key))
+	return !overlaps || !older(&other, l)
 }
 
-// leasedToUs finds a lease that is ours and may be used.
-func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
-	var found []Lease
-	for _, l := range r.leases {
-		// Another address of ours is evidence only beside the subnet file:
-		// behind NAT many hosts have the same.
-		moved := l.Subnet == h.previous && slices.Contains(c.Addrs, l.PublicIP)
-		if !moved && !c.ours(l.Attrs) || !c.Config.Fits(l.Subnet) || c.reservesAddress(l.Subnet) {
-			continue
-		}
-		if other, overlaps := r.overlapping(l.Subnet, c.notOther(l.Key)); overlaps && older(&other, &l) {
-			continue
-		}
-		found = append(found, l)
+// awaits is the key of the reservation that this host would take in the place of its
+// lease if it started now; empty: none.
+func (h *leaseHolder) awaits(r *replica, c Claim) string {
+	if !h.own.Subnet.IsValid() {
+		return ""
 	}
-	if len(found) == 0 {
-		return Lease{}, false
+	started := leaseHolder{previous: h.own.Subnet}
+	all := started.leasedToUs(r, c)
+	if len(all) == 0 || all[0].Key == h.own.Key || all[0].PublicIP != c.Attrs.PublicIP || !all[0].Expires.IsZero() {
+		return ""
+	}
+	return all[0].Key
+}
+
+// leasedToUs finds the leases that are ours and may be used, the best first.
+func (h *leaseHolder) leasedToUs(r *replica, c Claim) (found []Lease) {
+	self := h.self(c)
+	for _, l := range r.leases {
+		if h.usable(r, c, self, &l) {
+			found = append(found, l)
+		}
 	}
 	// Several: a crash between two attempts left one behind, or the host had
-	// another address. The one in use is in the subnet file.
+	// another address. The one in use is in the subnet file. But what is reserved for
+	// this host an operator wants it to have.
 	rank := func(l Lease) int {
-		switch {
-		case l.Subnet == h.previous:
-			return 0
-		case l.PublicIP == c.Attrs.PublicIP:
-			return 1
+		proof := l.PublicIP == c.Attrs.PublicIP
+		for i, is := range []bool{
+			proof && l.Expires.IsZero() && l.Subnet == h.previous, proof && l.Expires.IsZero(), l.Subnet == h.previous, proof,
+		} {
+			if is {
+				return i
+			}
 		}
-		return 2
+		return 4
 	}
 	// Of two keys of one subnet, the dual-stack one: flannel, should it come back,
 	// looks for that.
@@ -77,16 +97,17 @@ func (h *leaseHolder) leasedToUs(r *replica, c Claim) (Lease, bool) {
 		}
 		return 1
 	}
-	return slices.MinFunc(found, func(a, b Lease) int {
+	slices.SortFunc(found, func(a, b Lease) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Subnet.Compare(b.Subnet), cmp.Compare(kind(a), kind(b)),
 			strings.Compare(a.Key, b.Key))
-	}), true
+	})
+	return found
 }
 
 // notOther tells leases that are no other host's: the one of that key, and what
 // else is ours.
-func (c Claim) notOther(key string) func(*Lease) bool {
-	return func(l *Lease) bool { return l.Key == key || c.ours(l.Attrs) }
+func (h *leaseHolder) notOther(c Claim, key string) func(*Lease) bool {
+	return func(l *Lease) bool { return l.Key == key || h.evidence(c, l) != NoEvidence }
 }
 
 func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
@@ -96,7 +117,7 @@ func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
 	if h.free(r, c, h.previous) {
 		return h.previous, true
 	}
-	h.explainPrevious(r, c)
+	h.explainFile(r, c, Lease{})
 	taken := slices.Concat(c.Reserved, r.hostsWithin(c), r.spoiled())
 	for _, l := range r.all() {
 		taken = append(taken, l.Subnet)
@@ -132,24 +153,6 @@ func (r *replica) hostsWithin(c Claim) (out []netip.Prefix) {
 		}
 	}
 	return out
-}
-
-// explainPrevious says once why the subnet file's subnet is not taken.
-func (h *leaseHolder) explainPrevious(r *replica, c Claim) {
-	if !h.previous.IsValid() || h.warned {
-		return
-	}
-	h.warned = true
-	if holder, leased := r.overlapping(h.previous, nil); leased && holder.Subnet == h.previous {
-		klog.ErrorS(nil, "Subnet file names a subnet that is leased to another host: taking another one",
-			"subnet", h.previous, "publicIP", holder.PublicIP, "key", holder.Key,
-			"advice", "if that host is gone, stop flanneld, delete the key and start again")
-		return
-	}
-	klog.InfoS("Subnet file names a subnet that is not free, does not fit the config, or holds what hosts need: "+
-		"taking another one",
-		"subnet", h.previous, "network", c.Config.Network, "subnetLen", c.Config.SubnetLen,
-		"subnetMin", c.Config.SubnetMin, "subnetMax", c.Config.SubnetMax)
 }
 
 // refuse notes that somebody else was first at a candidate; false where the key

@@ -42,8 +42,8 @@ func (s *state) noteConditions(wrong *condition.Set, now time.Time) {
 	note(is.full, condition.NoFreeSubnet, "every subnet of the config is leased; "+
 		"widen SubnetMin and SubnetMax, or delete the leases of hosts that are gone", is.reserved)
 	note(is.contested != Lease{}, condition.LeaseContested, fmt.Sprintf(
-		"another host writes this host's lease of %v, so it seems to have the public IP %v too: "+
-			"give each its own with --public-ip or --iface", is.contested.Subnet, is.contested.PublicIP), "")
+		"another host writes this host's lease of %v, so it seems to have the public IP %v too, or to be a copy of this "+
+			"host: give each its own with --public-ip or --iface", is.contested.Subnet, is.contested.PublicIP), "")
 	note(is.degradedBy != "", condition.EtcdDegraded,
 		"etcd may have lost leases: routes of those that are missing stay for now", is.degradedBy)
 }

@@ -92,8 +92,10 @@ func TestStore(t *testing.T) {
 		if cause := h.cause(condition.EtcdWatchBroken); cause != "" {
 			t.Errorf("watches work again: %q", cause)
 		}
-		store.Set("subnets/"+strings.Replace(own(h), "/", "-", 1), lease21, time.Hour)
-		settle()
+		for range 2 { // once is no more than a question
+			store.Set("subnets/"+strings.Replace(own(h), "/", "-", 1), lease21, time.Hour)
+			settle()
+		}
 		if h.cause(condition.LeaseContested) == "" {
 			t.Error("not contested, though somebody else wrote the lease")
 		}

@@ -193,7 +193,7 @@ func TestReturnUnderAnotherAddress(t *testing.T) {
 	}{
 		{"a clone", subnet.Claim{Attrs: vxlan("10.4.7.66", "0a:00:00:00:00:66")}, false},
 		{"the same VTEP", subnet.Claim{Attrs: vxlan("10.4.7.66", "0a:00:00:00:00:21")}, true},
-		{"the lease's address is one of its own", subnet.Claim{Attrs: vxlan("10.4.7.66", "0a:00:00:00:00:66"), Addrs: []netip.Addr{old.PublicIP}}, true},
+		{"the lease's address is one of its own", subnet.Claim{Attrs: vxlan("10.4.7.66", "0a:00:00:00:00:66"), Self: subnet.Self{Addrs: []netip.Addr{old.PublicIP}}}, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			store := subnettest.NewStore()
@@ -201,7 +201,8 @@ func TestReturnUnderAnotherAddress(t *testing.T) {
 			tt.claim.Config = hostGW
 			h := start(t, store, &tt.claim, previous("172.7.21.0/24"))
 			defer h.stop()
-			settle()
+			time.Sleep(6 * time.Second) // it asks
+			synctest.Wait()
 			if took := own(h) == "172.7.21.0/24"; took != tt.takes {
 				t.Errorf("%s: holds %s", tt.name, own(h))
 			}
@@ -309,7 +310,7 @@ func TestSharedAddressIsNoEvidence(t *testing.T) {
 		store := subnettest.NewStore()
 		store.Set("subnets/172.7.21.0-24", `{"PublicIP":"10.0.2.15","BackendType":"host-gw"}`, time.Hour)
 		c := claim("10.4.7.22")
-		c.Addrs = []netip.Addr{netip.MustParseAddr("10.0.2.15"), c.Attrs.PublicIP}
+		c.Self.Addrs = []netip.Addr{netip.MustParseAddr("10.0.2.15"), c.Attrs.PublicIP}
 		h := start(t, store, c)
 		defer h.stop()
 		settle()

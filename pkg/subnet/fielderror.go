@@ -27,6 +27,16 @@ func (e *FieldError) Error() string {
 	return fmt.Sprintf("%s %s %s", e.Field, printable.Quoted(e.Value, longestShown), e.Reason)
 }
 
+// phrase says what is wrong with a key, to follow its name.
+func phrase(err error) string {
+	var f *FieldError
+	if !errors.As(err, &f) || f.Field == "" {
+		return err.Error()
+	}
+	field := FieldError{Field: f.Field, Value: f.Value, Reason: ""}
+	return "has " + strings.TrimSuffix(field.Error(), " ") + ", which " + f.Reason
+}
+
 // longestShown bounds what is shown of a wrong value, in bytes.
 const longestShown = 200
 

@@ -3,6 +3,7 @@ package subnet
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -123,9 +124,9 @@ const announced = 5 * time.Second
 func (m *Manager) keepLease(ctx context.Context) outcome {
 	var due step
 	m.with(func(s *state) {
-		before := s.holder.own
+		before, living := s.holder.own, maps.Clone(s.holder.living)
 		due = s.next(time.Now())
-		if s.holder.own != before {
+		if s.holder.own != before || !maps.Equal(s.holder.living, living) {
 			signal(m.changed)
 		}
 	})
@@ -174,6 +175,9 @@ type afterWrite struct {
 // wrote notes what became of a write.
 func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next afterWrite) {
 	h := &s.holder
+	if h.asks(due) {
+		h.wroteQuestion(stored, err, now)
+	}
 	switch {
 	case errors.Is(err, ErrConflict):
 		// Somebody was faster. That the replica does not show it yet is

@@ -35,7 +35,7 @@ func TestOverlappingPeers(t *testing.T) {
 			[]lease{{"172.7.40.0-24" + six, "10.4.7.22", 1, "", 1}}, []string{"172.7.40.0-24" + six}, nil},
 		{"two keys of one subnet: the older is the holder's",
 			[]lease{{"172.7.40.0-24", "10.4.7.22", 7, "", 7}, {"172.7.40.0-24" + six, "10.4.7.23", 5, "", 9}},
-			[]string{"172.7.40.0-24" + six}, map[string]string{"172.7.40.0-24": `takes addresses from 172.7.40.0/24, which 10.4.7.23 has leased before by the key "subnets/172.7.40.0-24&fc00:7:0:40::-64"`}},
+			[]string{"172.7.40.0-24" + six}, map[string]string{"172.7.40.0-24": `takes addresses from 172.7.40.0/24, which 10.4.7.23 has leased before as "172.7.40.0-24&fc00:7:0:40::-64"`}},
 		{"of a host's own two keys the one that it wrote last",
 			[]lease{{"172.7.40.0-24", "10.4.7.22", 5, "", 5}, {"172.7.40.0-24" + six, "10.4.7.22", 7, "", 7}},
 			[]string{"172.7.40.0-24" + six}, nil},

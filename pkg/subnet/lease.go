@@ -91,7 +91,7 @@ func ParseKey(key string) (netip.Prefix, error) {
 	}
 	switch {
 	case !ok:
-		return netip.Prefix{}, fmt.Errorf("the key must name an IPv4 subnet in the form %s/172.7.21.0-24", LeaseDir)
+		return netip.Prefix{}, fmt.Errorf("must name an IPv4 subnet in the form %s/172.7.21.0-24", LeaseDir)
 	case dual && p.Bits() == 0:
 		return netip.Prefix{}, nil
 	}

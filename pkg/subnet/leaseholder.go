@@ -13,7 +13,7 @@ import (
 type Claim struct {
 	Config Config
 	Attrs  Attrs
-	Addrs  []netip.Addr // of the external interface: where the subnet file's lease has one of them, it is ours
+	Self   Self // beside what Attrs and the subnet file say
 
 	// Reserved are addresses and networks that this host needs: no subnet that
 	// overlaps one is leased. One that is held already is kept.
@@ -68,14 +68,22 @@ type leaseHolder struct {
 	own       Lease                     // zero: none
 	candidate netip.Prefix              // being created; kept until it shows or is refused
 	refused   map[netip.Prefix]struct{} // somebody else was first, though the replica does not show it yet
-	warned    bool                      // said why the subnet file's subnet is not taken
+	explained bool                      // said why the subnet file's subnet is not taken
 	full      bool                      // no subnet was free at the last try
 
 	written        uint64    // index of our last write; 0: its outcome is unknown
 	announce       bool      // the lease is to be written though it says what it should
 	contested      bool      // another host wrote our lease; our answer is due
 	answered       time.Time // when we last gave one
+	answers        int       // since it is contested
 	contestedUntil time.Time // at least: it is reported until then
+	questioned     time.Time // when another host last wrote our lease as it is, which was no contest
+
+	asked  question
+	living map[string]netip.Addr // by key, the holders that have answered, so that hints were wrong
+	left   netip.Addr            // the public IP that our lease had before we gave it another
+
+	paths paths
 
 	lost lostWrites
 
@@ -90,8 +98,9 @@ const moveContainers = "restart this host's containers, which moves them"
 // So a host that finds its lease at start writes it once: the other, at work
 // already, sees a write that is not its own, and answers it likewise.
 const (
-	answerEvery  = time.Minute
-	contestedFor = 10 * time.Minute
+	answerEvery   = time.Minute
+	answersAtOnce = 3
+	contestedFor  = 10 * time.Minute
 )
 
 // lostWrites are writes in a row that ended in a conflict.
@@ -115,6 +124,7 @@ func (l *lostWrites) lose(e Entry) (stuck bool) {
 
 // next names what is due at now.
 func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
+	h.forget(r, c)
 	if h.own.Subnet.IsValid() {
 		if s, ok := h.maintain(r, c, now); ok {
 			return h.tidy(r, c, s)
@@ -134,11 +144,12 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 		if key == h.own.Key || l.PublicIP != c.Attrs.PublicIP || l.Expires.IsZero() || h.dropped[key] {
 			continue
 		}
-		other, overlaps := r.overlapping(l.Subnet, c.notOther(key))
+		other, overlaps := r.overlapping(l.Subnet, h.notOther(c, key))
 		if lost := overlaps && older(&other, &l); !lost && !c.Config.Outside(l.Subnet) {
 			continue
 		}
-		klog.InfoS("Removing a lease of this host's that it has no more use for", "key", key, "network", c.Config.Network)
+		klog.InfoS("Removing a lease of this host's that it has no more use for",
+			"key", h.paths.key(key), "network", c.Config.Network)
 		if h.dropped == nil {
 			h.dropped = map[string]bool{}
 		}
@@ -153,8 +164,8 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
 	subnet := h.own.Subnet
 	current, exists := r.leases[h.own.Key]
-	other, overlaps := r.overlapping(subnet, c.notOther(h.own.Key))
-	mine := exists && (c.ours(current.Attrs) || current.Attrs == h.own.Attrs)
+	other, overlaps := r.overlapping(subnet, h.notOther(c, h.own.Key))
+	mine := exists && (h.evidence(c, &current) != NoEvidence || current.Attrs == h.own.Attrs)
 	switch {
 	case !c.Config.Fits(subnet):
 		klog.ErrorS(nil, "Lease does not fit the config any more: taking another subnet",
@@ -165,6 +176,13 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	case exists && !mine:
 		klog.ErrorS(nil, "Lease belongs to another host now: taking another subnet",
 			"subnet", subnet, "publicIP", current.PublicIP, "advice", moveContainers)
+		h.own = Lease{}
+		return step{}, false
+
+	case exists && h.takenBack(r, c, &current, now):
+		klog.ErrorS(nil, "Lease's holder lives at the former address, and this host is its copy: taking another subnet",
+			"subnet", subnet, "publicIP", current.PublicIP, "advice", moveContainers)
+		h.deny(&current)
 		h.own = Lease{}
 		return step{}, false
 
@@ -194,10 +212,12 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	switch {
 	case current.Attrs != c.Attrs || h.announce:
 		if h.contested {
-			if again := h.answered.Add(answerEvery); now.Before(again) {
+			if again := h.answered.Add(answerEvery); h.answers >= answersAtOnce && now.Before(again) {
 				return step{wait: again.Sub(now)}, true
 			}
-			h.answered = now
+			h.answered, h.answers = now, h.answers+1
+		} else if current.PublicIP != c.Attrs.PublicIP {
+			h.left = current.PublicIP
 		}
 		return step{do: put, entry: entry}, true
 	case ttl > 0 && left <= 0:
@@ -212,8 +232,9 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	switch {
 	case h.own.Key != current.Key:
-		klog.InfoS("Holding a lease", "subnet", current.Subnet, "key", current.Key, "expires", current.Ends())
-		h.announce, h.contested, h.contestedUntil = h.candidate != current.Subnet, false, time.Time{}
+		klog.InfoS("Holding a lease", "subnet", current.Subnet, "key", h.paths.key(current.Key), "expires", current.Ends())
+		h.announce, h.contested = h.candidate != current.Subnet, false
+		h.contestedUntil, h.questioned = time.Time{}, time.Time{}
 	case h.own.Modified == current.Modified:
 		return
 	case current.Attrs == h.own.Attrs && current.Expires.IsZero() != h.own.Expires.IsZero():
@@ -226,9 +247,20 @@ func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	h.own, h.candidate, h.refused, h.written = current, netip.Prefix{}, nil, current.Modified
 }
 
-// noteForeignWrite notes that somebody else wrote our lease.
+// noteForeignWrite notes that somebody else wrote our lease, which is to be answered. Once and
+// as it is, a copy of this host asks so whether we live; who holds it too writes again, as we do.
 func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
-	h.announce, h.contested = true, true
+	h.announce = true
+	if now.After(h.contestedUntil) {
+		h.answers = 0
+		if current.Attrs == h.own.Attrs && now.Sub(h.questioned) > answerEvery {
+			h.questioned = now
+			klog.InfoS("Another host asks whether this lease's holder lives: answering",
+				"subnet", current.Subnet, "publicIP", current.PublicIP, "key", h.paths.key(current.Key))
+			return
+		}
+	}
+	h.contested = true
 	h.contestedUntil = now.Add(contestedFor)
 }
 

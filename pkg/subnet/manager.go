@@ -21,6 +21,11 @@ type Options struct {
 	Previous    netip.Prefix  // the subnet that the subnet file names; invalid: none
 	Resumed     bool          // this host has worked with it: a store that does not know its lease has lost it
 
+	// Dir tells where the keys are, and Command makes a command line of flanneld's that finds
+	// the store; for what the log says. Nil: not known.
+	Dir     Dir
+	Command func(words ...string) string
+
 	// Conditions is where the manager keeps what is wrong with the store and the
 	// lease. Nil: in a Set of its own.
 	Conditions *condition.Set
@@ -70,7 +75,9 @@ func NewManager(r Registry, o Options) *Manager {
 	if o.Conditions == nil {
 		o.Conditions = &condition.Set{}
 	}
-	s := state{holder: leaseHolder{margin: o.RenewMargin, previous: o.Previous}}
+	s := state{holder: leaseHolder{
+		margin: o.RenewMargin, previous: o.Previous, paths: paths{o.Dir, o.Command},
+	}}
 	if o.Resumed {
 		s.replica.ours = o.Previous
 	}
@@ -98,6 +105,8 @@ type View struct {
 	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string // key → what is wrong with the entry
 	Omitted   int               // more of them, about
+	Living    map[string]bool   // keys of leases that seemed to be this host's, and have another holder that lives
+	Awaits    string            // key of the reservation that this host takes at its next start; empty: none
 
 	ConfigTooLong int // bytes of a config key beyond LongestValue, which is not known; 0: Config is the whole
 
@@ -116,10 +125,18 @@ func (m *Manager) View() (v View) {
 func (s *state) view(proven, now time.Time) View {
 	read, current := s.read.until(proven, now)
 	_, stored := s.replica.leases[s.holder.own.Key]
+	living := make(map[string]bool, len(s.holder.living))
+	for key := range s.holder.living {
+		living[key] = true
+	}
+	awaits := ""
+	if s.claim != nil {
+		awaits = s.holder.awaits(&s.replica, *s.claim)
+	}
 	return View{
 		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own,
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
-		Omitted: s.replica.omitted, ConfigTooLong: s.replica.tooLong,
+		Omitted: s.replica.omitted, Living: living, Awaits: awaits, ConfigTooLong: s.replica.tooLong,
 		Read: read, Current: current, Stored: stored,
 	}
 }

@@ -60,7 +60,8 @@ type modelStep struct {
 var modelActions = []string{
 	"partition", "heal", "restart", "restart without subnet file", "wipe", "delete its lease", "delete all leases",
 	"overrun the history", "a day passes", "lose replies", "refuse calls", "restore a backup", "backup",
-	"its member hangs",
+	"its member hangs", "move", "move", "restart",
+	"reserve for it what it was denied", "release what it was denied", "reserve its subnet for a host that is gone",
 }
 
 func drawStep(hosts int) func(*rapid.T) modelStep {
@@ -75,6 +76,9 @@ type model struct {
 	config subnet.Config
 	hosts  []*modelHost
 	backup []subnet.Entry
+	drawn  int // MACs
+	moved  int // hosts, to other addresses
+	gone   int // hosts for which there are reservations
 }
 
 type modelHost struct {
@@ -89,9 +93,10 @@ type modelHost struct {
 }
 
 func (m *model) add(i int, clone bool) {
-	h := &modelHost{attrs: attrs(fmt.Sprintf("10.4.7.%d", 21+i))}
-	if clone {
-		h.file = m.hosts[0].View().Own.Subnet
+	m.drawn++
+	h := &modelHost{attrs: vxlanAt(fmt.Sprintf("10.4.7.%d", 21+i), fmt.Sprintf("0a:00:00:00:00:%02x", m.drawn))}
+	if clone { // of a running machine, with all that it has
+		h.file, h.attrs.BackendData = m.hosts[0].View().Own.Subnet, m.hosts[0].attrs.BackendData
 	}
 	m.hosts = append(m.hosts, h)
 	m.start(h)
@@ -126,6 +131,24 @@ func (m *model) do(s modelStep) {
 		}
 		h.stop()
 		m.start(h)
+	case "move": // to another address; it keeps its device
+		h.file = h.View().Own.Subnet
+		h.stop()
+		m.moved++
+		h.attrs.PublicIP = netip.MustParseAddr(fmt.Sprintf("10.4.%d.%d", 6+m.moved%3, 100+m.moved))
+		m.start(h)
+	case "reserve for it what it was denied", "release what it was denied":
+		for key := range h.View().Living {
+			m.store.Remove(key)
+			if s.action != "release what it was denied" {
+				m.store.Set(key, h.attrs.Marshal(), 0)
+			}
+		}
+	case "reserve its subnet for a host that is gone": // it must look for another
+		if own := h.View().Own.Subnet; own.IsValid() {
+			m.gone++
+			m.store.Set(subnet.Key(own), attrs(fmt.Sprintf("10.4.9.%d", 100+m.gone)).Marshal(), 0)
+		}
 	case "its member hangs":
 		h.client.Hang()
 	case "wipe":
@@ -163,6 +186,18 @@ func (m *model) do(s modelStep) {
 func (m *model) settle() {
 	time.Sleep(15 * time.Second)
 	synctest.Wait()
+	again := false
+	for _, h := range m.hosts {
+		if own := h.View().Own; len(h.View().Living) > 0 && !own.Subnet.IsValid() { // as the agent does
+			m.drawn++
+			h.attrs.BackendData = fmt.Sprintf(`{"VtepMAC":"0a:00:00:00:00:%02x"}`, m.drawn)
+			h.Claim(subnet.Claim{Config: m.config, Attrs: h.attrs})
+			again = true
+		}
+	}
+	if again {
+		m.settle()
+	}
 }
 
 func (m *model) heal() {
@@ -171,7 +206,7 @@ func (m *model) heal() {
 		h.client.Partition(false)
 	}
 	time.Sleep(subnet.RetainTime + 3*time.Minute)
-	synctest.Wait()
+	m.settle()
 }
 
 // violation says what the hosts that see the store disagree about.
@@ -228,11 +263,20 @@ func (m *model) value(p netip.Prefix) string {
 // homeless says which host has no subnet though there is room for all.
 func (m *model) homeless() string {
 	for i, h := range m.hosts {
-		if !h.View().Own.Subnet.IsValid() {
+		if !h.View().Own.Subnet.IsValid() && len(m.config.Free(m.leased(), 1)) > 0 {
 			return fmt.Sprintf("host %d has no subnet", i)
 		}
 	}
 	return ""
+}
+
+func (m *model) leased() (all []netip.Prefix) {
+	for _, e := range m.store.Entries() {
+		if p, err := subnet.ParseKey(e.Key); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (m *model) stop() {

@@ -41,6 +41,9 @@ func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
 	switch {
 	case c.Outside(l.Subnet) && !slices.ContainsFunc(c.Others, func(p netip.Prefix) bool { return within(p, l.Subnet) }):
 		return fmt.Sprintf("lies outside of the network %v", c.Network)
+	case l.PublicIP == own.PublicIP && l.Expires.IsZero():
+		return fmt.Sprintf("is reserved for the public IP %v, which is this host's own, and a start would not take it: "+
+			"release one of this host's reservations, or what is in the way of this one", l.PublicIP)
 	case l.PublicIP == own.PublicIP || slices.Contains(hostAddrs, l.PublicIP):
 		return fmt.Sprintf("has the public IP %v, which is this host's own: a former lease of this host, which expires by "+
 			"itself, or another host with the same --public-ip", l.PublicIP)
@@ -113,11 +116,11 @@ func judge(l, before *Lease) (replaces bool, why string) {
 			why = fmt.Sprintf("says something else of %v than its lease of %v does", l.PublicIP, before.Subnet)
 		}
 	case before.Subnet.Bits() <= l.Subnet.Bits():
-		why = fmt.Sprintf("takes addresses from %v, which %v has leased before by the key %q",
-			before.Subnet, before.PublicIP, before.Key)
+		why = fmt.Sprintf("takes addresses from %v, which %v has leased before as %q",
+			before.Subnet, before.PublicIP, Argument(before.Key))
 	case sameEnd:
-		why = fmt.Sprintf("begins at the same address as %v, which %v has leased before by the key %q",
-			before.Subnet, before.PublicIP, before.Key)
+		why = fmt.Sprintf("begins at the same address as %v, which %v has leased before as %q",
+			before.Subnet, before.PublicIP, Argument(before.Key))
 	}
 	return replaces, why
 }

@@ -118,7 +118,7 @@ func (r *replica) put(e Entry, now time.Time) {
 		lease, err := parseLease(e, now)
 		if err != nil {
 			r.expire(e.Key, now) // a lease that turned malformed is no lease any more
-			r.malformed[e.Key] = err.Error()
+			r.malformed[e.Key] = phrase(err)
 			r.noteMalformed(e.Key, e.Modified)
 			return
 		}

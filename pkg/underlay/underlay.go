@@ -49,7 +49,12 @@ type Known struct {
 // Host is what one host needs. The zero Host needs nothing.
 type Host struct {
 	needs  []Need
-	routes []netip.Prefix // destinations of the routes that are not flanneld's
+	routes []hostRoute // that do not lead into the network
+}
+
+type hostRoute struct {
+	dst    netip.Prefix
+	metric int
 }
 
 // Of is the host with these links and routes, and with needs that the kernel
@@ -71,7 +76,7 @@ func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more [
 		if r.Protocol == kernel.Protocol || tunnels[r.Dev] {
 			continue
 		}
-		h.routes = append(h.routes, r.Dst)
+		h.routes = append(h.routes, hostRoute{r.Dst, r.Metric})
 		if r.Via.IsValid() && !inside[r.Dev] {
 			h.add(Address(r.Via, gatewayTo(r.Dst)), external, links, own)
 		}
@@ -97,7 +102,7 @@ func inward(external string, links []kernel.Link, routes []kernel.FoundRoute, ow
 		ofOwn := (l.Type == "bridge" || l.Type == "openvswitch") &&
 			slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return holdAddr(own, a.Addr()) })
 		inside[l.Name] = l.Tunnel() ||
-			(containersOnly(l, links) || ofOwn) && l.Name != external && !slices.ContainsFunc(routes, outward)
+			(ContainersOnly(l, links) || ofOwn) && l.Name != external && !slices.ContainsFunc(routes, outward)
 	}
 	return inside
 }
@@ -129,9 +134,9 @@ func gatewayTo(dst netip.Prefix) string {
 	return "the gateway to " + dst.String()
 }
 
-// containersOnly tells a bridge without a port to anything but containers, such as
+// ContainersOnly tells a bridge without a port to anything but containers, such as
 // docker0 or cni0: its addresses are what the cluster's network is about.
-func containersOnly(l kernel.Link, links []kernel.Link) bool {
+func ContainersOnly(l kernel.Link, links []kernel.Link) bool {
 	return l.Type == "bridge" && !slices.ContainsFunc(links, func(p kernel.Link) bool {
 		return p.Master == l.Name && p.Type != "veth"
 	})
@@ -180,7 +185,29 @@ func (h Host) Leads(p netip.Prefix, a netip.Addr) bool { return p.Contains(a) &&
 
 // longer tells whether the host has a longer route to a than p.
 func (h Host) longer(p netip.Prefix, a netip.Addr) bool {
-	return slices.ContainsFunc(h.routes, func(r netip.Prefix) bool { return r.Bits() > p.Bits() && r.Contains(a) })
+	return slices.ContainsFunc(h.routes, func(r hostRoute) bool { return r.dst.Bits() > p.Bits() && r.dst.Contains(a) })
+}
+
+// Diverts tells what somebody else's route into the network takes away from the host:
+// as Takes does, whatever the cluster's network, and where the host has no route to the
+// same destination that is as good.
+func (h Host) Diverts(p netip.Prefix, metric int) (Need, bool) {
+	if slices.ContainsFunc(h.routes, func(r hostRoute) bool { return r.dst == p && r.metric <= metric }) {
+		return Need{}, false
+	}
+	if p.Bits() == 0 {
+		return Need{Prefix: p, What: "all that has no other route"}, true
+	}
+	i := slices.IndexFunc(h.needs, func(n Need) bool {
+		if n.IsSingleIP() {
+			return h.Leads(p, n.Addr())
+		}
+		return n.Bits() <= p.Bits() && n.Contains(p.Addr())
+	})
+	if i < 0 {
+		return Need{}, false
+	}
+	return h.needs[i], true
 }
 
 // holds tells whether a network lies in a larger one.

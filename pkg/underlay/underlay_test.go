@@ -120,6 +120,33 @@ func TestTakes(t *testing.T) {
 	}
 }
 
+// TestDiverts is the truth table of what somebody else's route into the tunnel takes.
+func TestDiverts(t *testing.T) {
+	for _, tt := range []struct {
+		name, to string
+		metric   int
+		takes    string // "": nothing
+	}{
+		{"the default, as good as the host's", "0.0.0.0/0", 0, ""},
+		{"half of everything", "0.0.0.0/1", 0, "10.4.8.12 (etcd)"},
+		{"etcd", "10.4.8.0/24", 100, "10.4.8.12 (etcd)"},
+		{"half of the hosts' network", "10.4.7.0/25", 0, "10.4.7.0/24 (the network of ens33)"},
+		{"all of it, as good as the host's", "10.4.7.0/24", 0, ""},
+		{"elsewhere", "169.254.0.0/16", 0, ""},
+	} {
+		got := ""
+		if n, taken := host().Diverts(prefix(tt.to), tt.metric); taken {
+			got = n.String()
+		}
+		if got != tt.takes {
+			t.Errorf("%s: it takes %q, want %q", tt.name, got, tt.takes)
+		}
+	}
+	if n, taken := (Host{}).Diverts(prefix("0.0.0.0/0"), 0); !taken || n.What != "all that has no other route" {
+		t.Errorf("the only default route takes %v", n)
+	}
+}
+
 func texts(needs []Need) (out []string) {
 	for _, n := range needs {
 		out = append(out, n.String())

@@ -20,8 +20,14 @@ type hostGW struct{ host backend.Host }
 // New is a backend.Factory. host-gw has no options.
 func New(_ subnet.Config, h backend.Host) (backend.Backend, error) {
 	if !h.Link.Has(h.PublicIP) {
-		return nil, fmt.Errorf("host-gw needs a public IP that is an address of the external interface, and %v is none "+
-			"of %s: choose another with --public-ip or --iface, or use the vxlan backend", h.PublicIP, h.Link.Name)
+		where := "none of " + h.Link.Name
+		for _, l := range h.Links {
+			if l.Has(h.PublicIP) {
+				where += ", but of " + l.Name
+			}
+		}
+		return nil, fmt.Errorf("host-gw needs a public IP that is an address of the external interface, and %v is %s: "+
+			"choose another with --public-ip or --iface, or use the vxlan backend", h.PublicIP, where)
 	}
 	return hostGW{h}, nil
 }

@@ -3,6 +3,7 @@ package hostgw_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -82,6 +83,12 @@ func TestPublicIPMustBeOnTheInterface(t *testing.T) {
 	want := "host-gw needs a public IP that is an address of the external interface, and 10.4.7.21 is none of ens33: " +
 		"choose another with --public-ip or --iface, or use the vxlan backend"
 	if err == nil || err.Error() != want {
+		t.Errorf("error %v\nwant  %s", err, want)
+	}
+	h := host("192.168.1.21/24")
+	h.Links = []kernel.Link{h.Link, {Name: "ens34", Addrs: []kernel.Addr{{Prefix: netip.MustParsePrefix("10.4.7.21/24")}}}}
+	_, err = hostgw.New(subnet.Config{}, h)
+	if want := strings.Replace(want, "none of ens33", "none of ens33, but of ens34", 1); err == nil || err.Error() != want {
 		t.Errorf("error %v\nwant  %s", err, want)
 	}
 }

@@ -40,17 +40,19 @@ func vtepMAC(a *subnet.Attrs) (kernel.MAC, bool) {
 	return m, err == nil && data.VNI >= 0 && data.VNI <= maxVNI
 }
 
-// chooseMAC keeps the MAC that peers may know: that of a device in use, else
-// the lease's, else a new one of those that nobody assigns (IEEE 802: the
-// second lowest bit of the first byte).
+// chooseMAC keeps the MAC that peers may know: that of a device in use, also of one that
+// has to be made anew, else the lease's, else a new one of those that nobody assigns
+// (IEEE 802: the second lowest bit of the first byte).
 func chooseMAC(d kernel.Device, h backend.Host) (kernel.MAC, error) {
+	leased, isLeased := vtepMAC(&h.Lease)
 	for _, l := range h.Links {
-		if l.Name == d.Name && kernel.Compatible(l, d) && l.MAC.Unicast() {
+		known := isLeased && l.MAC == leased || h.Others == nil || !h.Others(l.MAC)
+		if isOurs(l, d) && l.MAC.Unicast() && known {
 			return l.MAC, nil
 		}
 	}
-	if m, ok := vtepMAC(&h.Lease); ok {
-		return m, nil
+	if isLeased {
+		return leased, nil
 	}
 	var m kernel.MAC
 	if _, err := rand.Read(m[:]); err != nil {
@@ -58,4 +60,12 @@ func chooseMAC(d kernel.Device, h backend.Host) (kernel.MAC, error) {
 	}
 	m[0] = m[0]&^1 | 2
 	return m, nil
+}
+
+// isOurs tells of a link whether it is d of an earlier run, or of flannel's: what else
+// it was made for may have changed with the host, as its addresses do.
+func isOurs(l kernel.Link, d kernel.Device) bool {
+	has, isVXLAN := l.Kind.(kernel.VXLAN)
+	wants, _ := d.Kind.(kernel.VXLAN)
+	return isVXLAN && l.Name == d.Name && (l.Alias == kernel.Alias || has.VNI == wants.VNI)
 }

@@ -176,11 +176,34 @@ func TestMACIsKept(t *testing.T) {
 	}{
 		{"the lease's", func(*backend.Host) {}, "0a:39:13:5c:8e:15"},
 		{"the device's first", func(h *backend.Host) { h.Links = append(h.Links, link) }, "0a:01:01:01:01:01"},
-		{"not an incompatible device's", func(h *backend.Host) {
+		{"a device's for another port, which is made anew", func(h *backend.Host) {
 			l := link
 			l.Kind = other
 			h.Links = append(h.Links, l)
+		}, "0a:01:01:01:01:01"},
+		{"a device's on another interface, from another address", func(h *backend.Host) {
+			l := link
+			l.Kind = kernel.VXLAN{VNI: 1, Port: 8472, Parent: "ens34", Local: netip.MustParseAddr("10.4.8.21")}
+			h.Lease, h.Links = subnet.Attrs{}, append(h.Links, l)
+		}, "0a:01:01:01:01:01"},
+		{"our device's for another VNI", func(h *backend.Host) {
+			l := link
+			l.Kind, l.Alias = kernel.VXLAN{VNI: 7}, kernel.Alias
+			h.Links = append(h.Links, l)
+		}, "0a:01:01:01:01:01"},
+		{"not a stranger's for another VNI", func(h *backend.Host) {
+			l := link
+			l.Kind = kernel.VXLAN{VNI: 7}
+			h.Links = append(h.Links, l)
 		}, "0a:39:13:5c:8e:15"},
+		{"not one that another host's lease has", func(h *backend.Host) {
+			h.Lease, h.Links = subnet.Attrs{}, append(h.Links, link)
+			h.Others = func(m kernel.MAC) bool { return m == link.MAC }
+		}, ""},
+		{"one that a lease of ours has, whoever has it too", func(h *backend.Host) {
+			h.Lease.BackendData, h.Links = leaseData(link.MAC), append(h.Links, link)
+			h.Others = func(m kernel.MAC) bool { return m == link.MAC }
+		}, "0a:01:01:01:01:01"},
 		{"not another device's", func(h *backend.Host) {
 			l := link
 			l.Name = "flannel.2"

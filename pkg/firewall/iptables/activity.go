@@ -20,6 +20,8 @@ type activity struct {
 	now atomic.Pointer[running]
 	// wait is how long the next program may wait for a lock, before its time counts.
 	wait time.Duration
+	// waitless: iptables-restore has no option to wait for a lock.
+	waitless bool
 }
 
 type running struct {
@@ -38,6 +40,13 @@ func (a *activity) waitsFor() (path string, lasted time.Duration) {
 // forgive has the next program's wait for a lock not count as silence.
 func (a *activity) forgive(wait time.Duration) { a.wait = wait }
 
+// outputTime is how long the output of a program may go on after its end, as where it has
+// left a process behind. On a busy host it takes a while until all of it is read.
+const outputTime = 10 * time.Second
+
+// errCutOff: a program did not start, or was killed, so that it has not said anything.
+var errCutOff = errors.New("it did not run to its end")
+
 // run returns the output of a program. It kills one that runs longer than timeout; the
 // error is a rules.NoAnswer then.
 func (a *activity) run(ctx context.Context, timeout time.Duration, prepared *exec.Cmd) (string, error) {
@@ -47,7 +56,7 @@ func (a *activity) run(ctx context.Context, timeout time.Duration, prepared *exe
 	// Where it is a script, what that runs must end as well.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 100 * time.Millisecond
+	cmd.WaitDelay = outputTime
 	var out, stderr strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = prepared.Stdin, &out, &stderr
 	start := time.Now()
@@ -61,8 +70,10 @@ func (a *activity) run(ctx context.Context, timeout time.Duration, prepared *exe
 	switch {
 	case err == nil:
 		return out.String(), nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(err, exec.ErrWaitDelay):
 		return "", rules.NoAnswer{Program: cmd.Path}
+	case cmd.ProcessState == nil || !cmd.ProcessState.Exited():
+		err = fmt.Errorf("%w: %w", errCutOff, err)
 	}
 	return "", explain(fmt.Errorf("running %s: %w: %s", cmd.Path, err, stderr.String()))
 }

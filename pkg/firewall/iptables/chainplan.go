@@ -13,21 +13,25 @@ type chainID struct{ table, chain string }
 
 func (h chainID) String() string { return h.table + " " + h.chain }
 
-// chainPlan is the rules that one chain should have of ours, and their place.
+// chainPlan is the rules that one chain should have of ours, and their places.
 type chainPlan struct {
 	chainID
-	want []string // specs
+	want   []string // specs, in order
+	places []place  // of each of them
+	// others are the rules of other programs, in order.
+	others []rules.Rule
 	// mine tells a rule with our comment from another daemon's.
 	mine func(*body) bool
-	// legacy are specs that an earlier flannel wrote, without our comment.
-	legacy []string
-	// before is the rule that ours must precede, and position the number of other
-	// programs' rules in front of it; "": there is none, ours are appended.
-	before   string
-	position int
-	// afterOthers: ours follow all rules of other programs, up to before.
-	afterOthers bool
+	// bare are the specs of rules without a comment that are ours, or an earlier
+	// flannel's.
+	bare []string
+	// uncommented: this host can write no comments.
+	uncommented bool
 }
+
+// place is how many rules of other programs must be in front of a rule of ours, at
+// least and at most.
+type place struct{ after, before int }
 
 // isOurs reports whether flanneld has written a rule, for whatever network.
 func isOurs(b *body) bool { return b.comment == ourComment }
@@ -39,7 +43,7 @@ func (p planner) mine(b *body) bool {
 	return isOurs(b) && (ours || !others)
 }
 
-// isOurs reports whether a rule is our own, or one of an earlier flannel that ours
+// isOurs reports whether a rule is our own, or one without our comment that ours
 // replace.
 func (q chainPlan) isOurs(b *body) bool {
 	if q.mine(b) {
@@ -49,49 +53,77 @@ func (q chainPlan) isOurs(b *body) bool {
 		return false
 	}
 	plain := withoutRandomFully(b.spec)
-	return slices.ContainsFunc(q.legacy, func(s string) bool { return withoutRandomFully(s) == plain })
+	return slices.ContainsFunc(q.bare, func(s string) bool { return withoutRandomFully(s) == plain })
+}
+
+// text is a wanted rule as iptables prints and reads it.
+func (q chainPlan) text(spec string) string {
+	if q.uncommented {
+		return spec
+	}
+	return commented(spec)
+}
+
+// is reports whether a rule is the wanted one.
+func (q chainPlan) is(b *body, spec string) bool {
+	if q.uncommented {
+		return b.comment == "" && b.spec == spec
+	}
+	return q.mine(b) && b.spec == spec
+}
+
+// anywhereIn is any place among other programs' rules.
+func (q chainPlan) anywhereIn() place { return place{0, len(q.others)} }
+
+// add adds wanted rules with the same place.
+func (q *chainPlan) add(at place, specs ...string) {
+	for _, s := range specs {
+		q.want, q.places = append(q.want, s), append(q.places, at)
+	}
 }
 
 // drift is how the chain differs from the plan; "" if it does not.
 func (q chainPlan) drift(c *rules.Chain) string {
 	var have []*body
-	behind, seen, overruled := false, false, ""
+	others, misplaced := 0, ""
 	for _, r := range c.Rules {
 		b := r.Body.(*body)
+		if !q.isOurs(b) {
+			others++
+			continue
+		}
+		have = append(have, b)
+		i := slices.IndexFunc(q.want, func(s string) bool { return withoutRandomFully(s) == withoutRandomFully(b.spec) })
 		switch {
-		case q.isOurs(b):
-			have = append(have, b)
-			behind = behind || seen
-		case r.Text == q.before:
-			seen = true
-		case q.afterOthers && len(have) > 0 && !seen && overruled == "" && !isOurs(b):
-			overruled = r.Text
+		case i < 0 || misplaced != "":
+		case others > q.places[i].before:
+			misplaced = fmt.Sprintf("rules stood behind %q", q.others[q.places[i].before].Text)
+		case others < q.places[i].after:
+			misplaced = fmt.Sprintf("rules stood in front of %q", q.others[q.places[i].after-1].Text)
 		}
 	}
-	same := func(b *body, s string) bool { return q.mine(b) && b.spec == s }
 	missing := 0
 	for _, s := range q.want {
-		if !slices.ContainsFunc(have, func(b *body) bool { return same(b, s) }) {
+		if !slices.ContainsFunc(have, func(b *body) bool { return q.is(b, s) }) {
 			missing++
 		}
 	}
 	switch {
 	case missing > 0:
 		return fmt.Sprintf("%d of %d rules missing", missing, len(q.want))
-	case behind && len(q.want) > 0:
-		return fmt.Sprintf("rules stood behind %q", q.before)
-	case overruled != "" && len(q.want) > 0:
-		return fmt.Sprintf("rules stood in front of %q", overruled)
+	case misplaced != "":
+		return misplaced
 	case len(have) > len(q.want):
 		return fmt.Sprintf("%d rules too many", len(have)-len(q.want))
-	case !slices.EqualFunc(have, q.want, same):
+	case !slices.EqualFunc(have, q.want, q.is):
 		return "rules out of order"
 	}
 	return ""
 }
 
 // script is the input of iptables-restore --noflush that puts the wanted rules in
-// place: it deletes all of ours, and then adds the wanted ones.
+// place: it deletes all of ours, and then adds the wanted ones, each as late as it may
+// come.
 func (q chainPlan) script(c *rules.Chain) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "*%s\n", q.table)
@@ -101,10 +133,10 @@ func (q chainPlan) script(c *rules.Chain) string {
 		}
 	}
 	for i, w := range q.want {
-		if q.before == "" {
-			fmt.Fprintf(&s, "-A %s %s\n", q.chain, commented(w))
+		if at := q.places[i].before; at == len(q.others) {
+			fmt.Fprintf(&s, "-A %s %s\n", q.chain, q.text(w))
 		} else {
-			fmt.Fprintf(&s, "-I %s %d %s\n", q.chain, q.position+i+1, commented(w))
+			fmt.Fprintf(&s, "-I %s %d %s\n", q.chain, at+i+1, q.text(w))
 		}
 	}
 	s.WriteString("COMMIT\n")

@@ -89,13 +89,15 @@ func throughInterface(value, name string, not bool) extent {
 // packets of a class.
 type search struct {
 	table *rules.Table
-	// unwanted reports whether a rule of chain is of that kind. unconditional: no
-	// rule on the way to it had a condition.
-	unwanted func(b *body, chain string, unconditional bool) bool
+	// unwanted reports whether a rule of chain is of that kind, for those packets of
+	// the class that get to it. unconditional: no rule on the way to it had a condition.
+	unwanted func(b *body, chain string, packets class, unconditional bool) bool
 	// skip reports whether a chain is not searched.
 	skip func(chain string) bool
 	// allowExceptions: a chain in which special cases return is left as it is.
 	allowExceptions bool
+	// special: also a rule for a special case may be unwanted.
+	special bool
 
 	tried  int // number of rules, bounded by rules.MaxTries
 	visits map[visit]fate
@@ -118,24 +120,27 @@ const (
 	isUnwanted             // the rule does something unwanted to some
 )
 
-// first is the index of that rule among the rules of a base chain that are not ours,
-// and its text; -1: there is none.
-func (s search) first(c *rules.Chain, packets class, ours func(*body) bool) (index int, text string) {
-	index, s.visits = -1, map[visit]fate{}
-	for _, r := range c.Rules {
-		b := r.Body.(*body)
-		if ours(b) {
-			continue
-		}
-		index++
-		switch s.rule(b, c.Name, packets, true, true) {
+// first is the index of that rule among the given ones of a base chain; -1: there is
+// none.
+func (s search) first(chain string, of []rules.Rule, packets class) int {
+	for i, f := range s.fates(chain, of, packets) {
+		switch f {
 		case isUnwanted:
-			return index, r.Text
+			return i
 		case returns, ends:
-			return -1, ""
+			return -1
 		}
 	}
-	return -1, ""
+	return -1
+}
+
+// fates are what each of these rules of a base chain does to packets that come so far.
+func (s search) fates(chain string, of []rules.Rule, packets class) (out []fate) {
+	s.visits = map[visit]fate{}
+	for _, r := range of {
+		out = append(out, s.rule(r.Body.(*body), chain, packets, true, true))
+	}
+	return out
 }
 
 // rule evaluates one rule. base: it is in the chain that the search began with.
@@ -151,12 +156,12 @@ func (s *search) rule(b *body, chain string, packets class, unconditional, base 
 		return returns
 	case b.target == "ACCEPT" && matchesAll:
 		return ends
-	case b.target == "RETURN", b.target == "ACCEPT", special:
+	case b.target == "RETURN", b.target == "ACCEPT", special && !s.special:
 		return continues
 	}
 	next := s.table.Chains[b.target]
 	switch {
-	case next == nil && s.unwanted(b, chain, unconditional):
+	case next == nil && s.unwanted(b, chain, narrowed, unconditional):
 		return isUnwanted
 	case next == nil && matchesAll && b.action() == rules.Drop:
 		return ends

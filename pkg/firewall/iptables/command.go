@@ -124,15 +124,31 @@ func (c command) save(ctx context.Context) (string, error) {
 	return c.activity.run(ctx, c.timeout, exec.Command(c.savePath))
 }
 
-// restore applies a script atomically.
+// restore applies a script atomically. iptables-restore waits for the lock from iptables
+// 1.6.2 on; an older one refuses the option, which a script that does nothing shows.
 func (c command) restore(ctx context.Context, script string) error {
-	cmd := exec.Command(c.restorePath, "--noflush", fmt.Sprintf("--wait=%d", lockSeconds))
-	cmd.Stdin = strings.NewReader(script)
-	if !c.inNFTables {
-		c.activity.forgive(lockSeconds * time.Second)
+	wait := fmt.Sprintf("--wait=%d", lockSeconds)
+	run := func(script string, options ...string) error {
+		cmd := exec.Command(c.restorePath, append([]string{"--noflush"}, options...)...)
+		cmd.Stdin = strings.NewReader(script)
+		if !c.inNFTables {
+			c.activity.forgive(lockSeconds * time.Second)
+		}
+		_, err := c.activity.run(ctx, c.timeout, cmd)
+		return err
 	}
-	_, err := c.activity.run(ctx, c.timeout, cmd)
-	return err
+	if c.activity.waitless {
+		return run(script)
+	}
+	err := run(script, wait)
+	if err == nil || errors.Is(err, errLocked) || errors.As(err, &rules.NoAnswer{}) || ctx.Err() != nil {
+		return err
+	}
+	if run("", wait) == nil || run("") != nil {
+		return err
+	}
+	c.activity.waitless = true
+	return run(script)
 }
 
 // has reports whether iptables itself finds a rule: rules that iptables-save does not

@@ -17,17 +17,37 @@
 // FLANNEL-POSTRTG and FLANNEL-FWD of 0.28. All other rules belong to other programs
 // and are never changed.
 //
+// # What a kernel lacks
+//
+// Where rules cannot be written, or turn out as others, each part that they are made of
+// is tried by itself in a chain that nothing jumps to ([part]): what the program prints
+// is for people. Rules can do without some parts. Without a comment ours are known by
+// their form (kindOf): that which the planner itself would give a rule for our network,
+// whatever the subnet and the device. In POSTROUTING and FORWARD, where a rule of that
+// form may be an operator's, ours are there all together or not at all. Without marks
+// peers are known by their devices, without --random-fully ports stay where they can,
+// and without the raw or filter table nobody drops anything there. Anything else is the
+// error, with the module and the option of the kernel. A refused part is tried again
+// after ten minutes, and by every daemon that starts.
+//
 // # Position in the chain
 //
 // Our rules are appended, as flannel's were: what an administrator blocks in front
-// of them stays blocked, and a translation written by hand for a special case
-// goes on working. Ours only precede rules that would make them ineffective: a REJECT
-// or DROP that packets reach without any condition, and a translation that depends
-// only on addresses and interfaces, such as docker's
+// of them stays blocked. Ours only precede rules that would make them ineffective: a
+// REJECT or DROP that packets reach without any condition, a rule that ends nat for
+// all packets, and, with the two that keep a packet's addresses, a translation that
+// depends only on addresses and interfaces, such as docker's
 // "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE". These are searched for all packets
-// between containers at once (class), also behind jumps. All other rules may be
-// inserted in front at any time, so that there is no contention with a program that
-// wants its rules to come first.
+// between containers at once (class), also behind jumps.
+//
+// The two that masquerade follow whatever translates some of their packets to another
+// address, an operator's SNAT for one, wherever he puts it and whenever. So of what
+// leaves the network, ours only decide what nobody else does. Where somebody else
+// masquerades as well, it does not matter who does. Unless the one and the other
+// contradict, all four stand together in flannel's order.
+//
+// All other rules may be inserted in front at any time, so that there is no contention
+// with a program that wants its rules to come first.
 //
 // docker 28 and later drop in their chains what does not come from the bridge.
 // Then our rules accept packets between peers and containers in DOCKER-USER, which

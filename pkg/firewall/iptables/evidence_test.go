@@ -42,8 +42,8 @@ func TestPrograms(t *testing.T) {
 		says                    string // the second pass
 		writes                  int    // in three passes
 	}{
-		{"a write without effect", version + "exit 1", nothing, "echo >>$0.log", "iptables-restore reported success, but the rules are not there: 2 of 2", 3},
-		{"nothing is shown", version + "exit 0", "true", "echo >>$0.log", "iptables-save does not show rules that iptables -C finds", 1},
+		{"a write without effect", version + "exit 1", nothing, "grep -q FORWARD && echo >>$0.log; true", "iptables-restore reported success, but the rules are not there: 2 of 2", 3},
+		{"nothing is shown", version + "exit 0", "true", "grep -q FORWARD && echo >>$0.log; true", "iptables-save does not show rules that iptables -C finds", 1},
 		{"it fails", version, nothing, "echo no; exit 3", "exit status 3", 0},
 		{"its version fails", "exit 4", nothing, "true", "exit status 4", 0},
 	} {

@@ -33,8 +33,12 @@ type fake struct {
 	policies map[chainID]string
 	fail     error             // what save returns
 	failPut  map[chainID]error // what a script for a chain meets
+	refuses  []string          // what no line that adds may have
+	spoils   string            // what is written as another value
 	saves    int
 	writes   int
+	tries    int      // of the writes
+	scripts  []string // as they were written
 }
 
 func newFake() *fake {
@@ -46,10 +50,12 @@ func newFake() *fake {
 }
 
 var (
-	natChain     = chainID{"nat", "POSTROUTING"}
-	forwardChain = chainID{"filter", "FORWARD"}
+	natChain     = natPostrouting
+	forwardChain = filterForward
 	userChain    = chainID{"filter", "DOCKER-USER"}
-	rawChain     = chainID{"raw", "PREROUTING"}
+	rawChain     = rawPrerouting
+
+	everyAbility = abilities{comments: true, marks: true, randomFully: true, filter: true, raw: true}
 )
 
 func (f *fake) builtin(h chainID) { f.chains[h], f.policies[h] = nil, "ACCEPT" }
@@ -121,13 +127,26 @@ func (f *fake) restore(_ context.Context, script string) error {
 	for h, specs := range f.chains {
 		chains[h] = slices.Clone(specs)
 	}
+	var written []string
 	for _, line := range lines[1 : len(lines)-2] {
+		adds := !strings.HasPrefix(line, "-D ")
+		if adds && slices.ContainsFunc(f.refuses, func(s string) bool { return strings.Contains(lines[0]+" "+line, s) }) {
+			return fmt.Errorf("line %q failed", line)
+		}
+		if f.spoils != "" && adds {
+			line = strings.ReplaceAll(line, f.spoils, "0x1000/0x0")
+		}
+		written = append(written, line)
 		if err := apply(chains, f.failPut, lines[0][1:], line); err != nil {
 			return fmt.Errorf("line %q: %w", line, err)
 		}
 	}
 	f.chains = chains
 	f.writes++
+	f.scripts = append(f.scripts, strings.Join(written, "\n"))
+	if strings.Contains(script, tryChain) {
+		f.tries++
+	}
 	return nil
 }
 
@@ -135,6 +154,12 @@ func apply(chains map[chainID][]string, fail map[chainID]error, table, line stri
 	command, rest, _ := strings.Cut(line, " ")
 	chain, spec, _ := strings.Cut(rest, " ")
 	h := chainID{table, chain}
+	if strings.HasPrefix(command, ":") {
+		if h := (chainID{table, command[1:]}); h.chain == tryChain {
+			chains[h] = nil
+		}
+		return nil
+	}
 	specs, exists := chains[h]
 	if !exists {
 		return fmt.Errorf("no such chain")

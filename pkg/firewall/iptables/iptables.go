@@ -28,6 +28,10 @@ type Writer struct {
 	unmarked bool
 	// The scripts that were reported as done, by chain, until their effect was read.
 	unseen map[chainID]string
+	// What was found out about parts of rules.
+	answers map[part]answer
+	// No table took even the simplest rule, when that was tried last.
+	takesNothing bool
 }
 
 // program is what a Writer needs of iptables.
@@ -83,7 +87,7 @@ func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out ru
 	if w.Generation != nil {
 		before, _ = w.Generation() // on an error 0: then read the rules
 	}
-	if before != 0 && before == w.unchangedSince && wanted.SameDevices(w.wanted) {
+	if !w.forget() && before != 0 && before == w.unchangedSince && wanted.SameDevices(w.wanted) {
 		return w.result
 	}
 	out = w.apply(ctx, wanted)
@@ -103,14 +107,37 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	if err != nil {
 		return w.unread(wanted, err)
 	}
-	p := planner{Parse("iptables", text), wanted, w.randomFully}
+	p := planner{Parse("iptables", text), wanted, w.can()}
+	p.wanted.Marked = wanted.Marked && p.can.marks
+	w.sweep(ctx, p.set)
 	parts, marks := p.plan()
+	if q, doubtful := p.doubtful(parts); doubtful {
+		if another, _ := w.learn(ctx, q); another { // on an error there is nothing to write yet
+			return w.apply(ctx, wanted)
+		}
+	}
 	out.Marks, w.unmarked = marks, !marks
 	for _, q := range parts {
 		_, c := p.chain(q.chainID)
 		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
 		if o.Drift != "" {
-			o = w.place(ctx, o, q, q.script(c))
+			another, err := false, error(nil)
+			if w.unseen[q.chainID] != "" || w.unsure(q) {
+				another, err = w.learn(ctx, q)
+			}
+			if err != nil && w.unsure(q) {
+				o = rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot try what iptables takes: %w", err)}
+			} else if !another {
+				if o = w.place(ctx, o, q, q.script(c)); o.Err != nil {
+					another, _ = w.learn(ctx, q)
+				}
+			}
+			if another { // another way to write them
+				return w.apply(ctx, wanted).Behind(out)
+			}
+			if o.Err != nil {
+				o.Err = w.lacking(q, o.Err)
+			}
 		} else {
 			delete(w.unseen, q.chainID)
 		}
@@ -145,7 +172,7 @@ func (w *Writer) unread(wanted rules.Wanted, err error) rules.Result {
 // written again: they would become ever more.
 func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, script string) rules.Outcome {
 	again := w.unseen[q.chainID] == script
-	if again && len(q.want) > 0 && w.program.has(ctx, q.chainID, commented(q.want[0])) {
+	if again && len(q.want) > 0 && w.program.has(ctx, q.chainID, q.text(q.want[0])) {
 		o.Err = fmt.Errorf("iptables-save does not show rules that iptables -C finds: %s", o.Drift)
 		return o
 	}

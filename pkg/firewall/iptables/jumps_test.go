@@ -74,13 +74,13 @@ func TestManyJumps(t *testing.T) {
 				}
 			})
 			withinTime(t, func() {
-				parts, _ := planner{tt.set, everything, true}.plan()
+				parts, _ := planner{tt.set, everything, everyAbility}.plan()
 				i := slices.IndexFunc(parts, func(p chainPlan) bool { return p.chainID == forwardChain })
 				want := "-j REJECT"
 				if tt.reason == "C12 -j DROP" {
 					want = "-j C1"
 				}
-				if got := parts[i].before; got != want {
+				if got := parts[i].others[parts[i].places[0].before].Text; got != want {
 					t.Errorf("our rules come in front of %q, want %q", got, want)
 				}
 			})

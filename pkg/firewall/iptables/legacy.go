@@ -71,28 +71,118 @@ func jumpsTo(t *rules.Table, to string) (out []string) {
 	return out
 }
 
-// legacyMasquerade is the four rules by which v0.11 masquerades, for whatever subnet
-// the host had then; none if one of them is missing.
-func (p planner) legacyMasquerade(h chainID, four []string) (out []string) {
+// bare are the specs of those rules of a chain that have no comment and the form of
+// ours, for this daemon's networks and whatever subnet or device. In the two chains
+// where such a rule may be an operator's own, they are ours if one of each kind is
+// there; the forward rules only on a host where ours can have no comment.
+func (p planner) bare(h chainID) (out []string) {
+	whole := h == natPostrouting || h == filterForward
+	if p.can.comments && h != natPostrouting {
+		return nil
+	}
 	_, c := p.chain(h)
-	own := "-d " + p.wanted.Subnet.Masked().String() + " "
-	for _, s := range four {
-		before, after, varies := strings.Cut(s, own)
-		i := slices.IndexFunc(c.Rules, func(r rules.Rule) bool {
+	for _, network := range []netip.Prefix{p.wanted.Network, p.wanted.Former} {
+		var found []string
+		kinds := map[int]bool{}
+		of := 1
+		for _, r := range c.Rules {
 			b := r.Body.(*body)
-			return b.comment == "" && (withoutRandomFully(b.spec) == s ||
-				varies && strings.HasPrefix(b.spec, before+"-d ") && strings.HasSuffix(b.spec, after) && p.inNetwork(b))
-		})
-		if i < 0 {
-			return nil
+			kind, all := kindOf(h, b, network.Masked())
+			if b.comment == "" && kind >= 0 {
+				found, kinds[kind], of = append(found, b.spec), true, all
+			}
 		}
-		out = append(out, c.Rules[i].Body.(*body).spec)
+		if !whole || len(kinds) == of {
+			out = append(out, found...)
+		}
 	}
 	return out
 }
 
-// inNetwork reports whether a rule's destination lies in the network.
-func (p planner) inNetwork(b *body) bool {
-	_, narrowed, special := class{src: p.wanted.Network, dst: p.wanted.Network}.match(b)
-	return !special && narrowed.dst.Bits() > p.wanted.Network.Bits()
+// doubtful is a plan for a rule with our comment, if there are rules without one that may
+// be ours and that nobody wants: they are, on a host where ours can have none.
+func (p planner) doubtful(parts []chainPlan) (chainPlan, bool) {
+	bare := p
+	bare.can.comments = false
+	for _, h := range []chainID{filterForward, {"filter", dockerUserChain}, rawPrerouting} {
+		wanted := slices.ContainsFunc(parts, func(q chainPlan) bool { return q.chainID == h && len(q.want) > 0 })
+		if p.can.comments && !wanted && len(bare.bare(h)) > 0 {
+			return chainPlan{chainID: h, want: []string{"-j RETURN"}}, true
+		}
+	}
+	return chainPlan{}, false
+}
+
+// ofDaemon reports whether a rule without a comment has the form of a daemon's, for
+// whatever network.
+func (p planner) ofDaemon(h chainID, b *body) bool {
+	s, _ := specOf(b)
+	kind, _ := kindOf(h, b, s.Src.Prefix)
+	other, _ := kindOf(h, b, s.Dst.Prefix)
+	return b.comment == "" && (kind >= 0 || other >= 0)
+}
+
+// kindOf is which of a chain's rules of a daemon for a network a rule is, of how many;
+// -1: none. The planner's own specs say so.
+func kindOf(h chainID, b *body, network netip.Prefix) (kind, of int) {
+	s, ok := specOf(b)
+	if !ok || !network.IsValid() {
+		return -1, 0
+	}
+	w := rules.Wanted{
+		Network: network, Subnet: network, Masquerade: true, Forward: true, Marked: s.Marked,
+		Peers: []rules.Peer{{Device: s.In + s.Out}},
+	}
+	for _, side := range []rules.Side{s.Src, s.Dst} {
+		if side.Prefix.IsValid() && side.Prefix.Bits() > network.Bits() && network.Overlaps(side.Prefix) {
+			w.Subnet = side.Prefix
+		}
+	}
+	var all []rules.Spec
+	switch h {
+	case natPostrouting:
+		all = w.MasqueradeSpecs()
+	case filterForward:
+		all = w.ForwardSpecs()
+	case rawPrerouting:
+		all = w.FromPeers()
+	case chainID{"filter", dockerUserChain}:
+		all = append(w.FromPeers(), w.ToPeers()...)
+	}
+	return slices.Index(all, s), len(all)
+}
+
+// specOf is a rule as a spec of ours; false: it has a condition or a target that ours
+// never have.
+func specOf(b *body) (s rules.Spec, ok bool) {
+	for target, name := range targets {
+		if b.target == name && b.jumps && target != rules.TargetMasqueradePlain {
+			s.Target, ok = target, true
+		}
+	}
+	if slices.ContainsFunc(b.options, func(o string) bool { return o != "--random-fully" }) {
+		return s, false
+	}
+	for _, c := range b.conditions {
+		value := strings.Join(c.values, " ")
+		switch {
+		case c.option == "-s" || c.option == "-d":
+			prefix, err := netip.ParsePrefix(value)
+			side := &s.Src
+			if c.option == "-d" {
+				side = &s.Dst
+			}
+			*side, ok = rules.Side{Prefix: prefix, Not: c.not}, ok && err == nil
+		case c.option == "-i" && !c.not:
+			s.In = value
+		case c.option == "-o" && !c.not:
+			s.Out = value
+		case c.option == "--mark" && !c.not && value == peerMark:
+			s.Marked = true
+		case c.option == "-m" && value == "mark":
+		default:
+			return s, false
+		}
+	}
+	return s, ok
 }

@@ -10,33 +10,48 @@ import (
 
 // planner plans for one rule set.
 type planner struct {
-	set         rules.Ruleset
-	wanted      rules.Wanted
-	randomFully bool
+	set    rules.Ruleset
+	wanted rules.Wanted
+	can    abilities
 }
+
+// abilities are what rules of ours may be made of, and can do without.
+type abilities struct {
+	comments    bool // without, ours are known by their form
+	marks       bool // without, peers are known by their devices
+	randomFully bool // without, source ports stay where they can
+	// Without one of these tables, nobody drops anything there either.
+	filter, raw bool
+}
+
+// texts are specs in the notation of iptables-save, without the comment.
+func (p planner) texts(all []rules.Spec) []string { return specs(all, p.can.randomFully) }
 
 // plan is a plan for each chain that has rules of ours, or should have them. marks:
 // some of the rules match packets from peers by their mark. It is a pure function.
 func (p planner) plan() (parts []chainPlan, marks bool) {
 	parts = []chainPlan{p.masquerade(), p.forward()}
-	raw := p.raw()
-	if p.dockerDrops() {
-		parts = append(parts, p.dockerUser(), raw)
-	} else if raw.before != "" {
+	docker := p.dockerDrops()
+	if docker {
+		parts = append(parts, p.dockerUser())
+	}
+	if raw, drops := p.raw(); docker || drops {
 		parts = append(parts, raw)
 	}
 	marks = len(parts) > 2 && p.wanted.Marked
 	for _, t := range p.set {
 		for _, c := range t.Chains {
-			h := chainID{t.Name, c.Name}
-			known := slices.ContainsFunc(parts, func(q chainPlan) bool { return q.chainID == h })
-			if !known && slices.ContainsFunc(c.Rules, func(r rules.Rule) bool { return p.mine(r.Body.(*body)) }) {
-				parts = append(parts, chainPlan{mine: p.mine, chainID: h})
+			q := p.nothing(chainID{t.Name, c.Name})
+			known := slices.ContainsFunc(parts, func(other chainPlan) bool { return other.chainID == q.chainID })
+			if !known && len(q.others) < len(c.Rules) {
+				parts = append(parts, q)
 			}
 		}
 	}
-	parts = slices.DeleteFunc(parts, func(q chainPlan) bool { return q.chain == "" })
 	slices.SortFunc(parts[2:], func(a, b chainPlan) int { return strings.Compare(a.String(), b.String()) })
+	parts = slices.DeleteFunc(parts, func(q chainPlan) bool {
+		return q.chain == "" || q.table == "filter" && !p.can.filter || q.table == "raw" && !p.can.raw
+	})
 	return parts, marks
 }
 
@@ -51,41 +66,134 @@ func (p planner) chain(h chainID) (*rules.Table, *rules.Chain) {
 	return &rules.Table{Name: h.table}, &rules.Chain{Name: h.chain}
 }
 
-// masquerade plans rules in front of those that translate traffic between
-// containers, such as docker's "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE".
-func (p planner) masquerade() chainPlan {
-	q := chainPlan{mine: p.mine, chainID: chainID{"nat", "POSTROUTING"}}
-	all := p.wanted
-	all.Masquerade = true
-	q.legacy = p.legacyMasquerade(q.chainID, specs(all.MasqueradeSpecs(), false))
-	if p.wanted.NFTables || !p.wanted.Masquerade {
-		return q
+// nothing plans for a chain that should have no rules of ours.
+func (p planner) nothing(h chainID) chainPlan { return p.about(h, nil) }
+
+// about begins the plan of a chain that may have these rules of ours: it tells them
+// from others'.
+func (p planner) about(h chainID, specs []string) chainPlan {
+	q := chainPlan{chainID: h, mine: p.mine, bare: append(p.bare(h), specs...), uncommented: !p.can.comments}
+	_, c := p.chain(h)
+	for _, r := range c.Rules {
+		if !q.isOurs(r.Body.(*body)) {
+			q.others = append(q.others, r)
+		}
 	}
-	q.want = specs(p.wanted.MasqueradeSpecs(), p.randomFully)
-	q.legacy = append(q.legacy, q.want...)
-	translates := func(b *body, _ string, _ bool) bool { return b.action() == rules.Translate }
-	between := class{src: p.wanted.Network, dst: p.wanted.Network}
-	p.findPosition(&q, search{unwanted: translates, allowExceptions: true}, between)
 	return q
+}
+
+var (
+	natPostrouting = chainID{"nat", "POSTROUTING"}
+	filterForward  = chainID{"filter", "FORWARD"}
+	rawPrerouting  = chainID{"raw", "PREROUTING"}
+)
+
+// masquerade plans two kinds of rules. Those that keep a packet's addresses stand in
+// front of whatever translates traffic between containers, such as docker's
+// "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE". Those that masquerade stand behind
+// what translates the same packets to something else, such as an operator's SNAT, and
+// in front of a rule that ends the chain for all packets.
+func (p planner) masquerade() chainPlan {
+	specs := p.wanted.MasqueradeSpecs()
+	if p.wanted.NFTables || len(specs) == 0 {
+		return p.nothing(natPostrouting)
+	}
+	q := p.about(natPostrouting, p.texts(specs))
+	t, _ := p.chain(natPostrouting)
+	translates := func(b *body, _ string, _ class, _ bool) bool { return b.action() == rules.Translate }
+	between := class{src: p.wanted.Network, dst: p.wanted.Network}
+	keep, masquerade := q.anywhereIn(), q.anywhereIn()
+	if i := (search{table: t, unwanted: translates, allowExceptions: true}).first(q.chain, q.others, between); i >= 0 {
+		keep.before = i
+	}
+	masquerade.after = p.decided(t, q)
+	masquerade.before = max(masquerade.after, endOf(t, q))
+	if masquerade.after <= keep.before { // all four together, as flannel has them
+		keep.before = min(keep.before, masquerade.before)
+		masquerade.before = keep.before
+	} else {
+		slices.SortStableFunc(specs, func(a, b rules.Spec) int { return keepsFirst(a) - keepsFirst(b) })
+	}
+	for _, s := range specs {
+		at := masquerade
+		if s.Target == rules.TargetNoNAT {
+			at = keep
+		}
+		q.add(at, p.texts([]rules.Spec{s})...)
+	}
+	return q
+}
+
+func keepsFirst(s rules.Spec) int {
+	if s.Target == rules.TargetNoNAT {
+		return 0
+	}
+	return 1
+}
+
+// decided is how many rules of other programs there are up to the last one, in front of
+// the end of the chain, that decides the address of packets which we masquerade: it
+// translates some of them to another address than we would. Where another program
+// masquerades as well, it does not matter who does.
+func (p planner) decided(t *rules.Table, q chainPlan) int {
+	network, own := p.wanted.Network, p.wanted.Subnet
+	within := func(a, b netip.Prefix) bool { return a.Bits() >= b.Bits() && b.Overlaps(a) }
+	otherwise := func(b *body) bool {
+		return b.action() == rules.Translate && (b.target != "MASQUERADE" || slices.Contains(b.options, "--to-ports"))
+	}
+	leaving := search{table: t, special: true, unwanted: func(b *body, _ string, c class, _ bool) bool {
+		return otherwise(b) && !within(c.dst, network)
+	}}
+	entering := search{table: t, special: true, unwanted: func(b *body, _ string, c class, _ bool) bool {
+		return otherwise(b) && !within(c.src, network) && !within(c.dst, own)
+	}}
+	count := 0
+	for _, fates := range [][]fate{
+		leaving.fates(q.chain, q.others, class{src: network, dst: anywhere}),
+		entering.fates(q.chain, q.others, class{src: anywhere, dst: network}),
+	} {
+		for i, f := range fates[:min(endOf(t, q)+1, len(fates))] {
+			if f == isUnwanted {
+				count = max(count, i+1)
+			}
+		}
+	}
+	return count
+}
+
+// endOf is how many rules of other programs precede the one that ends the chain for all
+// packets.
+func endOf(t *rules.Table, q chainPlan) int {
+	never := func(*body, string, class, bool) bool { return false }
+	fates := search{table: t, unwanted: never}.fates(q.chain, q.others, class{src: anywhere, dst: anywhere})
+	if i := slices.IndexFunc(fates, func(f fate) bool { return f == returns || f == ends }); i >= 0 {
+		return i
+	}
+	return len(q.others)
 }
 
 // forward plans rules in front of a final REJECT or DROP of everything else, in the
 // chain or behind jumps, as CentOS and ufw have it.
 func (p planner) forward() chainPlan {
-	q := chainPlan{mine: p.mine, chainID: chainID{"filter", "FORWARD"}}
-	q.want = specs(p.wanted.ForwardSpecs(), p.randomFully)
-	q.legacy = q.want
-	p.findPosition(&q, search{unwanted: dropsAll, skip: isDockerUser},
-		class{src: p.wanted.Network, dst: anywhere}, class{src: anywhere, dst: p.wanted.Network})
-	if _, c := p.chain(q.chainID); p.wanted.NFTables && q.before == "" && !c.Drops {
-		return chainPlan{mine: p.mine, chainID: q.chainID} // iptables drops nothing, so the rules in nftables suffice
+	specs := p.texts(p.wanted.ForwardSpecs())
+	q := p.about(filterForward, specs)
+	t, c := p.chain(filterForward)
+	at, s := q.anywhereIn(), search{table: t, unwanted: dropsAll, skip: isDockerUser}
+	for _, packets := range []class{{src: p.wanted.Network, dst: anywhere}, {src: anywhere, dst: p.wanted.Network}} {
+		if i := s.first(q.chain, q.others, packets); i >= 0 {
+			at.before = min(at.before, i)
+		}
 	}
+	if p.wanted.NFTables && at == q.anywhereIn() && !c.Drops {
+		return p.nothing(filterForward) // iptables drops nothing, so the rules in nftables suffice
+	}
+	q.add(at, specs...)
 	return q
 }
 
 var anywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
-func dropsAll(b *body, _ string, unconditional bool) bool { return unconditional && drops(b) }
+func dropsAll(b *body, _ string, _ class, unconditional bool) bool { return unconditional && drops(b) }
 
 func drops(b *body) bool { return b.action() == rules.Drop }
 
@@ -100,15 +208,17 @@ func isDockerUser(chain string) bool { return chain == dockerUserChain }
 // dockerDrops reports whether a chain of docker drops packets from peers to
 // containers, as with docker 28 and later.
 func (p planner) dockerDrops() bool {
-	t, c := p.chain(chainID{"filter", "FORWARD"})
+	t, _ := p.chain(filterForward)
+	q := p.about(filterForward, p.texts(p.wanted.ForwardSpecs()))
 	docker := search{
-		table:    t,
-		unwanted: func(b *body, chain string, _ bool) bool { return strings.HasPrefix(chain, "DOCKER") && drops(b) },
-		skip:     isDockerUser,
+		table: t,
+		unwanted: func(b *body, chain string, _ class, _ bool) bool {
+			return strings.HasPrefix(chain, "DOCKER") && drops(b)
+		},
+		skip: isDockerUser,
 	}
 	return p.wanted.Forward && slices.ContainsFunc(p.wanted.Devices(), func(d string) bool {
-		i, _ := docker.first(c, class{src: p.wanted.Network, dst: p.wanted.Subnet, in: d}, p.mine)
-		return i >= 0
+		return docker.first(q.chain, q.others, class{src: p.wanted.Network, dst: p.wanted.Subnet, in: d}) >= 0
 	})
 }
 
@@ -118,37 +228,43 @@ func (p planner) dockerDrops() bool {
 // ours, also if they are appended later, except for the RETURN at the end that older
 // dockerds write.
 func (p planner) dockerUser() chainPlan {
-	q := chainPlan{mine: p.mine, chainID: chainID{"filter", dockerUserChain}, afterOthers: true}
-	t, c := p.chain(q.chainID)
-	if t.Chains == nil {
+	h := chainID{"filter", dockerUserChain}
+	if t, _ := p.chain(h); t.Chains == nil {
 		return chainPlan{}
 	}
-	q.want = specs(append(p.wanted.FromPeers(), p.wanted.ToPeers()...), p.randomFully)
-	others := 0
-	for _, r := range c.Rules {
+	specs := p.texts(append(p.wanted.FromPeers(), p.wanted.ToPeers()...))
+	q := p.about(h, specs)
+	at := q.anywhereIn()
+	for i, r := range q.others {
 		b := r.Body.(*body)
-		if p.mine(b) {
-			continue
-		}
 		if b.target == "RETURN" && len(b.conditions) == 0 {
-			q.before, q.position = r.Text, others
+			at.before = i
 			break
 		}
-		others++
+		if !isOurs(b) && !(q.uncommented && p.ofDaemon(h, b)) { // not another daemon's, which wants the same
+			at.after = i + 1
+		}
 	}
+	q.add(at, specs...)
 	return q
 }
 
 // raw accepts packets that docker 28 drops in the raw table, in front of all other
 // chains: each packet to a container's own address that does not come from its
-// bridge. Ours accept only packets from a peer by the device that leads to it.
-func (p planner) raw() chainPlan {
-	q := chainPlan{mine: p.mine, chainID: chainID{"raw", "PREROUTING"}, want: specs(p.wanted.FromPeers(), p.randomFully)}
-	direct := func(b *body, chain string, _ bool) bool {
+// bridge. Ours accept only packets from a peer by the device that leads to it. drops:
+// docker drops some already.
+func (p planner) raw() (q chainPlan, drops bool) {
+	specs := p.texts(p.wanted.FromPeers())
+	q = p.about(rawPrerouting, specs)
+	t, _ := p.chain(rawPrerouting)
+	at, direct := q.anywhereIn(), search{table: t, unwanted: func(b *body, chain string, _ class, _ bool) bool {
 		return chain == q.chain && b.target == "DROP" && b.isContainerDrop(p.wanted)
+	}}
+	if i := direct.first(q.chain, q.others, class{src: p.wanted.Network, dst: p.wanted.Subnet}); i >= 0 {
+		at.before, drops = i, true
 	}
-	p.findPosition(&q, search{unwanted: direct}, class{src: p.wanted.Network, dst: p.wanted.Subnet})
-	return q
+	q.add(at, specs...)
+	return q, drops
 }
 
 // isContainerDrop reports whether a rule has the conditions of docker's rule for one
@@ -160,16 +276,4 @@ func (b *body) isContainerDrop(w rules.Wanted) bool {
 	dst, in := b.conditions[0], b.conditions[1]
 	_, narrowed, _ := class{src: w.Network, dst: w.Subnet}.match(b)
 	return dst.option == "-d" && !dst.not && narrowed.dst.IsSingleIP() && in.option == "-i" && in.not
-}
-
-// findPosition finds the rule that a chain plan's rules must precede: the first one
-// that is unwanted for any of the classes.
-func (p planner) findPosition(q *chainPlan, s search, packets ...class) {
-	t, c := p.chain(q.chainID)
-	s.table = t
-	for _, one := range packets {
-		if i, text := s.first(c, one, q.isOurs); i >= 0 && (q.before == "" || i < q.position) {
-			q.before, q.position = text, i
-		}
-	}
 }

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	hairpin = `-s 172.7.21.2/32 -d 172.7.21.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE`
-	ownSNAT = `-s 172.7.21.0/24 -d 192.168.9.0/24 -j SNAT --to-source 10.4.7.99`
+	hairpin    = `-s 172.7.21.2/32 -d 172.7.21.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE`
+	officeSNAT = `-s 172.7.0.0/16 -o ens33 -j SNAT --to-source 10.4.7.99`
+	ownSNAT    = `-s 172.7.21.0/24 -d 192.168.9.0/24 -j SNAT --to-source 10.4.7.99`
 )
 
 // former has 172.8.0.0/16 as the network of the run before.
@@ -29,6 +30,8 @@ func TestPlan(t *testing.T) {
 	oldMasq := strings.NewReplacer("172.7.0.0", "172.8.0.0", "172.7.21.0", "172.8.21.0").Replace(ourMasq)
 	oldSubnet := strings.ReplaceAll(ourMasq, "172.7.21.0", "172.7.99.0")
 	first, rest, _ := strings.Cut(strings.TrimSpace(ourMasq), "\n")
+	four := lines(ourMasq)
+	keeps, masquerades := four[0]+"\n"+four[2], four[1]+"\n"+four[3]
 	dockersForward := `
 -j DOCKER-USER
 -j DOCKER-ISOLATION-STAGE-1
@@ -65,6 +68,9 @@ func TestPlan(t *testing.T) {
 		{"doubled", natChain, masq, lines(ourMasq, ourMasq), lines(ourMasq), "4 rules too many"},
 		{"reordered", natChain, masq, lines(rest, first), lines(ourMasq), "rules out of order"},
 		{"the former network's rules go", natChain, former(masq), lines(oldMasq, ourMasq), lines(ourMasq), "4 rules too many"},
+		{"v0.11's for the former network go", natChain, former(masq), lines(firewalltest.Uncommented(oldMasq), ourMasq), lines(ourMasq),
+			"4 rules too many"},
+		{"v0.11's for another network stay", natChain, masq, lines(firewalltest.Uncommented(oldMasq), ourMasq), nil, ""},
 		{"another daemon's rules stay", natChain, masq, lines(oldMasq, ourMasq), nil, ""},
 		{"another daemon's rules stay behind", natChain, masq, lines(ourMasq, oldMasq), nil, ""},
 		{"another daemon's rules stay, and ours come", natChain, masq, lines(oldMasq, firewalltest.DockerMasq),
@@ -86,6 +92,44 @@ func TestPlan(t *testing.T) {
 		{"a sweeping translation comes behind", natChain, masq, lines(`-o ens33 -j MASQUERADE`, ourMasq),
 			lines(ourMasq, `-o ens33 -j MASQUERADE`),
 			`rules stood behind "-o ens33 -j MASQUERADE"`},
+		{"an operator's SNAT goes on to work", natChain, masq, lines(officeSNAT), lines(keeps, officeSNAT, masquerades),
+			"4 of 4 rules missing"},
+		{"one that is appended", natChain, masq, lines(ourMasq, officeSNAT), lines(keeps, officeSNAT, masquerades),
+			`rules stood in front of "-s 172.7.0.0/16 -o ens33 -j SNAT --to-source 10.4.7.99"`},
+		{"one that is inserted", natChain, masq, lines(officeSNAT, ourMasq), lines(keeps, officeSNAT, masquerades),
+			`rules stood behind "-s 172.7.0.0/16 -o ens33 -j SNAT --to-source 10.4.7.99"`},
+		{"all as it should be around one", natChain, masq, lines(keeps, officeSNAT, masquerades), nil, ""},
+		{"one that is gone", natChain, masq, lines(keeps, masquerades), lines(ourMasq), "rules out of order"},
+		{"one beside docker's masquerading", natChain, masq, lines(firewalltest.DockerMasq, officeSNAT),
+			lines(keeps, firewalltest.DockerMasq, officeSNAT, masquerades), "4 of 4 rules missing"},
+		{"docker's rule comes in front of one", natChain, masq, lines(firewalltest.DockerMasq, keeps, officeSNAT, masquerades),
+			lines(keeps, firewalltest.DockerMasq, officeSNAT, masquerades),
+			`rules stood behind "-s 172.7.21.0/24 ! -o docker0 -j MASQUERADE"`},
+		{"one for what leaves the network", natChain, masq, lines(ourMasq, ownSNAT), lines(ownSNAT, ourMasq),
+			`rules stood in front of "-s 172.7.21.0/24 -d 192.168.9.0/24 -j SNAT --to-source 10.4.7.99"`},
+		{"one for a port", natChain, masq, lines(ourMasq, `-p udp -m udp --dport 53 -j SNAT --to-source 10.4.7.99`),
+			lines(`-p udp -m udp --dport 53 -j SNAT --to-source 10.4.7.99`, ourMasq),
+			`rules stood in front of "-p udp -m udp --dport 53 -j SNAT --to-source 10.4.7.99"`},
+		{"one for what enters the network elsewhere", natChain, masq,
+			lines(ourMasq, `-s 10.9.0.0/16 -d 172.7.22.0/24 -j SNAT --to-source 10.4.7.99`),
+			lines(`-s 10.9.0.0/16 -d 172.7.22.0/24 -j SNAT --to-source 10.4.7.99`, ourMasq),
+			`rules stood in front of "-s 10.9.0.0/16 -d 172.7.22.0/24 -j SNAT --to-source 10.4.7.99"`},
+		{"a NETMAP", natChain, masq, lines(ourMasq, `-s 172.7.21.0/24 -d 10.9.0.0/16 -j NETMAP --to 10.8.21.0/24`),
+			lines(`-s 172.7.21.0/24 -d 10.9.0.0/16 -j NETMAP --to 10.8.21.0/24`, ourMasq),
+			`rules stood in front of "-s 172.7.21.0/24 -d 10.9.0.0/16 -j NETMAP --to 10.8.21.0/24"`},
+		{"ports that are masqueraded to", natChain, masq, lines(ourMasq, `-o ens34 -p tcp -j MASQUERADE --to-ports 1024-2047`),
+			lines(`-o ens34 -p tcp -j MASQUERADE --to-ports 1024-2047`, ourMasq),
+			`rules stood in front of "-o ens34 -p tcp -j MASQUERADE --to-ports 1024-2047"`},
+		{"one for others, and between containers", natChain, masq,
+			lines(ourMasq, `-s 192.168.122.0/24 -d 10.9.0.0/16 -j SNAT --to-source 10.4.7.99`, hairpin), nil, ""},
+		{"a rule that ends the chain", natChain, masq, lines(ownSNAT, `-j RETURN`), lines(ownSNAT, ourMasq, `-j RETURN`),
+			"4 of 4 rules missing"},
+		{"one that ends it behind an SNAT", natChain, masq, lines(officeSNAT, `-j ACCEPT`),
+			lines(keeps, officeSNAT, masquerades, `-j ACCEPT`), "4 of 4 rules missing"},
+		{"one that ends it in front of an SNAT", natChain, masq, lines(`-j ACCEPT`, officeSNAT),
+			lines(ourMasq, `-j ACCEPT`, officeSNAT), "4 of 4 rules missing"},
+		{"an operator's exception stays one", natChain, masq, lines(`-s 172.7.0.0/16 -d 10.9.0.0/16 -j ACCEPT`),
+			lines(`-s 172.7.0.0/16 -d 10.9.0.0/16 -j ACCEPT`, ourMasq), "4 of 4 rules missing"},
 
 		{"CentOS's REJECT", forwardChain, forward, lines(firewalltest.RejectAll), lines(ourForward, firewalltest.RejectAll),
 			"2 of 2 rules missing"},

@@ -57,33 +57,36 @@ func checkOnePass(t *rapid.T, w *Writer, load func(h chainID, specs []string), l
 		before[h] = rapid.SliceOfN(rapid.SampledFrom(append(legacyRules(h), foreign[h]...)), 0, 14).Draw(t, h.chain)
 		load(h, before[h])
 	}
-	p := planner{Parse("iptables", saved(t, w)), want, true}
-	parts, _ := p.plan()
+	at := saved(t, w)
 	if _, bad := anyDrift(t, w, want); bad != nil {
 		t.Fatal(bad)
 	}
+	p := planner{Parse("iptables", at), want, w.can()}
+	parts, _ := p.plan()
 	for h, specs := range before {
 		q := parts[slices.IndexFunc(parts, func(q chainPlan) bool { return q.chainID == h })]
 		after := list(h)
-		mine := func(spec string) bool { return strings.Contains(spec, "--comment flanneld ") }
 		var ours []string
 		for _, s := range q.want {
-			ours = append(ours, commented(s))
+			ours = append(ours, q.text(s))
+		}
+		mine := func(spec string) bool {
+			return strings.Contains(spec, "--comment flanneld ") || q.uncommented && slices.Contains(ours, spec)
 		}
 		if diff := cmp.Diff(ours, keepIf(after, mine)); diff != "" {
 			t.Fatalf("ours -want +got:\n%s", diff)
 		}
-		others := func(spec string) bool { return !mine(spec) && !q.isOurs(parseRule(spec)) }
-		if diff := cmp.Diff(keepIf(specs, others), keepIf(after, func(s string) bool { return !mine(s) })); diff != "" {
+		foreign := func(spec string) bool { return !mine(spec) && !q.isOurs(parseRule(spec)) }
+		if diff := cmp.Diff(keepIf(specs, foreign), keepIf(after, func(s string) bool { return !mine(s) })); diff != "" {
 			t.Fatalf("somebody else's -before +after:\n%s", diff)
 		}
-		firstForeign := slices.IndexFunc(after, func(spec string) bool { return len(q.want) > 0 && spec == q.before })
-		lastOwn := len(after) - 1
-		for lastOwn >= 0 && !mine(after[lastOwn]) {
-			lastOwn--
-		}
-		if firstForeign >= 0 && firstForeign < lastOwn {
-			t.Fatalf("rule %d precedes rule %d:\n%s", firstForeign+1, lastOwn+1, strings.Join(after, "\n"))
+		others := 0
+		for _, spec := range after {
+			if i := slices.IndexFunc(q.want, func(s string) bool { return q.text(s) == spec }); i < 0 {
+				others++
+			} else if at := q.places[i]; others < at.after || others > at.before {
+				t.Fatalf("%s stands behind %d rules, of %+v:\n%s", spec, others, at, strings.Join(after, "\n"))
+			}
 		}
 	}
 	set := Parse("iptables", saved(t, w))
@@ -123,6 +126,15 @@ func keepIf(in []string, keep func(string) bool) []string {
 func TestOnePassFromAnyState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := newFake()
+		checkOnePass(t, &Writer{program: f, randomFully: true}, func(h chainID, specs []string) { f.chains[h] = specs }, f.rules)
+	})
+}
+
+// TestOnePassWithoutComments is the same where ours can have none.
+func TestOnePassWithoutComments(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := newFake()
+		f.refuses = []string{"--comment flanneld "}
 		checkOnePass(t, &Writer{program: f, randomFully: true}, func(h chainID, specs []string) { f.chains[h] = specs }, f.rules)
 	})
 }

@@ -33,7 +33,7 @@ func spec(r rules.Spec, randomFully bool) string {
 		out = append(out, "-o", r.Out)
 	}
 	if r.Marked {
-		out = append(out, "-m", "mark", "--mark", fmt.Sprintf("%#x/%#x", rules.PeerMark, rules.PeerMark))
+		out = append(out, "-m", "mark", "--mark", peerMark)
 	}
 	out = append(out, "-j", targets[r.Target])
 	if r.Target == rules.TargetMasquerade && randomFully {
@@ -41,6 +41,9 @@ func spec(r rules.Spec, randomFully bool) string {
 	}
 	return strings.Join(out, " ")
 }
+
+// peerMark is the mark as iptables prints it.
+var peerMark = fmt.Sprintf("%#x/%#x", rules.PeerMark, rules.PeerMark)
 
 // targets by name. RETURN in a builtin chain ends the translation.
 var targets = map[rules.Target]string{

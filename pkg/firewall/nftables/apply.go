@@ -26,7 +26,7 @@ func (c conn) apply(want table) (drift string, err error) {
 		return "", fmt.Errorf("cannot write the nftables table ip %s: %w", want.name, errForeign)
 	}
 	if drift = have.drift(exists, want); drift != "" {
-		err = write(want)
+		err = c.commit(want, false)
 	} else if drift = have.peersDrift(want); drift != "" {
 		err = have.update(want)
 	}
@@ -84,17 +84,21 @@ func (t table) keyType() nftables.SetDatatype {
 	return nftables.TypeIPAddr
 }
 
-// write replaces our table in one transaction.
-func write(want table) error {
+// write replaces our table in one transaction. trial: it makes the table under another
+// name, and deletes it in the same transaction; no packet sees that.
+func write(want table, trial bool) error {
 	c, err := transaction()
 	if err != nil {
 		return err
 	}
 	ours := &nftables.Table{Family: want.family, Name: want.name}
+	if trial {
+		ours.Name = tryTable
+	}
 	// Added first, as deleting a table that is gone by now would fail.
 	c.AddTable(ours)
 	c.DelTable(ours)
-	if len(want.chains) > 0 {
+	if len(want.chains) > 0 || trial {
 		c.AddTable(ours)
 	}
 	for _, w := range want.sets {
@@ -115,6 +119,10 @@ func write(want table) error {
 			comment := userdata.AppendString(nil, userdata.TypeComment, ourComment)
 			c.AddRule(&nftables.Rule{Table: ours, Chain: in, Exprs: r, UserData: comment})
 		}
+	}
+	if trial {
+		c.DelTable(ours)
+		return commit(c, "try")
 	}
 	return commit(c, "replace table")
 }

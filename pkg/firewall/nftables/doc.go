@@ -12,4 +12,9 @@
 // table marks packets, for rules that accept marked packets, and translates
 // addresses. The first chain that translates a connection is the only one: no later
 // chain translates it again.
+//
+// Where a table cannot be written, tables with ever more of it are tried, each made and
+// deleted in one transaction, until the kernel refuses one: that names what it lacks. Our
+// table does without counters, random ports and, where nothing else needs them, marks;
+// anything else is the error, with the module and the option of the kernel.
 package nftables

@@ -15,7 +15,10 @@ import (
 var ErrUnsupported = errors.New("this kernel has no nf_tables")
 
 // conn is a connection to the kernel's nf_tables.
-type conn struct{ *netlink.Conn }
+type conn struct {
+	*netlink.Conn
+	commit func(want table, trial bool) error // write
+}
 
 // generation counts the changes of nf_tables in a network namespace.
 type generation uint32
@@ -30,11 +33,11 @@ func open() (conn, error) {
 	if err != nil {
 		return conn{}, fmt.Errorf("open netfilter's socket: %w", err)
 	}
-	if _, err := (conn{c}).generation(); err != nil {
+	if _, err := (conn{c, write}).generation(); err != nil {
 		_ = c.Close()
 		return conn{}, err
 	}
-	return conn{c}, nil
+	return conn{c, write}, nil
 }
 
 // Supported reports whether this kernel has nf_tables.

@@ -48,13 +48,16 @@ func (c conn) addresses(family nftables.TableFamily, table string) (out []addres
 	return out, nil
 }
 
+// marksChain is the chain that marks packets from peers.
+const marksChain = "prerouting"
+
 // addMarks adds a chain that marks packets from peers, which arrive by the device that
 // leads to them: packets with an address of a peer's subnet, and with direct routes
 // also those with the address of its host. Nearly all subnets have the same prefix
 // length, so there is a hash set of first addresses for each length.
 func (t *table) addMarks(w rules.Wanted) {
 	marks := chain{
-		name: "prerouting", kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookPrerouting,
+		name: marksChain, kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookPrerouting,
 		priority: priorityRaw - 10,
 	}
 	for i, dev := range w.Devices() {

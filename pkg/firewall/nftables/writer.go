@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/nftables"
 
@@ -20,6 +21,13 @@ type Writer struct {
 	wanted         rules.Wanted
 	marks          bool
 	result         rules.Result
+
+	lacks      lacks
+	told       lacks                              // what was logged as lacking, and not yet as there again
+	cannotMark rules.Lacks                        // why marks are lacking
+	asked      time.Time                          // when it was found out whether this kernel can mark
+	learned    time.Time                          // and what else it lacks
+	commit     func(want table, trial bool) error // nil: write
 }
 
 // dockersTable is the table in which docker 29 drops packets, if it uses nftables.
@@ -36,13 +44,16 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 	if errors.Is(err, ErrUnsupported) && !w.NFTables {
 		return out
 	}
+	if k.lacks != (lacks{marks: k.lacks.marks}) && time.Since(k.learned) > answerTime {
+		k.lacks, k.unchangedSince = lacks{marks: k.lacks.marks}, 0
+	}
 	if err == nil && before != 0 && before == k.unchangedSince && marks == k.marks && w.Equal(k.wanted) {
 		return k.result
 	}
 	k.unchangedSince = 0
 	o := rules.Outcome{Subject: "nftables", Err: err}
 	if err == nil {
-		out, o.Drift, o.Err = k.conn.applyOurs(w, marks)
+		out, o.Drift, o.Err = k.applyOurs(w, marks)
 	}
 	out.Outcomes = append(out.Outcomes, o)
 	if o.Err != nil {
@@ -65,20 +76,33 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 }
 
 // applyOurs is Apply for our own table.
-func (c conn) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift string, err error) {
-	docker, err := c.exists(nftables.TableFamilyIPv4, dockersTable)
+func (k *Writer) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift string, err error) {
+	docker, err := k.conn.exists(nftables.TableFamilyIPv4, dockersTable)
 	if err != nil {
 		return out, "", fmt.Errorf("cannot look for the nftables table %s: %w", dockersTable, err)
 	}
-	want := tableFor(w, marks || docker)
-	out.Marks = marks || docker || w.NFTables
+	want := k.tableNow(w, marks || docker)
+	drift, err = k.conn.apply(want)
+	if err != nil {
+		another, lacks := k.learn(want)
+		if another {
+			return k.applyOurs(w, marks)
+		}
+		if lacks.Text != "" {
+			err = rules.Lacks{Text: lacks.Text + "; or start flanneld with --firewall=iptables", Fix: lacks.Fix, Err: err}
+		}
+		return out, "", err
+	}
+	k.taken(want)
+	out.Marks = (marks || docker || w.NFTables) && !k.lacks.marks
 	for _, c := range want.chains {
 		for _, s := range c.texts {
 			out.Rules = append(out.Rules, fmt.Sprintf("nft ip %s %s: %s", want.name, c.name, s))
 		}
 	}
-	if drift, err = c.apply(want); err != nil {
-		return out, "", err
+	if docker && k.lacks.marks && w.Forward { // nothing else gets peers past its drops
+		k.cannotMark.Err = fmt.Errorf("docker's nftables table %s needs marks", dockersTable)
+		return out, drift, k.cannotMark
 	}
 	return out, drift, nil
 }
@@ -91,7 +115,9 @@ func (k *Writer) Generation() (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		k.conn = &c
+		if k.conn = &c; k.commit != nil {
+			c.commit = k.commit
+		}
 	}
 	g, err := k.conn.generation()
 	if err != nil {

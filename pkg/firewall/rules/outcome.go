@@ -32,6 +32,19 @@ func (r Result) Wrote() bool {
 	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return o.Err == nil && o.Drift != "" })
 }
 
+// Behind is the result of a pass that followed another one, which had written something
+// already.
+func (r Result) Behind(first Result) Result {
+	for i, o := range r.Outcomes {
+		for _, f := range first.Outcomes {
+			if o.Subject == f.Subject && o.Drift == "" && o.Err == nil {
+				r.Outcomes[i].Drift = f.Drift
+			}
+		}
+	}
+	return r
+}
+
 // NoAnswer is the error of a program that did not end in time. Its text stays the
 // same as long as that lasts, so that it is logged once.
 type NoAnswer struct{ Program string }
@@ -39,6 +52,17 @@ type NoAnswer struct{ Program string }
 func (n NoAnswer) Error() string {
 	return n.Program + " has not answered for more than 3 seconds: find out what it waits for by running it by hand"
 }
+
+// Lacks is the error where this host lacks something that rules are made of.
+type Lacks struct {
+	Text string // what it lacks, and what to do
+	Fix  string // the command that does it; "": none that is sure to
+	Err  error  // what was met
+}
+
+func (l Lacks) Error() string { return l.Text + ": " + l.Err.Error() }
+
+func (l Lacks) Unwrap() error { return l.Err }
 
 // ErrNotThere says that rules which were read after a write do not show it. In front
 // of it belongs what wrote them.

@@ -51,7 +51,7 @@ func (r *Registry) explain(ctx context.Context, s subnet.Snapshot, err error) (s
 	}
 	near := r.near(ctx, chosen)
 	s.NoConfig = subnet.NoConfig{
-		Key: r.prefix + "/" + subnet.ConfigKey, Where: where, Instead: strings.Join(near[:min(len(near), mostNear)], "; "),
+		Key: r.Dir() + "/" + subnet.ConfigKey, Where: where, Instead: strings.Join(near[:min(len(near), mostNear)], "; "),
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,7 +69,7 @@ func (r *Registry) near(ctx context.Context, chosen API) (said []string) {
 	var both sync.WaitGroup
 	for api, s := range r.stores {
 		both.Go(func() {
-			keys := append([]string{r.prefix + "/" + subnet.ConfigKey}, nearby(r.prefix, api)...)
+			keys := append([]string{r.config(api)}, nearby(s.Dir(), api)...)
 			there, _ := s.Peek(ctx, keys) // what cannot be asked is not told
 			if chosen != Auto && api != chosen {
 				s.Close()
@@ -99,7 +99,7 @@ func nearby(prefix string, api API) (keys []string) {
 		prefix + "/network", path.Dir(prefix),
 	}
 	if _, rest, ok := strings.Cut(strings.TrimPrefix(prefix, "/"), "/"); ok {
-		dirs = append(dirs, "/"+rest) // without the leading part
+		dirs = append(dirs, rest) // without the leading part
 	}
 	add := func(key string) {
 		if key != prefix+"/"+subnet.ConfigKey && !slices.Contains(keys, key) {
@@ -107,15 +107,20 @@ func nearby(prefix string, api API) (keys []string) {
 		}
 	}
 	for _, dir := range dirs {
-		add(strings.TrimSuffix(dir, "/") + "/" + subnet.ConfigKey)
+		key := strings.TrimPrefix(path.Join(dir, subnet.ConfigKey), "/")
+		if add("/" + key); api == V3 {
+			add(key)
+		}
 	}
 	if api != V3 {
 		return keys
 	}
 	// To v3 a slash is a character like any other.
 	config := prefix + "/" + subnet.ConfigKey
-	add(strings.TrimPrefix(config, "/"))
-	add("/" + config)
+	bare := strings.TrimPrefix(config, "/")
+	for _, slashes := range []string{"", "/", "//"} {
+		add(slashes + bare)
+	}
 	add(config + "/")
 	add(prefix + "//" + subnet.ConfigKey)
 	if path.Base(prefix) == subnet.ConfigKey {
@@ -127,13 +132,14 @@ func nearby(prefix string, api API) (keys []string) {
 // describe says what lies at a key, and what to do about it; "": nothing of
 // interest.
 func (r *Registry) describe(api API, key string, f etcdconn.Found, chosen API) string {
-	config := r.prefix + "/" + subnet.ConfigKey
+	config := r.config(api)
+	same := strings.TrimPrefix(key, "/") == strings.TrimPrefix(config, "/") // but for the slash
 	switch {
 	case f.Blocked != "" && key == config && (chosen == Auto || chosen == api):
 		return f.Blocked
 	case f.Blocked != "" || !looksLikeConfig(f.Value):
 		return ""
-	case key == config && chosen != Auto && chosen != api:
+	case same && chosen != Auto && chosen != api:
 		return fmt.Sprintf("a config key lies in etcd's %v store: if that is the one that the hosts use, "+
 			"give them --etcd-api=%s", api, value(api))
 	case key == config: // it does not count, and why has been said; or it has come just now
@@ -141,7 +147,7 @@ func (r *Registry) describe(api API, key string, f etcdconn.Found, chosen API) s
 	}
 	at := fmt.Sprintf("a config key lies at %s in etcd's %v store", printable.Word(etcdconn.Printable(key)), api)
 	dir := path.Dir(key)
-	if path.Clean("/"+key) != key || dir == "/" { // no prefix leads there
+	if same || path.Clean(key) != key || dir == "/" || dir == "." { // no prefix leads there, or it leads elsewhere now
 		return fmt.Sprintf("%s, which is another key than %s: write it there", at, config)
 	}
 	return fmt.Sprintf("%s: if that is this cluster's, give flanneld --etcd-prefix=%s", at, printable.Word(dir))

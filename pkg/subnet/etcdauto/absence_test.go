@@ -31,7 +31,7 @@ func TestNearby(t *testing.T) {
 				t.Errorf("near %q nobody looks at %q", prefix, key)
 			}
 		}
-		if slices.Contains(got, prefix+"/config") || len(got) > 14 || len(slices.Compact(slices.Sorted(slices.Values(got)))) != len(got) {
+		if slices.Contains(got, prefix+"/config") || len(got) > 22 || len(slices.Compact(slices.Sorted(slices.Values(got)))) != len(got) {
 			t.Errorf("near %q: %q", prefix, got)
 		}
 	}
@@ -64,8 +64,14 @@ func TestNoConfigKey(t *testing.T) {
 		{name: "another prefix, in a store that is not asked", chosen: V3, two: fake{found: found(atomic)}, want: says + "is not in etcd's v3 store; " + atomicV2},
 		{name: "the other store", chosen: V2, three: fake{found: found(config + "=" + c)},
 			want: says + "is not in etcd's v2 store; a config key lies in etcd's v3 store: if that is the one that the hosts use, give them --etcd-api=3"},
-		{name: "no slash in front", three: fake{found: found("coreos.com/network/config=" + c)},
+		{name: "no slash in front, where no leases are", three: fake{found: found("coreos.com/network/config=" + c)},
 			want: neither + "a config key lies at coreos.com/network/config in etcd's v3 store, which is another key than /coreos.com/network/config: write it there"},
+		{name: "no slash in front", chosen: V3, three: fake{found: found("coreos.com/network/config=" + c)},
+			want: says + "is not in etcd's v3 store; a config key lies at coreos.com/network/config in etcd's v3 store, which is another key than /coreos.com/network/config: write it there"},
+		{name: "no slash in front, in the other store", chosen: V2, three: fake{found: found("coreos.com/network/config=" + c)},
+			want: says + "is not in etcd's v2 store; a config key lies in etcd's v3 store: if that is the one that the hosts use, give them --etcd-api=3"},
+		{name: "another prefix, no slash in front", three: fake{found: found("flannel/network/config=" + c)},
+			want: neither + "a config key lies at flannel/network/config in etcd's v3 store: if that is this cluster's, give flanneld --etcd-prefix=flannel/network"},
 		{name: "a slash behind, and a BOM", three: fake{found: found("/coreos.com/network/config/=\ufeff" + c)},
 			want: neither + "a config key lies at /coreos.com/network/config/ in etcd's v3 store, which is another key than /coreos.com/network/config: write it there"},
 		{name: "something else of that name", two: fake{found: found("/atomic.io/network/config=hello")}, want: neither + "write it by: flanneld config set"},

@@ -59,10 +59,10 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 	case two.unread():
 		return subnet.Snapshot{}, two.err
 	}
-	config := fmt.Sprintf("%s/%s", r.prefix, subnet.ConfigKey)
+	config := r.config(V2)
 	marked := strings.TrimSpace(two.Find(APIKey).Value)
 	if marked == value(V3) {
-		r.choose(V3, fmt.Sprintf("the keys were moved there, says %s/%s in the v2 store", r.prefix, APIKey))
+		r.choose(V3, fmt.Sprintf("the keys were moved there, says %s/%s in the v2 store", r.stores[V2].Dir(), APIKey))
 		return r.stores[V3].List(ctx)
 	}
 	three := r.look(ctx, V3)
@@ -93,18 +93,18 @@ func (r *Registry) decide(ctx context.Context) (subnet.Snapshot, error) {
 			"and the v3 store cannot be read: %w (%s)", config, three.err, overrule)
 	case two.partly() && !three.Has(subnet.ConfigKey):
 		return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: %s is not in the v3 store, "+
-			"and %w: %w (%s)", config, etcdconn.ErrPartly, two.err, overrule)
+			"and %w: %w (%s)", r.config(V3), etcdconn.ErrPartly, two.err, overrule)
 	case three.partly():
 		return subnet.Snapshot{}, fmt.Errorf("undecided between etcd's two stores: %s is not in the v2 store, "+
 			"and %w: %w (%s)", config, etcdconn.ErrPartly, three.err, overrule)
 	case !three.Has(subnet.ConfigKey):
 		return r.undecided(two, three, ignored), nil
 	case ignored != "":
-		r.choose(V3, config+" lies there; "+ignored)
+		r.choose(V3, r.config(V3)+" lies there; "+ignored)
 	case two.absent():
-		r.choose(V3, config+" lies there, and the v2 API is not served")
+		r.choose(V3, r.config(V3)+" lies there, and the v2 API is not served")
 	default:
-		r.choose(V3, config+" lies there, and not in the v2 store")
+		r.choose(V3, r.config(V3)+" lies there, and not in the v2 store")
 	}
 	return three.Snapshot, nil
 }

@@ -47,6 +47,7 @@ func (f *fake) Proven() time.Time { return time.Time{} }
 func (f *fake) ListExact(ctx context.Context) (subnet.Snapshot, error) { return f.List(ctx) }
 func (f *fake) Member() string                                         { return "" }
 func (f *fake) Close()                                                 {}
+func (f *fake) Dir() string                                            { return prefix }
 func (f *fake) Protected(context.Context) (bool, error)                { f.asked++; return f.guarded, f.noAnswer }
 func (f *fake) Refresh(_ context.Context, e subnet.Entry) (subnet.Entry, error) {
 	return e, nil
@@ -75,7 +76,7 @@ func (f *fake) Peek(_ context.Context, keys []string) (map[string]etcdconn.Found
 }
 
 func registry(two, three *fake) *Registry {
-	return &Registry{prefix: prefix, stores: map[API]Store{V2: two, V3: three}}
+	return &Registry{stores: map[API]Store{V2: two, V3: three}}
 }
 
 // partly says that not all endpoints have said so.

@@ -87,6 +87,9 @@ type Store interface {
 	Peek(ctx context.Context, keys []string) (map[string]etcdconn.Found, error)
 	// Member is the URL of the member that answered last.
 	Member() string
+	// Dir is the directory of all keys. By the v3 API the first list may tell another
+	// one than the prefix, with or without the slash in front.
+	Dir() string
 	Close()
 }
 
@@ -109,7 +112,6 @@ func (e exact) ListExact(ctx context.Context) (subnet.Snapshot, error) { return 
 
 // Registry is a subnet.Registry that chooses the API at its first List.
 type Registry struct {
-	prefix string
 	stores map[API]Store
 	given  API // by --etcd-api
 
@@ -124,7 +126,7 @@ var _ subnet.Registry = (*Registry)(nil)
 // New prepares a Registry without asking etcd anything. Any api but Auto is the
 // choice.
 func New(c etcdconn.Config, api API) (*Registry, error) {
-	r := &Registry{prefix: c.Dir(), stores: map[API]Store{}, given: api, chosen: api}
+	r := &Registry{stores: map[API]Store{}, given: api, chosen: api}
 	for _, api := range []API{V2, V3} {
 		s, err := Open(c, api)
 		if err != nil {
@@ -159,6 +161,23 @@ func (r *Registry) Member() string {
 	}
 	return ""
 }
+
+// Dir is the directory of all keys: in the store in use, or in the one that hosts
+// with this prefix write the first config key to.
+func (r *Registry) Dir() string {
+	r.mu.Lock()
+	api, seen := r.chosen, r.seen.stores
+	r.mu.Unlock()
+	if _, three := seen[V3]; api == Auto && len(seen) > 0 && !three {
+		api = V2
+	} else if api == Auto {
+		api = V3 // as it was written
+	}
+	return r.stores[api].Dir()
+}
+
+// config is the config key's place in a store.
+func (r *Registry) config(api API) string { return r.stores[api].Dir() + "/" + subnet.ConfigKey }
 
 // List implements [subnet.Registry].
 func (r *Registry) List(ctx context.Context) (s subnet.Snapshot, err error) {

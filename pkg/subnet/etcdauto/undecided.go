@@ -46,8 +46,12 @@ func (r *Registry) undecided(two, three look, ignored string) subnet.Snapshot {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	shown := V3 // as it was written
+	if three.absent() {
+		shown = V2
+	}
 	if now.where != r.seen.where {
-		config := r.prefix + "/" + subnet.ConfigKey
+		config := r.stores[shown].Dir() + "/" + subnet.ConfigKey
 		klog.InfoS("Waiting for the config key", "key", config, "reason", config+" "+now.where+": looking for it")
 	}
 	r.seen = now
@@ -111,8 +115,8 @@ func (r *Registry) writable(ctx context.Context) (Store, error) {
 		case now.err != nil:
 			return nil, fmt.Errorf("look once more before the first write to etcd: %w", now.err)
 		case now.Has(subnet.ConfigKey) || now.Has(APIKey):
-			return nil, fmt.Errorf("nothing is written: %s/%s has just come into etcd's %v store; try again",
-				r.prefix, subnet.ConfigKey, api)
+			return nil, fmt.Errorf("nothing is written: %s has just come into etcd's %v store; try again",
+				r.config(api), api)
 		}
 	}
 	api, err := r.first(ctx, stores)

@@ -52,3 +52,29 @@ func FuzzKey(f *testing.F) {
 		}
 	})
 }
+
+func TestAdviseOnPorts(t *testing.T) {
+	for _, tt := range []struct{ endpoints, answered, want string }{
+		{"http://10.4.7.12:2379", "", ""},
+		{"http://10.4.7.12", "", "; http://10.4.7.12 names no port, so 80 was tried: etcd's is 2379"},
+		{"https://etcd.example/", "", "; https://etcd.example/ names no port, so 443 was tried: etcd's is 2379"},
+		{"http://a http://b:2379 http://[fd00::1] http://a", "", "; http://a, http://[fd00::1] name no port, so 80 was tried: etcd's is 2379"},
+		{"http://a https://b", "", "; http://a names no port, so 80 was tried: etcd's is 2379; https://b names no port, so 443 was tried: etcd's is 2379"},
+		{"http://a https://b", "http://a", "; https://b names no port, so 443 was tried: etcd's is 2379"}, // a proxy
+	} {
+		if got := etcdconn.AdviseOnPorts(strings.Fields(tt.endpoints), tt.answered); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.endpoints, got, tt.want)
+		}
+	}
+}
+
+func TestSpellings(t *testing.T) {
+	for given, want := range map[string][2]string{
+		"/coreos.com/network": {"/coreos.com/network", "coreos.com/network"}, "coreos.com/network/": {"coreos.com/network", "/coreos.com/network"},
+		"//a//b": {"/a/b", "a/b"}, "a": {"a", "/a"}, "/": {}, "": {},
+	} {
+		if got := (etcdconn.Config{Prefix: given}).Spellings(); got != want {
+			t.Errorf("%q may mean %q, want %q", given, got, want)
+		}
+	}
+}

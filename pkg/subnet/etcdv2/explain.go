@@ -19,9 +19,10 @@ func (r *Registry) explain(what string, err error) error {
 	var said client.Error
 	var all *client.ClusterError
 	var number *strconv.NumError
+	ports := etcdconn.AdviseOnPorts(r.endpoints, member)
 	switch {
 	case errors.As(err, &said):
-		err = r.answered(member, said)
+		err, ports = r.answered(member, said), ""
 	case errors.As(err, &all):
 		err = joint{all}
 	case errors.Is(err, client.ErrInvalidJSON):
@@ -35,7 +36,7 @@ func (r *Registry) explain(what string, err error) error {
 	case strings.HasPrefix(err.Error(), fromClient):
 		err = errors.New(strings.TrimPrefix(err.Error(), fromClient))
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	return fmt.Errorf("%s: %w%s", what, err, ports)
 }
 
 // fromClient begins errors that client/v2 has worded.

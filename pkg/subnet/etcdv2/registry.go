@@ -102,3 +102,6 @@ func (r *Registry) Close() { (&http.Client{Transport: r.members.wire}).CloseIdle
 
 // Member is the URL of the member that gave the last answer; "" before the first.
 func (r *Registry) Member() string { return r.members.last().member }
+
+// Dir is the directory of all keys.
+func (r *Registry) Dir() string { return r.prefix }

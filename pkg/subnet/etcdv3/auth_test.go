@@ -32,7 +32,7 @@ func enableAuth(t *testing.T, r *Registry, password string) {
 	options := &authpb.UserAddOptions{NoPassword: password == ""}
 	must(auth.UserAdd(ctx, &pb.AuthUserAddRequest{Name: "flannel", Password: password, Options: options}))
 	must(auth.RoleAdd(ctx, &pb.AuthRoleAddRequest{Name: "network"}))
-	first, end := r.below()
+	first, end := below(r.Dir())
 	must(auth.RoleGrantPermission(ctx, &pb.AuthRoleGrantPermissionRequest{Name: "network", Perm: &authpb.Permission{
 		PermType: authpb.Permission_READWRITE, Key: first, RangeEnd: end,
 	}}))

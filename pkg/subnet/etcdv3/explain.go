@@ -46,6 +46,7 @@ func (m *members) explain(member string, err error) error {
 	}
 	said, fromEtcd := strings.CutPrefix(etcdconn.Printable(said), "etcdserver: ")
 	words, who := "", cmp.Or(member, "etcd")
+	ports := etcdconn.AdviseOnPorts(slices.Sorted(maps.Values(m.urls)), m.last())
 	switch {
 	case errors.Is(err, context.Canceled) || code == codes.Canceled:
 		return context.Canceled
@@ -56,18 +57,18 @@ func (m *members) explain(member string, err error) error {
 		words = fmt.Sprintf("%s answers: %s", who, said)
 	case code == codes.Unavailable || code == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
 		code = codes.Unavailable
-		words = m.state(member, said)
+		words = m.state(member, said) + ports
 		if m.noneSpeaksGRPC() {
 			err = errors.Join(err, ErrNotServed)
 		}
 	case code == codes.Unimplemented || noGRPC(said):
-		words = fmt.Sprintf("%s does not serve etcd's v3 API (%s)", who, said)
+		words = fmt.Sprintf("%s does not serve etcd's v3 API (%s)%s", who, said, ports)
 		err = errors.Join(err, ErrNotServed)
 		if !m.allLackV3(member) {
 			err = errors.Join(err, etcdconn.ErrPartly)
 		}
 	default:
-		words = fmt.Sprintf("%s: %s", who, said)
+		words = fmt.Sprintf("%s: %s%s", who, said, ports)
 	}
 	return &fault{code, words, err}
 }

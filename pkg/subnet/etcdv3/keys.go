@@ -14,9 +14,9 @@ import (
 	"flanneld/pkg/subnet/etcdconn"
 )
 
-// entry reads a key, if it is one of ours.
-func (r *Registry) entry(kv *mvccpb.KeyValue) (subnet.Entry, bool) {
-	key, ok := etcdconn.Key(r.prefix, string(kv.GetKey()))
+// entry reads a key, if it is one of ours, in this directory.
+func (r *Registry) entry(dir string, kv *mvccpb.KeyValue) (subnet.Entry, bool) {
+	key, ok := etcdconn.Key(dir, string(kv.GetKey()))
 	e := subnet.Entry{
 		Key: key, TTL: r.grants.left(kv.GetLease()),
 		Created: uint64(kv.GetCreateRevision()), Modified: uint64(kv.GetModRevision()),
@@ -35,7 +35,8 @@ func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error
 }
 
 func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet.Entry, error) {
-	key := r.prefix + "/" + e.Key
+	dir := r.Dir()
+	key := dir + "/" + e.Key
 	fail := func(err error) (subnet.Entry, error) {
 		return subnet.Entry{}, fmt.Errorf("%s %s: %w", what, key, err)
 	}
@@ -45,7 +46,7 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 	}
 	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
 		Key: []byte(key), Value: []byte(e.Value), Lease: grant, PrevKv: true,
-	}}}, absentBeside(key, e)...)
+	}}}, append(absentBeside(key, e), r.absentElsewhere(dir, e)...)...)
 	switch {
 	case err != nil && !transient(err): // it was refused, so the grant is of no use
 		r.drop(ctx, e.Key, grant)
@@ -53,7 +54,7 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 	case err != nil: // the next attempt takes the same
 		return fail(err)
 	case !reply.Succeeded:
-		return r.lost(ctx, e, grant, reply)
+		return r.lost(ctx, dir, e, grant, reply)
 	}
 	r.grants.used(e.Key)
 	put := reply.Responses[0].GetResponsePut()
@@ -86,9 +87,11 @@ func absentBeside(key string, e subnet.Entry) []*pb.Compare {
 
 // lost looks whether a conflict is with a former attempt of our own, whose reply
 // was lost.
-func (r *Registry) lost(ctx context.Context, e subnet.Entry, grant int64, reply *pb.TxnResponse) (subnet.Entry, error) {
+func (r *Registry) lost(
+	ctx context.Context, dir string, e subnet.Entry, grant int64, reply *pb.TxnResponse,
+) (subnet.Entry, error) {
 	for _, kv := range reply.Responses[0].GetResponseRange().GetKvs() {
-		stored, ours := r.entry(kv)
+		stored, ours := r.entry(dir, kv)
 		if !ours || stored.Value != e.Value || stored.Modified <= e.Modified {
 			break
 		}
@@ -102,7 +105,7 @@ func (r *Registry) lost(ctx context.Context, e subnet.Entry, grant int64, reply 
 		}
 	}
 	r.drop(ctx, e.Key, grant)
-	return subnet.Entry{}, fmt.Errorf("write %s/%s: %w", r.prefix, e.Key, subnet.ErrConflict)
+	return subnet.Entry{}, fmt.Errorf("write %s/%s: %w", dir, e.Key, subnet.ErrConflict)
 }
 
 // txn does one thing if the key has this revision, and otherwise reads it.
@@ -130,7 +133,8 @@ func (r *Registry) txn(
 // Refresh implements [subnet.Registry]. It tells no watcher where the key's
 // grant was made for the same lifetime; otherwise the key is written.
 func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
-	key := r.prefix + "/" + e.Key
+	dir := r.Dir()
+	key := dir + "/" + e.Key
 	fail := func(err error) (subnet.Entry, error) {
 		return subnet.Entry{}, fmt.Errorf("refresh %s: %w", key, err)
 	}
@@ -152,7 +156,7 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 		case made == 0: // it has just ended, and the key with it
 			return fail(subnet.ErrConflict)
 		case made == ttl:
-			stored, _ := r.entry(kv)
+			stored, _ := r.entry(dir, kv)
 			return stored, nil
 		}
 	}
@@ -174,7 +178,7 @@ func (r *Registry) get(ctx context.Context, key string) (*mvccpb.KeyValue, error
 
 // Delete implements [subnet.Registry].
 func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
-	key := r.prefix + "/" + e.Key
+	key := r.Dir() + "/" + e.Key
 	if e.Modified == 0 { // which would be no condition
 		return fmt.Errorf("delete %s, which was absent: %w", key, subnet.ErrConflict)
 	}

@@ -2,6 +2,7 @@ package etcdv3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
 		}
 		if !r.grants.knows(lease) {
 			if err := r.measure(ctx, lease); err != nil {
-				return subnet.Snapshot{}, fmt.Errorf("ask for the lifetime of %s/%s: %w", r.prefix, e.Key, err)
+				return subnet.Snapshot{}, fmt.Errorf("ask for the lifetime of %s/%s: %w", r.Dir(), e.Key, err)
 			}
 		}
 		e.TTL = r.grants.left(lease)
@@ -51,9 +52,10 @@ func (r *Registry) ListExact(ctx context.Context) (subnet.Snapshot, error) {
 type listing struct {
 	snapshot subnet.Snapshot
 	leases   []int64 // of the entries
-	revision int64   // 0: the first page has not come
+	revision int64   // 0: as it is when the first page comes
 	cluster  uint64
 
+	dir       string
 	from, end []byte
 	size      int64 // of the next page, in keys
 }
@@ -67,20 +69,26 @@ const (
 )
 
 func (r *Registry) list(ctx context.Context) (listing, error) {
-	l := listing{size: pageKeys}
-	l.from, l.end = r.below()
 	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()
-	for more := true; more; {
-		var err error
-		if more, err = r.page(ctx, &l); err != nil {
-			return l, fmt.Errorf("list %s: %w", r.prefix, err)
-		}
+	l, err := r.settle(ctx)
+	if err != nil {
+		return l, fmt.Errorf("list %s: %w", l.dir, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cluster = l.cluster
 	return l, nil
+}
+
+// listDir lists one directory, as of a revision; 0: as it is now.
+func (r *Registry) listDir(ctx context.Context, dir string, revision int64) (l listing, err error) {
+	l = listing{size: pageKeys, dir: dir, revision: revision}
+	l.from, l.end = below(dir)
+	for more := true; more && err == nil; {
+		more, err = r.page(ctx, &l)
+	}
+	return l, err
 }
 
 // page reads the next one, if there is room for it; otherwise the next is smaller.
@@ -102,8 +110,9 @@ func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) 
 	if reply.Header.GetRevision() == 0 { // as no store has: this is none, and no empty one
 		return false, fmt.Errorf("%s does not tell the revision", r.Member())
 	}
-	if l.revision == 0 {
-		l.revision, l.cluster = reply.Header.GetRevision(), reply.Header.GetClusterId()
+	if l.snapshot.Index == 0 {
+		l.revision = cmp.Or(l.revision, reply.Header.GetRevision())
+		l.cluster = reply.Header.GetClusterId()
 		l.snapshot.Index, l.snapshot.Cluster = uint64(l.revision), strconv.FormatUint(l.cluster, 16)
 	} else if now := reply.Header.GetClusterId(); now != l.cluster {
 		return false, fmt.Errorf("%s belongs to cluster %x, and the beginning came from %x", r.Member(), now, l.cluster)
@@ -127,7 +136,7 @@ func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) 
 // than a page.
 func (r *Registry) take(l *listing, kvs []*mvccpb.KeyValue, unread bool) error {
 	for _, kv := range kvs {
-		e, ok := r.entry(kv)
+		e, ok := r.entry(l.dir, kv)
 		if !ok {
 			continue
 		}

@@ -3,7 +3,6 @@ package etcdv3
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,14 +22,14 @@ type Config = etcdconn.Config
 // Registry is a subnet.Registry in etcd.
 type Registry struct {
 	config  Config
-	prefix  string
 	limits  limits
 	members *members
 
 	opening chan struct{} // one slot: who holds it may set client
 
-	mu      sync.Mutex
-	client  *clientv3.Client
+	mu     sync.Mutex
+	client *clientv3.Client
+	spelling
 	cluster uint64 // of the last list
 	proven  time.Time
 	grants  grants
@@ -72,7 +71,7 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 		return nil, err
 	}
 	return &Registry{
-		config: c, prefix: c.Dir(), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1),
+		config: c, spelling: spell(c), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -181,8 +180,7 @@ func (r *Registry) once(ctx context.Context, ask request) error {
 	return nil
 }
 
-// below is the range of all keys below the prefix.
-func (r *Registry) below() (first, end []byte) {
-	dir := r.prefix + "/"
-	return []byte(dir), []byte(strings.TrimSuffix(dir, "/") + string(rune('/'+1)))
+// below is the range of all keys below a directory.
+func below(dir string) (first, end []byte) {
+	return []byte(dir + "/"), []byte(dir + string(rune('/'+1)))
 }

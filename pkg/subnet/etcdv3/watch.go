@@ -16,13 +16,21 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// Watch implements [subnet.Registry].
+// Watch implements [subnet.Registry]. As long as no config key tells which directory is
+// meant, it looks for one in the other directory too, over the same stream.
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
 	watching, end := context.WithCancelCause(ctx)
-	stream, err := r.open(watching, after)
+	dir, other := r.spellings()
+	fails := func(err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("watch %s after revision %d: %w", dir, after, err)
+	}
+	stream, err := r.open(watching, after, dir, other)
 	if err != nil {
 		end(nil)
-		return r.watchError(ctx, after, err)
+		return fails(err)
 	}
 	life := newPulse(r.limits)
 	var beating sync.WaitGroup
@@ -30,43 +38,49 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	defer beating.Wait()
 	defer end(nil) // ends the stream
 	var at respondent
+	stands := false
 	for {
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
 		switch {
 		case errors.Is(context.Cause(watching), subnet.ErrSilent):
 			r.members.hangUp(at.member())
-			return r.watchError(ctx, after, fmt.Errorf("%s: %w", at.member(), subnet.ErrSilent))
+			return fails(fmt.Errorf("%s: %w", at.member(), subnet.ErrSilent))
 		case err != nil:
-			return r.watchError(ctx, after, r.members.explain(at.member(), err))
+			return fails(r.members.explain(at.member(), err))
 		}
 		life.heard()
 		if len(reply.Events) == 0 && !reply.Canceled {
 			r.prove(time.Now())
 		}
-		if reply.Created && !reply.Canceled {
+		if reply.Created && !reply.Canceled && !stands {
 			r.members.answered(at.member())
-			if err := r.fits(ctx, at.member(), reply, after); err != nil {
-				return r.watchError(ctx, after, err)
+			if err := r.fits(ctx, dir, at.member(), reply, after); err != nil {
+				return fails(err)
 			}
+			stands = true
 			emit(nil)
 		}
-		if events := r.events(reply.Events, after); len(events) > 0 {
+		events := r.events(dir, reply.Events, after)
+		if err := r.told(ctx, dir, reply.Events, events, after); err != nil {
+			return fails(err)
+		}
+		if len(events) > 0 {
 			emit(events)
 		}
 		switch {
 		case reply.CompactRevision > 0:
-			return r.watchError(ctx, after, fmt.Errorf("%s was compacted up to revision %d: %w",
+			return fails(fmt.Errorf("%s was compacted up to revision %d: %w",
 				at.member(), reply.CompactRevision, subnet.ErrHistoryLost))
 		case reply.Canceled:
-			return r.watchError(ctx, after, r.members.explain(at.member(), reason(reply.CancelReason)))
+			return fails(r.members.explain(at.member(), reason(reply.CancelReason)))
 		}
 	}
 }
 
 // open begins a stream. It has no deadline; that its other end lives is seen to
 // by the connection.
-func (r *Registry) open(ctx context.Context, after uint64) (pb.Watch_WatchClient, error) {
+func (r *Registry) open(ctx context.Context, after uint64, dir, other string) (pb.Watch_WatchClient, error) {
 	conn, err := r.connection(ctx)
 	if err != nil {
 		return nil, r.members.explain("", err)
@@ -75,18 +89,23 @@ func (r *Registry) open(ctx context.Context, after uint64) (pb.Watch_WatchClient
 	if err != nil {
 		return nil, r.members.explain("", err)
 	}
-	first, end := r.below()
 	// The revision itself is asked for again, and its events are left out: etcd
 	// tells no progress to a watch that begins in the future.
-	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: first, RangeEnd: end, StartRevision: max(int64(after), 1), Fragment: true,
-	}}}) // Recv says what is wrong
-	return stream, nil
+	create := &pb.WatchCreateRequest{StartRevision: max(int64(after), 1), Fragment: true}
+	create.Key, create.RangeEnd = below(dir)
+	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+	if other != "" {
+		create.Key, create.RangeEnd = []byte(other+"/"+subnet.ConfigKey), nil
+		_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+	}
+	return stream, nil // Recv says what is wrong
 }
 
 // fits looks at the beginning of a watch: whether it is one of the store that
 // was listed.
-func (r *Registry) fits(ctx context.Context, member string, reply *pb.WatchResponse, after uint64) error {
+func (r *Registry) fits(
+	ctx context.Context, dir, member string, reply *pb.WatchResponse, after uint64,
+) error {
 	r.mu.Lock()
 	cluster := r.cluster
 	r.mu.Unlock()
@@ -99,7 +118,7 @@ func (r *Registry) fits(ctx context.Context, member string, reply *pb.WatchRespo
 	}
 	// A revision that was there is not: the store is another one, or the member
 	// lags behind that which was asked before.
-	now, err := r.revision(ctx)
+	now, err := r.revision(ctx, dir)
 	switch {
 	case err != nil:
 		return err
@@ -110,9 +129,9 @@ func (r *Registry) fits(ctx context.Context, member string, reply *pb.WatchRespo
 }
 
 // revision is the store's, as the leader knows it.
-func (r *Registry) revision(ctx context.Context) (now uint64, err error) {
+func (r *Registry) revision(ctx context.Context, dir string) (now uint64, err error) {
 	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error {
-		request := &pb.RangeRequest{Key: []byte(r.prefix + "/" + subnet.ConfigKey), KeysOnly: true}
+		request := &pb.RangeRequest{Key: []byte(dir + "/" + subnet.ConfigKey), KeysOnly: true}
 		reply, err := pb.NewKVClient(conn).Range(ctx, request, at.option())
 		now = uint64(reply.GetHeader().GetRevision())
 		return err
@@ -128,17 +147,10 @@ func reason(text string) error {
 	return errors.New(text)
 }
 
-func (r *Registry) watchError(ctx context.Context, after uint64, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return fmt.Errorf("watch %s after revision %d: %w", r.prefix, after, err)
-}
-
 // events are those of entries, after a revision.
-func (r *Registry) events(all []*mvccpb.Event, after uint64) (out []subnet.Event) {
+func (r *Registry) events(dir string, all []*mvccpb.Event, after uint64) (out []subnet.Event) {
 	for _, e := range all {
-		entry, ok := r.entry(e.GetKv())
+		entry, ok := r.entry(dir, e.GetKv())
 		if !ok || entry.Modified <= after {
 			continue
 		}

@@ -1,0 +1,132 @@
+package check
+
+import (
+	"fmt"
+	"net/netip"
+
+	"flanneld/pkg/condition"
+	"flanneld/pkg/kernel"
+	"flanneld/pkg/status"
+	"flanneld/pkg/underlay"
+)
+
+// ground is what nobody but flanneld may put anything on.
+func (f Facts) ground() (g kernel.Ground) {
+	network := f.Env.Network
+	if f.Status != nil && f.Status.Network != nil {
+		network = f.Status.Network.Network
+	}
+	g.Networks = []netip.Prefix{}
+	if network.IsValid() {
+		g.Networks = append(g.Networks, network)
+	}
+	if f.Status == nil || f.Status.Lease == nil {
+		return g
+	}
+	own := f.Status.Lease.Subnet
+	g.Own = []netip.Prefix{own}
+	if d := f.Status.Device; d != nil {
+		a := kernel.DeviceAddr{Prefix: netip.PrefixFrom(d.Addr, d.Addr.BitLen()), Network: network, SubnetLen: own.Bits()}
+		g.Devices = []kernel.Device{{Name: d.Name, Addrs: kernel.AddrsOf(a)}}
+	}
+	return g
+}
+
+const foreignStep = "foreign"
+
+// findOnDevice looks for what others have put on flanneld's device. It comes before etcd,
+// to which that may be in the way.
+func findOnDevice(f Facts) (out []Finding) {
+	host := f.underlay()
+	managers := f.leaveAlone()
+	for _, x := range f.ground().Foreign(f.Links, f.Routes) {
+		if _, isPeer := f.peerAt(x.Route.Dst); isPeer && !x.Addr.IsValid() {
+			continue // the way to it is looked at by itself
+		}
+		found := Finding{Level: Note, Text: x.Describe(), Fix: append(managers, x.Command())}
+		if need, taken := host.Diverts(x.Leads(), x.Route.Metric); taken {
+			found.Level = Fault
+			found.Text += fmt.Sprintf(", and leads %v into the network", need)
+		}
+		if x.Leads().Bits() == 0 {
+			found.Fix = append(found.Fix, "ip route show default   # does this host have its own again? what manages its "+
+				"interface brings it back, when restarted")
+		}
+		out, managers = append(out, found), nil // once
+	}
+	return out
+}
+
+func (f Facts) peerAt(dst netip.Prefix) (status.Peer, bool) {
+	if f.Status != nil {
+		for _, p := range f.Status.Peers {
+			if p.Subnet == dst {
+				return p, true
+			}
+		}
+	}
+	return status.Peer{}, false
+}
+
+// underlay is what this host needs, as far as is known here.
+func (f Facts) underlay() underlay.Host {
+	external, own := "", f.ground().Own
+	var needs []underlay.Need
+	if f.Status != nil {
+		if f.Status.Host != nil {
+			external = f.Status.Host.Interface
+		}
+		for _, m := range f.Members {
+			if a, err := netip.ParseAddr(m.Host); err == nil {
+				needs = append(needs, underlay.Address(a, "etcd"))
+			}
+		}
+	}
+	return underlay.Of(external, f.Links, f.Routes, needs, own)
+}
+
+// managers configure interfaces, by the names of their processes (comm, of which the
+// kernel keeps 15 bytes).
+var managers = []struct{ comm, name, lines string }{
+	{"dhcpcd", "dhcpcd", "echo 'denyinterfaces flannel*' >> /etc/dhcpcd.conf && dhcpcd --rebind"},
+	{"systemd-network", "systemd-networkd", `printf '[Match]\nName=flannel*\n\n[Link]\nUnmanaged=yes\n' ` +
+		"> /etc/systemd/network/05-flannel.network && networkctl reload"},
+	{"NetworkManager", "NetworkManager", `printf '[keyfile]\nunmanaged-devices+=interface-name:flannel*\n' ` +
+		"> /etc/NetworkManager/conf.d/90-flanneld.conf && systemctl reload NetworkManager"},
+}
+
+// leaveAlone has the managers of this host leave flanneld's device alone: those that
+// run, or where none is seen, each.
+func (f Facts) leaveAlone() (fix []string) {
+	for _, m := range managers {
+		if f.Managers[m.comm] {
+			fix = append(fix, m.lines)
+		}
+	}
+	if len(fix) > 0 {
+		return fix
+	}
+	for _, m := range managers {
+		fix = append(fix, m.lines+"   # where "+m.name+" runs")
+	}
+	return fix
+}
+
+// findDiverted looks for routes that lead this host's own subnet away.
+func findDiverted(f Facts) (out []Finding) {
+	if f.Status == nil || f.Status.Lease == nil {
+		return skipped("there is no subnet before the lease")
+	}
+	former, others := f.ground().Diverted(f.Links, f.Routes)
+	for _, r := range former { // which the daemon removes, unless something keeps it from doing so
+		others = append(others, kernel.Conflict{Place: kernel.InOwn, Dst: f.Status.Lease.Subnet, Found: *r})
+	}
+	for _, c := range others {
+		fix := []string{c.Found.DeleteCommand()}
+		if _, failed := f.condition(condition.KernelNotApplied); failed {
+			fix = append(fix, f.repairFix()...)
+		}
+		out = append(out, fault(fix, "packets for this host's own containers, %v, leave by the route %v", c.Dst, c.Found))
+	}
+	return out
+}
