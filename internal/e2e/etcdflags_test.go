@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"flanneld/internal/lab"
 )
@@ -63,7 +64,7 @@ func TestPrefixWithoutSlash(t *testing.T) {
 // TestFilesWithoutHTTPS has certificates for endpoints that are not asked by TLS.
 func TestFilesWithoutHTTPS(t *testing.T) {
 	c := start(t, hostGW)
-	cert := lab.NewCA(t, "ca").Client("client", soon*360)
+	cert := lab.NewCA(t, "ca").Client("client", time.Hour)
 	n := c.join("hdss7-21", "--etcd-certfile="+cert.CertFile, "--etcd-keyfile="+cert.KeyFile, "--etcd-cafile="+cert.CertFile)
 	n.daemon.WaitReady()
 	for _, flag := range []string{"certfile", "keyfile", "cafile"} {

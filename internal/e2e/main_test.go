@@ -32,7 +32,7 @@ const (
 	vxLAN  = `{"Network": "172.7.0.0/16", "Backend": {"Type": "VxLAN"}}`
 	direct = `{"Network": "172.7.0.0/16", "Backend": {"Type": "VxLAN","Directrouting": true}}`
 
-	soon = 10 * time.Second // a generous bound for what takes milliseconds
+	soon = 30 * time.Second // a generous bound for what takes milliseconds
 	// stall bounds what asks this system's kernel for network devices, as dockerd does:
 	// where many namespaces come and go, it has been seen to wait for a minute.
 	stall = 3 * time.Minute

@@ -9,7 +9,7 @@ import (
 )
 
 // waitTimeout is how long the lab waits for what should take milliseconds.
-const waitTimeout = 10 * time.Second
+const waitTimeout = 30 * time.Second
 
 // bridge is a host's docker0.
 type bridge struct {

@@ -14,7 +14,7 @@ const (
 	config    = `{"Network": "172.7.0.0/16", "Backend": {"Type": "host-gw"}}`
 	leases    = "/coreos.com/network/subnets/"
 	health    = "http://127.0.0.1:2401/healthz"
-	soon      = 10 * time.Second // takes milliseconds
+	soon      = 30 * time.Second // takes milliseconds
 )
 
 // station is a host with flanneld, its container, and what leads to it.
