@@ -32,14 +32,15 @@ cover: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## which statemen
 	$(GO) test -race -timeout 20m -coverpkg=./pkg/... -coverprofile=build/cover.out ./pkg/...
 	@$(GO) tool cover -func build/cover.out | tail -n 1
 
-man: ## the manual page, after a change of flags or commands
-	UPDATE=1 $(GO) test -count=1 -run 'TestManual$$' ./cmd/flanneld
+man: ## the manual page and docs/cli.md, after a change of flags or commands
+	UPDATE=1 $(GO) test -count=1 -run 'TestManual$$|TestCLIPage$$' ./cmd/flanneld
 
-lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
+lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck, and the documents
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w wanted: $$files" >&2; exit 1; }
 	$(GO) vet ./...
 	build/staticcheck ./...
 	shellcheck .ci/run $$(find . -name build -prune -o -name '*.sh' -print)
+	$(GO) test ./internal/docs
 
 chaos: deps-test build/etcd build/etcd-newest ## faults without end on eight hosts; SECONDS=60 SEED=1
 	CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(or $(SEED),1) $(GO) test -race -count=1 -timeout 0 -v -run TestChaos ./internal/e2e
