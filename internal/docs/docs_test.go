@@ -114,6 +114,10 @@ func TestCommandsAreRun(t *testing.T) {
 			if !slices.Contains(languages, b.Lang) {
 				t.Errorf("%s:%d: a block of %q: say one of %s", p.Name, b.Line, b.Lang, strings.Join(languages, ", "))
 			}
+			if script := b.Notes["run by"]; script != "" {
+				runsSteps(t, p, b, script)
+				continue
+			}
 			why, excused := b.Notes["not run"]
 			ran := slices.ContainsFunc(run[original(p.Name)], func(text string) bool { return strings.Contains(b.Text, text) })
 			switch {
@@ -136,6 +140,21 @@ func TestCommandsAreRun(t *testing.T) {
 			if !slices.ContainsFunc(p.Blocks, func(b Block) bool { return strings.Contains(b.Text, text) }) {
 				t.Errorf("%s has no block with %q, which a test takes from it", name, text)
 			}
+		}
+	}
+}
+
+// runsSteps: of a block that a script runs, each line is "make" and a word in the script.
+func runsSteps(t *testing.T, p *Page, b Block, script string) {
+	t.Helper()
+	source, err := os.ReadFile(filepath.Join(root, script))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.Text) {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[0] != "make" || !slices.Contains(strings.Fields(strings.ReplaceAll(string(source), ";", " ")), f[1]) {
+			t.Errorf("%s:%d: %s does not run %s", p.Name, b.Line, script, line)
 		}
 	}
 }

@@ -7,6 +7,7 @@
 //	<!-- file: /etc/flanneld.env -->      the block is that file's content
 //	<!-- on: hdss7-21 -->                 it is for that host alone
 //	<!-- not run: needs a real cloud -->  no test runs it, and why
+//	<!-- run by: .ci/run -->              that script does
 package docs
 
 import (
@@ -45,7 +46,7 @@ type Block struct {
 	Lang    string // sh, console, …
 	Text    string
 	Heading string            // the ID of the chapter that it is in
-	Notes   map[string]string // what the comment before it says: "file", "on", "not run"
+	Notes   map[string]string // what the comment before it says: "file", "on", …
 }
 
 // Link is a link or a picture.
