@@ -69,7 +69,7 @@ const (
 )
 
 func (r *Registry) list(ctx context.Context) (listing, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	ctx, cancel := context.WithTimeout(ctx, r.limits.list)
 	defer cancel()
 	l, err := r.settle(ctx)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -18,6 +19,7 @@ import (
 // shelf is a store that answers ranges as etcd does.
 type shelf struct {
 	pb.UnimplementedKVServer
+	pause time.Duration // before each answer
 	keys  []*mvccpb.KeyValue
 	asked []*pb.RangeRequest
 }
@@ -28,6 +30,7 @@ func (s *shelf) put(key, value string) {
 
 func (s *shelf) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	s.asked = append(s.asked, r)
+	time.Sleep(s.pause)
 	// Somebody writes all the time, and to the pinned revision nothing happens.
 	reply := &pb.RangeResponse{Header: header(1, int64(100+len(s.asked)))}
 	for _, kv := range s.keys {
@@ -92,6 +95,21 @@ func TestLargeList(t *testing.T) {
 		t.Errorf("%d requests", len(s.asked))
 	}
 	t.Logf("%d requests", len(s.asked))
+}
+
+// TestSlowList has an etcd that needs more time for the whole list than a call has, though
+// for each page less.
+func TestSlowList(t *testing.T) {
+	s := &shelf{pause: 300 * time.Millisecond}
+	for i := range 5 * pageKeys {
+		s.put(fmt.Sprintf("subnets/%05d", i), "no lease")
+	}
+	quick := productLimits()
+	quick.call, quick.attempt = time.Second, time.Second
+	r := etcdtest.Open(t, Config{Endpoints: []string{serveKV(t, s)}}, func(c Config) (*Registry, error) { return newRegistry(c, quick) })
+	if _, err := r.List(t.Context()); err != nil {
+		t.Errorf("after %d pages: %v", len(s.asked), err)
+	}
 }
 
 // TestListThatGoesBack has a server with the same page for ever.

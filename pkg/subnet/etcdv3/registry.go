@@ -42,6 +42,7 @@ type limits struct {
 	connect time.Duration // a host that is switched off does not hold up its neighbours for longer
 	attempt time.Duration // for one member to answer; one without a leader says so after seven seconds
 	call    time.Duration // for one call, over all members
+	list    time.Duration // for all pages of a list, each of which is a call: a slow etcd may send many
 	silence time.Duration // a connection whose other end is gone is given up after about twice that
 	ping    time.Duration // a member that hangs, though its kernel does not, is asked this often
 	pong    time.Duration // and must answer within
@@ -53,7 +54,7 @@ type limits struct {
 
 func productLimits() limits {
 	return limits{
-		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, silence: 4 * time.Second,
+		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, list: time.Minute, silence: 4 * time.Second,
 		ping: 10 * time.Second, // gRPC pings no more often
 		pong: 3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: time.Second,
 		reply: 64 << 20, // 100,000 leases take a third of that
