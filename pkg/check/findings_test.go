@@ -113,11 +113,11 @@ flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: c
 		{"no config, and none before", func(f *Facts) {
 			is(f, condition.ConfigMissing, "write it to <prefix>/config")
 			f.Status.Network, f.Status.Lease = nil, nil
-		}, "config", Fault, "write it to /coreos.com/network/config", "flanneld config set --etcd-endpoints=https://10.4.7.12:2379 - < FILE   # FILE: with this cluster's config (README); /run/flannel/subnet.env here was written for the Network 172.7.0.0/16"},
+		}, "config", Fault, "write it to /coreos.com/network/config", "flanneld config set --etcd-endpoints=https://10.4.7.12:2379 - < FILE   # FILE: with this cluster's config (docs/configuration.md); /run/flannel/subnet.env here was written for the Network 172.7.0.0/16"},
 		{"no config, none before, and no subnet.env", func(f *Facts) {
 			is(f, condition.ConfigMissing, "write it")
 			f.Status.Network, f.Status.Lease, f.Env, f.EnvError = nil, nil, subnet.Env{}, fs.ErrNotExist
-		}, "config", Fault, "write it", "- < FILE   # FILE: with this cluster's config (README)"},
+		}, "config", Fault, "write it", "- < FILE   # FILE: with this cluster's config (docs/configuration.md)"},
 		{"a wrong config, and one in force that is too long to paste", func(f *Facts) {
 			is(f, condition.ConfigInvalid, "wrong")
 			f.Status.Network.Config = `{"Network":"172.7.0.0/16","Backend":{"x":"` + strings.Repeat("y", 2000) + `"}}`
