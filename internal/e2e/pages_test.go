@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"flanneld/internal/docs"
 	"flanneld/internal/lab"
+	"flanneld/pkg/printable"
 )
 
 // TestPages follows the pages that lead to a running deployment, in both languages,
@@ -24,134 +26,160 @@ func TestPages(t *testing.T) {
 	if !realRoot(t) {
 		t.Skip("a machine's systemd needs real root: run this test with sudo")
 	}
-	archive := release(t)
-	for _, tt := range []struct {
-		name   string
-		how    string // of those that the page about docker tells apart
-		blocks []docs.Block
-	}{
-		{"supervisord", "supervisord", append(docs.Blocks(t, "docs/install-supervisord.md"), docs.Blocks(t, "docs/docker.md")...)},
-		{"systemd, in Chinese", "systemd", append(docs.Blocks(t, "docs/zh/install-systemd.md"), docs.Blocks(t, "docs/zh/docker.md")...)},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFollower(t, archive)
-			if tt.how == "supervisord" {
-				for _, m := range f.hosts {
-					m.write("/etc/supervisord.conf", supervisorConf, 0o644)
-					m.sh("mkdir -p /etc/supervisord.d && supervisord -c /etc/supervisord.conf")
-				}
-			}
-			for _, b := range tt.blocks {
-				if only := b.Notes["with"]; only == "" || only == tt.how {
-					f.follow(b)
-				}
-			}
-			for _, m := range f.hosts {
-				m.sh(flanneldCheck) // finds no fault
-			}
-		})
-	}
+	archives := []string{release(t, "0.2.0"), release(t, "0.3.0")}
+	t.Run("supervisord", func(t *testing.T) {
+		t.Parallel()
+		f := newFollower(t, "supervisord", archives)
+		for _, m := range f.hosts {
+			m.write("/etc/supervisord.conf", supervisorConf, 0o644)
+			m.sh("mkdir -p /etc/supervisord.d && supervisord -c /etc/supervisord.conf")
+		}
+		f.install(docs.Blocks(t, "docs/install-supervisord.md"), docs.Blocks(t, "docs/docker.md"))
+		f.hosts[0].sh("flanneld config set --yes " + printable.Word(vxLAN)) // which the page shows
+		f.follow(docs.Blocks(t, "docs/monitoring.md"))
+		f.follow(docs.Blocks(t, "docs/operations.md"))
+		f.follow(docs.Blocks(t, "docs/migrate-v2-v3.md"))
+		f.allIsWell()
+	})
+	// The Chinese pages have the same blocks; internal/docs sees to that.
+	t.Run("systemd", func(t *testing.T) {
+		t.Parallel()
+		f := newFollower(t, "systemd", archives)
+		f.install(docs.Blocks(t, "docs/zh/install-systemd.md"), docs.Blocks(t, "docs/zh/docker.md"))
+		f.allIsWell()
+	})
 }
 
 // release makes the archive that users download.
-func release(t *testing.T) string {
+func release(t *testing.T, version string) string {
 	t.Helper()
 	dir := t.TempDir()
 	build := exec.Command("sh", "../../dist/build.sh")
-	build.Env = append(os.Environ(), "OUT="+dir, "VERSION=0.2.0", "ARCHES="+runtime.GOARCH, "SOURCE_DATE_EPOCH=1700000000")
+	build.Env = append(os.Environ(), "OUT="+dir, "VERSION="+version, "ARCHES="+runtime.GOARCH, "SOURCE_DATE_EPOCH=1700000000")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return filepath.Join(dir, "flanneld-0.2.0-linux-"+runtime.GOARCH+".tar.gz")
+	return filepath.Join(dir, "flanneld-"+version+"-linux-"+runtime.GOARCH+".tar.gz")
 }
 
-// follower is a reader of the pages, with a shell on each of two hosts.
+// follower is a reader of the pages, logged in to two hosts as root.
 type follower struct {
 	t     *testing.T
+	how   string // by which flanneld is run, where a page tells both
 	hosts []*bootable
-	cwd   map[*bootable]string
-	image string // of busybox, which the hosts cannot download
-	mu    sync.Mutex
+	certs map[string]string // from their names to the files
+	image string            // of busybox, which the hosts cannot download
 }
 
-func newFollower(t *testing.T, archive string) *follower {
+// newFollower has the files that a reader brings along in /root: releases and
+// certificates.
+func newFollower(t *testing.T, how string, archives []string) *follower {
 	l := lab.New(t)
 	h12, h21, h22 := l.Host("hdss7-12", "10.4.7.12/24"), l.Host("hdss7-21", "10.4.7.21/24"), l.Host("hdss7-22", "10.4.7.22/24")
 	ca := lab.NewCA(t, "authority")
-	f := &follower{t: t, hosts: []*bootable{newBootable(t, h21), newBootable(t, h22)}, cwd: map[*bootable]string{}, image: busyboxImage(t)}
-	l.EtcdOn(lab.EtcdOptions{TLS: ca}, h12, h21, h22)
 	client := ca.Client("client", 24*time.Hour)
+	f := &follower{
+		t: t, how: how, hosts: []*bootable{newBootable(t, h21), newBootable(t, h22)}, image: busyboxImage(t),
+		certs: map[string]string{"ca.pem": ca.File, "client.pem": client.CertFile, "client-key.pem": client.KeyFile},
+	}
+	l.EtcdOn(lab.EtcdOptions{TLS: ca}, h12, h21, h22)
 	for _, m := range f.hosts {
 		m.boot()
+		m.sh("mkdir -p /usr/local/sbin /usr/local/bin")
 		m.iptablesIs("iptables-nft")
 		m.write("/etc/docker/daemon.json", `{"storage-driver": "vfs"}`, 0o644)
-		m.put(archive, "/root/"+filepath.Base(archive), 0o644)
-		m.put(filepath.Join(filepath.Dir(archive), "SHA256SUMS"), "/root/SHA256SUMS", 0o644)
-		m.put(ca.File, "/root/ca.pem", 0o644)
-		m.put(client.CertFile, "/root/client.pem", 0o644)
-		m.put(client.KeyFile, "/root/client-key.pem", 0o600)
-		f.cwd[m] = "/root"
+		m.write("/root/busybox.tar", f.image, 0o644)
+		for _, archive := range archives {
+			m.put(archive, "/root/"+filepath.Base(archive), 0o644)
+		}
+		m.put(filepath.Join(filepath.Dir(archives[0]), "SHA256SUMS"), "/root/SHA256SUMS", 0o644)
+		m.write("/root/.curlrc", "silent\nshow-error\n", 0o644) // as on a terminal
+		m.write("/root/.shell", "cd /root\n", 0o644)
 	}
 	return f
 }
 
-// follow does what a block says, on the host that it names or on both at once.
-func (f *follower) follow(b docs.Block) {
-	if b.Notes["not run"] != "" {
-		return
+// install follows a page on installing, and the one about docker where that sends its
+// readers there: before the backend is switched.
+func (f *follower) install(blocks, docker []docs.Block) {
+	at := slices.IndexFunc(blocks, func(b docs.Block) bool { return strings.Contains(b.Text, "VxLAN") })
+	if at < 0 {
+		at = len(blocks)
 	}
-	if b.Lang == "console" {
-		for _, s := range transcript(b.Text) {
-			f.sees(b, s)
-		}
-		return
-	}
-	var all sync.WaitGroup
+	f.follow(blocks[:at])
+	f.follow(docker)
+	f.follow(blocks[at:])
+}
+
+func (f *follower) allIsWell() {
 	for _, m := range f.hosts {
-		if on := b.Notes["on"]; on != "" && on != m.Name {
+		m.sh("/usr/local/flannel/flanneld check")
+	}
+}
+
+// follow does what blocks say, each on the host that it names or on both at once.
+func (f *follower) follow(blocks []docs.Block) {
+	f.t.Helper()
+	for _, b := range blocks {
+		if strings.Contains(b.Text, "scp root@10.4.7.12") {
+			f.copyCertificates()
+		}
+		if only := b.Notes["with"]; b.Notes["not run"] != "" || only != "" && only != f.how {
 			continue
 		}
-		all.Go(func() {
-			text := m.own(b.Text)
-			switch file := m.own(b.Notes["file"]); {
-			case file != "":
-				mode := os.FileMode(0o644)
-				if strings.HasPrefix(text, "#!") {
-					mode = 0o755
-				}
-				m.write(file, text, mode)
-			case b.Lang == "sh":
-				f.types(m, b, text)
+		if b.Lang == "console" {
+			for _, s := range transcript(b.Text) {
+				f.sees(b, s)
 			}
-		})
-	}
-	all.Wait()
-	if f.t.Failed() {
-		f.t.FailNow()
+			continue
+		}
+		var all sync.WaitGroup
+		for _, m := range f.hosts {
+			if on := b.Notes["on"]; on == "" || on == m.Name {
+				all.Go(func() { f.does(m, b) })
+			}
+		}
+		all.Wait()
+		if f.t.Failed() {
+			f.t.FailNow()
+		}
 	}
 }
 
-// types runs lines in the shell on a host, which stays where they lead to.
-func (f *follower) types(m *bootable, b docs.Block, text string) {
-	f.mu.Lock()
-	dir := f.cwd[m]
-	f.mu.Unlock()
-	if strings.Contains(text, "docker run") {
-		m.write("/root/busybox.tar", f.image, 0o644)
-		m.sh("docker image inspect busybox >/dev/null 2>&1 || docker import /root/busybox.tar busybox")
+// copyCertificates stands in for scp.
+func (f *follower) copyCertificates() {
+	for _, m := range f.hosts {
+		for name, file := range f.certs {
+			m.put(file, "/root/"+name, 0o644)
+			m.sh("cp /root/" + name + " /usr/local/flannel/cert/")
+		}
 	}
-	out, err := m.try("cd " + dir + "\nset -e\n" + text + "\npwd >/root/.cwd")
-	if err != nil {
-		f.t.Errorf("line %d, on %s:\n%s\nsays, in %s: %s\n%v", b.Line, m, text, dir, out, err)
-		return
-	}
-	f.mu.Lock()
-	f.cwd[m] = strings.TrimSpace(m.read("/root/.cwd"))
-	f.mu.Unlock()
 }
 
-// shown is a command of a transcript, and what it printed.
+// does writes a file, or runs lines in the shell on a host, which stays where they lead
+// to and keeps its variables.
+func (f *follower) does(m *bootable, b docs.Block) {
+	text := m.own(b.Text)
+	switch file := m.own(b.Notes["file"]); {
+	case file != "":
+		m.write("/root/file", text, 0o644)
+		m.sh("install -D -m 644 /root/file " + file) // by links within the machine
+	case b.Lang == "sh":
+		if strings.Contains(text, "docker run") {
+			m.sh("docker image inspect busybox >/dev/null 2>&1 || docker import /root/busybox.tar busybox")
+		}
+		if out, err := m.try(inShell(text)); err != nil {
+			f.t.Errorf("line %d, on %s: %v\n%s\n%s", b.Line, m, err, text, out)
+		}
+	}
+}
+
+// inShell has a shell begin as the last one on this host ended.
+func inShell(text string) string {
+	return ". /root/.shell\nset -e\n" + text + "\nset +e\n{ export -p; echo cd \"$PWD\"; } >/root/.shell"
+}
+
+// step is a command of a transcript, and what it printed.
 type step struct{ host, command, output string }
 
 var prompt = regexp.MustCompile(`^(hdss7-\d+)# (.*)$`)
@@ -176,8 +204,11 @@ func (f *follower) sees(b docs.Block, s step) {
 		if m.Name != s.host {
 			continue
 		}
+		if strings.Contains(s.command, "docker run") {
+			m.sh("docker image inspect busybox >/dev/null 2>&1 || docker import /root/busybox.tar busybox")
+		}
 		lab.Eventually(f.t, 2*soon, fmt.Sprintf("what line %d shows of %s", b.Line, s.command), func() error {
-			out, err := m.try("cd " + f.cwd[m] + "\n" + s.command)
+			out, err := m.try(". /root/.shell\n" + s.command)
 			if !want.MatchString(squeezed(out)) {
 				return fmt.Errorf("%s# %s\n%s\n(%v), and the page has\n%s", m, s.command, out, err, s.output)
 			}
@@ -186,21 +217,37 @@ func (f *follower) sees(b docs.Block, s step) {
 	}
 }
 
-var spaces = regexp.MustCompile(`[ \t]+`)
-
-func squeezed(s string) string { return strings.TrimSpace(spaces.ReplaceAllString(s, " ")) }
+// squeezed has one space between the words of each line, and none around it.
+func squeezed(s string) string {
+	var lines []string
+	for line := range strings.Lines(s) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	return strings.Trim(strings.Join(lines, "\n"), "\n") + "\n"
+}
 
 // pattern matches what a page shows: "..." for lines that are left out, "…" within one.
 func pattern(output string) *regexp.Regexp {
 	var b strings.Builder
 	b.WriteString(`^`)
-	for line := range strings.Lines(squeezed(output) + "\n") {
+	for line := range strings.Lines(squeezed(output)) {
 		if line == "...\n" {
 			b.WriteString(`(?:.*\n)*?`)
 			continue
 		}
-		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(line)), "…", ".*?") + `\s*?(?:\n|$)`)
+		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*?"))
 	}
 	b.WriteString(`$`)
 	return regexp.MustCompile(b.String())
+}
+
+func TestPattern(t *testing.T) {
+	const page = "a  b\n...\nuid … of 3\n...\n"
+	for out, want := range map[string]bool{
+		"a b\nuid 7 of 3": true, "a   b\nx\n\ny\n  uid 7 of 3\nend\n": true, "a b": false, "b\nuid 7 of 3": false, "a b\nuid 7\nof 3": false, "a b c\nuid  of 3": false,
+	} {
+		if got := pattern(page).MatchString(squeezed(out)); got != want {
+			t.Errorf("%q: %t", out, got)
+		}
+	}
 }
