@@ -35,7 +35,7 @@ func TestPages(t *testing.T) {
 			m.sh("mkdir -p /etc/supervisord.d && supervisord -c /etc/supervisord.conf")
 		}
 		f.install(docs.Blocks(t, "docs/install-supervisord.md"), docs.Blocks(t, "docs/docker.md"))
-		f.hosts[0].sh("flanneld config set --yes " + printable.Word(vxLAN)) // which the page shows
+		f.hosts[0].sh(". /etc/profile.d/flanneld.sh; flanneld config set --yes " + printable.Word(vxLAN)) // which the page shows
 		f.follow(docs.Blocks(t, "docs/monitoring.md"))
 		f.follow(docs.Blocks(t, "docs/operations.md"))
 		f.follow(docs.Blocks(t, "docs/migrate-v2-v3.md"))
