@@ -225,6 +225,8 @@ var others = map[string]string{
 	"--to-source": "iptables", "--comment": "iptables",
 	"--permanent": "firewall-cmd", "--zone": "firewall-cmd", "--add-source": "firewall-cmd", "--reload": "firewall-cmd",
 	"--check": "sha256sum", "--ignore-missing": "sha256sum", "--now": "systemctl", "--net": "unshare", "--format": "podman",
+	"--prefix": "etcdctl", "--path": "etcdctl", "--roles": "etcdctl", "--user": "etcdctl", "--username": "etcdctl", "--readwrite": "etcdctl",
+	"--name": "docker", "--cap-add": "podman", "--add-port": "firewall-cmd",
 	"--rebind": "dhcpcd", "--tags": "git",
 	"--name": "docker", "--restart": "docker", "--tail": "docker", "--config-file": "dockerd", "--log-level": "dockerd", "--cap-add": "docker",
 	"--add-port": "firewall-cmd", "--to-destination": "iptables",
