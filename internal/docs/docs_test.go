@@ -228,12 +228,12 @@ var others = map[string]string{
 	"--prefix": "etcdctl", "--path": "etcdctl", "--roles": "etcdctl", "--user": "etcdctl", "--username": "etcdctl", "--readwrite": "etcdctl",
 	"--name": "docker", "--cap-add": "podman", "--add-port": "firewall-cmd",
 	"--rebind": "dhcpcd", "--tags": "git",
-	"--name": "docker", "--restart": "docker", "--tail": "docker", "--config-file": "dockerd", "--log-level": "dockerd", "--cap-add": "docker",
-	"--add-port": "firewall-cmd", "--to-destination": "iptables",
-	"--cert-file": "etcd", "--key-file": "etcd", "--peer-cert-file": "etcd", "--peer-key-file": "etcd", "--trusted-ca-file": "etcd",
+	"--restart": "docker", "--tail": "docker", "--config-file": "dockerd", "--log-level": "dockerd",
+	"--to-destination": "iptables",
+	"--cert-file":      "etcd", "--key-file": "etcd", "--peer-cert-file": "etcd", "--peer-key-file": "etcd", "--trusted-ca-file": "etcd",
 	"--peer-trusted-ca-file": "etcd", "--listen-client-urls": "etcd", "--advertise-client-urls": "etcd",
-	"--endpoints": "etcdctl", "--ca-file": "etcdctl", "--cacert": "etcdctl", "--cert": "etcdctl", "--key": "etcdctl", "--readwrite": "etcdctl",
-	"--path": "etcdctl", "--prefix": "etcdctl",
+	"--endpoints": "etcdctl", "--ca-file": "etcdctl", "--cacert": "etcdctl", "--cert": "etcdctl", "--key": "etcdctl",
+	"--system": "sysctl",
 }
 
 // Every flag and every variable that a page names is there.

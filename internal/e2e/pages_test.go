@@ -41,6 +41,16 @@ func TestPages(t *testing.T) {
 		f.follow(docs.Blocks(t, "docs/migrate-v2-v3.md"))
 		f.allIsWell()
 	})
+	t.Run("README", func(t *testing.T) {
+		t.Parallel()
+		f := newFollower(t, "systemd", archives)
+		f.etcd.Set(configKey, hostGW)
+		f.copyCertificates()
+		for _, m := range f.hosts {
+			m.write("/usr/local/bin/vi", m.own(editor), 0o755)
+		}
+		f.follow([]docs.Block{docs.Containing(t, "README.md", "tar xf")})
+	})
 	// The Chinese pages have the same blocks; internal/docs sees to that.
 	t.Run("systemd", func(t *testing.T) {
 		t.Parallel()
@@ -49,6 +59,11 @@ func TestPages(t *testing.T) {
 		f.allIsWell()
 	})
 }
+
+// editor stands in for vi, in the hands of somebody who keeps certificates in /root.
+const editor = `#!/bin/sh
+sed -i 's,/usr/local/flannel/cert/,/root/,; s/^FLANNELD_PUBLIC_IP=.*/FLANNELD_PUBLIC_IP=10.4.7.21/' "$1"
+`
 
 // release makes the archive that users download.
 func release(t *testing.T, version string) string {
@@ -67,6 +82,7 @@ type follower struct {
 	t     *testing.T
 	how   string // by which flanneld is run, where a page tells both
 	hosts []*bootable
+	etcd  *lab.Etcd
 	certs map[string]string // from their names to the files
 	image string            // of busybox, which the hosts cannot download
 }
@@ -82,7 +98,7 @@ func newFollower(t *testing.T, how string, archives []string) *follower {
 		t: t, how: how, hosts: []*bootable{newBootable(t, h21), newBootable(t, h22)}, image: busyboxImage(t),
 		certs: map[string]string{"ca.pem": ca.File, "client.pem": client.CertFile, "client-key.pem": client.KeyFile},
 	}
-	l.EtcdOn(lab.EtcdOptions{TLS: ca}, h12, h21, h22)
+	f.etcd = l.EtcdOn(lab.EtcdOptions{TLS: ca}, h12, h21, h22)
 	for _, m := range f.hosts {
 		m.boot()
 		m.sh("mkdir -p /usr/local/sbin /usr/local/bin")
@@ -100,9 +116,9 @@ func newFollower(t *testing.T, how string, archives []string) *follower {
 }
 
 // install follows a page on installing, and the one about docker where that sends its
-// readers there: before the backend is switched.
+// readers there: before they look whether all is well, or switch the backend.
 func (f *follower) install(blocks, docker []docs.Block) {
-	at := slices.IndexFunc(blocks, func(b docs.Block) bool { return strings.Contains(b.Text, "VxLAN") })
+	at := slices.IndexFunc(blocks, func(b docs.Block) bool { return b.Text == "flanneld check\n" || strings.Contains(b.Text, "VxLAN") })
 	if at < 0 {
 		at = len(blocks)
 	}
@@ -150,8 +166,8 @@ func (f *follower) follow(blocks []docs.Block) {
 func (f *follower) copyCertificates() {
 	for _, m := range f.hosts {
 		for name, file := range f.certs {
-			m.put(file, "/root/"+name, 0o644)
-			m.sh("cp /root/" + name + " /usr/local/flannel/cert/")
+			m.put(file, "/root/"+name, 0o600)
+			m.sh("if [ -e /usr/local/flannel/cert ]; then cp /root/" + name + " /usr/local/flannel/cert/; fi")
 		}
 	}
 }
