@@ -143,7 +143,7 @@ flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: if it says the same`},
 			}
 			n.mu.Lock() // packets may be under way still
 			defer n.mu.Unlock()
-			if !n.seen["172.7.21.1 172.7.22.1"] {
+			if !n.seen["172.7.21.1 172.7.22.1"] && len(f.bridges()) > 0 {
 				t.Errorf("docker0's address, as good as a container's, has not sent anything: %v", n.seen)
 			}
 		})
