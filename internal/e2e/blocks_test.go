@@ -33,15 +33,14 @@ func (m *machine) shows(b docs.Block) {
 // prints waits until each command of a transcript prints what the page has.
 func prints(t *testing.T, b docs.Block, try func(command string) (string, error)) {
 	t.Helper()
-	steps := transcript(b.Text)
+	steps := b.Transcript()
 	if len(steps) == 0 {
 		t.Fatalf("line %d shows no command:\n%s", b.Line, b.Text)
 	}
 	for _, s := range steps {
-		want := pattern(s.output)
-		lab.Eventually(t, 2*soon, fmt.Sprintf("what line %d shows of %s", b.Line, s.command), func() error {
-			if out, err := try(s.command); !want.MatchString(squeezed(out) + "\n") {
-				return fmt.Errorf("%s\n(%v), and the page has\n%s", out, err, s.output)
+		lab.Eventually(t, 2*soon, fmt.Sprintf("what line %d shows of %s", b.Line, s.Command), func() error {
+			if out, err := try(s.Command); !docs.Shows(s.Output, out) {
+				return fmt.Errorf("%s\n(%v), and the page has\n%s", out, err, s.Output)
 			}
 			return nil
 		})

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -144,7 +143,7 @@ func (f *follower) follow(blocks []docs.Block) {
 			continue
 		}
 		if b.Lang == "console" {
-			for _, s := range transcript(b.Text) {
+			for _, s := range b.Transcript() {
 				f.sees(b, s)
 			}
 			continue
@@ -195,75 +194,23 @@ func inShell(text string) string {
 	return ". /root/.shell\nset -e\n" + text + "\nset +e\n{ export -p; echo cd \"$PWD\"; } >/root/.shell"
 }
 
-// step is a command of a transcript, and what it printed.
-type step struct{ host, command, output string }
-
-var prompt = regexp.MustCompile(`^(hdss7-\d+)# (.*)$`)
-
-func transcript(text string) (steps []step) {
-	for line := range strings.Lines(text) {
-		if p := prompt.FindStringSubmatch(strings.TrimSuffix(line, "\n")); p != nil {
-			steps = append(steps, step{host: p[1], command: p[2]})
-		} else if len(steps) > 0 {
-			steps[len(steps)-1].output += line
-		}
-	}
-	return steps
-}
-
 // sees waits until a command prints what the page shows: what follows a command takes
 // a moment. Columns may be wider.
-func (f *follower) sees(b docs.Block, s step) {
+func (f *follower) sees(b docs.Block, s docs.Step) {
 	f.t.Helper()
-	want := pattern(s.output)
 	for _, m := range f.hosts {
-		if m.Name != s.host {
+		if m.Name != s.Host {
 			continue
 		}
-		if strings.Contains(s.command, "docker run") {
+		if strings.Contains(s.Command, "docker run") {
 			m.sh("docker image inspect busybox >/dev/null 2>&1 || docker import /root/busybox.tar busybox")
 		}
-		lab.Eventually(f.t, 2*soon, fmt.Sprintf("what line %d shows of %s", b.Line, s.command), func() error {
-			out, err := m.try(". /root/.shell\n" + s.command)
-			if !want.MatchString(squeezed(out)) {
-				return fmt.Errorf("%s# %s\n%s\n(%v), and the page has\n%s", m, s.command, out, err, s.output)
+		lab.Eventually(f.t, 2*soon, fmt.Sprintf("what line %d shows of %s", b.Line, s.Command), func() error {
+			out, err := m.try(". /root/.shell\n" + s.Command)
+			if !docs.Shows(s.Output, out) {
+				return fmt.Errorf("%s# %s\n%s\n(%v), and the page has\n%s", m, s.Command, out, err, s.Output)
 			}
 			return nil
 		})
-	}
-}
-
-// squeezed has one space between the words of each line, and none around it.
-func squeezed(s string) string {
-	var lines []string
-	for line := range strings.Lines(s) {
-		lines = append(lines, strings.Join(strings.Fields(line), " "))
-	}
-	return strings.Trim(strings.Join(lines, "\n"), "\n") + "\n"
-}
-
-// pattern matches what a page shows: "..." for lines that are left out, "…" within one.
-func pattern(output string) *regexp.Regexp {
-	var b strings.Builder
-	b.WriteString(`^`)
-	for line := range strings.Lines(squeezed(output)) {
-		if line == "...\n" {
-			b.WriteString(`(?:.*\n)*?`)
-			continue
-		}
-		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*?"))
-	}
-	b.WriteString(`$`)
-	return regexp.MustCompile(b.String())
-}
-
-func TestPattern(t *testing.T) {
-	const page = "a  b\n...\nuid … of 3\n...\n"
-	for out, want := range map[string]bool{
-		"a b\nuid 7 of 3": true, "a   b\nx\n\ny\n  uid 7 of 3\nend\n": true, "a b": false, "b\nuid 7 of 3": false, "a b\nuid 7\nof 3": false, "a b c\nuid  of 3": false,
-	} {
-		if got := pattern(page).MatchString(squeezed(out)); got != want {
-			t.Errorf("%q: %t", out, got)
-		}
 	}
 }

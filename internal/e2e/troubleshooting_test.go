@@ -35,15 +35,15 @@ func TestTroubleshooting(t *testing.T) {
 func (c *cluster) plays(t *testing.T, b docs.Block) {
 	c.does(t, b, "break")
 	var fixes []string
-	for _, s := range transcript(b.Text) {
-		n, want := c.named(t, s.host), pattern(s.output+"...\n")
-		lab.Eventually(t, 3*soon, "what line "+fmt.Sprint(b.Line)+" shows of "+s.command, func() error {
-			out, err := n.Try("sh", "-c", "PATH="+n.programs(t)+":$PATH; "+s.command+" 2>&1")
+	for _, s := range b.Transcript() {
+		n := c.named(t, s.Host)
+		lab.Eventually(t, 3*soon, "what line "+fmt.Sprint(b.Line)+" shows of "+s.Command, func() error {
+			out, err := n.Try("sh", "-c", "PATH="+n.programs(t)+":$PATH; "+s.Command+" 2>&1")
 			if f := printedFixes(out); len(f) > 0 {
 				fixes = f
 			}
-			if !want.MatchString(squeezed(strings.ReplaceAll(out, n.SubnetFile(), "/run/flannel/subnet.env"))) {
-				return fmt.Errorf("%v\n%s\nand the page has\n%s", err, out, s.output)
+			if !docs.Shows(s.Output+"...\n", strings.ReplaceAll(out, n.SubnetFile(), "/run/flannel/subnet.env")) {
+				return fmt.Errorf("%v\n%s\nand the page has\n%s", err, out, s.Output)
 			}
 			return nil
 		})
