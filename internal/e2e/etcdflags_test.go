@@ -74,7 +74,8 @@ func TestFilesWithoutHTTPS(t *testing.T) {
 			t.Errorf("not once in the log: %s\n%s", want, n.daemon.Log())
 		}
 	}
-	if !docs.Shows("...\n…"+docs.Containing(t, "docs/configuration.md", "Ignoring an option").Text+"...\n", n.daemon.Log()) {
+	line := docs.Containing(t, "docs/configuration.md", "Ignoring an option").Text
+	if !docs.Shows("...\n…"+line+"...\n", n.daemon.Log()) {
 		t.Errorf("%s is not in the log\n%s", line, n.daemon.Log())
 	}
 	empty := filepath.Join(t.TempDir(), "empty.pem")
