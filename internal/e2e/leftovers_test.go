@@ -53,6 +53,34 @@ func TestRouteIntoTheOwnSubnet(t *testing.T) {
 	notReady(t, h, "")
 }
 
+// TestRouteInPlaceOfDockers: what "ip route replace" has put in the place of docker0's own route goes, or is told, and so
+// is that docker0's is missing. The commands that check prints, typed one after the other, give the containers back.
+func TestRouteInPlaceOfDockers(t *testing.T) {
+	c := start(t, hostGW, "hdss7-21", "hdss7-22")
+	h := c.hosts[0]
+	for _, protocol := range []string{"boot", "static"} {
+		h.Shell("ip route replace 172.7.21.0/24 via 10.4.7.22 dev ens33 proto " + protocol)
+		notReady(t, h, "172.7.21.0/24")
+		found, _ := checked(t, h, "")
+		text := shown(found)
+		if protocol == "static" {
+			del := "ip route del 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 4"
+			if !strings.Contains(text, del) {
+				t.Fatalf("check does not print %s:\n%s", del, text)
+			}
+			h.typed(t, del)
+		}
+		put := "ip route replace 172.7.21.0/24 dev docker0 proto kernel scope link src 172.7.21.1"
+		if !strings.Contains(text, put) {
+			t.Fatalf("check does not print %s:\n%s", put, text)
+		}
+		h.typed(t, put)
+		notReady(t, h, "")
+		c.connected(soon)
+		clean(t, h, "all to be well", "")
+	}
+}
+
 // notReady wants a host to be not ready for a reason; "": to be ready.
 func notReady(t *testing.T, h *node, reason string) {
 	t.Helper()

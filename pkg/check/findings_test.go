@@ -67,6 +67,9 @@ func TestFindings(t *testing.T) {
 		{"a route of another host's leads the own subnet away", func(f *Facts) {
 			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: own, Via: peer, Dev: "ens33"}, Protocol: 3})
 		}, "own routes", Fault, "packets for this host's own containers, 172.7.21.0/24, leave by the route 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 3", "ip route del 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 3"},
+		{"docker0's own route is gone", func(f *Facts) { f.Routes = f.Routes[:1] }, "own routes", Fault,
+			"the route to 172.7.21.0/24 by docker0, which has an address of it, is not there",
+			"ip route replace 172.7.21.0/24 dev docker0 proto kernel scope link src 172.7.21.1"},
 		{"a blackhole in the own subnet", func(f *Facts) {
 			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: netip.MustParsePrefix("172.7.21.64/26")}, Protocol: 4, Special: true})
 		}, "own routes", Fault, "leave by the route 172.7.21.64/26 proto 4", "ip route del 172.7.21.64/26 proto 4"},

@@ -47,7 +47,23 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 		"one address": {hand: `ip route add 172.7.21.9/32 via 10.4.7.22 dev ens33`,
 			conflicts: `in own: 172.7.21.9/32 via 10.4.7.22 dev ens33 proto 3`},
 
+		"by the external interface itself": {hand: `ip route add default via 10.4.7.254 dev ens33
+			ip route add 172.7.21.0/24 dev ens33`,
+			conflicts: `in own: 172.7.21.0/24 dev ens33 proto 3`},
+		"by a virtual machine": {hand: `ip link add virbr0 type bridge
+			ip addr add 192.168.122.1/24 dev virbr0
+			ip link set virbr0 up
+			ip route add 172.7.21.128/25 via 192.168.122.10 dev virbr0`,
+			conflicts: `in own: 172.7.21.128/25 via 192.168.122.10 dev virbr0 proto 3`},
+		"in the place of docker's own": {hand: docker0 + `
+			ip route replace 172.7.21.0/24 via 10.4.7.22 dev ens33 proto static`,
+			conflicts: `in own: 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 4` + "\n" + `in own: in own: in own: 172.7.21.0/24 dev docker0 proto 2`},
+		"docker's own is gone": {hand: docker0 + `
+			ip route del 172.7.21.0/24 dev docker0`,
+			conflicts: `in own: in own: in own: 172.7.21.0/24 dev docker0 proto 2`},
+
 		"docker's":            {hand: docker0},
+		"docker's, down":      {hand: docker0 + "\n" + `ip link set docker0 down`},
 		"behind docker's own": {hand: docker0 + "\n" + `ip route append blackhole 172.7.21.0/24`},
 		"of a worse metric":   {hand: `ip route add blackhole 172.7.21.0/24 metric 4000000`},
 		"to one container": {hand: `ip link add veth9 type veth peer name inside9

@@ -30,7 +30,7 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 			at.ours, replaced[at.first] = true, true // by the kernel, in one step: no packet is lost
 			ops = appended(ops, Op{Replace, r, "was " + at.first.describe(), before == r})
 		default:
-			p.others.Conflicts = append(p.others.Conflicts, Conflict{InPlace, r.Dst, *at.first})
+			p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPlace, Dst: r.Dst, Found: *at.first})
 		}
 	}
 	p.findParts()
@@ -143,7 +143,7 @@ func (p *planner) findParts() {
 			whole := netip.PrefixFrom(r.Dst.Addr(), bits).Masked()
 			w, wanted := p.wanted.routes.get(whole)
 			if wanted && (r.Via != w.Via || r.Dev != w.Dev) {
-				p.others.Conflicts = append(p.others.Conflicts, Conflict{InPart, whole, *r})
+				p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPart, Dst: whole, Found: *r})
 				break
 			}
 		}
