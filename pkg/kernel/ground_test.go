@@ -50,6 +50,8 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 		"by the external interface itself": {hand: `ip route add default via 10.4.7.254 dev ens33
 			ip route add 172.7.21.0/24 dev ens33`,
 			conflicts: `in own: 172.7.21.0/24 dev ens33 proto 3`},
+		"by a gateway of IPv6": {hand: `ip route add 172.7.21.0/24 via inet6 fe80::22 dev ens33`,
+			conflicts: `in own: 172.7.21.0/24 via inet6 fe80::22 dev ens33 proto 3`},
 		"by a virtual machine": {hand: `ip link add virbr0 type bridge
 			ip addr add 192.168.122.1/24 dev virbr0
 			ip link set virbr0 up
