@@ -81,6 +81,35 @@ func TestRouteInPlaceOfDockers(t *testing.T) {
 	}
 }
 
+// TestPeersAddressHere: a peer's addresses on this host keep packets for its containers here. What check prints takes
+// the address away, and not a route that is made by it.
+func TestPeersAddressHere(t *testing.T) {
+	for name, tt := range map[string]struct{ do, fix string }{
+		"a bridge":      {"ip link add br-old type bridge; ip addr add 172.7.22.1/24 dev br-old; ip link set br-old up", "ip addr del 172.7.22.1/24 dev br-old"},
+		"one address":   {"ip addr add 172.7.22.1/32 dev lo", "ip addr del 172.7.22.1/32 dev lo"},
+		"a local route": {"ip route add local 172.7.22.0/24 dev lo", "ip route show table local match 172.7.22.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t, hostGW, "hdss7-22")
+			h := c.joinAs("hdss7-21", func(h *lab.Host, _ *lab.FlanneldOptions) { h.Shell(tt.do) })
+			h.daemon.WaitReady()
+			h.box = h.Container("c1")
+			lab.Eventually(t, soon, "the command", func() error {
+				if found, _ := checked(t, h, ""); !strings.Contains(shown(found), tt.fix) {
+					return fmt.Errorf("check prints\n%s", shown(found))
+				}
+				return nil
+			})
+			h.typed(t, tt.fix)
+			if strings.Contains(tt.fix, "local") {
+				h.typed(t, "ip route del local 172.7.22.0/24 dev lo table local")
+			}
+			c.connected(soon)
+			clean(t, h, "all to be well", "")
+		})
+	}
+}
+
 // notReady wants a host to be not ready for a reason; "": to be ready.
 func notReady(t *testing.T, h *node, reason string) {
 	t.Helper()

@@ -27,7 +27,7 @@ type Conflict struct {
 	Dst   netip.Prefix // the subnet whose packets it takes
 	Found FoundRoute
 
-	Source netip.Addr // of a route that is missing
+	Source netip.Addr // the address that a missing route is by, or that takes the packets itself
 }
 
 // Place says where a route of somebody else's stands.
@@ -48,6 +48,9 @@ func (c Conflict) String() string {
 	case c.Place == Missing:
 		return fmt.Sprintf("the route to %v by %s, which has an address of it, is not there: its containers are cut off: "+
 			"to put it back, type: %s", c.Found.Dst, c.Found.Dev, command)
+	case c.Place == InPart && c.Source.IsValid():
+		return fmt.Sprintf("packets for %v, of the peer with %v, stay on this host, as %s has that address: "+
+			"to give it back, type: %s", c.Source, c.Dst, c.Found.Dev, command)
 	case c.Found.Protocol == unix.RTPROT_KERNEL:
 		return fmt.Sprintf("packets for the peer with %v stay on this host, as %s has the network %v: take its address "+
 			"there away (dockerd does with its bridge when it is restarted with the options of the subnet file)",
@@ -64,7 +67,10 @@ func (c Conflict) String() string {
 
 // Command puts it right, for a shell.
 func (c Conflict) Command() string {
-	if c.Place != Missing {
+	switch {
+	case c.Place == InPart && c.Source.IsValid():
+		return printable.Command("ip", "addr", "del", c.Found.Dst.String(), "dev", c.Found.Dev)
+	case c.Place != Missing:
 		return c.Found.DeleteCommand()
 	}
 	return printable.Command("ip", "route", "replace", c.Found.Dst.String(), "dev", c.Found.Dev,

@@ -117,6 +117,25 @@ func TestRouteByAContainerStays(t *testing.T) {
 	})
 }
 
+// An address that is a container's of a peer keeps that container's packets here, whatever the routes.
+func TestAddressOfAPeersContainer(t *testing.T) {
+	m := linux(t)
+	m.sh(t, `ip link add lvs type bridge
+		ip link set lvs up
+		ip addr add 172.7.22.2/32 dev lvs
+		ip addr add 172.7.21.9/32 dev lvs
+		ip addr add 172.7.23.9/32 dev lvs`)
+	result, err := kernel.NewSyncer(m).Apply(own(plain(22)))
+	if err != nil || len(result.Conflicts) != 1 {
+		t.Fatal(result.Conflicts, err)
+	}
+	const want = "packets for 172.7.22.2, of the peer with 172.7.22.0/24, stay on this host, as lvs has that address: " +
+		"to give it back, type: ip addr del 172.7.22.2/32 dev lvs"
+	if c := result.Conflicts[0]; c.String() != want || c.Place != kernel.InPart {
+		t.Errorf("place %v: %v", c.Place, c)
+	}
+}
+
 // What others put on our device stays, and is told. What flannel put there is neither.
 func TestForeignConfiguration(t *testing.T) {
 	play(t,

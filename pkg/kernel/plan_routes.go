@@ -148,6 +148,29 @@ func (p *planner) findParts() {
 			}
 		}
 	}
+	p.findAddresses(lengths[:])
+}
+
+// findAddresses notes single addresses of others' in peers' subnets: what is for them stays
+// here by the local table, and no route of the main one tells.
+func (p *planner) findAddresses(lengths []bool) {
+	for _, l := range p.have.links {
+		if !l.Up || l.Tunnel() || p.wants(l.Name) {
+			continue
+		}
+		for _, a := range l.Addrs {
+			if !a.IsSingleIP() {
+				continue
+			}
+			for bits := range a.Bits() {
+				whole := netip.PrefixFrom(a.Addr(), bits).Masked()
+				if lengths[bits] && p.wanted.routes.has(whole) {
+					r := FoundRoute{Route: Route{Dst: a.Masked(), Dev: l.Name}, Protocol: unix.RTPROT_KERNEL}
+					p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPart, Dst: whole, Found: r, Source: a.Addr()})
+				}
+			}
+		}
+	}
 }
 
 // owns tells a route that this run or an earlier one has written.
