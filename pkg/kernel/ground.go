@@ -199,7 +199,7 @@ func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool 
 // inside tells a bridge that leads to containers and virtual machines alone.
 func inside(l Link, links []Link, routes []FoundRoute) bool {
 	wire := func(p Link) bool {
-		return p.Master == l.Name && !slices.Contains([]string{"veth", "tun", "dummy"}, p.Type)
+		return p.Master == l.Name && !slices.Contains([]string{"veth", TAP, "dummy"}, p.Type)
 	}
 	return l.Type == "bridge" && !slices.ContainsFunc(links, wire) && !outward(l.Name, routes)
 }

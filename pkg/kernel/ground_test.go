@@ -54,6 +54,8 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 			conflicts: `in own: 172.7.21.0/24 via inet6 fe80::22 dev ens33 proto 3`},
 		"by a virtual machine": {hand: `ip link add virbr0 type bridge
 			ip addr add 192.168.122.1/24 dev virbr0
+			ip tuntap add vnet0 mode tap
+			ip link set vnet0 master virbr0
 			ip link set virbr0 up
 			ip route add 172.7.21.128/25 via 192.168.122.10 dev virbr0`,
 			conflicts: `in own: 172.7.21.128/25 via 192.168.122.10 dev virbr0 proto 3`},
