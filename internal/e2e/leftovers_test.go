@@ -110,6 +110,18 @@ func TestPeersAddressHere(t *testing.T) {
 	}
 }
 
+// TestDeviceOfUDP: flannel0, which flannel's default backend udp has, is nothing that this host depends on.
+func TestDeviceOfUDP(t *testing.T) {
+	c := start(t, vxLAN, "hdss7-22")
+	h := c.joinAs("hdss7-21", func(h *lab.Host, _ *lab.FlanneldOptions) {
+		h.Shell("ip tuntap add flannel0 mode tun; ip addr add 172.7.21.0/16 dev flannel0; ip link set flannel0 up")
+	})
+	h.daemon.WaitReady()
+	h.box = h.Container("c1")
+	c.connected(soon)
+	clean(t, h, "all to be well", "")
+}
+
 // notReady wants a host to be not ready for a reason; "": to be ready.
 func notReady(t *testing.T, h *node, reason string) {
 	t.Helper()
