@@ -102,7 +102,8 @@ func parse(source []byte) (*Page, error) {
 			}
 			p.Headings = append(p.Headings, h)
 		case *ast.FencedCodeBlock:
-			b := Block{Line: line(n), Lang: string(n.Language(source)), Text: string(n.Lines().Value(source)), Notes: notes(n, source)}
+			b := Block{Line: line(n), Lang: string(n.Language(source)), Notes: notes(n, source)}
+			b.Text = string(n.Lines().Value(source))
 			if len(p.Headings) > 0 {
 				b.Heading = p.Headings[len(p.Headings)-1].ID
 			}
