@@ -124,7 +124,8 @@ func findDiverted(f Facts) (out []Finding) {
 	for _, c := range others {
 		fix := []string{c.Command()}
 		if c.Place == kernel.Missing {
-			out = append(out, fault(fix, "the route to %v by %s, which has an address of it, is not there", c.Found.Dst, c.Found.Dev))
+			out = append(out, fault(fix,
+				"the route to %v by %s, which has an address of it, is not there", c.Found.Dst, c.Found.Dev))
 			continue
 		}
 		if _, failed := f.condition(condition.KernelNotApplied); failed {

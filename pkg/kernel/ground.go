@@ -192,8 +192,8 @@ func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool 
 	onLink := func(a Addr) bool { return a.Contains(r.Via) && !l.Has(r.Via) }
 	router := func(o FoundRoute) bool { return o.Via == r.Via && g.elsewhere(o.Dst) }
 	plain := !r.Special && !r.OnLink && r.Dst.Addr().BitLen()-r.Dst.Bits() >= longestSubnet
-	return plain && !l.Tunnel() && !g.hasAddress(l, g.Networks) && !inside(l, links, routes) && slices.ContainsFunc(l.Addrs, onLink) &&
-		!slices.ContainsFunc(routes, router)
+	return plain && !l.Tunnel() && !g.hasAddress(l, g.Networks) && !inside(l, links, routes) &&
+		slices.ContainsFunc(l.Addrs, onLink) && !slices.ContainsFunc(routes, router)
 }
 
 // inside tells a bridge that leads to containers and virtual machines alone.
