@@ -174,7 +174,7 @@ func (f *follower) follow(blocks []docs.Block) {
 func (f *follower) copyCertificates() {
 	for _, m := range f.hosts {
 		for name, file := range f.certs {
-			m.put(file, "/root/"+name, 0o600)
+			m.put(file, "/root/"+name, 0o644)
 			m.sh("if [ -e /usr/local/flannel/cert ]; then cp /root/" + name + " /usr/local/flannel/cert/; fi")
 		}
 	}
