@@ -21,27 +21,28 @@ help: ## list what can be made
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
-test: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
+test: deps-test build/etcd build/etcd-newest build/etcdctl $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
 	$(GO) test -race -timeout 40m ./...
 	GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
 fuzz: ## each fuzzer for a while; FUZZTIME=10s NAME=FuzzClip
 	GO=$(GO) scripts/fuzz.sh $(FUZZTIME) $(NAME)
 
-cover: deps-test build/etcd build/etcd-newest $(engine) $(cni) ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
+cover: deps-test build/etcd build/etcd-newest build/etcdctl $(engine) $(cni) ## which statements of pkg/ its tests run; build/cover.out is for `go tool cover -html`
 	$(GO) test -race -timeout 20m -coverpkg=./pkg/... -coverprofile=build/cover.out ./pkg/...
 	@$(GO) tool cover -func build/cover.out | tail -n 1
 
-man: ## the manual page, after a change of flags or commands
-	UPDATE=1 $(GO) test -count=1 -run 'TestManual$$' ./cmd/flanneld
+man: ## the manual page and docs/cli.md, after a change of flags or commands
+	UPDATE=1 $(GO) test -count=1 -run 'TestManual$$|TestCLIPage$$' ./cmd/flanneld
 
-lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck
+lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck, and the documents
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w wanted: $$files" >&2; exit 1; }
 	$(GO) vet ./...
 	build/staticcheck ./...
 	shellcheck .ci/run $$(find . -name build -prune -o -name '*.sh' -print)
+	$(GO) test ./internal/docs
 
-chaos: deps-test build/etcd build/etcd-newest ## faults without end on eight hosts; SECONDS=60 SEED=1
+chaos: deps-test build/etcd build/etcd-newest build/etcdctl ## faults without end on eight hosts; SECONDS=60 SEED=1
 	CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(or $(SEED),1) $(GO) test -race -count=1 -timeout 0 -v -run TestChaos ./internal/e2e
 
 bench: ## the Go benchmarks of the parts
@@ -69,6 +70,10 @@ build/etcd: tools/go.mod tools/go.sum
 
 build/etcd-newest: tools/etcd-newest/go.mod tools/etcd-newest/go.sum
 	$(GO) build -C tools/etcd-newest -o ../../$@ go.etcd.io/etcd/server/v3
+
+# The last release that speaks both of etcd's APIs.
+build/etcdctl: tools/etcdctl/go.mod tools/etcdctl/go.sum
+	$(GO) build -C tools/etcdctl -o ../../$@ go.etcd.io/etcd/etcdctl/v3
 
 build/dockerd: tools/dockerd/go.mod tools/dockerd/go.sum
 	CGO_ENABLED=0 $(GO) build -C tools/dockerd -o ../../$@ github.com/moby/moby/v2/cmd/dockerd

@@ -8,6 +8,7 @@
 #   SOURCE_DATE_EPOCH  time of all files, in seconds; default: of the last commit
 #   ARCHES             default: amd64 arm64 arm
 #   PACKAGE            the program's Go package; default: ./cmd/flanneld
+#   OUT                the folder of what it makes; default: dist
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -17,6 +18,7 @@ VERSION=${VERSION:-$(git describe --tags --always --dirty)}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 ARCHES=${ARCHES:-amd64 arm64 arm}
 PACKAGE=${PACKAGE:-./cmd/flanneld}
+OUT=${OUT:-dist}
 
 fail() {
 	printf 'build.sh: %s\n' "$*" >&2
@@ -27,7 +29,7 @@ case $VERSION in
 esac
 
 # Beside the binary, by name within the release.
-documents='README.md CHANGELOG.md LICENSE docs/cni.md docs/compatibility.md docs/conditions.md'
+documents="$(find . -maxdepth 1 -name '*.md' | sort) LICENSE $(find docs -name '*.md' -o -name '*.svg' | sort)"
 scripts='mk-docker-opts.sh mk-cni-conf.sh flanneld.sh certs.sh'
 settings='cni/10-flannel.conflist supervisor/flannel.ini
 	systemd/flanneld.service systemd/flanneld.env systemd/docker.service.d/flannel.conf
@@ -68,7 +70,7 @@ printed completion/flanneld.bash completion bash
 printed completion/_flanneld completion zsh
 printed completion/flanneld.fish completion fish
 
-rm -f "dist/flanneld-$VERSION-linux-"*.tar.gz dist/SHA256SUMS
+rm -f "$OUT/flanneld-$VERSION-linux-"*.tar.gz "$OUT/SHA256SUMS"
 for arch in $ARCHES; do
 	echo "building for $arch" >&2
 	# Without the request log of gRPC, which nobody sees: it takes 0.7 MB.
@@ -80,8 +82,8 @@ for arch in $ARCHES; do
 	(cd "$tmp/release" && tar --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" \
 		--owner=0 --group=0 --numeric-owner -cf "$tmp/tar" -- *)
 	gzip -9 -n -c "$tmp/tar" >"$tmp/gz"
-	mv "$tmp/gz" "dist/$archive"
-	chmod 644 "dist/$archive"
+	mv "$tmp/gz" "$OUT/$archive"
+	chmod 644 "$OUT/$archive"
 done
-cd dist
+cd "$OUT"
 sha256sum "flanneld-$VERSION-linux-"*.tar.gz | tee SHA256SUMS

@@ -25,7 +25,7 @@ func checkout(t *testing.T, mode os.FileMode) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"README.md", "CHANGELOG.md", "LICENSE", "docs/cni.md", "docs/compatibility.md", "docs/conditions.md"} {
+	for _, name := range []string{"README.md", "CHANGELOG.md", "LICENSE", "docs/cni.md", "docs/img/flow.svg", "docs/zh/docker.md"} {
 		write(t, filepath.Join(root, name), name+"\n", mode)
 	}
 	write(t, filepath.Join(root, "go.mod"), "module flanneld\n\ngo 1.26.0\n", mode)
@@ -84,8 +84,8 @@ func checkRelease(t *testing.T, archive string) {
 -rw-r--r-- completion/flanneld.bash
 -rw-r--r-- completion/flanneld.fish
 -rw-r--r-- docs/cni.md
--rw-r--r-- docs/compatibility.md
--rw-r--r-- docs/conditions.md
+-rw-r--r-- docs/img/flow.svg
+-rw-r--r-- docs/zh/docker.md
 -rw-r--r-- grafana-flanneld.json
 -rw-r--r-- iproute2/flanneld.conf
 -rw-r--r-- man/flanneld.8
@@ -104,6 +104,8 @@ func checkRelease(t *testing.T, archive string) {
 drwxr-xr-x cni/
 drwxr-xr-x completion/
 drwxr-xr-x docs/
+drwxr-xr-x docs/img/
+drwxr-xr-x docs/zh/
 drwxr-xr-x iproute2/
 drwxr-xr-x man/
 drwxr-xr-x networkd/

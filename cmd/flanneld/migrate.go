@@ -166,12 +166,17 @@ func (c *call) printNext(plan []etcdmove.Change, m move) error {
 			}
 		}
 	}
+	rest := fmt.Sprintf("What is in the %v store may be deleted once the last one has moved.", m.from)
+	if m.from == etcdauto.V2 {
+		rest = "Once the last one has moved, delete what is in the v2 store, and the folders above it: " +
+			"etcd 3.6 does not start with them."
+	}
 	_, err := fmt.Fprintf(c.stdout, `
 All is copied, and read back. What is left to do, within %v:
   1. Where --etcd-api or FLANNELD_ETCD_API is set, set it to %d.
   2. Restart flanneld on each host, one after the other, in any order.
-Should it take longer, do the same again before, as often as need be.
-What is in the %v store may be deleted once the last one has moved.
-`, within.Truncate(time.Minute), m.to, m.from)
+If that takes longer, run this command again before the time is over.
+%s
+`, within.Truncate(time.Minute), m.to, rest)
 	return err
 }

@@ -108,7 +108,7 @@ var effects = map[string]vain{
 
 	"version": always, "help": always,
 	// of commands alone
-	"o": always, "yes": always, "now": always, "from": always, "to": always,
+	"output": always, "yes": always, "now": always, "from": always, "to": always,
 }
 
 const noFiles = "the log goes to standard error alone, and into no files: let the supervisor keep it"

@@ -33,7 +33,8 @@ Exit codes: 0 it is ready, 1 it is not, 2 it could not be asked.`,
 
 // outputFlag chooses between people and scripts.
 func (c *call) outputFlag() cli.Topic {
-	return newTopic("output", newFlag("o", formatJSON, "", "print JSON, for scripts", cli.Into(&c.format, outputFormat)))
+	return newTopic("output", cli.Flag{Name: "output", Letter: "o", Arg: formatJSON, Help: "print JSON, for scripts",
+		Set: cli.Into(&c.format, outputFormat)})
 }
 
 func outputFormat(s string) (string, error) {

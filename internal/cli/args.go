@@ -56,13 +56,14 @@ func normalize(root *cobra.Command, args []string) (out, behind []string) {
 			words, behind = append(words, word{args: args[i : i+1]}), append(behind, last)
 			continue
 		}
-		name = strings.TrimPrefix(name, "-")
-		if name == "h" {
-			name = "help"
+		name, value, hasValue := strings.Cut(strings.TrimPrefix(name, "-"), "=")
+		w := word{flag: lookup(root, name)}
+		if w.flag != nil {
+			name = w.flag.Name
 		}
-		w := word{args: []string{"--" + name}}
-		name, value, hasValue := strings.Cut(name, "=")
-		w.flag = lookup(root, name)
+		if w.args = []string{"--" + name}; hasValue {
+			w.args[0] += "=" + value
+		}
 		if last = name; !hasValue && w.flag != nil && w.flag.NoOptDefVal == "" && i+1 < len(args) {
 			i++
 			value, hasValue = args[i], true
@@ -94,9 +95,13 @@ func judged(words []word) (out []string) {
 	return out
 }
 
-// lookup looks at the flags of all commands: a name means the same in each.
+// lookup looks at the flags of all commands: a name, or a letter that stands for it,
+// means the same in each.
 func lookup(cmd *cobra.Command, name string) *pflag.Flag {
 	f := cmd.Flags().Lookup(name)
+	if f == nil && len(name) == 1 {
+		f = cmd.Flags().ShorthandLookup(name)
+	}
 	for _, c := range cmd.Commands() {
 		if f == nil {
 			f = lookup(c, name)

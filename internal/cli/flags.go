@@ -19,6 +19,7 @@ type Topic struct {
 // Flag is all that is known of a flag.
 type Flag struct {
 	Name    string
+	Letter  string // stands for the name, as -o does; empty: none
 	Arg     string // the value's name in the help text, or all values, as in "2|3"; empty: a bool
 	Default string // as it would be written; empty: none
 	Help    string // a line or two
@@ -90,7 +91,7 @@ const (
 // AddFlags registers flags with a command, --help too, and applies their defaults.
 func AddFlags(cmd *cobra.Command, topics ...Topic) {
 	cmd.Flags().SortFlags = false
-	help := Flag{Name: "help", Default: "false", Help: "print this and exit", Set: Ignore(Bool)}
+	help := Flag{Name: "help", Letter: "h", Default: "false", Help: "print this and exit", Set: Ignore(Bool)}
 	for _, t := range append(topics, Topic{Other, []Flag{help}}) {
 		for _, f := range t.Flags {
 			f.addTo(cmd).Annotations = map[string][]string{topicAnnotation: {t.Title}}
@@ -102,14 +103,11 @@ func (f Flag) addTo(cmd *cobra.Command) *pflag.Flag {
 	if f.Default != "" {
 		_ = f.Set(f.Default) // a test holds that every default is valid
 	}
-	help, short := f.Help, ""
+	help := f.Help
 	if f.Default == "0" { // which pflag does not show
 		help += " (default 0)"
 	}
-	if len(f.Name) == 1 || f.Name == "help" {
-		short = f.Name[:1]
-	}
-	added := cmd.Flags().VarPF(&value{Flag: f, text: f.Default}, f.Name, short, help)
+	added := cmd.Flags().VarPF(&value{Flag: f, text: f.Default}, f.Name, f.Letter, help)
 	if f.Arg == "" {
 		added.NoOptDefVal = "true"
 	} else if complete := f.completion(); complete != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/docs"
 	"flanneld/internal/lab"
 )
 
@@ -18,7 +19,7 @@ func TestConfigAndLeaseCommands(t *testing.T) {
 	store := l.Host("hdss7-12", "10.4.7.12/24")
 	ca := lab.NewCA(t, "ca")
 	etcd := l.EtcdOn(lab.EtcdOptions{TLS: ca}, store)
-	desk := l.Host("desk", "10.4.7.5/24")
+	desk := l.Host("hdss7-5", "10.4.7.5/24")
 	flags := []string{"--etcd-endpoints=" + strings.Join(etcd.Endpoints(), ","), "--etcd-cafile=" + ca.File,
 		"--etcd-certfile=" + etcd.ClientCert().CertFile, "--etcd-keyfile=" + etcd.ClientCert().KeyFile}
 	run := func(what string, code int, stdin string, args []string, parts ...string) {
@@ -30,9 +31,23 @@ func TestConfigAndLeaseCommands(t *testing.T) {
 
 	run("no config", 1, "", args("config", "get"), "there is no config key yet")
 	run("a wrong one", 1, "", args("config", "set", `{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}`), `Backend.VNI "-1" is not a VXLAN network identifier`)
-	run("the first one", 0, "", args("config", "set", hostGW), "written: "+hostGW)
-	run("and read", 0, "", args("config", "get"), hostGW+"\n")
-	run("and explained", 0, "", args("config", "check"), "network  172.7.0.0/16\nsubnets  /24, from 172.7.1.0 to 172.7.255.0\nbackend  host-gw\n")
+	login := newMachine(t, desk)
+	login.installCommand("FLANNELD_ETCD_ENDPOINTS="+strings.Join(etcd.Endpoints(), ","), "FLANNELD_ETCD_CAFILE=/ca.pem",
+		"FLANNELD_ETCD_CERTFILE=/client.pem", "FLANNELD_ETCD_KEYFILE=/client-key.pem")
+	for to, from := range map[string]string{"/ca.pem": ca.File, "/client.pem": etcd.ClientCert().CertFile, "/client-key.pem": etcd.ClientCert().KeyFile} {
+		login.put(from, to, 0o600)
+	}
+	if said := login.types(docs.Containing(t, "docs/configuration.md", "flanneld config get")); !strings.Contains(said, "written: "+hostGW) {
+		t.Errorf("the first config: %s", said)
+	}
+	login.shows(docs.Containing(t, "docs/configuration.md", "hdss7-21# flanneld config get"))
+	login.types(docs.Containing(t, "docs/configuration.md", "\"DirectRouting\": true"))
+	if said, page := login.types(docs.Containing(t, "docs/configuration.md", "\"SubnetMax\": \"172.7.239.192\"")),
+		docs.Containing(t, "docs/configuration.md", "from 172.7.16.0 to 172.7.239.192").Text; said != strings.TrimSpace(page) {
+		t.Errorf("the page has\n%s\nand the command prints\n%s", page, said)
+	}
+	login.shows(docs.Containing(t, "docs/configuration.md", "\"VNI\": -1"))
+	login.shows(docs.Containing(t, "docs/configuration.md", "\"Directroutng\": true"))
 	run("reserved", 0, "", args("lease", "reserve", "172.7.22.0/24", "10.4.7.22"), "172.7.22.0/24 is reserved for 10.4.7.22")
 
 	// A host that comes takes what is reserved for it, and keeps it so.

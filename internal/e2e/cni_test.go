@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/internal/docs"
 	"flanneld/internal/lab"
 	"flanneld/pkg/check"
 )
@@ -22,15 +23,18 @@ func TestCNI(t *testing.T) {
 		name, config string
 		network      func(*machine)
 		flags        []string
-		mtu, client  string
+		mtu, client  string // none: the container
 	}{
-		{"host-gw, conflist", hostGW, writeConflist, []string{"--ip-masq"}, "1500", "172.7.21.2"},
-		{"vxlan, flannel's plugin", vxLAN, copyConflist, []string{"--ip-masq"}, "1450", "172.7.21.2"},
+		{"host-gw, conflist", hostGW, writeConflist, []string{"--ip-masq"}, "1500", ""},
+		{"vxlan, flannel's plugin", vxLAN, copyConflist, []string{"--ip-masq"}, "1450", ""},
 		{"vxlan, conflist without --ip-masq", vxLAN, writeConflist, nil, "1450", "172.7.21.0"}, // of flannel.1
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ms := engines(t, tt.config, tt.flags...)
+			ms[0].installCommand("FLANNELD_ETCD_ENDPOINTS=http://10.4.7.12:2379")
+			ms[0].types(docs.Containing(t, "docs/cni.md", "flanneld lease reserve"))
+			ms[0].shows(docs.Containing(t, "docs/cni.md", "hdss7-21# flanneld lease reserve"))
 			var boxes []box
 			for _, m := range ms {
 				m.installCNI()
@@ -38,7 +42,17 @@ func TestCNI(t *testing.T) {
 				m.sh("sysctl -qw net.ipv4.icmp_ratelimit=0")
 				tt.network(m)
 				clean(t, m.node(), "no container, and no complaint", "", "docker")
+			}
+			// ip netns exec mounts a /sys. Without --ip-masq there is a rule for each container,
+			// and check looks for one of the first address, which would be gone.
+			if realRoot(t) && tt.flags != nil {
+				tryCNI(t, ms)
+			}
+			for _, m := range ms {
 				boxes = append(boxes, m.cni("c1"))
+			}
+			if tt.client == "" {
+				tt.client = boxes[0].ip
 			}
 			if mtu := boxes[0].mtu(); mtu != tt.mtu {
 				t.Errorf("the MTU in a container is %s", mtu)
@@ -62,6 +76,20 @@ func TestCNI(t *testing.T) {
 	}
 }
 
+// tryCNI does what docs/cni.md tells those to do who have no runtime yet.
+func tryCNI(t *testing.T, ms []*machine) {
+	t.Helper()
+	for _, m := range ms {
+		m.pingIs()
+		m.types(docs.Containing(t, "docs/cni.md", "cnitool add flannel"))
+	}
+	ms[0].shows(docs.Containing(t, "docs/cni.md", "hdss7-21# ip netns exec try ping"))
+	ms[0].types(docs.Containing(t, "docs/cni.md", "ip netns exec try ping"))
+	for _, m := range ms {
+		m.types(docs.Containing(t, "docs/cni.md", "cnitool del flannel"))
+	}
+}
+
 // TestCNIOfAnEarlierSubnet is a host that gets another subnet, with a bridge that
 // is left from before.
 func TestCNIOfAnEarlierSubnet(t *testing.T) {
@@ -70,7 +98,7 @@ func TestCNIOfAnEarlierSubnet(t *testing.T) {
 	m := ms[0]
 	m.installCNI()
 	m.write("/run/flannel/subnet.env", strings.Replace(m.read("/run/flannel/subnet.env"), "172.7.21.1", "172.7.99.1", 1), 0o644)
-	writeConflist(m)
+	m.sh("mkdir -p /etc/cni/net.d; /usr/local/flannel/mk-cni-conf.sh")
 	if old := m.cni("old"); old.ip != "172.7.99.2" {
 		t.Fatalf("the container has %s", old.ip)
 	}
@@ -109,30 +137,40 @@ func engines(t *testing.T, config string, flags ...string) (ms []*machine) {
 // node is the machine for what looks at a host from outside.
 func (m *machine) node() *node { return &node{Host: m.Host} }
 
-// installCNI puts the plugins where packages put them.
+// installCNI puts the plugins where packages put them, and lays out what of the release
+// is for them.
 func (m *machine) installCNI() {
-	m.t.Helper()
-	from := lab.CNIPlugins(m.t)
+	t := m.t
+	t.Helper()
+	from := lab.CNIPlugins(t)
 	files, err := os.ReadDir(from)
 	if err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, f := range files {
 		m.put(filepath.Join(from, f.Name()), "/opt/cni/bin/"+f.Name(), 0o755)
+	}
+	m.sh("mkdir -p /usr/local/bin && ln -s /opt/cni/bin/cnitool /usr/local/bin/")
+	m.put("../../dist/mk-cni-conf.sh", "/usr/local/flannel/mk-cni-conf.sh", 0o755)
+	m.put("../../dist/cni/10-flannel.conflist", "/usr/local/flannel/cni/10-flannel.conflist", 0o644)
+	if programs := m.types(docs.Containing(t, "docs/cni.md", "ls /opt/cni/bin")); !strings.Contains(programs+"\n", "flannel\n") {
+		t.Errorf("flannel's plugin is not among\n%s", programs)
 	}
 }
 
 // writeConflist is what a user does who has not got flannel's plugin.
 func writeConflist(m *machine) {
-	m.t.Helper()
-	m.put("../../dist/mk-cni-conf.sh", "/usr/local/flannel/mk-cni-conf.sh", 0o755)
-	m.sh("mkdir -p /etc/cni/net.d && /usr/local/flannel/mk-cni-conf.sh")
+	t := m.t
+	t.Helper()
+	m.types(docs.Containing(t, "docs/cni.md", "mk-cni-conf.sh -f /run/flannel/subnet.env"))
+	m.shows(docs.Containing(t, "docs/cni.md", "# grep subnet /etc/cni/net.d"))
 }
 
 // copyConflist is what one does who has.
 func copyConflist(m *machine) {
-	m.t.Helper()
-	m.put("../../dist/cni/10-flannel.conflist", "/etc/cni/net.d/10-flannel.conflist", 0o644)
+	t := m.t
+	t.Helper()
+	m.types(docs.Containing(t, "docs/cni.md", "cp /usr/local/flannel/cni/10-flannel.conflist"))
 }
 
 // box is a container on a machine, whoever has started it.

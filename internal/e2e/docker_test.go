@@ -182,6 +182,11 @@ func busyboxImage(t *testing.T) string {
 			add(library, library)
 		}
 	}
+	for _, applet := range []string{"sh", "ping", "wget", "httpd", "sleep"} {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + applet, Linkname: "busybox"}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

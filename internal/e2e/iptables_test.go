@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/docs"
 	"flanneld/internal/lab"
 )
 
@@ -69,19 +70,30 @@ func (w *walled) iptables(lines string) string {
 // which flanneld knows its own.
 func (w *walled) rules(table, chain string) string {
 	rules := w.iptables("iptables -t " + table + " -S " + chain)
-	return strings.ReplaceAll(rules, " -m comment --comment flanneld", "")
+	return strings.ReplaceAll(rules, ourComment, "")
 }
 
-const (
-	masqRules = `-P POSTROUTING ACCEPT
--A POSTROUTING -s 172.7.0.0/16 -d 172.7.0.0/16 -j RETURN
--A POSTROUTING -s 172.7.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
--A POSTROUTING ! -s 172.7.0.0/16 -d 172.7.21.0/24 -j RETURN
--A POSTROUTING ! -s 172.7.0.0/16 -d 172.7.0.0/16 -j MASQUERADE --random-fully`
-	forwardRules = `
--A FORWARD -s 172.7.0.0/16 -j ACCEPT
--A FORWARD -d 172.7.0.0/16 -j ACCEPT`
-)
+// masqRules and forwardRules are those that docs/firewall.md shows, but for the comment.
+func masqRules(t *testing.T) string {
+	t.Helper()
+	return "-P POSTROUTING ACCEPT" + shownRules(docs.Containing(t, "docs/firewall.md", "iptables -t nat -S POSTROUTING"))
+}
+
+func forwardRules(t *testing.T) string {
+	t.Helper()
+	return shownRules(docs.Containing(t, "docs/firewall.md", "iptables -S FORWARD"))
+}
+
+func shownRules(b docs.Block) (rules string) {
+	for line := range strings.Lines(b.Text) {
+		if strings.HasPrefix(line, "-A ") {
+			rules += "\n" + strings.TrimSuffix(strings.ReplaceAll(line, ourComment, ""), "\n")
+		}
+	}
+	return rules
+}
+
+const ourComment = " -m comment --comment flanneld"
 
 // TestIPMasq is the same traffic with each kind of rules: those of iptables are
 // what flannel users know, those of nftables do the same.
@@ -108,11 +120,11 @@ func testIPMasq(t *testing.T, flavour, firewall string) {
 	all := func(moment string) {
 		t.Helper()
 		if firewall == "iptables" {
-			eventually(t, moment+": the rules of nat", func() string { return h21.rules("nat", "POSTROUTING") }, masqRules)
+			eventually(t, moment+": the rules of nat", func() string { return h21.rules("nat", "POSTROUTING") }, masqRules(t))
 			eventually(t, moment+": the rules of filter", func() string {
 				_, rules, _ := strings.Cut(h21.rules("filter", "FORWARD"), "\n")
 				return "\n" + rules
-			}, forwardRules)
+			}, forwardRules(t))
 		} else {
 			eventually(t, moment+": the chains of nftables", func() string { return h21.chains() }, "keep masquerade prerouting")
 		}
@@ -127,6 +139,9 @@ func testIPMasq(t *testing.T, flavour, firewall string) {
 	}
 	all("at first")
 	if firewall == "iptables" {
+		byHand := func(command string) (string, error) { return h21.Try("sh", "-c", h21.path+"\n"+command) }
+		prints(t, docs.Containing(t, "docs/firewall.md", "iptables -t nat -S POSTROUTING"), byHand)
+		prints(t, docs.Containing(t, "docs/firewall.md", "iptables -S FORWARD"), byHand)
 		h21.iptables("iptables -t nat -F\niptables -F")
 	} else {
 		h21.Shell("nft delete table ip flanneld")
@@ -137,7 +152,7 @@ func testIPMasq(t *testing.T, flavour, firewall string) {
 		eventually(t, "the rules against the policy", func() string {
 			_, rules, _ := strings.Cut(h.rules("filter", "FORWARD"), "\n")
 			return "\n" + rules
-		}, forwardRules)
+		}, forwardRules(t))
 	}
 	all("with the policy DROP")
 	h21.daemon.Stop()
@@ -184,7 +199,7 @@ func TestFirewallSwitch(t *testing.T) {
 			byNFTables := strings.Replace(hostGW, "{", `{"EnableNFTables": true, `, 1)
 			for _, step := range []struct{ config, nat, chains string }{
 				{byNFTables, "-P POSTROUTING ACCEPT", "keep masquerade prerouting"},
-				{hostGW, masqRules, "no table"},
+				{hostGW, masqRules(t), "no table"},
 				{byNFTables, "-P POSTROUTING ACCEPT", "keep masquerade prerouting"},
 			} {
 				c.losesNothing(step.config, func() {
@@ -369,7 +384,7 @@ func TestForgedAddresses(t *testing.T) {
 	}
 }
 
-// TestForgedPeer is what README says of who forges a peer's address: packets get
+// TestForgedPeer is what docs/security.md says of who forges a peer's address: packets get
 // in, by the link as by the tunnel, and no answer comes out.
 func TestForgedPeer(t *testing.T) {
 	t.Parallel()
@@ -398,7 +413,7 @@ func TestForgedPeer(t *testing.T) {
 				t.Error("it gets an answer")
 			}
 			if now := marked(); now == before || now == "" {
-				t.Errorf("what it sends stays out: %q, then %q; say so in README", before, now)
+				t.Errorf("what it sends stays out: %q, then %q; say so in docs/security.md", before, now)
 			}
 		})
 	}

@@ -42,7 +42,7 @@ func TestKernelWithoutComments(t *testing.T) {
 				eventually(t, moment+", it is", h21.readiness, "ready")
 				eventually(t, moment+", the rules", func() string {
 					return h21.rules("nat", "POSTROUTING") + h21.rules("filter", "FORWARD") + fmt.Sprint(strings.Count(h21.iptables("iptables-save"), "--comment"))
-				}, masqRules+"-P FORWARD DROP"+forwardRules+fmt.Sprint(comments))
+				}, masqRules(t)+"-P FORWARD DROP"+forwardRules(t)+fmt.Sprint(comments))
 				if n := strings.Count(h21.daemon.Log(), "Wrote firewall rules"); n > 2 {
 					t.Errorf("%s, rules were written %d times:\n%s", moment, n, h21.daemon.Log())
 				}

@@ -53,6 +53,75 @@ func TestRouteIntoTheOwnSubnet(t *testing.T) {
 	notReady(t, h, "")
 }
 
+// TestRouteInPlaceOfDockers: what "ip route replace" has put in the place of docker0's own route goes, or is told, and so
+// is that docker0's is missing. The commands that check prints, typed one after the other, give the containers back.
+func TestRouteInPlaceOfDockers(t *testing.T) {
+	c := start(t, hostGW, "hdss7-21", "hdss7-22")
+	h := c.hosts[0]
+	for _, protocol := range []string{"boot", "static"} {
+		h.Shell("ip route replace 172.7.21.0/24 via 10.4.7.22 dev ens33 proto " + protocol)
+		notReady(t, h, "172.7.21.0/24")
+		found, _ := checked(t, h, "")
+		text := shown(found)
+		if protocol == "static" {
+			del := "ip route del 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 4"
+			if !strings.Contains(text, del) {
+				t.Fatalf("check does not print %s:\n%s", del, text)
+			}
+			h.typed(t, del)
+		}
+		put := "ip route replace 172.7.21.0/24 dev docker0 proto kernel scope link src 172.7.21.1"
+		if !strings.Contains(text, put) {
+			t.Fatalf("check does not print %s:\n%s", put, text)
+		}
+		h.typed(t, put)
+		notReady(t, h, "")
+		c.connected(soon)
+		clean(t, h, "all to be well", "")
+	}
+}
+
+// TestPeersAddressHere: a peer's addresses on this host keep packets for its containers here. What check prints takes
+// the address away, and not a route that is made by it.
+func TestPeersAddressHere(t *testing.T) {
+	for name, tt := range map[string]struct{ do, fix string }{
+		"a bridge":      {"ip link add br-old type bridge; ip addr add 172.7.22.1/24 dev br-old; ip link set br-old up", "ip addr del 172.7.22.1/24 dev br-old"},
+		"one address":   {"ip addr add 172.7.22.1/32 dev lo", "ip addr del 172.7.22.1/32 dev lo"},
+		"a local route": {"ip route add local 172.7.22.0/24 dev lo", "ip route show table local match 172.7.22.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t, hostGW, "hdss7-22")
+			h := c.joinAs("hdss7-21", func(h *lab.Host, _ *lab.FlanneldOptions) { h.Shell(tt.do) })
+			h.daemon.WaitReady()
+			h.box = h.Container("c1")
+			lab.Eventually(t, soon, "the command", func() error {
+				if found, _ := checked(t, h, ""); !strings.Contains(shown(found), tt.fix) {
+					return fmt.Errorf("check prints\n%s", shown(found))
+				}
+				return nil
+			})
+			h.typed(t, tt.fix)
+			if strings.Contains(tt.fix, "local") {
+				h.typed(t, "ip route del local 172.7.22.0/24 dev lo table local")
+			}
+			c.connected(soon)
+			clean(t, h, "all to be well", "")
+		})
+	}
+}
+
+// TestDeviceOfUDP: flannel0, which flannel's default backend udp has, is nothing that this host depends on.
+func TestDeviceOfUDP(t *testing.T) {
+	c := start(t, vxLAN, "hdss7-22")
+	h := c.joinAs("hdss7-21", func(h *lab.Host, _ *lab.FlanneldOptions) {
+		h.Shell("ip tuntap add flannel0 mode tun; ip addr add 172.7.21.0/16 dev flannel0; ip link set flannel0 up")
+	})
+	h.daemon.WaitReady()
+	h.box = h.Container("c1")
+	c.connected(soon)
+	clean(t, h, "all to be well", "")
+}
+
 // notReady wants a host to be not ready for a reason; "": to be ready.
 func notReady(t *testing.T, h *node, reason string) {
 	t.Helper()

@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 	}
 	lab.NeedEtcd()
 	lab.NeedNewestEtcd()
+	lab.NeedEtcdctl()
 	lab.NeedCNI()
 	lab.NeedFlanneld()
 	lab.Main(m)

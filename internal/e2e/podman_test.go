@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/internal/docs"
 	"flanneld/internal/lab"
 )
 
@@ -19,14 +20,24 @@ func TestPodman(t *testing.T) {
 		t.Run(config, func(t *testing.T) {
 			t.Parallel()
 			var boxes []box
-			for _, m := range engines(t, config, "--ip-masq") {
+			ms := engines(t, config, "--ip-masq")
+			for _, m := range ms {
 				m.bootPodman()
 				clean(t, m.node(), "no container, and no complaint", "", "docker")
-				boxes = append(boxes, m.podman("c1"))
+				boxes = append(boxes, m.podman())
 			}
 			boxes[0].meets(t, boxes[1], "172.7.21.2")
+			ms[0].shows(docs.Containing(t, "docs/cni.md", "hdss7-21# podman run --rm --cap-add net_raw"))
+			ms[0].types(docs.Containing(t, "docs/cni.md", "podman run --rm --cap-add net_raw"))
 			for _, b := range boxes {
 				clean(t, b.m.node(), "no complaint", "")
+			}
+			m := ms[0]
+			m.sh("sed -i s/172.7.21.1/172.7.99.1/ /run/flannel/subnet.env")
+			m.types(docs.Containing(t, "docs/cni.md", "podman network rm -f flannel"))
+			m.types(docs.Containing(t, "docs/cni.md", "podman network create"))
+			if again := m.podman(); again.ip != "172.7.99.2" {
+				t.Errorf("in a network that was made again, the container has %s", again.ip)
 			}
 		})
 	}
@@ -49,7 +60,7 @@ func TestPodmanFirst(t *testing.T) {
 				m := newMachine(t, l.Host("hdss7-"+number, "10.4.7."+number+"/24").SubnetEnv("172.7."+number+".1/24"))
 				m.write("/run/flannel/subnet.env", strings.Replace(read(t, m.SubnetFile()), "1500", "1450", 1), 0o644)
 				m.bootPodman()
-				boxes = append(boxes, m.podman("c1"))
+				boxes = append(boxes, m.podman())
 				m.Flanneld("--ip-masq", "--firewall="+firewall).WaitReady()
 			}
 			boxes[0].meets(t, boxes[1], "172.7.21.2")
@@ -57,34 +68,40 @@ func TestPodmanFirst(t *testing.T) {
 	}
 }
 
-// podman is the command, with what it takes to run in a lab: no store of layers,
-// no journal, no systemd.
-const podman = "podman --storage-driver=vfs --events-backend=none --cgroup-manager=cgroupfs --network-backend=netavark "
+// podman stands before Podman's own, with what it takes to run in a lab: no store of
+// layers, no journal, no systemd, no limit that needs a controller.
+const podman = `#!/bin/sh
+if [ "$1" = run ]; then
+	shift
+	set -- run --pids-limit=-1 --cgroup-parent=%s "$@"
+fi
+exec /usr/bin/podman --storage-driver=vfs --events-backend=none --cgroup-manager=cgroupfs --network-backend=netavark "$@"
+`
 
-// bootPodman makes the network, as docs/cni.md says.
+// bootPodman makes the network, as docs/cni.md says. The image is there already.
 func (m *machine) bootPodman() {
-	m.t.Helper()
+	t := m.t
+	t.Helper()
 	m.sh("mount -t cgroup2 none /sys/fs/cgroup")
-	m.t.Cleanup(func() {
+	t.Cleanup(func() {
 		m.end()
-		removeCgroup(m.t, m.cgroup())
+		removeCgroup(t, m.cgroup())
 	})
-	m.write("/tmp/busybox.tar", busyboxImage(m.t), 0o644)
-	m.sh(`set -e
-		mkdir -p /var/lib/busybox
-		tar xf /tmp/busybox.tar -C /var/lib/busybox
-		` + strings.ReplaceAll(documented(m.t, "podman network create"), "podman ", podman))
+	m.write("/usr/local/bin/podman", fmt.Sprintf(podman, m.cgroup()), 0o755)
+	m.write("/tmp/busybox.tar", busyboxImage(t), 0o644)
+	m.sh(`mkdir -p /var/tmp && podman import --change 'ENTRYPOINT ["/bin/busybox"]' /tmp/busybox.tar docker.io/library/busybox`)
+	m.types(docs.Containing(t, "docs/cni.md", "podman network create"))
 }
 
-// podman starts a container that sleeps. A limit of processes needs a controller
-// that a machine may lack.
-func (m *machine) podman(name string) box {
-	m.t.Helper()
-	m.sh(podman + "run --detach --pids-limit=-1 --cgroup-parent=" + m.cgroup() + " --network flannel --name " + name + " --rootfs /var/lib/busybox /bin/busybox sleep infinity")
-	out := m.sh(podman + "inspect --format '{{.NetworkSettings.Networks.flannel.IPAddress}} {{.State.Pid}}' " + name)
+// podman starts docs/cni.md's container.
+func (m *machine) podman() box {
+	t := m.t
+	t.Helper()
+	m.types(docs.Containing(t, "docs/cni.md", "podman run -d --name c1 --network flannel"))
+	out := m.sh("podman inspect --format '{{.NetworkSettings.Networks.flannel.IPAddress}} {{.State.Pid}}' c1")
 	var ip, pid string
 	if _, err := fmt.Sscan(out, &ip, &pid); err != nil {
-		m.t.Fatalf("%v in %s", err, out)
+		t.Fatalf("%v in %s", err, out)
 	}
 	return box{m, ip, "nsenter --net=/proc/" + pid + "/ns/net "}
 }

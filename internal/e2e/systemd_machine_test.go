@@ -28,7 +28,7 @@ const units = `basic.target local-fs.target local-fs-pre.target multi-user.targe
 	network.target paths.target remote-fs.target slices.target sockets.target swap.target sysinit.target time-set.target
 	timers.target shutdown.target umount.target final.target reboot.target systemd-reboot.service halt.target poweroff.target
 	systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket
-	docker.service docker.socket containerd.service`
+	docker.service docker.socket containerd.service systemd-networkd.service systemd-networkd.socket`
 
 // layOut makes the folders that outlive a reboot. Of this system's units none
 // is enabled, and there is nothing from which generators could make some.

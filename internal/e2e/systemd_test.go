@@ -25,8 +25,11 @@ func TestSystemd(t *testing.T) {
 		{"stop and start", s.stopAndStart},
 		{"restart and kill", s.restartAndKill},
 		{"sandbox", s.sandbox},
+		{"CNI's configuration", s.cniFollows},
+		{"systemd-networkd", s.networkd},
 		{"reboot", s.reboot},
 		{"boot with a wrong setting", s.wrongSetting},
+		{"docker on nftables", s.firewallBackend},
 	} {
 		start := time.Now()
 		if !t.Run(step.name, step.do) || t.Failed() {

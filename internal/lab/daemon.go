@@ -20,10 +20,9 @@ type Daemon struct {
 	log     string // path
 	logFrom int64  // where the present process began to write
 
-	ready   chan struct{} // closed when it has notified READY=1
-	readyAt time.Time     // known then
-	exited  chan struct{} // closed when it has ended
-	state   *os.ProcessState
+	ready  *readiness
+	exited chan struct{} // closed when it has ended
+	state  *os.ProcessState
 }
 
 // Running reports whether the process has not ended.
@@ -40,8 +39,8 @@ func (d *Daemon) Running() bool {
 func (d *Daemon) WaitReady() time.Duration {
 	d.lab.t.Helper()
 	select {
-	case <-d.ready:
-		return d.readyAt.Sub(d.Started)
+	case <-d.ready.notified:
+		return d.ready.at.Sub(d.Started)
 	case <-d.exited:
 		d.lab.t.Fatalf("%s on %s ended before it was ready, with exit code %d:\n%s",
 			d.options.Binary, d.Host, d.exitCode(), d.Log())

@@ -40,7 +40,7 @@ func (d *Daemon) start() {
 	defer log.Close()
 	d.logFrom, err = log.Seek(0, io.SeekEnd)
 	d.lab.must("open a log", err)
-	d.ready, d.exited = make(chan struct{}), make(chan struct{})
+	d.ready, d.exited = &readiness{notified: make(chan struct{})}, make(chan struct{})
 	socket := d.listen()
 
 	cmd := d.Host.Command(d.options.Binary, d.options.Args...)
@@ -78,6 +78,12 @@ func hostEnv() []string {
 	return env
 }
 
+// readiness is of one start.
+type readiness struct {
+	notified chan struct{} // closed when the daemon has notified READY=1
+	at       time.Time     // known then
+}
+
 // listen opens the socket that the daemon notifies as it would systemd.
 func (d *Daemon) listen() *net.UnixConn {
 	d.lab.t.Helper()
@@ -95,8 +101,8 @@ func (d *Daemon) listen() *net.UnixConn {
 			}
 			if !isReady && bytes.Contains(message[:n], []byte("READY=1")) {
 				isReady = true
-				d.readyAt = time.Now()
-				close(ready)
+				ready.at = time.Now()
+				close(ready.notified)
 			}
 		}
 	}()

@@ -16,6 +16,19 @@ func NeedEtcd() { need(etcdBinary) }
 // NeedNewestEtcd does the same for [EtcdOptions.Newest].
 func NeedNewestEtcd() { need(newestBinary) }
 
+// NeedEtcdctl does the same for [Etcdctl].
+func NeedEtcdctl() { need(etcdctlBinary) }
+
+// Etcdctl is the path of etcd's command, of 3.5: the last one that speaks both APIs.
+func Etcdctl(t TB) string {
+	t.Helper()
+	path, err := etcdctlBinary()
+	if err != nil {
+		t.Fatalf("lab: %v", err)
+	}
+	return path
+}
+
 func need(binary func() (string, error)) {
 	if os.Getenv(stageEnv) != "" {
 		return
@@ -29,16 +42,23 @@ func need(binary func() (string, error)) {
 var (
 	// etcdBinary is the path of the etcd that labs run: FLANNELD_LAB_ETCD where it
 	// is set, and otherwise build/etcd, which is built once from tools/go.mod.
-	etcdBinary = sync.OnceValues(func() (string, error) { return buildEtcd("FLANNELD_LAB_ETCD", "etcd", "tools") })
+	etcdBinary = sync.OnceValues(func() (string, error) {
+		return buildEtcd("FLANNELD_LAB_ETCD", "etcd", "tools", "server")
+	})
 
 	// newestBinary is likewise that of the newest etcd.
 	newestBinary = sync.OnceValues(func() (string, error) {
-		return buildEtcd("FLANNELD_LAB_ETCD_NEWEST", "etcd-newest", filepath.Join("tools", "etcd-newest"))
+		return buildEtcd("FLANNELD_LAB_ETCD_NEWEST", "etcd-newest", filepath.Join("tools", "etcd-newest"), "server")
+	})
+
+	// etcdctlBinary is the path of build/etcdctl.
+	etcdctlBinary = sync.OnceValues(func() (string, error) {
+		return buildEtcd("FLANNELD_LAB_ETCDCTL", "etcdctl", filepath.Join("tools", "etcdctl"), "etcdctl")
 	})
 )
 
-// buildEtcd builds an etcd into build/, from the module in a folder.
-func buildEtcd(env, name, module string) (string, error) {
+// buildEtcd builds a program of etcd's into build/, from the module in a folder.
+func buildEtcd(env, name, module, program string) (string, error) {
 	if path := os.Getenv(env); path != "" {
 		return filepath.Abs(path)
 	}
@@ -56,7 +76,8 @@ func buildEtcd(env, name, module string) (string, error) {
 		return path, nil
 	}
 	temporary := path + ".new" // so that an interrupted build leaves nothing that looks complete
-	build := exec.Command("go", "build", "-C", filepath.Join(root, module), "-o", temporary, "go.etcd.io/etcd/server/v3")
+	build := exec.Command("go", "build", "-C", filepath.Join(root, module), "-o", temporary,
+		"go.etcd.io/etcd/"+program+"/v3")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build etcd: %w; where this process has no network, run `make build/%s` before\n%s",
 			err, name, out)

@@ -29,8 +29,12 @@ func (a Admin) Check(text string) (c subnet.Config, ignored []backend.Ignored, e
 func (a Admin) options(c subnet.Config) error {
 	build, known := a.Backends[c.BackendType]
 	if !known {
+		reason := "is not supported"
+		if c.BackendType == "" {
+			reason = "is missing, and udp, which flannel takes then, is not supported yet"
+		}
 		return &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType,
-			Reason: "is missing or not supported: the types are " + strings.Join(slices.Sorted(maps.Keys(a.Backends)), ", ")}
+			Reason: reason + ": the types are " + strings.Join(slices.Sorted(maps.Keys(a.Backends)), ", ")}
 	}
 	_, err := build(c, backend.AnyHost())
 	return err

@@ -104,7 +104,7 @@ func (a *Agent) setOthers(o kernel.Others) {
 		if need, taken := a.beneath.host.Diverts(f.Leads(), f.Route.Metric); taken {
 			code, text = condition.UnderlayDiverted, fmt.Sprintf("%s, and leads %v into the network", text, need)
 		}
-		add(code, f, text+": have it leave the device alone (README, network managers), and type: "+f.Command())
+		add(code, f, text+": have it leave the device alone (docs/firewall.md), and type: "+f.Command())
 	}
 	for _, code := range []condition.Code{
 		condition.RouteConflict, condition.RouteShadowed, condition.UnderlayDiverted, condition.DeviceForeign,

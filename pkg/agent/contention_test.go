@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +48,44 @@ func TestContentionIsOfOneObject(t *testing.T) {
 		}
 		settle(3 * time.Minute) // peace
 		h.shows("ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77\nip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77")
+		if said := h.problems(); len(said) != 0 {
+			t.Errorf("problems after the end: %q", said)
+		}
+	})
+}
+
+// TestLeftoverAgainAndAgain has a program write a former flannel's route into this host's own
+// subnet again and again: it is removed ever later, and the condition names it.
+func TestLeftoverAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		store.Set("subnets/172.7.21.0-24", `{"PublicIP":"10.4.7.21","BackendType":"host-gw"}`, time.Hour)
+		h := newHost(t, store, 21).start()
+		defer h.stop()
+		settle(time.Second)
+		left := kernel.FoundRoute{Route: kernel.Route{Dst: netip.MustParsePrefix("172.7.21.0/24"), Via: netip.MustParseAddr("10.4.7.22"), Dev: "ens33"}, Protocol: 3}
+		removed := 0
+		for range 3000 { // five minutes
+			h.with(func(k *kerneltest.Kernel) {
+				k.EditRoutes(func(r []kernel.FoundRoute) []kernel.FoundRoute {
+					if slices.Contains(r, left) {
+						return r
+					}
+					removed++
+					return append(r, left)
+				})
+			})
+			settle(100 * time.Millisecond)
+		}
+		if removed < 31 || removed > 50 {
+			t.Errorf("removed %d times", removed)
+		}
+		if said := strings.Join(h.problems(), "\n"); !strings.Contains(said, "again and again") || !strings.Contains(said, "ip route del 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 3") {
+			t.Errorf("problems %s", said)
+		}
+		settle(3 * time.Minute) // peace
+		h.shows("")
 		if said := h.problems(); len(said) != 0 {
 			t.Errorf("problems after the end: %q", said)
 		}

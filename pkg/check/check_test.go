@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"golang.org/x/sys/unix"
+
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/kernel"
@@ -23,6 +25,11 @@ var (
 )
 
 func addr(p string) []kernel.Addr { return []kernel.Addr{{Prefix: netip.MustParsePrefix(p)}} }
+
+// connected is the kernel's own route to this host's containers.
+func connected(bridge string) kernel.FoundRoute {
+	return kernel.FoundRoute{Route: kernel.Route{Dst: own, Dev: bridge}, Protocol: unix.RTPROT_KERNEL}
+}
 
 // healthy is a host with nothing wrong: a tunnel to one peer.
 func healthy() Facts {
@@ -44,7 +51,9 @@ func healthy() Facts {
 			{Name: "docker0", MTU: 1450, Up: true, Type: "bridge", Addrs: addr("172.7.21.1/24")},
 			{Name: "veth2", MTU: 1450, Up: true, Type: "veth", Master: "docker0"},
 		},
-		Routes: []kernel.FoundRoute{{Route: kernel.Route{Dst: far, Via: vtep22, Dev: "flannel.1", OnLink: true}, Protocol: kernel.Protocol}},
+		Routes: []kernel.FoundRoute{
+			{Route: kernel.Route{Dst: far, Via: vtep22, Dev: "flannel.1", OnLink: true}, Protocol: kernel.Protocol}, connected("docker0"),
+		},
 		Entries: kernel.Entries{
 			Neighbours: []kernel.FoundNeighbour{{Neighbour: kernel.Neighbour{Addr: vtep22, MAC: mac22}, Permanent: true}},
 			FDB:        []kernel.FoundFDB{{FDB: kernel.FDB{MAC: mac22, Dst: peer}, Permanent: true}},

@@ -82,7 +82,7 @@ func (f Facts) fixConfig(code condition.Code) (fix []string) {
 	if len(fix) > 0 {
 		return fix
 	}
-	fix = []string{f.flanneld("config", "set") + " - < FILE   # FILE: with this cluster's config (README)"}
+	fix = []string{f.flanneld("config", "set") + " - < FILE   # FILE: with this cluster's config (docs/configuration.md)"}
 	if n := f.Env.Network; n.IsValid() {
 		fix[0] += fmt.Sprintf("; %s here was written for the Network %v", f.envFile(), n)
 	}

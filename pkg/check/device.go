@@ -86,5 +86,5 @@ func (f Facts) culprit() string {
 		objects = "route"
 	}
 	return "ip monitor " + objects +
-		"   # shows when another program undoes it: often a network manager (README, network managers)"
+		"   # shows when another program undoes it: often a network manager (docs/firewall.md)"
 }

@@ -179,7 +179,7 @@ func (f Facts) tellDocker() string {
 func (f Facts) remake(bridge string) (fix []string, late string) {
 	switch bridge {
 	case dockerBridge:
-		fix = []string{f.tellDocker(), "dockerd must be started with what that wrote (README, Give docker the subnet)"}
+		fix = []string{f.tellDocker(), "dockerd must be started with what that wrote (docs/docker.md)"}
 		if f.Docker != nil && f.Docker.Started.Before(f.EnvTime) {
 			fix = []string{"systemctl restart docker", fix[0] + "   # if that does not help", fix[1]}
 			late = fmt.Sprintf(

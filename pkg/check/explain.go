@@ -36,6 +36,10 @@ func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, fil
 		return p.lostInTunnel(f, peer, dst, said)
 	}
 	if said == "" && !p.reachedByHost(f, peer) {
+		if len(f.bridges()) == 0 { // as on a host that docker is yet to be set up on
+			return note("no answer from %v: perhaps it has no bridge yet, as this host has none; check again when both have "+
+				"containers", dst)
+		}
 		return f.foreign(peer, dst)
 	}
 	return fault(

@@ -67,6 +67,9 @@ func TestFindings(t *testing.T) {
 		{"a route of another host's leads the own subnet away", func(f *Facts) {
 			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: own, Via: peer, Dev: "ens33"}, Protocol: 3})
 		}, "own routes", Fault, "packets for this host's own containers, 172.7.21.0/24, leave by the route 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 3", "ip route del 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 3"},
+		{"docker0's own route is gone", func(f *Facts) { f.Routes = f.Routes[:1] }, "own routes", Fault,
+			"the route to 172.7.21.0/24 by docker0, which has an address of it, is not there",
+			"ip route replace 172.7.21.0/24 dev docker0 proto kernel scope link src 172.7.21.1"},
 		{"a blackhole in the own subnet", func(f *Facts) {
 			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: netip.MustParsePrefix("172.7.21.64/26")}, Protocol: 4, Special: true})
 		}, "own routes", Fault, "leave by the route 172.7.21.64/26 proto 4", "ip route del 172.7.21.64/26 proto 4"},
@@ -113,11 +116,11 @@ flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: c
 		{"no config, and none before", func(f *Facts) {
 			is(f, condition.ConfigMissing, "write it to <prefix>/config")
 			f.Status.Network, f.Status.Lease = nil, nil
-		}, "config", Fault, "write it to /coreos.com/network/config", "flanneld config set --etcd-endpoints=https://10.4.7.12:2379 - < FILE   # FILE: with this cluster's config (README); /run/flannel/subnet.env here was written for the Network 172.7.0.0/16"},
+		}, "config", Fault, "write it to /coreos.com/network/config", "flanneld config set --etcd-endpoints=https://10.4.7.12:2379 - < FILE   # FILE: with this cluster's config (docs/configuration.md); /run/flannel/subnet.env here was written for the Network 172.7.0.0/16"},
 		{"no config, none before, and no subnet.env", func(f *Facts) {
 			is(f, condition.ConfigMissing, "write it")
 			f.Status.Network, f.Status.Lease, f.Env, f.EnvError = nil, nil, subnet.Env{}, fs.ErrNotExist
-		}, "config", Fault, "write it", "- < FILE   # FILE: with this cluster's config (README)"},
+		}, "config", Fault, "write it", "- < FILE   # FILE: with this cluster's config (docs/configuration.md)"},
 		{"a wrong config, and one in force that is too long to paste", func(f *Facts) {
 			is(f, condition.ConfigInvalid, "wrong")
 			f.Status.Network.Config = `{"Network":"172.7.0.0/16","Backend":{"x":"` + strings.Repeat("y", 2000) + `"}}`
@@ -180,6 +183,19 @@ flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: c
 			f.Paths[gateway(far)] = Path{Dev: "ens33", Via: peer}
 			f.Rules = []kernel.Rule{{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}
 		}, "route", Fault, "leave by ens33 to 10.4.7.22", "ip rule add to 172.7.0.0/16 lookup main priority 8   # asked before the rule of priority 9"},
+		{"a route of the local table", func(f *Facts) {
+			f.Paths[gateway(far)] = Path{Dev: "lo"}
+			f.Rules = []kernel.Rule{{Priority: 32767}}
+		}, "route", Fault, "leave by lo", "ip route show table local match 172.7.22.1"},
+		{"a peer's address on this host", func(f *Facts) {
+			f.Paths[gateway(far)] = Path{Dev: "lo"}
+			f.Links = append(f.Links, kernel.Link{Name: "br-old", Up: true, Type: "bridge", Addrs: addr("172.7.22.1/32")})
+			f.Rules = []kernel.Rule{{Priority: 32767}}
+		}, "route", Fault, "leave by lo", "ip addr del 172.7.22.1/32 dev br-old"},
+		{"a peer's subnet on a bridge of this host", func(f *Facts) {
+			f.Links = append(f.Links, kernel.Link{Name: "br-old", Up: true, Type: "bridge", Addrs: addr("172.7.22.1/24")})
+			f.Routes[0] = kernel.FoundRoute{Route: kernel.Route{Dst: far, Dev: "br-old"}, Protocol: 2}
+		}, "route", Fault, "the way to 172.7.22.0/24 is not as flanneld wants it", "ip addr del 172.7.22.1/24 dev br-old"},
 		{"no way but by a tunnel", func(f *Facts) { f.Status.Peers[0].Mode, f.Status.Peers[0].Backend = status.NoWay, "host-gw" }, "route", Fault, "there is no way to 172.7.22.0/24: its host 10.4.7.22 is not on the link of ens33",
 			`'{"Backend":{"Type":"vxlan","VNI":7},"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMax":"172.7.255.0","SubnetMin":"172.7.1.0"}'`},
 		{"no way but by a tunnel, and the config is not known", func(f *Facts) { f.Status.Peers[0].Mode, f.Status.Network.Config = status.NoWay, "" }, "route", Fault, "there is no way to 172.7.22.0/24",

@@ -122,7 +122,12 @@ func findDiverted(f Facts) (out []Finding) {
 		others = append(others, kernel.Conflict{Place: kernel.InOwn, Dst: f.Status.Lease.Subnet, Found: *r})
 	}
 	for _, c := range others {
-		fix := []string{c.Found.DeleteCommand()}
+		fix := []string{c.Command()}
+		if c.Place == kernel.Missing {
+			out = append(out, fault(fix,
+				"the route to %v by %s, which has an address of it, is not there", c.Found.Dst, c.Found.Dev))
+			continue
+		}
 		if _, failed := f.condition(condition.KernelNotApplied); failed {
 			fix = append(fix, f.repairFix()...)
 		}

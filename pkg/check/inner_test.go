@@ -60,6 +60,9 @@ func TestBridges(t *testing.T) {
 		f.Links = append(f.Links[:2], kernel.Link{Name: "cni0", MTU: 1450, Up: true, Type: "bridge", Addrs: addr("172.7.21.1/24")},
 			kernel.Link{Name: "veth5", MTU: 1450, Up: true, Type: "veth", Master: "cni0"})
 		tt.spoil(&f)
+		for _, l := range f.Links[2:] {
+			f.Routes = append(f.Routes, connected(l.Name))
+		}
 		ok := false
 		for _, x := range Run(f, f.Status.Peers) {
 			if x.Level == Fault && x.Step != tt.step {

@@ -116,7 +116,7 @@ func (f Facts) dockerForward(v rules.Verdict, c crossing) Finding {
 		f.tellDocker(),
 		fmt.Sprintf(
 			"dockerd must be started with what that wrote: --allow-direct-routing=true --bridge-accept-fwmark=%#x/%#x "+
-				"(README, Give docker the subnet)",
+				"(docs/docker.md)",
 			rules.PeerMark,
 			rules.PeerMark,
 		),

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
 
@@ -58,6 +59,9 @@ func findPath(f Facts, p status.Peer) []Finding {
 func fixPath(f Facts, p status.Peer) []string {
 	for _, r := range f.Routes {
 		if r.Dst == p.Subnet && (r.Via != p.Via || r.Dev != p.Dev) {
+			if fix := f.fixAddress(r.Dev, p.Subnet.Contains); r.Protocol == unix.RTPROT_KERNEL && fix != nil {
+				return fix // by which the route is, and all for the address itself stays here
+			}
 			return []string{r.DeleteCommand()}
 		}
 	}
@@ -93,6 +97,15 @@ func (f Facts) fixStray(p status.Peer, to netip.Addr) []string {
 			return []string{fmt.Sprintf("ip route del %v   # a narrower route than flanneld's", r.Dst), show}
 		}
 	}
+	if f.Paths[to].Dev == loopback { // no rule comes before the local table's
+		for _, l := range f.Links {
+			if fix := f.fixAddress(l.Name, func(ip netip.Addr) bool { return ip == to }); fix != nil {
+				return fix
+			}
+		}
+		return []string{fmt.Sprintf("ip route show table local match %v   # of these, what begins with local and "+
+			"others wrote: ip route del local PREFIX dev lo table local", to)}
+	}
 	for _, r := range f.Rules {
 		if !r.Narrow && (!r.Dst.IsValid() || r.Dst.Contains(to)) {
 			// What comes before may have to stay for what else it is about.
@@ -101,6 +114,20 @@ func (f Facts) fixStray(p status.Peer, to netip.Addr) []string {
 		}
 	}
 	return []string{show}
+}
+
+const loopback = "lo"
+
+// fixAddress takes away what an interface has of some addresses; nil: nothing.
+func (f Facts) fixAddress(dev string, of func(netip.Addr) bool) (fix []string) {
+	for _, l := range f.Links {
+		for _, a := range l.Addrs {
+			if l.Name == dev && of(a.Addr()) {
+				fix = append(fix, printable.Command("ip", "addr", "del", a.String(), "dev", dev))
+			}
+		}
+	}
+	return fix
 }
 
 func via(p Path) string {

@@ -113,6 +113,8 @@ func TestProbe(t *testing.T) {
 			text: "and none to this host's own address either: the network between seems to drop packets with containers' addresses, as clouds do",
 			fix: `flanneld config set --etcd-endpoints=https://10.4.7.12:2379 '{"Backend":{"Type":"vxlan","VNI":7},"Network":"172.7.0.0/16","SubnetLen":24,"SubnetMax":"172.7.255.0","SubnetMin":"172.7.1.0"}'   # or so: within a tunnel no network sees containers' addresses
 flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: if it says the same`},
+		{name: "direct, and docker is yet to come on both hosts", spoil: func(f *Facts) { direct(f); f.Links = f.Links[:2] }, answers: map[string]Answer{host: echo}, level: Note,
+			text: "no answer from 172.7.22.1: perhaps it has no bridge yet, as this host has none"},
 		{name: "nothing comes back", level: Fault, text: "no answer from 172.7.22.1, nor from its host 10.4.7.22 itself", fix: "ping 10.4.7.22"},
 		{name: "the host answers, the tunnel does not", answers: map[string]Answer{host: echo}, level: Fault, text: "UDP port 8472 seems to be blocked there or on the way", fix: "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT   # on the peer"},
 		{name: "no tunnel at the other end", answers: map[string]Answer{host: echo, "udp 10.4.7.22:8472": {Answered: true, Echo: true}}, level: Fault, text: "nobody listens on its UDP port 8472", fix: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: does flanneld run there?"},
@@ -141,7 +143,7 @@ flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: if it says the same`},
 			}
 			n.mu.Lock() // packets may be under way still
 			defer n.mu.Unlock()
-			if !n.seen["172.7.21.1 172.7.22.1"] {
+			if !n.seen["172.7.21.1 172.7.22.1"] && len(f.bridges()) > 0 {
 				t.Errorf("docker0's address, as good as a container's, has not sent anything: %v", n.seen)
 			}
 		})

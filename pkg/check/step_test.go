@@ -63,7 +63,7 @@ func TestOneCauseIsOneFault(t *testing.T) {
 			f.Status.Daemon.Ready, f.Status.Daemon.Reason = false, "external interface ens33 is down"
 		}, "interface", "etcd"},
 		{"a device that flanneld may not change", func(f *Facts) {
-			f.Links[1].Up, f.Routes = false, nil
+			f.Links[1].Up, f.Routes = false, f.Routes[1:]
 			denied(f, condition.KernelNotApplied, "operation not permitted")
 		}, "device", "route"},
 		{"a subnet file of somebody else", func(f *Facts) {

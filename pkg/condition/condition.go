@@ -139,7 +139,8 @@ var kinds = []kind{
 	{KernelContention, Error, true, nil, "Another program undoes what flanneld writes to the kernel."},
 	{
 		RouteConflict, Error, true, nil,
-		"Somebody else's route is where one of flanneld's should be, or leads this host's own subnet away.",
+		"Somebody else's route is where one of flanneld's should be, or leads this host's own subnet away, " +
+			"or the kernel's own route to that is gone.",
 	},
 	{RouteShadowed, Warning, false, nil, "Somebody else's route takes a part of a peer's subnet."},
 	{

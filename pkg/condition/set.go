@@ -13,11 +13,12 @@ import (
 )
 
 // Set is what is wrong now. It logs each condition when it comes, when it reads
-// otherwise than before, and when it is over. The zero value is empty; it is for
-// any number of goroutines.
+// otherwise than before, and when it is over; one that comes and goes again and again,
+// ever more rarely. The zero value is empty; it is for any number of goroutines.
 type Set struct {
-	mu  sync.Mutex
-	now map[id]Condition
+	mu    sync.Mutex
+	now   map[id]Condition
+	lines lines
 }
 
 // printable is c as it may be shown: parts of it may come from etcd or from another
@@ -40,9 +41,16 @@ const linesAtOnce = 20
 // Set notes that c is so, since now unless it was so before. What it says is
 // logged unless it said the same before.
 func (s *Set) Set(c Condition) {
-	if s.put(c) {
+	if news := s.put(c); s.due(c, news) {
 		logNew(c)
 	}
+}
+
+// due tells whether a condition that is there is to be logged.
+func (s *Set) due(c Condition, news bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines.due(id{c.Code, c.Subject}, news, s.now)
 }
 
 // put takes c up, and reports whether it says something new.
@@ -64,9 +72,16 @@ func (s *Set) put(c Condition) (news bool) {
 
 // Clear notes that conditions are over: that of a code and a subject.
 func (s *Set) Clear(code Code, subject string) {
-	if c, there := s.take(id{code, subject}); there {
+	if c, there := s.take(id{code, subject}); there && s.over(c) {
 		logOver(c)
 	}
+}
+
+// over tells whether that a condition is over is to be logged.
+func (s *Set) over(c Condition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines.over(id{c.Code, c.Subject})
 }
 
 // Track notes whether c is so, with a line at -v=1 only: for what follows from
@@ -107,14 +122,17 @@ func (s *Set) Replace(code Code, all []Condition) {
 	for _, c := range list {
 		want[c.Subject] = true
 		_, there := s.Find(code, c.Subject)
-		if s.put(c) && (c.More == 0 || !there) { // that their number changes is no news
+		changed := s.put(c) && (c.More == 0 || !there) // that their number changes is no news
+		if s.due(c, changed) {
 			news = append(news, c)
 		}
 	}
 	for _, c := range s.of(code) {
 		if !want[c.Subject] {
 			s.take(id{code, c.Subject})
-			over = append(over, c)
+			if s.over(c) {
+				over = append(over, c)
+			}
 		}
 	}
 	logAll(over, logOver, "More conditions like these are over")

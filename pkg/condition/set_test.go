@@ -77,6 +77,50 @@ func TestSetLogsTransitions(t *testing.T) {
 	})
 }
 
+// TestComesAndGoes has a condition come and go five times a second, as a script makes a route
+// do, for ten minutes: the log has few lines of it, each that it is over follows one that it is
+// there, and when it stays the log says so.
+func TestComesAndGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := record(t)
+		var set condition.Set
+		foreign := []condition.Condition{{Subject: "a route", Message: "a route is none of flanneld's"}}
+		for n := range 6000 {
+			all := foreign
+			if n%2 == 1 {
+				all = nil
+			}
+			set.Replace(condition.DeviceForeign, all)
+			time.Sleep(100 * time.Millisecond)
+		}
+		lines := texts(log())
+		if len(lines) < 20 || len(lines) > 70 {
+			t.Errorf("%d lines", len(lines))
+		}
+		for i, l := range lines {
+			if strings.Contains(l, "is over") != (i%2 == 1) {
+				t.Fatalf("line %d is %s", i, l)
+			}
+		}
+		for range 120 {
+			set.Replace(condition.DeviceForeign, foreign)
+			time.Sleep(time.Second)
+		}
+		if more := texts(log())[len(lines):]; len(more) != 1 || !strings.Contains(more[0], "none of flanneld's") {
+			t.Errorf("while it stays: %q", more)
+		}
+		for range 3 { // peace has come
+			set.Replace(condition.DeviceForeign, nil)
+			time.Sleep(10 * time.Second)
+			set.Replace(condition.DeviceForeign, foreign)
+			time.Sleep(10 * time.Second)
+		}
+		if more := texts(log())[len(lines)+1:]; len(more) != 6 {
+			t.Errorf("afterwards: %q", more)
+		}
+	})
+}
+
 func ignored(n int) condition.Condition {
 	return condition.Condition{Code: condition.LeaseIgnored, Subject: fmt.Sprintf("subnets/172.7.%d.0-24", n), Message: fmt.Sprintf("ignoring the key %d", n)}
 }

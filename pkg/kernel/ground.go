@@ -26,6 +26,8 @@ type Conflict struct {
 	Place Place
 	Dst   netip.Prefix // the subnet whose packets it takes
 	Found FoundRoute
+
+	Source netip.Addr // the address that a missing route is by, or that takes the packets itself
 }
 
 // Place says where a route of somebody else's stands.
@@ -36,12 +38,19 @@ const (
 	InPlace Place = iota // of a route to a peer
 	InOwn                // in this host's own subnet
 	InPart               // in a part of a peer's subnet
+	Missing              // in this host's own subnet, but it is the kernel's, and is not there
 )
 
 func (c Conflict) String() string {
 	route := fmt.Sprintf("route %v was written by somebody else and stays: ", c.Found)
-	command := c.Found.DeleteCommand()
+	command := c.Command()
 	switch {
+	case c.Place == Missing:
+		return fmt.Sprintf("the route to %v by %s, which has an address of it, is not there: its containers are cut off: "+
+			"to put it back, type: %s", c.Found.Dst, c.Found.Dev, command)
+	case c.Place == InPart && c.Source.IsValid():
+		return fmt.Sprintf("packets for %v, of the peer with %v, stay on this host, as %s has that address: "+
+			"to give it back, type: %s", c.Source, c.Dst, c.Found.Dev, command)
 	case c.Found.Protocol == unix.RTPROT_KERNEL:
 		return fmt.Sprintf("packets for the peer with %v stay on this host, as %s has the network %v: take its address "+
 			"there away (dockerd does with its bridge when it is restarted with the options of the subnet file)",
@@ -56,6 +65,18 @@ func (c Conflict) String() string {
 	return route + fmt.Sprintf("to leave %v to flanneld, type: %s", c.Dst, command)
 }
 
+// Command puts it right, for a shell.
+func (c Conflict) Command() string {
+	switch {
+	case c.Place == InPart && c.Source.IsValid():
+		return printable.Command("ip", "addr", "del", c.Found.Dst.String(), "dev", c.Found.Dev)
+	case c.Place != Missing:
+		return c.Found.DeleteCommand()
+	}
+	return printable.Command("ip", "route", "replace", c.Found.Dst.String(), "dev", c.Found.Dev,
+		"proto", "kernel", "scope", "link", "src", c.Source.String())
+}
+
 // DeleteCommand takes the route away, for a shell.
 func (r FoundRoute) DeleteCommand() string {
 	return printable.Command("ip", append([]string{"route", "del"}, strings.Fields(r.String())...)...)
@@ -67,32 +88,63 @@ func (g Ground) Diverted(links []Link, routes []FoundRoute) (former []*FoundRout
 	for i := range routes {
 		r := &routes[i]
 		own := slices.IndexFunc(g.Own, func(p netip.Prefix) bool { return contains(p, r.Dst) })
-		if own < 0 || !g.leaves(r, links) {
+		if own < 0 || !g.leaves(r, links, routes) {
 			continue
 		}
 		switch {
 		case r.Protocol == Protocol || g.formerly(r, links, routes):
 			former = append(former, r)
 		case comesFirst(routes, i):
-			others = append(others, Conflict{InOwn, g.Own[own], *r})
+			others = append(others, Conflict{Place: InOwn, Dst: g.Own[own], Found: *r})
 		}
 	}
-	return former, others
+	return former, append(others, g.missing(links, routes)...)
+}
+
+// missing finds networks of this host's containers to which the kernel's own route is gone,
+// as "ip route replace" has it.
+func (g Ground) missing(links []Link, routes []FoundRoute) (out []Conflict) {
+	if routes == nil { // they could not be read
+		return nil
+	}
+	for _, l := range links {
+		if !l.Up || l.Master != "" || l.Tunnel() || g.wants(l.Name) {
+			continue
+		}
+		for _, a := range l.Addrs {
+			net := a.Masked()
+			own := slices.IndexFunc(g.Own, func(p netip.Prefix) bool { return contains(p, net) })
+			there := func(r FoundRoute) bool { return r.Dst == net && r.Dev == l.Name }
+			if own >= 0 && !a.IsSingleIP() && !slices.ContainsFunc(routes, there) {
+				r := FoundRoute{Route: Route{Dst: net, Dev: l.Name}, Protocol: unix.RTPROT_KERNEL}
+				out = append(out, Conflict{Missing, g.Own[own], r, a.Addr()})
+			}
+		}
+	}
+	return out
 }
 
 // contains reports whether part lies in p, or is p.
 func contains(p, part netip.Prefix) bool { return p.Bits() <= part.Bits() && p.Contains(part.Addr()) }
 
-// leaves tells a route by which packets leave for elsewhere, by a gateway or a tunnel, or
-// go nowhere. Others lead to containers, of which one may be the gateway to more.
-func (g Ground) leaves(r *FoundRoute, links []Link) bool {
+// leaves tells a route by which packets leave for elsewhere, by a gateway, a tunnel or an
+// interface to other hosts, or go nowhere. Others lead to containers, of which one may be
+// the gateway to more.
+func (g Ground) leaves(r *FoundRoute, links []Link, routes []FoundRoute) bool {
 	if r.Protocol == unix.RTPROT_KERNEL {
 		return false
 	}
 	containers := slices.ContainsFunc(links, func(l Link) bool {
 		return l.Name == r.Dev && !l.Tunnel() && !g.wants(l.Name) && g.hasAddress(l, g.Own)
 	})
-	return !containers && (r.Via.IsValid() || r.Dev == "" || g.wants(r.Dev))
+	return !containers && (r.Via.IsValid() || r.Dev == "" || g.wants(r.Dev) || outward(r.Dev, routes))
+}
+
+// outward tells an interface by which the default route goes, or a route to a peer.
+func outward(dev string, routes []FoundRoute) bool {
+	return slices.ContainsFunc(routes, func(r FoundRoute) bool {
+		return r.Dev == dev && (r.Dst.Bits() == 0 || r.Protocol == Protocol)
+	})
 }
 
 // hasAddress reports whether an interface has an address of one of the prefixes.
@@ -123,7 +175,8 @@ func comesFirst(routes []FoundRoute, at int) bool {
 const longestSubnet = 2
 
 // formerly tells the forms in which an earlier flannel wrote a route: by a peer on the
-// link, which is neither a container nor a router of this host's, or by a peer's VTEP.
+// link, which is neither a container, a virtual machine nor a router of this host's, or by
+// a peer's VTEP.
 func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool {
 	if r.Protocol != unix.RTPROT_BOOT || !r.usualMetric() || !r.sameFamily() {
 		return false
@@ -139,8 +192,16 @@ func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool 
 	onLink := func(a Addr) bool { return a.Contains(r.Via) && !l.Has(r.Via) }
 	router := func(o FoundRoute) bool { return o.Via == r.Via && g.elsewhere(o.Dst) }
 	plain := !r.Special && !r.OnLink && r.Dst.Addr().BitLen()-r.Dst.Bits() >= longestSubnet
-	return plain && !l.Tunnel() && !g.hasAddress(l, g.Networks) && slices.ContainsFunc(l.Addrs, onLink) &&
-		!slices.ContainsFunc(routes, router)
+	return plain && !l.Tunnel() && !g.hasAddress(l, g.Networks) && !inside(l, links, routes) &&
+		slices.ContainsFunc(l.Addrs, onLink) && !slices.ContainsFunc(routes, router)
+}
+
+// inside tells a bridge that leads to containers and virtual machines alone.
+func inside(l Link, links []Link, routes []FoundRoute) bool {
+	wire := func(p Link) bool {
+		return p.Master == l.Name && !slices.Contains([]string{"veth", TAP, "dummy"}, p.Type)
+	}
+	return l.Type == "bridge" && !slices.ContainsFunc(links, wire) && !outward(l.Name, routes)
 }
 
 // elsewhere tells a destination that is no subnet of the networks.

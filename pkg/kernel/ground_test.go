@@ -47,7 +47,27 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 		"one address": {hand: `ip route add 172.7.21.9/32 via 10.4.7.22 dev ens33`,
 			conflicts: `in own: 172.7.21.9/32 via 10.4.7.22 dev ens33 proto 3`},
 
+		"by the external interface itself": {hand: `ip route add default via 10.4.7.254 dev ens33
+			ip route add 172.7.21.0/24 dev ens33`,
+			conflicts: `in own: 172.7.21.0/24 dev ens33 proto 3`},
+		"by a gateway of IPv6": {hand: `ip route add 172.7.21.0/24 via inet6 fe80::22 dev ens33`,
+			conflicts: `in own: 172.7.21.0/24 via inet6 fe80::22 dev ens33 proto 3`},
+		"by a virtual machine": {hand: `ip link add virbr0 type bridge
+			ip addr add 192.168.122.1/24 dev virbr0
+			ip tuntap add vnet0 mode tap
+			ip link set vnet0 master virbr0
+			ip link set virbr0 up
+			ip route add 172.7.21.128/25 via 192.168.122.10 dev virbr0`,
+			conflicts: `in own: 172.7.21.128/25 via 192.168.122.10 dev virbr0 proto 3`},
+		"in the place of docker's own": {hand: docker0 + `
+			ip route replace 172.7.21.0/24 via 10.4.7.22 dev ens33 proto static`,
+			conflicts: `in own: 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 4` + "\n" + `in own: in own: in own: 172.7.21.0/24 dev docker0 proto 2`},
+		"docker's own is gone": {hand: docker0 + `
+			ip route del 172.7.21.0/24 dev docker0`,
+			conflicts: `in own: in own: in own: 172.7.21.0/24 dev docker0 proto 2`},
+
 		"docker's":            {hand: docker0},
+		"docker's, down":      {hand: docker0 + "\n" + `ip link set docker0 down`},
 		"behind docker's own": {hand: docker0 + "\n" + `ip route append blackhole 172.7.21.0/24`},
 		"of a worse metric":   {hand: `ip route add blackhole 172.7.21.0/24 metric 4000000`},
 		"to one container": {hand: `ip link add veth9 type veth peer name inside9
@@ -97,6 +117,25 @@ func TestRouteByAContainerStays(t *testing.T) {
 		hand: docker0 + "\n" + `ip route add 172.7.22.0/24 via 172.7.21.5 dev docker0`,
 		want: own(plain(22)), conflicts: `172.7.22.0/24 via 172.7.21.5 dev docker0 proto 3`,
 	})
+}
+
+// An address that is a container's of a peer keeps that container's packets here, whatever the routes.
+func TestAddressOfAPeersContainer(t *testing.T) {
+	m := linux(t)
+	m.sh(t, `ip link add lvs type bridge
+		ip link set lvs up
+		ip addr add 172.7.22.2/32 dev lvs
+		ip addr add 172.7.21.9/32 dev lvs
+		ip addr add 172.7.23.9/32 dev lvs`)
+	result, err := kernel.NewSyncer(m).Apply(own(plain(22)))
+	if err != nil || len(result.Conflicts) != 1 {
+		t.Fatal(result.Conflicts, err)
+	}
+	const want = "packets for 172.7.22.2, of the peer with 172.7.22.0/24, stay on this host, as lvs has that address: " +
+		"to give it back, type: ip addr del 172.7.22.2/32 dev lvs"
+	if c := result.Conflicts[0]; c.String() != want || c.Place != kernel.InPart {
+		t.Errorf("place %v: %v", c.Place, c)
+	}
 }
 
 // What others put on our device stays, and is told. What flannel put there is neither.

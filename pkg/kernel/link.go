@@ -23,6 +23,9 @@ type Link struct {
 	NoChecksumOffload bool // read only where there is a Kind
 }
 
+// TAP is the Type of a TUN or TAP device, such as a virtual machine's.
+const TAP = "tuntap"
+
 // Addr is an address on an interface.
 type Addr struct {
 	netip.Prefix      // the address with the length of its network

@@ -30,7 +30,7 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 			at.ours, replaced[at.first] = true, true // by the kernel, in one step: no packet is lost
 			ops = appended(ops, Op{Replace, r, "was " + at.first.describe(), before == r})
 		default:
-			p.others.Conflicts = append(p.others.Conflicts, Conflict{InPlace, r.Dst, *at.first})
+			p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPlace, Dst: r.Dst, Found: *at.first})
 		}
 	}
 	p.findParts()
@@ -143,8 +143,31 @@ func (p *planner) findParts() {
 			whole := netip.PrefixFrom(r.Dst.Addr(), bits).Masked()
 			w, wanted := p.wanted.routes.get(whole)
 			if wanted && (r.Via != w.Via || r.Dev != w.Dev) {
-				p.others.Conflicts = append(p.others.Conflicts, Conflict{InPart, whole, *r})
+				p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPart, Dst: whole, Found: *r})
 				break
+			}
+		}
+	}
+	p.findAddresses(lengths[:])
+}
+
+// findAddresses notes single addresses of others' in peers' subnets: what is for them stays
+// here by the local table, and no route of the main one tells.
+func (p *planner) findAddresses(lengths []bool) {
+	for _, l := range p.have.links {
+		if !l.Up || l.Tunnel() || p.wants(l.Name) {
+			continue
+		}
+		for _, a := range l.Addrs {
+			if !a.IsSingleIP() {
+				continue
+			}
+			for bits := range a.Bits() {
+				whole := netip.PrefixFrom(a.Addr(), bits).Masked()
+				if lengths[bits] && p.wanted.routes.has(whole) {
+					r := FoundRoute{Route: Route{Dst: a.Masked(), Dev: l.Name}, Protocol: unix.RTPROT_KERNEL}
+					p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPart, Dst: whole, Found: r, Source: a.Addr()})
+				}
 			}
 		}
 	}

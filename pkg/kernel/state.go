@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+
+	"flanneld/pkg/inet"
 )
 
 // State is what one network of ours looks like in the kernel. Its parts are
@@ -88,7 +90,11 @@ type Route struct {
 func (r Route) String() string {
 	s := r.Dst.String()
 	if r.Via.IsValid() {
-		s += " via " + r.Via.String()
+		s += " via "
+		if inet.Of(r.Via) != inet.Of(r.Dst.Addr()) {
+			s += "inet6 " // which iproute2 wants to be told
+		}
+		s += r.Via.String()
 	}
 	if r.Dev != "" {
 		s += " dev " + r.Dev

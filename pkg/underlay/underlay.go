@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
@@ -64,7 +65,7 @@ type hostRoute struct {
 func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more []Need, own []netip.Prefix) Host {
 	inside, tunnels := inward(external, links, routes, own), map[string]bool{}
 	for _, l := range links {
-		tunnels[l.Name] = l.Tunnel()
+		tunnels[l.Name] = tunnel(l)
 	}
 	var h Host
 	for _, n := range more {
@@ -101,10 +102,16 @@ func inward(external string, links []kernel.Link, routes []kernel.FoundRoute, ow
 		outward := func(r kernel.FoundRoute) bool { return r.Dev == l.Name && r.Dst.Bits() == 0 }
 		ofOwn := (l.Type == "bridge" || l.Type == "openvswitch") &&
 			slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return holdAddr(own, a.Addr()) })
-		inside[l.Name] = l.Tunnel() ||
+		inside[l.Name] = tunnel(l) ||
 			(ContainersOnly(l, links) || ofOwn) && l.Name != external && !slices.ContainsFunc(routes, outward)
 	}
 	return inside
+}
+
+// tunnel tells a device that leads into the cluster's network: ours, or flannel0, which is
+// that of flannel's backend udp and has an address with the length of the whole network.
+func tunnel(l kernel.Link) bool {
+	return l.Tunnel() || l.Type == kernel.TAP && strings.HasPrefix(l.Name, "flannel")
 }
 
 func holdAddr(all []netip.Prefix, a netip.Addr) bool {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/internal/docs"
 	"flanneld/internal/lab"
 )
 
@@ -63,6 +64,9 @@ func endsWell(t *testing.T, etcd string) {
 	cmd, out := demo(t, "ETCD="+etcd)
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v:\n%s", err, out)
+	}
+	if shown := docs.Containing(t, "README.md", "The cluster's network goes into etcd").Text; etcd == "2" && !docs.Shows(shown, out.String()) {
+		t.Errorf("README.md shows\n%s\nof\n%s", shown, out)
 	}
 	for _, want := range []string{
 		`{"PublicIP":"10.4.7.21","BackendType":"host-gw"}`,

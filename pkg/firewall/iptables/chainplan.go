@@ -102,13 +102,7 @@ func (q chainPlan) drift(c *rules.Chain) string {
 			misplaced = fmt.Sprintf("rules stood in front of %q", q.others[q.places[i].after-1].Text)
 		}
 	}
-	missing := 0
-	for _, s := range q.want {
-		if !slices.ContainsFunc(have, func(b *body) bool { return q.is(b, s) }) {
-			missing++
-		}
-	}
-	switch {
+	switch missing := q.missing(c); {
 	case missing > 0:
 		return fmt.Sprintf("%d of %d rules missing", missing, len(q.want))
 	case misplaced != "":
@@ -119,6 +113,17 @@ func (q chainPlan) drift(c *rules.Chain) string {
 		return "rules out of order"
 	}
 	return ""
+}
+
+// missing is how many of the wanted rules are nowhere in the chain.
+func (q chainPlan) missing(c *rules.Chain) (n int) {
+	for _, s := range q.want {
+		wanted := func(r rules.Rule) bool { b := r.Body.(*body); return q.isOurs(b) && q.is(b, s) }
+		if !slices.ContainsFunc(c.Rules, wanted) {
+			n++
+		}
+	}
+	return n
 }
 
 // script is the input of iptables-restore --noflush that puts the wanted rules in

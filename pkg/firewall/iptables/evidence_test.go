@@ -72,6 +72,32 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+// TestOthersInFrontAgain has another program put a rule in front of ours right after they were
+// moved: the same write is due again, and that is no sign of a program that lies.
+func TestOthersInFrontAgain(t *testing.T) {
+	const ours = "-A FORWARD -s 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT\n-A FORWARD -d 172.7.0.0/16 -m comment --comment flanneld -j ACCEPT\n"
+	w := programs(t, version+"exit 0", "cat $0.rules", "grep -q FORWARD && echo >>$0.log; true")
+	chain := func(before string) {
+		text := "*filter\n:FORWARD ACCEPT [0:0]\n" + before + ours + "COMMIT\n"
+		if err := os.WriteFile(w.found.savePath+".rules", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n, before := range []string{"-A FORWARD -j DROP\n", "-A FORWARD -j REJECT --reject-with icmp-port-unreachable\n", "-A FORWARD -p tcp -j DROP\n-A FORWARD -j DROP\n"} {
+		chain(before)
+		out := w.Apply(context.Background(), onlyForward, false)
+		if out.Failed() {
+			t.Errorf("pass %d: %v", n, out.Outcomes)
+		}
+		if log, err := os.ReadFile(w.found.restorePath + ".log"); err != nil || len(log) != n+1 {
+			t.Errorf("pass %d: %d writes, %v", n, len(log), err)
+		}
+	}
+	if out := w.Apply(context.Background(), onlyForward, false); !out.Failed() {
+		t.Errorf("as it was: %v", out.Outcomes)
+	}
+}
+
 // TestFindingIPTablesRunsNothing: one that hangs is told of while it is waited for, is
 // killed, and is asked again.
 func TestFindingIPTablesRunsNothing(t *testing.T) {

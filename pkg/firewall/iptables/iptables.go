@@ -26,8 +26,8 @@ type Writer struct {
 	result         rules.Result
 	// The rules that were read last match no marks.
 	unmarked bool
-	// The scripts that were reported as done, by chain, until their effect was read.
-	unseen map[chainID]string
+	// What was reported as done, by chain, until its effect was read.
+	unseen map[chainID]attempt
 	// What was found out about parts of rules.
 	answers map[part]answer
 	// No table took even the simplest rule, when that was tried last.
@@ -122,13 +122,13 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
 		if o.Drift != "" {
 			another, err := false, error(nil)
-			if w.unseen[q.chainID] != "" || w.unsure(q) {
+			if _, unseen := w.unseen[q.chainID]; unseen || w.unsure(q) {
 				another, err = w.learn(ctx, q)
 			}
 			if err != nil && w.unsure(q) {
 				o = rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot try what iptables takes: %w", err)}
 			} else if !another {
-				if o = w.place(ctx, o, q, q.script(c)); o.Err != nil {
+				if o = w.place(ctx, o, q, c); o.Err != nil {
 					another, _ = w.learn(ctx, q)
 				}
 			}
@@ -167,12 +167,21 @@ func (w *Writer) unread(wanted rules.Wanted, err error) rules.Result {
 	}
 }
 
+// attempt is a write, and the chain as it was read before.
+type attempt struct{ script, chain string }
+
 // place writes a chain. Where the same was written before, and the rules that were
 // read do not show it, that is an error, and rules which iptables itself finds are not
-// written again: they would become ever more.
-func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, script string) rules.Outcome {
-	again := w.unseen[q.chainID] == script
-	if again && len(q.want) > 0 && w.program.has(ctx, q.chainID, q.text(q.want[0])) {
+// written again: they would become ever more. Rules that are shown, and only stand in
+// another place, are no such case once the chain is another one: somebody else was there.
+func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, c *rules.Chain) rules.Outcome {
+	script, missing := q.script(c), q.missing(c) > 0
+	now := attempt{script: script}
+	for _, r := range c.Rules {
+		now.chain += r.Text + "\n"
+	}
+	again := w.unseen[q.chainID] == now || missing && w.unseen[q.chainID].script == script
+	if again && missing && w.program.has(ctx, q.chainID, q.text(q.want[0])) {
 		o.Err = fmt.Errorf("iptables-save does not show rules that iptables -C finds: %s", o.Drift)
 		return o
 	}
@@ -181,9 +190,9 @@ func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, script
 		return o
 	}
 	if w.unseen == nil {
-		w.unseen = map[chainID]string{}
+		w.unseen = map[chainID]attempt{}
 	}
-	if w.unseen[q.chainID] = script; again {
+	if w.unseen[q.chainID] = now; again {
 		o.Err = fmt.Errorf("iptables-restore %w: %s", rules.ErrNotThere, drift)
 	}
 	return o

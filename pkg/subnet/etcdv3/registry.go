@@ -54,9 +54,10 @@ type limits struct {
 
 func productLimits() limits {
 	return limits{
-		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, list: time.Minute, silence: 4 * time.Second,
-		ping: 10 * time.Second, // gRPC pings no more often
-		pong: 3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: time.Second,
+		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, list: time.Minute,
+		silence: 4 * time.Second,
+		ping:    10 * time.Second, // gRPC pings no more often
+		pong:    3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: time.Second,
 		reply: 64 << 20, // 100,000 leases take a third of that
 	}
 }

@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flanneld/internal/docs"
+	"flanneld/internal/lab"
+	"flanneld/pkg/printable"
+)
+
+// TestPages follows the pages that lead to a running deployment, in both languages,
+// on hosts with a real systemd: it types each command and writes each file as it
+// stands there, on each host with that host's numbers, and compares what they print.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	if !realRoot(t) {
+		t.Skip("a machine's systemd needs real root: run this test with sudo")
+	}
+	archives := []string{release(t, "0.2.0"), release(t, "0.3.0")}
+	t.Run("supervisord", func(t *testing.T) {
+		t.Parallel()
+		f := newFollower(t, "supervisord", archives)
+		for _, m := range f.hosts {
+			m.write("/etc/supervisord.conf", supervisorConf, 0o644)
+			m.sh("mkdir -p /etc/supervisord.d && supervisord -c /etc/supervisord.conf")
+		}
+		f.install(docs.Blocks(t, "docs/install-supervisord.md"), docs.Blocks(t, "docs/docker.md"))
+		f.hosts[0].sh(". /etc/profile.d/flanneld.sh; flanneld config set --yes " + printable.Word(vxLAN)) // which the page shows
+		f.follow(docs.Blocks(t, "docs/monitoring.md"))
+		f.follow(docs.Blocks(t, "docs/operations.md"))
+		f.hosts[0].put(lab.Etcdctl(t), "/usr/local/bin/etcdctl", 0o755)
+		f.hosts[0].sh(etcdctlSettings + ">>/root/.shell")
+		f.follow(docs.Blocks(t, "docs/migrate-v2-v3.md"))
+		f.allIsWell()
+	})
+	t.Run("README", func(t *testing.T) {
+		t.Parallel()
+		f := newFollower(t, "systemd", archives)
+		f.etcd.Set(configKey, hostGW)
+		f.copyCertificates()
+		for _, m := range f.hosts {
+			m.write("/usr/local/bin/vi", m.own(editor), 0o755)
+		}
+		f.follow([]docs.Block{docs.Containing(t, "README.md", "tar xf")})
+	})
+	// The Chinese pages have the same blocks; internal/docs sees to that.
+	t.Run("systemd", func(t *testing.T) {
+		t.Parallel()
+		f := newFollower(t, "systemd", archives)
+		f.install(docs.Blocks(t, "docs/zh/install-systemd.md"), docs.Blocks(t, "docs/zh/docker.md"))
+		f.allIsWell()
+	})
+}
+
+// editor stands in for vi, in the hands of somebody who keeps certificates in /root.
+const editor = `#!/bin/sh
+sed -i 's,/usr/local/flannel/cert/,/root/,; s/^FLANNELD_PUBLIC_IP=.*/FLANNELD_PUBLIC_IP=10.4.7.21/' "$1"
+`
+
+// etcdctlSettings are for one of the v2 API.
+const etcdctlSettings = `cat <<-END
+	export ETCDCTL_ENDPOINTS=https://10.4.7.12:2379 ETCDCTL_CA_FILE=/usr/local/flannel/cert/ca.pem
+	export ETCDCTL_CERT_FILE=/usr/local/flannel/cert/client.pem ETCDCTL_KEY_FILE=/usr/local/flannel/cert/client-key.pem
+	END
+	`
+
+// release makes the archive that users download.
+func release(t *testing.T, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	build := exec.Command("sh", "../../dist/build.sh")
+	build.Env = append(os.Environ(), "OUT="+dir, "VERSION="+version, "ARCHES="+runtime.GOARCH, "SOURCE_DATE_EPOCH=1700000000")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return filepath.Join(dir, "flanneld-"+version+"-linux-"+runtime.GOARCH+".tar.gz")
+}
+
+// follower is a reader of the pages, logged in to two hosts as root.
+type follower struct {
+	t     *testing.T
+	how   string // by which flanneld is run, where a page tells both
+	hosts []*bootable
+	etcd  *lab.Etcd
+	certs map[string]string // from their names to the files
+	image string            // of busybox, which the hosts cannot download
+}
+
+// newFollower has the files that a reader brings along in /root: releases and
+// certificates.
+func newFollower(t *testing.T, how string, archives []string) *follower {
+	l := lab.New(t)
+	h12, h21, h22 := l.Host("hdss7-12", "10.4.7.12/24"), l.Host("hdss7-21", "10.4.7.21/24"), l.Host("hdss7-22", "10.4.7.22/24")
+	ca := lab.NewCA(t, "authority")
+	client := ca.Client("client", 24*time.Hour)
+	f := &follower{
+		t: t, how: how, hosts: []*bootable{newBootable(t, h21), newBootable(t, h22)}, image: busyboxImage(t),
+		certs: map[string]string{"ca.pem": ca.File, "client.pem": client.CertFile, "client-key.pem": client.KeyFile},
+	}
+	f.etcd = l.EtcdOn(lab.EtcdOptions{TLS: ca}, h12, h21, h22)
+	for _, m := range f.hosts {
+		m.boot()
+		m.sh("mkdir -p /usr/local/sbin /usr/local/bin")
+		m.iptablesIs("iptables-nft")
+		m.write("/etc/docker/daemon.json", `{"storage-driver": "vfs"}`, 0o644)
+		m.write("/root/busybox.tar", f.image, 0o644)
+		for _, archive := range archives {
+			m.put(archive, "/root/"+filepath.Base(archive), 0o644)
+		}
+		m.put(filepath.Join(filepath.Dir(archives[0]), "SHA256SUMS"), "/root/SHA256SUMS", 0o644)
+		m.write("/root/.curlrc", "silent\nshow-error\n", 0o644) // as on a terminal
+		m.write("/root/.shell", "cd /root\n", 0o644)
+	}
+	return f
+}
+
+// install follows a page on installing, and the one about docker where that sends its
+// readers there: before they look whether all is well, or switch the backend.
+func (f *follower) install(blocks, docker []docs.Block) {
+	at := slices.IndexFunc(blocks, func(b docs.Block) bool { return b.Text == "flanneld check\n" || strings.Contains(b.Text, "VxLAN") })
+	if at < 0 {
+		at = len(blocks)
+	}
+	f.follow(blocks[:at])
+	f.follow(docker)
+	f.follow(blocks[at:])
+}
+
+func (f *follower) allIsWell() {
+	for _, m := range f.hosts {
+		m.sh("/usr/local/flannel/flanneld check")
+	}
+}
+
+// follow does what blocks say, each on the host that it names or on both at once.
+func (f *follower) follow(blocks []docs.Block) {
+	f.t.Helper()
+	for _, b := range blocks {
+		if strings.Contains(b.Text, "scp root@10.4.7.12") {
+			f.copyCertificates()
+		}
+		if only := b.Notes["with"]; b.Notes["not run"] != "" || only != "" && only != f.how {
+			continue
+		}
+		if b.Lang == "console" {
+			for _, s := range b.Transcript() {
+				f.sees(b, s)
+			}
+			continue
+		}
+		var all sync.WaitGroup
+		for _, m := range f.hosts {
+			if on := b.Notes["on"]; on == "" || on == m.Name {
+				all.Go(func() { f.does(m, b) })
+			}
+		}
+		all.Wait()
+		if f.t.Failed() {
+			f.t.FailNow()
+		}
+	}
+}
+
+// copyCertificates stands in for scp.
+func (f *follower) copyCertificates() {
+	for _, m := range f.hosts {
+		for name, file := range f.certs {
+			m.put(file, "/root/"+name, 0o644)
+			m.sh("if [ -e /usr/local/flannel/cert ]; then cp /root/" + name + " /usr/local/flannel/cert/; fi")
+		}
+	}
+}
+
+// does writes a file, or runs lines in the shell on a host, which stays where they lead
+// to and keeps its variables.
+func (f *follower) does(m *bootable, b docs.Block) {
+	text := m.own(b.Text)
+	switch file := m.own(b.Notes["file"]); {
+	case file != "":
+		m.write("/root/file", text, 0o644)
+		m.sh("install -D -m 644 /root/file " + file) // by links within the machine
+	case b.Lang == "sh":
+		if strings.Contains(text, "docker run") {
+			m.sh("docker image inspect busybox >/dev/null 2>&1 || docker import /root/busybox.tar busybox")
+		}
+		if out, err := m.try(inShell(text)); err != nil {
+			f.t.Errorf("line %d, on %s: %v\n%s\n%s", b.Line, m, err, text, out)
+		}
+	}
+}
+
+// inShell has a shell begin as the last one on this host ended.
+func inShell(text string) string {
+	return ". /root/.shell\nset -e\n" + text + "\nset +e\n{ export -p; echo cd \"$PWD\"; } >/root/.shell"
+}
+
+// sees waits until a command prints what the page shows: what follows a command takes
+// a moment. Columns may be wider.
+func (f *follower) sees(b docs.Block, s docs.Step) {
+	f.t.Helper()
+	for _, m := range f.hosts {
+		if m.Name != s.Host {
+			continue
+		}
+		if strings.Contains(s.Command, "docker run") {
+			m.sh("docker image inspect busybox >/dev/null 2>&1 || docker import /root/busybox.tar busybox")
+		}
+		lab.Eventually(f.t, 2*soon, fmt.Sprintf("what line %d shows of %s", b.Line, s.Command), func() error {
+			out, err := m.try(". /root/.shell\n" + s.Command)
+			if !docs.Shows(s.Output, out) {
+				return fmt.Errorf("%s# %s\n%s\n(%v), and the page has\n%s", m, s.Command, out, err, s.Output)
+			}
+			return nil
+		})
+	}
+}
