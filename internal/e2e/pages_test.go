@@ -37,8 +37,6 @@ func TestPages(t *testing.T) {
 		f.hosts[0].sh(". /etc/profile.d/flanneld.sh; flanneld config set --yes " + printable.Word(vxLAN)) // which the page shows
 		f.follow(docs.Blocks(t, "docs/monitoring.md"))
 		f.follow(docs.Blocks(t, "docs/operations.md"))
-		f.hosts[0].put(lab.Etcdctl(t), "/usr/local/bin/etcdctl", 0o755)
-		f.hosts[0].sh(etcdctlSettings + ">>/root/.shell")
 		f.follow(docs.Blocks(t, "docs/migrate-v2-v3.md"))
 		f.allIsWell()
 	})
@@ -65,13 +63,6 @@ func TestPages(t *testing.T) {
 const editor = `#!/bin/sh
 sed -i 's,/usr/local/flannel/cert/,/root/,; s/^FLANNELD_PUBLIC_IP=.*/FLANNELD_PUBLIC_IP=10.4.7.21/' "$1"
 `
-
-// etcdctlSettings are for one of the v2 API.
-const etcdctlSettings = `cat <<-END
-	export ETCDCTL_ENDPOINTS=https://10.4.7.12:2379 ETCDCTL_CA_FILE=/usr/local/flannel/cert/ca.pem
-	export ETCDCTL_CERT_FILE=/usr/local/flannel/cert/client.pem ETCDCTL_KEY_FILE=/usr/local/flannel/cert/client-key.pem
-	END
-	`
 
 // release makes the archive that users download.
 func release(t *testing.T, version string) string {

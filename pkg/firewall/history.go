@@ -35,8 +35,10 @@ type repairStreak struct {
 
 const (
 	failuresToReport = 2 // a single failure is a lost race with another program
-	repairsToReport  = 4 // that many in a row are no accident
-	retryFirst       = 100 * time.Millisecond
+	// repairsToReport in a row, each a second from the last, are a fight: dockerd puts rules in
+	// front of ours for each container, and a start of several on a slow host takes a while.
+	repairsToReport = 12
+	retryFirst      = 100 * time.Millisecond
 
 	// quietTime is how long changes are ignored after a pass: dockerd makes
 	// hundreds of them when it starts, which should cost few passes.

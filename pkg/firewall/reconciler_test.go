@@ -392,7 +392,7 @@ func TestContentionIsPaced(t *testing.T) {
 			b.undo(chains[1])
 			b.after(10 * time.Millisecond)
 		}
-		if _, writes := b.kernel.counts(); writes > 4*int(time.Second/quietTime)+12 {
+		if _, writes := b.kernel.counts(); writes > repairsToReport*int(time.Second/quietTime)+12 {
 			t.Errorf("%d writes in a minute", writes)
 		}
 		b.expectReports(map[string]string{chains[1]: contention})
