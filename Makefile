@@ -22,7 +22,7 @@ build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
 test: deps-test build/etcd build/etcd-newest build/etcdctl $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
-	$(GO) test -race -timeout 40m ./...
+	$(GO) test -race -timeout 60m ./...
 	GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
 fuzz: ## each fuzzer for a while; FUZZTIME=10s NAME=FuzzClip
