@@ -25,13 +25,14 @@ func (m *machine) types(b docs.Block) string {
 func (m *machine) shows(b docs.Block) {
 	m.t.Helper()
 	b.Text = m.own(b.Text)
-	prints(m.t, b, func(command string) (string, error) {
-		return m.try("[ ! -e " + profile + " ] || . " + profile + "\n" + command)
+	prints(m.t, b, func(s docs.Step) (string, error) {
+		return m.try("[ ! -e " + profile + " ] || . " + profile + "\n" + s.Command)
 	})
 }
 
-// prints waits until each command of a transcript prints what the page has.
-func prints(t *testing.T, b docs.Block, try func(command string) (string, error)) {
+// prints waits until each command of a transcript prints what the page has: what follows
+// a command takes a moment.
+func prints(t *testing.T, b docs.Block, try func(docs.Step) (string, error)) {
 	t.Helper()
 	steps := b.Transcript()
 	if len(steps) == 0 {
@@ -39,7 +40,7 @@ func prints(t *testing.T, b docs.Block, try func(command string) (string, error)
 	}
 	for _, s := range steps {
 		lab.Eventually(t, 2*soon, fmt.Sprintf("what line %d shows of %s", b.Line, s.Command), func() error {
-			if out, err := try(s.Command); !docs.Shows(s.Output, out) {
+			if out, err := try(s); !docs.Shows(s.Output, out) {
 				return fmt.Errorf("%s\n(%v), and the page has\n%s", out, err, s.Output)
 			}
 			return nil

@@ -139,7 +139,7 @@ func testIPMasq(t *testing.T, flavour, firewall string) {
 	}
 	all("at first")
 	if firewall == "iptables" {
-		byHand := func(command string) (string, error) { return h21.Try("sh", "-c", h21.path+"\n"+command) }
+		byHand := func(s docs.Step) (string, error) { return h21.Try("sh", "-c", h21.path+"\n"+s.Command) }
 		prints(t, docs.Containing(t, "docs/firewall.md", "iptables -t nat -S POSTROUTING"), byHand)
 		prints(t, docs.Containing(t, "docs/firewall.md", "iptables -S FORWARD"), byHand)
 		h21.iptables("iptables -t nat -F\niptables -F")

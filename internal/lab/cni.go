@@ -25,7 +25,7 @@ func CNIPlugins(t TB) string {
 // cniPlugins builds the plugins into build/cni, once. flannel's is in another release
 // than the others, and so in another module.
 var cniPlugins = sync.OnceValues(func() (string, error) {
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
 	}

@@ -62,7 +62,7 @@ func buildEtcd(env, name, module, program string) (string, error) {
 	if path := os.Getenv(env); path != "" {
 		return filepath.Abs(path)
 	}
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
 	}

@@ -69,7 +69,7 @@ var buildFlanneld = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("FLANNELD_BINARY"); path != "" {
 		return filepath.Abs(path)
 	}
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
 	}
@@ -103,9 +103,9 @@ func lockFile(path string) (unlock func() error, err error) {
 	return f.Close, unix.Flock(int(f.Fd()), unix.LOCK_EX)
 }
 
-// moduleRoot is the nearest folder upwards that has a go.mod: tests run in
+// ModuleRoot is the nearest folder upwards that has a go.mod: tests run in
 // their package's folder.
-func moduleRoot() (string, error) {
+func ModuleRoot() (string, error) {
 	dir, err := os.Getwd()
 	for err == nil {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
