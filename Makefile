@@ -12,7 +12,7 @@ cni := build/cni/cnitool build/cni/flannel
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fuzz cover man lint chaos bench bench-lab demo deps dist clean
+.PHONY: help build test fuzz cover man lint chaos engines bench bench-lab demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
@@ -44,6 +44,9 @@ lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck, and th
 
 chaos: deps-test build/etcd build/etcd-newest build/etcdctl ## faults without end on eight hosts; SECONDS=60 SEED=1
 	CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(or $(SEED),1) $(GO) test -race -count=1 -timeout 0 -v -run TestChaos ./internal/e2e
+
+engines: deps-test build/etcd $(engine) ## two hosts with each dockerd, come up in every way; `make test` has half of them
+	EVERY_BOOT=1 $(GO) test -race -count=1 -timeout 60m -v -run TestEngines ./internal/e2e
 
 bench: ## the Go benchmarks of the parts
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./pkg/...
