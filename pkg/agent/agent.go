@@ -172,6 +172,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.Needs != nil {
 		needsChanged = a.Needs.Changed()
 	}
+	news := []<-chan struct{}{a.Leases.Changed(), a.Changes.Changed(), needsChanged, fileChanged}
+	var rested time.Time // when the next pass may be made
 	for {
 		trigger := ""
 		select {
@@ -180,19 +182,22 @@ func (a *Agent) Run(ctx context.Context) error {
 		case answer := <-a.asked:
 			answer()
 			continue
-		case <-a.Leases.Changed():
+		case <-news[0]:
 			trigger = "etcd"
-		case <-a.Changes.Changed():
+		case <-news[1]:
 			trigger = "kernel"
-		case <-needsChanged:
+		case <-news[2]:
 			trigger = "etcd's addresses"
-		case <-fileChanged:
+		case <-news[3]:
 			trigger = "subnet file"
 		case <-again.C:
 			trigger = "timer"
 		case <-a.firewall.news():
 			a.firewall.heard = a.firewall.inPlace()
 			trigger = "firewall"
+		}
+		if !a.rest(ctx, rested, news) {
+			return nil
 		}
 		start := time.Now()
 		next := a.pass(ctx, start)
@@ -201,16 +206,19 @@ func (a *Agent) Run(ctx context.Context) error {
 			v.InfoS("Made a pass", "trigger", trigger, "took", took, "nextIn", next)
 		}
 		again.Reset(next)
-		if !a.debounce(ctx, took) {
-			return nil
-		}
+		rested = start.Add(took + min(4*took, 2*time.Second))
 	}
 }
 
-// debounce makes few passes of many events: it waits for some of those that follow
-// a first one, longer where a pass takes long. False: ctx has ended.
-func (a *Agent) debounce(ctx context.Context, took time.Duration) bool {
-	timer := time.NewTimer(min(4*took, 2*time.Second))
+// rest makes few passes of many events: it waits for those that follow a first one,
+// longer where a pass takes long. A single event finds it over, and no timer wakes the
+// program for that. False: ctx has ended.
+func (a *Agent) rest(ctx context.Context, until time.Time, news []<-chan struct{}) bool {
+	left := time.Until(until)
+	if left <= 0 {
+		return true
+	}
+	timer := time.NewTimer(left)
 	defer timer.Stop()
 	for {
 		select {
@@ -219,6 +227,12 @@ func (a *Agent) debounce(ctx context.Context, took time.Duration) bool {
 		case answer := <-a.asked:
 			answer()
 		case <-timer.C:
+			for _, n := range news { // the pass to come looks at all of it
+				select {
+				case <-n:
+				default:
+				}
+			}
 			return true
 		}
 	}
