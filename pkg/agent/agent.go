@@ -114,6 +114,7 @@ type Agent struct {
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
+	unannounced                 subnet.Lease // that all is in place for, but perhaps the firewall's rules; zero: not all
 	file                        fileRepairs
 	firewall                    firewall
 
@@ -193,8 +194,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-again.C:
 			trigger = "timer"
 		case <-a.firewall.news():
-			a.firewall.heard = a.firewall.inPlace()
-			trigger = "firewall"
+			a.rulesSeen(time.Now())
+			continue
 		}
 		if !a.rest(ctx, rested, news) {
 			return nil
@@ -206,8 +207,17 @@ func (a *Agent) Run(ctx context.Context) error {
 			v.InfoS("Made a pass", "trigger", trigger, "took", took, "nextIn", next)
 		}
 		again.Reset(next)
-		rested = start.Add(took + min(4*took, 2*time.Second))
+		rested = start.Add(took + a.restAfter(took))
 	}
+}
+
+// restAfter is how long a pass is rested after. Until this host works, what it waits for
+// is its own lease.
+func (a *Agent) restAfter(took time.Duration) time.Duration {
+	if a.current == nil {
+		return min(took, 2*time.Second)
+	}
+	return min(4*took, 2*time.Second)
 }
 
 // rest makes few passes of many events: it waits for those that follow a first one,
@@ -226,6 +236,8 @@ func (a *Agent) rest(ctx context.Context, until time.Time, news []<-chan struct{
 			return false
 		case answer := <-a.asked:
 			answer()
+		case <-a.firewall.news():
+			a.rulesSeen(time.Now())
 		case <-timer.C:
 			for _, n := range news { // the pass to come looks at all of it
 				select {

@@ -61,6 +61,7 @@ type host struct {
 	kernel *kerneltest.Kernel
 	peers  []rules.Peer  // that the firewall lets in
 	placed chan struct{} // what SetRules returns
+	slow   time.Duration // that a pass takes where this host works
 
 	silent atomic.Bool // the kernel does not say who is on the link
 }
@@ -188,6 +189,7 @@ func (h *host) start() *host {
 		SubnetFile: h.file, Former: h.former, FileChanges: h.edits,
 		Ready: func(l subnet.Lease) { h.ready <- l },
 		SetRules: func(_ subnet.Config, _ netip.Prefix, peers []rules.Peer) <-chan struct{} {
+			time.Sleep(h.slow)
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.peers = peers
