@@ -31,7 +31,7 @@ type Leases interface {
 // Kernel is the host's network; kernel.Netlink.
 type Kernel interface {
 	kernel.Conn
-	Direct(ip netip.Addr, dev string) (bool, error)
+	Direct(ips []netip.Addr, dev string) (direct []bool, errs []error)
 	DefaultDev(inet.Family) (string, error)
 	Lookup(ip netip.Addr) (via netip.Addr, dev string, err error)
 }

@@ -103,7 +103,15 @@ func (h *host) Do(ops ...kernel.Op) []error {
 	return errs
 }
 
-func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
+func (h *host) Direct(ips []netip.Addr, dev string) (direct []bool, errs []error) {
+	for _, ip := range ips {
+		is, err := h.direct(ip, dev)
+		direct, errs = append(direct, is), append(errs, err)
+	}
+	return direct, errs
+}
+
+func (h *host) direct(ip netip.Addr, dev string) (bool, error) {
 	if h.silent.Load() {
 		return false, errors.New("no buffer space available")
 	}

@@ -14,7 +14,6 @@ import (
 
 func TestDirect(t *testing.T) {
 	m := linux(t)
-	conn := m.Conn.(*kernel.Netlink)
 	m.sh(t, `ip link add ens34 type bridge
 		ip addr add 10.5.0.21/24 dev ens34
 		ip link set ens34 up
@@ -33,16 +32,37 @@ func TestDirect(t *testing.T) {
 		"10.5.0.22":  false, // on another interface
 		"10.7.0.22":  false, // nowhere
 	} {
-		if got, err := conn.Direct(netip.MustParseAddr(addr), "ens33"); got != want || err != nil {
+		if got, err := isDirect(m, addr, "ens33"); got != want || err != nil {
 			t.Errorf("%s is direct: %v, %v", addr, got, err)
 		}
 	}
 	m.sh(t, `ip route add default via 10.4.7.254`)
-	if is, err := conn.Direct(netip.MustParseAddr("10.7.0.22"), "ens33"); is || err != nil {
+	if is, err := isDirect(m, "10.7.0.22", "ens33"); is || err != nil {
 		t.Error("what the default route leads to is direct")
 	}
-	if is, err := conn.Direct(netip.MustParseAddr("10.4.7.22"), "ens99"); is || err != nil {
+	if is, err := isDirect(m, "10.4.7.22", "ens99"); is || err != nil {
 		t.Error("direct on an interface that does not exist")
+	}
+}
+
+func isDirect(m machine, ip, dev string) (bool, error) {
+	direct, errs := m.Conn.(*kernel.Netlink).Direct([]netip.Addr{netip.MustParseAddr(ip)}, dev)
+	return direct[0], errs[0]
+}
+
+// Each of many has its own answer, in their order.
+func TestDirectOfMany(t *testing.T) {
+	m := linux(t)
+	linkOf(t, m, "ens33")
+	var ips []netip.Addr
+	for i := range 1000 { // 10.4.7.x are on the link, and others nowhere
+		ips = append(ips, netip.AddrFrom4([4]byte{10, 4, byte(7 + i%3), byte(22 + i%100)}))
+	}
+	direct, errs := m.Conn.(*kernel.Netlink).Direct(ips, "ens33")
+	for i, ip := range ips {
+		if direct[i] != (i%3 == 0) || errs[i] != nil {
+			t.Errorf("%v is direct: %v, %v", ip, direct[i], errs[i])
+		}
 	}
 }
 
