@@ -31,7 +31,7 @@ type Leases interface {
 // Kernel is the host's network; kernel.Netlink.
 type Kernel interface {
 	kernel.Conn
-	Direct(ip netip.Addr, dev string) (bool, error)
+	Direct(ips []netip.Addr, dev string) (direct []bool, errs []error)
 	DefaultDev(inet.Family) (string, error)
 	Lookup(ip netip.Addr) (via netip.Addr, dev string, err error)
 }
@@ -114,6 +114,7 @@ type Agent struct {
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
+	unannounced                 subnet.Lease // that all is in place for, but perhaps the firewall's rules; zero: not all
 	file                        fileRepairs
 	firewall                    firewall
 
@@ -172,6 +173,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.Needs != nil {
 		needsChanged = a.Needs.Changed()
 	}
+	news := []<-chan struct{}{a.Leases.Changed(), a.Changes.Changed(), needsChanged, fileChanged}
+	var rested time.Time // when the next pass may be made
 	for {
 		trigger := ""
 		select {
@@ -180,19 +183,22 @@ func (a *Agent) Run(ctx context.Context) error {
 		case answer := <-a.asked:
 			answer()
 			continue
-		case <-a.Leases.Changed():
+		case <-news[0]:
 			trigger = "etcd"
-		case <-a.Changes.Changed():
+		case <-news[1]:
 			trigger = "kernel"
-		case <-needsChanged:
+		case <-news[2]:
 			trigger = "etcd's addresses"
-		case <-fileChanged:
+		case <-news[3]:
 			trigger = "subnet file"
 		case <-again.C:
 			trigger = "timer"
 		case <-a.firewall.news():
-			a.firewall.heard = a.firewall.inPlace()
-			trigger = "firewall"
+			a.rulesSeen(time.Now())
+			continue
+		}
+		if !a.rest(ctx, rested, news) {
+			return nil
 		}
 		start := time.Now()
 		next := a.pass(ctx, start)
@@ -201,16 +207,28 @@ func (a *Agent) Run(ctx context.Context) error {
 			v.InfoS("Made a pass", "trigger", trigger, "took", took, "nextIn", next)
 		}
 		again.Reset(next)
-		if !a.debounce(ctx, took) {
-			return nil
-		}
+		rested = start.Add(took + a.restAfter(took))
 	}
 }
 
-// debounce makes few passes of many events: it waits for some of those that follow
-// a first one, longer where a pass takes long. False: ctx has ended.
-func (a *Agent) debounce(ctx context.Context, took time.Duration) bool {
-	timer := time.NewTimer(min(4*took, 2*time.Second))
+// restAfter is how long a pass is rested after. Until this host works, what it waits for
+// is its own lease.
+func (a *Agent) restAfter(took time.Duration) time.Duration {
+	if a.current == nil {
+		return min(took, 2*time.Second)
+	}
+	return min(4*took, 2*time.Second)
+}
+
+// rest makes few passes of many events: it waits for those that follow a first one,
+// longer where a pass takes long. A single event finds it over, and no timer wakes the
+// program for that. False: ctx has ended.
+func (a *Agent) rest(ctx context.Context, until time.Time, news []<-chan struct{}) bool {
+	left := time.Until(until)
+	if left <= 0 {
+		return true
+	}
+	timer := time.NewTimer(left)
 	defer timer.Stop()
 	for {
 		select {
@@ -218,7 +236,15 @@ func (a *Agent) debounce(ctx context.Context, took time.Duration) bool {
 			return false
 		case answer := <-a.asked:
 			answer()
+		case <-a.firewall.news():
+			a.rulesSeen(time.Now())
 		case <-timer.C:
+			for _, n := range news { // the pass to come looks at all of it
+				select {
+				case <-n:
+				default:
+				}
+			}
 			return true
 		}
 	}

@@ -61,6 +61,7 @@ type host struct {
 	kernel *kerneltest.Kernel
 	peers  []rules.Peer  // that the firewall lets in
 	placed chan struct{} // what SetRules returns
+	slow   time.Duration // that a pass takes where this host works
 
 	silent atomic.Bool // the kernel does not say who is on the link
 }
@@ -102,7 +103,15 @@ func (h *host) Do(ops ...kernel.Op) []error {
 	return errs
 }
 
-func (h *host) Direct(ip netip.Addr, dev string) (bool, error) {
+func (h *host) Direct(ips []netip.Addr, dev string) (direct []bool, errs []error) {
+	for _, ip := range ips {
+		is, err := h.direct(ip, dev)
+		direct, errs = append(direct, is), append(errs, err)
+	}
+	return direct, errs
+}
+
+func (h *host) direct(ip netip.Addr, dev string) (bool, error) {
 	if h.silent.Load() {
 		return false, errors.New("no buffer space available")
 	}
@@ -188,6 +197,7 @@ func (h *host) start() *host {
 		SubnetFile: h.file, Former: h.former, FileChanges: h.edits,
 		Ready: func(l subnet.Lease) { h.ready <- l },
 		SetRules: func(_ subnet.Config, _ netip.Prefix, peers []rules.Peer) <-chan struct{} {
+			time.Sleep(h.slow)
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.peers = peers

@@ -92,12 +92,11 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	}
 	peers, rejected := a.peersOf(view, links)
 	a.onLink.startPass(a.Changes.Routing(), a.current.host.Link)
-	onLink := func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) }
-	want := a.current.desired(own, peers, onLink)
+	want := a.desired(a.current, own, peers)
 	a.paths.update(want, now)
 	a.next.expect = nil
 	if a.next != a.current {
-		a.next.expect = a.next.desired(own, peers, onLink).Routes
+		a.next.expect = a.desired(a.next, own, peers).Routes
 	}
 	want.Partial, want.Harmful = view.Degraded || a.onLink.err != nil, a.harmful
 	want.Networks, want.Own = a.networks, []netip.Prefix{own.Subnet}
@@ -106,6 +105,13 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		want.Devices = addIfAbsent(want.Devices, d)
 	}
 	return want.State, true
+}
+
+// desired is what a setup wants by the kernel's answers.
+func (a *Agent) desired(u *setup, own subnet.Lease, peers []subnet.Lease) desired {
+	return a.onLink.desired(a.Kernel, func(onLink func(netip.Addr) backend.Answer) desired {
+		return u.desired(own, peers, onLink)
+	})
 }
 
 // explain says of each lease without a path why it has none.

@@ -8,7 +8,7 @@ type firewall struct {
 	placed <-chan struct{} // closed once they have been seen
 	since  time.Time       // when they were asked for first
 	seen   bool
-	heard  bool // a pass has been made since
+	heard  bool // that has been taken up
 }
 
 // firstRulesTime bounds how long the first Ready waits for the rules: dockerd, which is
@@ -33,7 +33,7 @@ func (f *firewall) inPlace() bool {
 	return f.seen
 }
 
-// news is closed where a pass is due, as the rules are in place now.
+// news is closed where it has not been heard yet that the rules are in place.
 func (f *firewall) news() <-chan struct{} {
 	if f.heard {
 		return nil

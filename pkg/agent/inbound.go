@@ -50,9 +50,11 @@ func (in inboundPaths) refreshAll(now time.Time) {
 
 // peers are all of them, in an order that stays the same.
 func (in inboundPaths) peers() []rules.Peer {
-	return slices.SortedFunc(maps.Keys(in), func(a, b rules.Peer) int {
+	all := slices.AppendSeq(make([]rules.Peer, 0, len(in)), maps.Keys(in))
+	slices.SortFunc(all, func(a, b rules.Peer) int {
 		return cmp.Or(a.Subnet.Addr().Compare(b.Subnet.Addr()), cmp.Compare(a.Device, b.Device), a.Host.Compare(b.Host))
 	})
+	return all
 }
 
 // outgoing are the devices of a wanted state, and of the routes of the setup to

@@ -15,11 +15,15 @@ type unreachable struct {
 	ip netip.Addr
 }
 
-func (u unreachable) Direct(ip netip.Addr, _ string) (bool, error) {
-	if ip == u.ip {
-		return false, errors.New("no answer")
+func (u unreachable) Direct(ips []netip.Addr, _ string) (direct []bool, errs []error) {
+	for _, ip := range ips {
+		var err error
+		if ip == u.ip {
+			err = errors.New("no answer")
+		}
+		direct, errs = append(direct, err == nil), append(errs, err)
 	}
-	return true, nil
+	return direct, errs
 }
 
 // TestOneFailureIsNotForgotten: what the kernel says of one peer is no answer
@@ -29,8 +33,13 @@ func TestOneFailureIsNotForgotten(t *testing.T) {
 	var c onLinkCache
 	c.startPass(1, kernel.Link{Name: "ens33", Index: 2})
 	k := unreachable{ip: first}
-	c.ask(first, k)
-	if is := c.ask(second, k); is != backend.Yes || c.err == nil {
+	var is backend.Answer
+	c.desired(k, func(onLink func(netip.Addr) backend.Answer) desired {
+		onLink(first)
+		is = onLink(second)
+		return desired{}
+	})
+	if is != backend.Yes || c.err == nil {
 		t.Errorf("the second is on the link: %v; the first one's failure: %v", is, c.err)
 	}
 }

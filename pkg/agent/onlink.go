@@ -16,7 +16,8 @@ type onLinkCache struct {
 	link    string
 	index   int
 	answers map[netip.Addr]onLinkAnswer
-	err     error // the last that came instead of an answer, since startPass
+	open    []netip.Addr // asked for, and not known
+	err     error        // the last that came instead of an answer, since startPass
 }
 
 type onLinkAnswer struct {
@@ -38,16 +39,36 @@ func (c *onLinkCache) startPass(routing uint64, l kernel.Link) {
 	c.err = nil
 }
 
-func (c *onLinkCache) ask(ip netip.Addr, k Kernel) backend.Answer {
+// desired is what f, which is pure, makes of the kernel's answers. What it asks in vain
+// the first time is asked of the kernel at once: of each peer on its own takes longer than
+// to write its route.
+func (c *onLinkCache) desired(k Kernel, f func(onLink func(netip.Addr) backend.Answer) desired) desired {
+	c.open = nil
+	want := f(c.answer)
+	if len(c.open) > 0 {
+		c.ask(k)
+		want = f(c.answer)
+	}
+	return want
+}
+
+// ask has the kernel answer what is open.
+func (c *onLinkCache) ask(k Kernel) {
+	direct, errs := k.Direct(c.open, c.link)
+	for i, ip := range c.open {
+		if errs[i] != nil {
+			c.err = errs[i]
+		} else {
+			c.answers[ip] = onLinkAnswer{direct[i], c.routing}
+		}
+	}
+}
+
+// answer is the last known. It notes what is to be asked anew.
+func (c *onLinkCache) answer(ip netip.Addr) backend.Answer {
 	last, known := c.answers[ip]
 	if !known || last.routing != c.routing {
-		yes, err := k.Direct(ip, c.link)
-		if err != nil {
-			c.err = err
-		} else {
-			last, known = onLinkAnswer{yes, c.routing}, true
-			c.answers[ip] = last
-		}
+		c.open = append(c.open, ip)
 	}
 	switch {
 	case !known:

@@ -13,6 +13,7 @@ import (
 
 // pass looks at everything once, and returns when to look again at the latest.
 func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
+	a.unannounced = subnet.Lease{}
 	view := a.Leases.View()
 	if !view.Listed {
 		return a.protect() // nothing is known: what works stays as it is
@@ -107,13 +108,32 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 	}
 	again = min(again, a.writeFile(view.Own, now))
 	if settled && !a.ready && !a.writing.Failing() {
-		if left := a.firewall.left(now); left > 0 {
-			return min(again, left)
-		}
-		a.ready = true
-		a.Ready(view.Own)
+		a.unannounced = view.Own
+		again = min(again, a.announce(now))
 	}
 	return again
+}
+
+// announce says that this host is ready, once the firewall's rules have been seen or have
+// been waited for. It returns when to try again at the latest.
+func (a *Agent) announce(now time.Time) time.Duration {
+	if left := a.firewall.left(now); left > 0 {
+		return left
+	}
+	own := a.unannounced
+	a.unannounced, a.ready = subnet.Lease{}, true
+	a.Ready(own)
+	return resync
+}
+
+// rulesSeen takes up that the firewall's rules are in place. It changes nothing of what
+// there should be, so it waits for no pass, which may rest for seconds in a large cluster.
+func (a *Agent) rulesSeen(now time.Time) {
+	a.firewall.heard = a.firewall.inPlace()
+	if a.unannounced.Subnet.IsValid() {
+		a.announce(now)
+	}
+	a.trackConsequences(a.Leases.View(), now)
 }
 
 // rulesTime bounds the wait for firewall rules, which may fail.

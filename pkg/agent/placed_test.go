@@ -51,6 +51,33 @@ func TestPeersHearOfPlacedRules(t *testing.T) {
 	})
 }
 
+// TestReadyIsNotRestedFor: a pass over a large cluster is rested after for longer than the
+// rules take.
+func TestReadyIsNotRestedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h := newHost(t, store, 21)
+		h.placed, h.slow = make(chan struct{}), 500*time.Millisecond
+		h.start()
+		settle(600 * time.Millisecond) // the first pass with a lease is over
+		store.Set("subnets/172.7.22.0-24", `{"PublicIP":"10.4.7.22","BackendType":"host-gw"}`, time.Hour)
+		settle(100 * time.Millisecond) // which is rested before
+		if len(h.ready) != 0 {
+			t.Error("it is ready without its rules")
+		}
+		close(h.placed)
+		settle(100 * time.Millisecond)
+		if len(h.ready) != 1 {
+			t.Error("it has its rules, and does not say that it is ready")
+		}
+		if unready, is := h.ask().Conditions.Unready(); is {
+			t.Errorf("what keeps it from being ready is %v", unready)
+		}
+		h.stop()
+	})
+}
+
 // TestReadyWaitsForTheRules, but not for ever: dockerd is started after it.
 func TestReadyWaitsForTheRules(t *testing.T) {
 	for _, come := range []bool{true, false} {

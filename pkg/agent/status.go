@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"time"
 
 	"flanneld/pkg/backend"
@@ -97,7 +96,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 		return nil, []status.Peer{}
 	}
 	peers, _ := a.peersOf(view, links)
-	want := a.current.desired(view.Own, peers, func(ip netip.Addr) backend.Answer { return a.onLink.ask(ip, a.Kernel) })
+	want := a.desired(a.current, view.Own, peers)
 	have := a.have(links, want.State)
 	out := make([]status.Peer, 0, len(peers))
 	for i, l := range want.peers {

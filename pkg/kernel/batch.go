@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -30,6 +31,37 @@ func (s *socket) exchange(errs []error) {
 		over, err = s.verdicts(first, errs)
 	}
 	if err != nil { // what became of them is unknown
+		for i := range errs {
+			errs[i] = fmt.Errorf("talk to the kernel: %w", err)
+		}
+	}
+}
+
+// askEach sends the requests that were begun, as many as errs has room for, each of which
+// has one message for an answer. It passes on the answers' bodies, each good until f
+// returns, and sets an error, or nil, for each.
+func (s *socket) askEach(errs []error, f func(i int, body []byte)) {
+	first := s.seq - uint32(len(errs)) + 1
+	err := s.flush()
+	for left := len(errs); err == nil && left > 0; {
+		var answers iter.Seq2[unix.NlMsghdr, []byte]
+		if answers, err = s.read(); err != nil {
+			break
+		}
+		for h, body := range answers {
+			i := h.Seq - first
+			if i >= uint32(len(errs)) {
+				continue // an answer to an earlier request that was given up
+			}
+			left--
+			if h.Type == unix.NLMSG_ERROR {
+				errs[i] = replyError(h, body)
+			} else {
+				f(int(i), body)
+			}
+		}
+	}
+	if err != nil { // which of them were answered is of no use
 		for i := range errs {
 			errs[i] = fmt.Errorf("talk to the kernel: %w", err)
 		}

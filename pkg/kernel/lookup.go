@@ -19,20 +19,30 @@ func (n *Netlink) beginLookup(ip netip.Addr) {
 	n.socket.add(unix.RTA_DST, ip.AsSlice())
 }
 
-// Direct reports whether the kernel reaches ip through dev without a gateway.
-func (n *Netlink) Direct(ip netip.Addr, dev string) (direct bool, err error) {
-	n.beginLookup(ip)
-	err = n.socket.ask(func(body []byte) {
-		r, ok := readRoute(body)
-		direct = ok && r.Type == unix.RTN_UNICAST && !r.via.IsValid() && r.index != 0 && r.index == n.index[dev]
-	})
-	switch {
-	case err == nil:
-		return direct, nil
-	case is(err, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL):
-		return false, nil // no route, or one that forbids (ip-route(8): unreachable, prohibit, blackhole)
+// Direct reports of each of some addresses whether the kernel reaches it through dev
+// without a gateway; errs has an error or nil for each.
+func (n *Netlink) Direct(ips []netip.Addr, dev string) (direct []bool, errs []error) {
+	direct, errs = make([]bool, len(ips)), make([]error, len(ips))
+	for at := 0; at < len(ips); at += batchSize {
+		some := ips[at:min(at+batchSize, len(ips))]
+		for _, ip := range some {
+			n.beginLookup(ip)
+		}
+		n.socket.askEach(errs[at:at+len(some)], func(i int, body []byte) {
+			r, ok := readRoute(body)
+			direct[at+i] = ok && r.Type == unix.RTN_UNICAST && !r.via.IsValid() && r.index != 0 && r.index == n.index[dev]
+		})
 	}
-	return false, fmt.Errorf("ask for the route to %v: %w", ip, err)
+	for i, err := range errs {
+		switch {
+		case err == nil:
+		case is(err, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL):
+			errs[i] = nil // no route, or one that forbids (ip-route(8): unreachable, prohibit, blackhole)
+		default:
+			errs[i] = fmt.Errorf("ask for the route to %v: %w", ips[i], err)
+		}
+	}
+	return direct, errs
 }
 
 // Lookup is how the kernel sends a packet to ip, as `ip route get` shows it: by

@@ -80,21 +80,89 @@ func (r routeMessage) found(names map[int]string) FoundRoute {
 // linkMessage is what matters here of an RTM_NEWLINK or RTM_DELLINK.
 type linkMessage struct {
 	index  int
+	up     bool
 	bridge bool   // it speaks of an interface as a bridge's port, not of the interface itself
 	name   string // "" if it says none
+	mtu    int
+	mac    MAC
+	alias  string
+	master int    // index; 0: none
+	kind   string // as the kernel names it; "": hardware
 }
 
 func readLinkMessage(body []byte) (l linkMessage, ok bool) {
 	if len(body) < unix.SizeofIfInfomsg {
 		return l, false
 	}
-	l.bridge, l.index = body[0] != unix.AF_UNSPEC, number(body[4:])
+	l.bridge, l.index, l.up = body[0] != unix.AF_UNSPEC, number(body[4:]), number(body[8:])&unix.IFF_UP != 0
 	for kind, value := range attributes(body[unix.SizeofIfInfomsg:]) {
-		if kind == unix.IFLA_IFNAME {
+		switch kind {
+		case unix.IFLA_IFNAME:
 			l.name = unix.ByteSliceToString(value)
+		case unix.IFLA_MTU:
+			l.mtu = number(value)
+		case unix.IFLA_ADDRESS:
+			copy(l.mac[:], value)
+		case unix.IFLA_IFALIAS:
+			l.alias = unix.ByteSliceToString(value)
+		case unix.IFLA_MASTER:
+			l.master = number(value)
+		case unix.IFLA_LINKINFO:
+			for kind, value := range attributes(value) {
+				if kind == unix.IFLA_INFO_KIND {
+					l.kind = unix.ByteSliceToString(value)
+				}
+			}
 		}
 	}
 	return l, true
+}
+
+// link is the interface in the form that passes work with.
+func (l linkMessage) link() Link {
+	kind := l.kind
+	switch kind {
+	case "":
+		kind = "device"
+	case "tun":
+		kind = TAP
+	}
+	return Link{Name: l.name, Index: l.index, MTU: l.mtu, Up: l.up, Type: kind, MAC: l.mac, Alias: l.alias}
+}
+
+// addressMessage is what matters here of an RTM_NEWADDR.
+type addressMessage struct {
+	Addr
+	index int // of the interface
+}
+
+// readAddress reads an address of an interface; false: it is none.
+func readAddress(body []byte) (a addressMessage, ok bool) {
+	if len(body) < unix.SizeofIfAddrmsg {
+		return a, false
+	}
+	bits, scope := int(body[1]), body[3]
+	a.index = number(body[4:])
+	var local, there netip.Addr
+	for kind, value := range attributes(body[unix.SizeofIfAddrmsg:]) {
+		switch kind {
+		case unix.IFA_LOCAL:
+			local = address(value)
+		case unix.IFA_ADDRESS:
+			there = address(value)
+		}
+	}
+	// ip-address(8): where it has a peer at the other end, the network is the peer's. For
+	// IPv6 without one there is no IFA_LOCAL.
+	ip := there
+	if local.IsValid() {
+		if ip = local; local != there {
+			bits = local.BitLen()
+		}
+	}
+	a.Prefix = netip.PrefixFrom(ip, bits)
+	a.LinkLocal = scope == unix.RT_SCOPE_LINK || ip.IsLinkLocalUnicast()
+	return a, a.Prefix.IsValid()
 }
 
 // neighbourMessage is what matters here of an RTM_NEWNEIGH, be it a neighbour

@@ -1,7 +1,9 @@
 package kernel_test
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,7 +14,6 @@ import (
 
 func TestDirect(t *testing.T) {
 	m := linux(t)
-	conn := m.Conn.(*kernel.Netlink)
 	m.sh(t, `ip link add ens34 type bridge
 		ip addr add 10.5.0.21/24 dev ens34
 		ip link set ens34 up
@@ -31,16 +32,37 @@ func TestDirect(t *testing.T) {
 		"10.5.0.22":  false, // on another interface
 		"10.7.0.22":  false, // nowhere
 	} {
-		if got, err := conn.Direct(netip.MustParseAddr(addr), "ens33"); got != want || err != nil {
+		if got, err := isDirect(m, addr, "ens33"); got != want || err != nil {
 			t.Errorf("%s is direct: %v, %v", addr, got, err)
 		}
 	}
 	m.sh(t, `ip route add default via 10.4.7.254`)
-	if is, err := conn.Direct(netip.MustParseAddr("10.7.0.22"), "ens33"); is || err != nil {
+	if is, err := isDirect(m, "10.7.0.22", "ens33"); is || err != nil {
 		t.Error("what the default route leads to is direct")
 	}
-	if is, err := conn.Direct(netip.MustParseAddr("10.4.7.22"), "ens99"); is || err != nil {
+	if is, err := isDirect(m, "10.4.7.22", "ens99"); is || err != nil {
 		t.Error("direct on an interface that does not exist")
+	}
+}
+
+func isDirect(m machine, ip, dev string) (bool, error) {
+	direct, errs := m.Conn.(*kernel.Netlink).Direct([]netip.Addr{netip.MustParseAddr(ip)}, dev)
+	return direct[0], errs[0]
+}
+
+// Each of many has its own answer, in their order.
+func TestDirectOfMany(t *testing.T) {
+	m := linux(t)
+	linkOf(t, m, "ens33")
+	var ips []netip.Addr
+	for i := range 1000 { // 10.4.7.x are on the link, and others nowhere
+		ips = append(ips, netip.AddrFrom4([4]byte{10, 4, byte(7 + i%3), byte(22 + i%100)}))
+	}
+	direct, errs := m.Conn.(*kernel.Netlink).Direct(ips, "ens33")
+	for i, ip := range ips {
+		if direct[i] != (i%3 == 0) || errs[i] != nil {
+			t.Errorf("%v is direct: %v, %v", ip, direct[i], errs[i])
+		}
 	}
 }
 
@@ -115,6 +137,53 @@ func TestLinks(t *testing.T) {
 	m.sh(t, `ip link set ens33 down`)
 	if linkOf(t, m, "ens33").Up {
 		t.Error("up, after it was set down")
+	}
+}
+
+// What others put there is told apart by its kind, the bridge that it is a port of, and its address.
+func TestOthersLinks(t *testing.T) {
+	m := linux(t)
+	m.sh(t, `ip link add docker0 type bridge
+		ip link add veth7 type veth peer name inside7
+		ip link set veth7 master docker0
+		ip link add virbr0 type bridge
+		ip addr add 10.9.1.1 peer 10.9.1.2/24 dev virbr0
+		ip addr add 10.9.2.1/24 dev virbr0
+		ip -6 addr add fd00::7/64 dev virbr0
+		ip link add vxlan7 type vxlan id 7 dstport 4789`)
+	for name, want := range map[string]string{
+		"lo": "device  [127.0.0.1/8]", "docker0": "bridge  []", "veth7": "veth docker0 []", "inside7": "veth  []",
+		"virbr0": "bridge  [10.9.1.1/32 10.9.2.1/24]", "vxlan7": "vxlan  []",
+	} {
+		l := linkOf(t, m, name)
+		if got := fmt.Sprint(l.Type, " ", l.Master, " ", l.Addrs); got != want {
+			t.Errorf("%s is %q, not %q", name, got, want)
+		}
+		if isKnown := l.Kind != nil; isKnown != (l.Type == "vxlan") {
+			t.Errorf("%s has the kind %v", name, l.Kind)
+		}
+	}
+}
+
+// Hosts with many containers have more interfaces than one answer of the kernel's holds.
+func TestManyLinks(t *testing.T) {
+	m := linux(t)
+	const many = 150
+	var commands []string
+	for i := range many {
+		commands = append(commands, fmt.Sprintf("ip link add veth-%d type veth peer name inside-%d", i, i))
+	}
+	m.sh(t, strings.Join(commands, "\n"))
+	links, err := m.Links()
+	if err != nil || len(links) < 2*many {
+		t.Fatalf("%d interfaces, error: %v", len(links), err)
+	}
+	seen := map[string]bool{}
+	for _, l := range links {
+		if seen[l.Name] || l.Index == 0 || l.MTU == 0 {
+			t.Errorf("%+v", l)
+		}
+		seen[l.Name] = true
 	}
 }
 

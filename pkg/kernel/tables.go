@@ -34,7 +34,7 @@ func list[T any](s *socket, begin func(), take func(body []byte) (T, bool)) ([]T
 // appended is append in larger steps, which leave less behind.
 func appended[T any](s []T, x T) []T {
 	if len(s) == cap(s) {
-		s = slices.Grow(s, max(64, len(s)))
+		s = slices.Grow(s, max(16, len(s)))
 	}
 	return append(s, x)
 }

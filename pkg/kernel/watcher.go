@@ -18,7 +18,6 @@ import (
 // what changed, the next pass finds out by itself.
 type Watcher struct {
 	socket  *os.File
-	ours    uint32        // the port of the socket that writes routes and entries
 	changed chan struct{} // one slot
 	routing atomic.Uint64
 
@@ -40,11 +39,11 @@ const largestMessage = 32 << 10 // bytes
 // the work of each change. (Of forwarding entries, and of neighbours that go, the
 // kernel does not tell by whose request.)
 func (n *Netlink) Watch() (*Watcher, error) {
-	socket, err := subscribe(n.groups()...)
+	socket, err := subscribe(n.socket.port, n.groups()...)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to changes of the kernel's network state: %w", err)
 	}
-	w := &Watcher{socket: socket, ours: n.socket.port, changed: make(chan struct{}, 1), names: map[int]string{}}
+	w := &Watcher{socket: socket, changed: make(chan struct{}, 1), names: map[int]string{}}
 	links, err := n.Links()
 	if err != nil {
 		_ = socket.Close()
@@ -69,8 +68,9 @@ func (n *Netlink) groups() []uint {
 	return groups
 }
 
-// subscribe opens a socket that gets one message for each change.
-func subscribe(groups ...uint) (*os.File, error) {
+// subscribe opens a socket that gets one message for each change, but for what the
+// kernel says to be the work of the socket with a port.
+func subscribe(ours uint32, groups ...uint) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
@@ -79,6 +79,7 @@ func subscribe(groups ...uint) (*os.File, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer); err != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
+	leaveOut(fd, ours)
 	address := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 	for _, g := range groups {
 		address.Groups |= 1 << (g - 1)
@@ -138,9 +139,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.mark(true) // cut short: the rest can mean anything
 		}
 		for h, body := range messages(buffer[:n]) {
-			if h.Pid != w.ours { // netlink(7): of whose request it speaks
-				w.receive(h.Type, body)
-			}
+			w.receive(h.Type, body)
 		}
 	}
 }

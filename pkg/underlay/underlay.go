@@ -160,7 +160,11 @@ func ContainersOnly(l kernel.Link, links []kernel.Link) bool {
 // in which the host's own subnet lies: of that, only addresses that are known to be in
 // use count.
 func (h Host) Takes(network, p netip.Prefix) (Need, bool) {
-	for _, n := range h.counting(network) {
+	counts := h.counting(network)
+	for _, n := range h.needs {
+		if !counts(n) {
+			continue
+		}
 		taken := n.IsSingleIP() && h.Leads(p, n.Addr())
 		onPurpose := n.Inhabited || n.Bits() <= network.Bits() && n.Overlaps(network)
 		if !n.IsSingleIP() && network.IsValid() && !onPurpose {
@@ -173,18 +177,16 @@ func (h Host) Takes(network, p netip.Prefix) (Need, bool) {
 	return Need{}, false
 }
 
-// counting are the needs that count for a network. Where a host needs nothing else in
+// counting tells the needs that count for a network. Where a host needs nothing else in
 // it, name servers there are containers, and so are members of an etcd that has others
-// elsewhere: the network leads to them.
-func (h Host) counting(network netip.Prefix) []Need {
+// elsewhere: the network leads to them. It is asked for each lease, so it copies nothing.
+func (h Host) counting(network netip.Prefix) (counts func(Need) bool) {
 	hosts := func(n Need) bool { return !n.Resolver && !n.Member && n.Overlaps(network) }
 	if slices.ContainsFunc(h.needs, hosts) {
-		return h.needs
+		return func(Need) bool { return true }
 	}
 	elsewhere := slices.ContainsFunc(h.needs, func(n Need) bool { return n.Member && !n.Overlaps(network) })
-	return slices.DeleteFunc(slices.Clone(h.needs), func(n Need) bool {
-		return n.Resolver || n.Member && elsewhere && n.Overlaps(network)
-	})
+	return func(n Need) bool { return !n.Resolver && !(n.Member && elsewhere && n.Overlaps(network)) }
 }
 
 // Leads tells whether packets to a would take a route to p.
@@ -224,7 +226,10 @@ func holds(larger, network netip.Prefix) bool {
 
 // Within are the needs that overlap the cluster's network, but for networks that
 // hold it on purpose.
-func (h Host) Within(network netip.Prefix) (out []Need) { return Within(h.counting(network), network) }
+func (h Host) Within(network netip.Prefix) (out []Need) {
+	counts := h.counting(network)
+	return Within(slices.DeleteFunc(slices.Clone(h.needs), func(n Need) bool { return !counts(n) }), network)
+}
 
 // Within are those of the needs that overlap the cluster's network, but for
 // networks that hold it on purpose, and for addresses in one that is named.

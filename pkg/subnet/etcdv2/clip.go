@@ -41,8 +41,11 @@ type escape struct {
 // longestBare bounds what is neither a string nor structure: a number, or a word.
 const longestBare = 1 << 10
 
+// A read begins small, as an event is, and is larger in a document that fills it.
+const firstRead, laterRead = 1 << 10, 32 << 10 // bytes
+
 func newClip(document io.Reader, longest int) *clip {
-	return &clip{document: document, longest: longest, raw: make([]byte, 32<<10)}
+	return &clip{document: document, longest: longest, raw: make([]byte, firstRead)}
 }
 
 // Read implements [io.Reader].
@@ -52,6 +55,9 @@ func (c *clip) Read(p []byte) (int, error) {
 		c.ready, c.err = c.ready[:0], err
 		if !c.takeAll(c.raw[:n]) {
 			c.err = errors.New("answers with something that is not etcd's JSON")
+		}
+		if n == len(c.raw) && n < laterRead {
+			c.raw = make([]byte, laterRead)
 		}
 	}
 	n := copy(p, c.ready)
