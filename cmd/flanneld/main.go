@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -24,10 +23,6 @@ var version = "dev"
 // gcPercent trades a tenth of the processor time of a start in a large cluster
 // for a fifth of the peak of its memory (BENCHMARKS.md).
 const gcPercent = 50
-
-// processors are those that the daemon computes on at a time. Its work is a chain and not
-// a fan: to hand a step to another thread takes longer than the step (BENCHMARKS.md).
-const processors = 1
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
@@ -52,9 +47,6 @@ func newProgram() *program {
 func serve(ctx context.Context, o options) error {
 	if err := setUpLog(o); err != nil {
 		return err
-	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(processors)
 	}
 	o.logNoEffect()
 	var err error
