@@ -53,3 +53,9 @@ func sumMetric(text io.Reader, name string) (sum float64) {
 	}
 	return sum
 }
+
+// Metric is a metric of Prometheus', added up over the members and its labels.
+func (e *Etcd) Metric(name string) float64 {
+	e.t.Helper()
+	return e.metric(name)
+}

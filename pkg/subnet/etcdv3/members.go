@@ -2,28 +2,35 @@ package etcdv3
 
 import (
 	"context"
+	"errors"
+	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
-	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
 )
 
-// members are the endpoints, and what is known of each. gRPC asks any of them
-// for whom it has a connection, and its errors do not say which; so connections
-// bear their endpoint's name, and what goes wrong with them is noted here.
+// members are the endpoints, and what is known of each. gRPC's errors do not say
+// which of them it has asked; so connections bear their endpoint's name, and what
+// goes wrong with them is noted here.
+//
+// There is one connection, to the first in turn that takes one, as each costs etcd
+// about as much as a watch does. gRPC keeps it until it ends. So a member that does
+// not do its work is left: its turn comes last from then on.
 type members struct {
 	files  etcdconn.Files
 	dialer *net.Dialer
 	urls   map[string]string // host:port → URL
-	order  []string          // host:port
+	order  []string          // host:port, as configured
 
 	mu      sync.Mutex
+	turns   []string         // host:port, as they are to be tried
 	faults  map[string]error // URL → why there is no connection
 	spoken  map[string]bool  // URLs that something came from
 	lack    map[string]bool  // URLs at which the API is not served
@@ -50,15 +57,41 @@ func newMembers(c Config, l limits) *members {
 		}
 		m.urls[address] = endpoint
 	}
+	m.turns = slices.Clone(m.order)
+	rand.Shuffle(len(m.turns), func(i, j int) { // hosts spread over the members
+		m.turns[i], m.turns[j] = m.turns[j], m.turns[i]
+	})
 	return m
 }
 
-// addresses are the endpoints as client/v3 shall know them: it leaves TLS to dial.
+// addresses are the endpoints as client/v3 shall know them: in turn, and without
+// TLS, which it leaves to dial.
 func (m *members) addresses() (all []string) {
-	for _, address := range m.order {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, address := range m.turns {
 		all = append(all, "http://"+address)
 	}
 	return all
+}
+
+// first is the URL of the first in turn.
+func (m *members) first() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.urls[m.turns[0]]
+}
+
+// postpone makes a member the last in turn.
+func (m *members) postpone(url string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, address := range m.turns {
+		if m.urls[address] == url {
+			m.turns = append(slices.Delete(m.turns, i, i+1), address)
+			return
+		}
+	}
 }
 
 // dial connects to a member, by TLS where its URL says so.
@@ -74,7 +107,9 @@ func (m *members) dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 	conn, err := connect(ctx, "tcp", address)
 	if err != nil {
-		m.note(url, m.files.Explain(err))
+		if !errors.Is(context.Cause(ctx), context.Canceled) { // another member was faster
+			m.note(url, m.files.Explain(err))
+		}
 		return nil, err
 	}
 	return m.name(conn, url), nil
@@ -99,10 +134,13 @@ func (m *members) worked(url string) bool {
 	return m.spoken[url]
 }
 
+// answered notes who gave an answer. What was wrong with the others is old by the
+// time that it is of interest: they are tried again first.
 func (m *members) answered(url string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.current = url
+	clear(m.faults)
 }
 
 func (m *members) last() string {
@@ -111,20 +149,19 @@ func (m *members) last() string {
 	return m.current
 }
 
-// hangUp ends the connection to a member that is silent: gRPC asks it no more
-// until it speaks on a new one.
-func (m *members) hangUp(url string) {
+// hangUp ends the connection to a member, for a reason that is worth telling or nil.
+func (m *members) hangUp(url string, why error) {
 	m.mu.Lock()
-	var silent []*namedConn
+	var useless []*namedConn
 	for c := range m.open {
 		if c.url == url {
-			silent = append(silent, c)
+			useless = append(useless, c)
 		}
 	}
 	m.mu.Unlock()
-	for _, c := range silent {
-		c.ended(subnet.ErrSilent)
-		_ = c.Conn.Close() // gRPC learns of it as if the member had done it
+	for _, c := range useless {
+		c.ended(why)
+		_ = c.Close() // gRPC learns of it as if the member had done it
 	}
 }
 

@@ -37,6 +37,9 @@ type Registry struct {
 
 var _ subnet.Registry = (*Registry)(nil)
 
+// window is how many bytes of a reply are under way, at the most.
+const window = 1 << 20
+
 // limits bound waiting and memory.
 type limits struct {
 	connect time.Duration // a host that is switched off does not hold up its neighbours for longer
@@ -57,7 +60,7 @@ func productLimits() limits {
 		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, list: time.Minute,
 		silence: 4 * time.Second,
 		ping:    10 * time.Second, // gRPC pings no more often
-		pong:    3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: time.Second,
+		pong:    3 * time.Second, pulse: 3500 * time.Millisecond, deaf: 7500 * time.Millisecond, retry: time.Second,
 		reply: 64 << 20, // 100,000 leases take a third of that
 	}
 }
@@ -114,6 +117,7 @@ func (r *Registry) connection(ctx context.Context) (grpc.ClientConnInterface, er
 	}
 	if err != nil {
 		end()
+		r.members.postpone(r.members.first()) // it may have refused a token
 		return nil, err
 	}
 	r.mu.Lock()
@@ -142,7 +146,10 @@ func (r *Registry) clientConfig(life context.Context) clientv3.Config {
 				MinConnectTimeout: r.limits.attempt,
 			}),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(r.limits.reply)),
-			grpc.WithReadBufferSize(4 << 10), grpc.WithWriteBufferSize(4 << 10), // of each member's connection
+			grpc.WithDisableServiceConfig(), // client/v3's, which connects to all members
+			grpc.WithReadBufferSize(4 << 10), grpc.WithWriteBufferSize(4 << 10),
+			// So that gRPC does not measure the path by pings with each reply.
+			grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		},
 	}
 }
@@ -172,14 +179,38 @@ func (r *Registry) once(ctx context.Context, ask request) error {
 	}
 	var at respondent
 	err = ask(clientv3.WithRequireLeader(ctx), conn, &at)
-	if err != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			r.members.hangUp(at.member()) // so that another one is asked
-		}
-		return r.members.explain(at.member(), err)
+	if err == nil {
+		r.members.answered(at.member())
+		return nil
 	}
-	r.members.answered(at.member())
-	return nil
+	silent := errors.Is(ctx.Err(), context.DeadlineExceeded)
+	if silent {
+		r.leave(at.member(), subnet.ErrSilent)
+	}
+	err = r.members.explain(at.member(), err)
+	if !silent && elsewhere(err) {
+		r.leave(at.member(), nil)
+	}
+	return err
+}
+
+// elsewhere tells whether another member may do what this one has failed to do.
+func elsewhere(err error) bool { return transient(err) || errors.Is(err, ErrNotServed) }
+
+// leave has all that follows asked of another member, if there is one. Why is nil where
+// the member has said what is wrong with it: then it is left only for another one.
+func (r *Registry) leave(member string, why error) {
+	if member == "" || why == nil && len(r.members.order) == 1 {
+		return
+	}
+	r.members.postpone(member)
+	r.mu.Lock()
+	client := r.client
+	r.mu.Unlock()
+	if client != nil {
+		client.SetEndpoints(r.members.addresses()...)
+	}
+	r.members.hangUp(member, why)
 }
 
 // below is the range of all keys below a directory.

@@ -44,10 +44,13 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		at.learn(stream.Context())
 		switch {
 		case errors.Is(context.Cause(watching), subnet.ErrSilent):
-			r.members.hangUp(at.member())
+			r.leave(at.member(), subnet.ErrSilent)
 			return fails(fmt.Errorf("%s: %w", at.member(), subnet.ErrSilent))
 		case err != nil:
-			return fails(r.members.explain(at.member(), err))
+			if err = r.members.explain(at.member(), err); elsewhere(err) {
+				r.leave(at.member(), nil)
+			}
+			return fails(err)
 		}
 		life.heard()
 		if len(reply.Events) == 0 && !reply.Canceled {
