@@ -2,11 +2,14 @@ package subnet
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"flanneld/pkg/condition"
 )
@@ -33,7 +36,8 @@ type Options struct {
 
 // Manager follows the store and keeps this host's lease in it. One goroutine,
 // Run, does both: it lists everything, watches from there, and after each
-// change does the one write that is due, if any.
+// change does the one write that is due, if any. A watch that breaks goes on where
+// it stopped, if the store is the same for sure.
 type Manager struct {
 	registry Registry
 	reads    *condition.Retry // Run's
@@ -41,6 +45,8 @@ type Manager struct {
 	writes   *condition.Retry // Run's
 	short    int              // Run's: watches without one between them that lasted
 	lasts    bool             // Run's: the present watch has stood for long enough
+	resumes  bool             // Run's: the next watch may go on where the last one stopped
+	await    uint64           // Run's: index of our last write: nothing is decided before the replica has reached it
 	changed  chan struct{}    // one slot: View has something new
 	claims   chan struct{}    // one slot: Claim was called
 
@@ -160,32 +166,51 @@ func signal(slot chan struct{}) {
 func (m *Manager) String() string { return "lease manager" }
 
 // Run works until ctx ends. Nothing that the store says or fails to say ends it.
-//
-// When a watch breaks everything is listed again, though the store would let
-// the watch go on where it stopped: it may have been replaced by another one
-// meanwhile, whose indexes mean other things.
 func (m *Manager) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		asked := time.Now()
-		snapshot, err := m.registry.List(ctx)
-		if err != nil {
+		err := m.read(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case m.resumes && errors.Is(err, ErrHistoryLost):
+			m.resumes = false
+			klog.InfoS("Listing everything in etcd again", "reason", err)
+		case err != nil:
+			m.with(func(s *state) { s.read.failing = true })
+			pause(ctx, m.reads.Failed(err))
+		default:
+			began := time.Now()
+			err = m.follow(ctx)
 			if ctx.Err() == nil {
-				m.with(func(s *state) { s.read.failing = true })
-				pause(ctx, m.reads.Failed(err))
+				pause(ctx, m.ended(err, time.Since(began), began.Sub(asked)))
 			}
-			continue
-		}
-		began := time.Now()
-		m.reached()
-		m.update(func(s *state) {
-			s.read = evidence{listed: asked}
-			s.replica.replace(snapshot, began)
-		})
-		err = m.follow(ctx, snapshot.Index)
-		if ctx.Err() == nil {
-			pause(ctx, m.ended(err, time.Since(began), began.Sub(asked)))
 		}
 	}
+	return nil
+}
+
+// read lists everything, or finds that the watch may go on without.
+func (m *Manager) read(ctx context.Context) error {
+	asked := time.Now()
+	if m.resumes {
+		err := m.registry.Resume(ctx, m.index())
+		if err == nil {
+			m.with(func(s *state) { s.read.failing = false })
+			m.reached()
+		}
+		return err
+	}
+	snapshot, err := m.registry.List(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	m.reached()
+	m.await = 0
+	m.update(func(s *state) {
+		s.read = evidence{listed: asked}
+		s.replica.replace(snapshot, now)
+	})
 	return nil
 }
 

@@ -54,6 +54,8 @@ type listing struct {
 	leases   []int64 // of the entries
 	revision int64   // 0: as it is when the first page comes
 	cluster  uint64
+	term     uint64        // raft's
+	latest   subnet.Change // that the entries show
 
 	dir       string
 	from, end []byte
@@ -77,7 +79,11 @@ func (r *Registry) list(ctx context.Context) (listing, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cluster = l.cluster
+	r.cluster, r.term = l.cluster, l.term
+	if !r.settled { // the watch that follows is of both directories, and each must be listed anew
+		l.latest = subnet.Change{}
+	}
+	r.trail.Listed(l.snapshot.Index, l.latest)
 	return l, nil
 }
 
@@ -112,7 +118,7 @@ func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) 
 	}
 	if l.snapshot.Index == 0 {
 		l.revision = cmp.Or(l.revision, reply.Header.GetRevision())
-		l.cluster = reply.Header.GetClusterId()
+		l.cluster, l.term = reply.Header.GetClusterId(), reply.Header.GetRaftTerm()
 		l.snapshot.Index, l.snapshot.Cluster = uint64(l.revision), strconv.FormatUint(l.cluster, 16)
 	} else if now := reply.Header.GetClusterId(); now != l.cluster {
 		return false, fmt.Errorf("%s belongs to cluster %x, and the beginning came from %x", r.Member(), now, l.cluster)
@@ -136,6 +142,9 @@ func (r *Registry) page(ctx context.Context, l *listing) (more bool, err error) 
 // than a page.
 func (r *Registry) take(l *listing, kvs []*mvccpb.KeyValue, unread bool) error {
 	for _, kv := range kvs {
+		if kv.ModRevision == l.revision && !unread {
+			l.latest = change(kv, false)
+		}
 		e, ok := r.entry(l.dir, kv)
 		if !ok {
 			continue
