@@ -68,8 +68,8 @@ func (s Suite) networkFaults(t *testing.T) {
 
 	t.Run("a host goes dark under a watch", func(t *testing.T) {
 		r := Open(t, c, s.New) // with the daemon's own patience
-		start := List(t, r).Index
-		w := Follow(t, r, start).Stands()
+		w := Follow(t, r, List(t, r).Index).Stands()
+		start := w.mark(r)
 		dark := asked(r)
 		ip(t, "link set port"+dark+" down")
 		WantError(t, w.Fails(), "watch "+Prefix, "http://10.9.0."+dark+":2379: ", "timed out")
@@ -97,6 +97,7 @@ func (s Suite) networkFaults(t *testing.T) {
 	t.Run("a member is cut off from the others", func(t *testing.T) {
 		r := Open(t, c, s.Impatient)
 		w := KeepFollowing(t, r, List(t, r).Index).Stands()
+		w.mark(r)
 		alone := asked(r)
 		others := func(do string) {
 			for _, m := range []string{"1", "2", "3"} {
