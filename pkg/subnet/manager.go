@@ -14,9 +14,12 @@ import (
 	"flanneld/pkg/condition"
 )
 
-// retryLongest, with jitter up to 1.2 s, is how long a newcomer waits at most
-// once the store is back.
-const retryLongest = 800 * time.Millisecond
+const (
+	// paceLongest, with jitter up to 1.2 s, is how long a list waits at most after another, and a write.
+	paceLongest = 800 * time.Millisecond
+	// retryLongest, jitter included, is how long a store that is back waits at most to be asked.
+	retryLongest = 500 * time.Millisecond
+)
 
 // Options are what a Manager needs besides its Registry.
 type Options struct {
@@ -94,7 +97,7 @@ func NewManager(r Registry, o Options) *Manager {
 		registry: r,
 		reads:    retry(condition.EtcdUnreadable, "read from etcd", retryLongest),
 		watches:  retry(condition.EtcdWatchBroken, "keep a watch on etcd", pollLongest),
-		writes:   retry(condition.EtcdUnwritable, "write this host's lease to etcd", retryLongest),
+		writes:   retry(condition.EtcdUnwritable, "write this host's lease to etcd", paceLongest),
 		changed:  make(chan struct{}, 1),
 		claims:   make(chan struct{}, 1),
 		with:     guard(s, o.Conditions),
@@ -217,7 +220,7 @@ func (m *Manager) read(ctx context.Context) error {
 // pace is how long to wait after a list that took that long, with jitter, where
 // another follows: the more etcd has to do, the longer it is left alone.
 func pace(took time.Duration) time.Duration {
-	base := min(max(10*took, retryLongest/8), retryLongest)
+	base := min(max(10*took, paceLongest/8), paceLongest)
 	return base/2 + rand.N(base)
 }
 

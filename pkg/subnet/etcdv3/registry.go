@@ -64,7 +64,7 @@ func productLimits() limits {
 		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, list: time.Minute,
 		silence: 4 * time.Second,
 		ping:    10 * time.Second, // gRPC pings no more often
-		pong:    3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: time.Second,
+		pong:    3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: 400 * time.Millisecond,
 		reply: 64 << 20, // 100,000 leases take a third of that
 	}
 }
