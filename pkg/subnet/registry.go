@@ -49,7 +49,8 @@ type Registry interface {
 	Put(ctx context.Context, e Entry) (Entry, error)
 
 	// Refresh sets the remaining lifetime to e.TTL under the same condition. It
-	// tells no watcher, unless the store can set that lifetime only by a write.
+	// tells no watcher, unless the store can set that lifetime only by a write, or has
+	// told nothing for so long that no watch could go on after it breaks.
 	// It returns the entry as stored; its index may be that of before.
 	Refresh(ctx context.Context, e Entry) (Entry, error)
 

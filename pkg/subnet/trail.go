@@ -48,10 +48,16 @@ func (t *Trail) Listed(index uint64, latest Change) {
 }
 
 // Leads tells whether a watch can go on.
-func (t *Trail) Leads() bool {
+func (t *Trail) Leads() bool { return t.Begins() > 0 }
+
+// Begins is the index of the first change; 0: there is no trail.
+func (t *Trail) Begins() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.changes) > 0
+	if len(t.changes) == 0 {
+		return 0
+	}
+	return t.changes[0].Index
 }
 
 // Last is the index of the latest change; 0: there is no trail.

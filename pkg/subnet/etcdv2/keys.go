@@ -88,7 +88,7 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 func (r *Registry) forgotten() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.index > r.trail.Last()+rememberAt
+	return r.index > r.trail.Begins()+rememberAt
 }
 
 // rememberAt leaves room for the renewals of those who have not heard yet of one that was told.

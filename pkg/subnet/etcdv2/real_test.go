@@ -103,3 +103,51 @@ func TestWithoutV2(t *testing.T) {
 	etcdtest.WantError(t, err, "write "+prefix+"/"+lease, "--enable-v2")
 	etcdtest.WantError(t, etcdtest.Follow(t, r, 1).Fails(), "--enable-v2")
 }
+
+// TestRenewalIsTold where the store soon has nothing any more by which watches could go on, and in
+// silence otherwise.
+func TestRenewalIsTold(t *testing.T) {
+	etcd := lab.StartEtcd(t, lab.EtcdOptions{})
+	r := open(t, Config{Endpoints: etcd.Endpoints()}, func(l *limits) { l.probe = 50 * time.Millisecond })
+	w := etcdtest.Follow(t, r, etcdtest.List(t, r).Index).Stands()
+	e := etcdtest.Put(t, r, subnet.Entry{Key: lease, Value: "a", TTL: time.Hour})
+	w.Next("a")
+	others := func(n int) {
+		t.Helper()
+		for i := range n {
+			etcd.Set("/other", fmt.Sprint(i))
+		}
+		now, err := r.ask(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lab.Eventually(t, patience, "a probe to see it", func() error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if r.index < now {
+				return fmt.Errorf("the index is said to be %d, of %d", r.index, now)
+			}
+			return nil
+		})
+	}
+	refresh := func() {
+		t.Helper()
+		var err error
+		if e, err = r.Refresh(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others(rememberAt / 2)
+	refresh()
+	etcd.Set(prefix+"/config", "in silence")
+	w.Next("in silence")
+	others(rememberAt / 2)
+	refresh()
+	if told := w.Next("a"); told.Modified != e.Modified || told.TTL < time.Hour-time.Minute {
+		t.Errorf("told %+v of %+v", told, e)
+	}
+	refresh()
+	etcd.Set(prefix+"/config", "in silence again")
+	w.Next("in silence again")
+	w.End()
+}
