@@ -151,3 +151,25 @@ func TestRenewalIsTold(t *testing.T) {
 	w.Next("in silence again")
 	w.End()
 }
+
+// TestGoesOnFromASnapshot of etcd's own: what it remembers of changes is a part of that.
+func TestGoesOnFromASnapshot(t *testing.T) {
+	etcd := lab.StartEtcd(t, lab.EtcdOptions{Args: []string{"--snapshot-count=10"}})
+	r := open(t, Config{Endpoints: etcd.Endpoints()})
+	w := etcdtest.Follow(t, r, etcdtest.List(t, r).Index).Stands()
+	e := etcdtest.Put(t, r, subnet.Entry{Key: lease, Value: "a", TTL: time.Hour})
+	w.Next("a")
+	for i := range 200 {
+		etcd.Set("/other", fmt.Sprint(i))
+	}
+	etcd.Kill()
+	if err := w.Fails(); err == nil {
+		t.Error("no error")
+	}
+	etcd.Start()
+	lab.Eventually(t, patience, "etcd to answer", func() error { return r.Resume(t.Context(), e.Modified) })
+	w = etcdtest.Follow(t, r, e.Modified).Stands()
+	etcd.Set(prefix+"/config", "b")
+	w.Next("b")
+	w.End()
+}
