@@ -68,7 +68,7 @@ type listing struct {
 const (
 	// firstKeys are so few that etcd has them in memory for all hosts at once, should
 	// all ask at once: a lease takes 250 bytes. How long that takes shows what etcd has to do.
-	firstKeys = 100
+	firstKeys = 250
 	// pageKeys makes few pages of a list of leases.
 	pageKeys = 2000
 	// busy is how long a page takes of an etcd that has more to do than this list.
