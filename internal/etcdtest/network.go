@@ -69,11 +69,11 @@ func (s Suite) networkFaults(t *testing.T) {
 	t.Run("a host goes dark under a watch", func(t *testing.T) {
 		r := Open(t, c, s.New) // with the daemon's own patience
 		w := Follow(t, r, List(t, r).Index).Stands()
-		start := w.mark(r)
 		dark := asked(r)
+		start := w.mark(r)
 		ip(t, "link set port"+dark+" down")
 		WantError(t, w.Fails(), "watch "+Prefix, "http://10.9.0."+dark+":2379: ", "timed out")
-		w = Follow(t, r, start).Stands()
+		w = resumes(t, r, start).Stands()
 		if asked(r) == dark {
 			t.Errorf("still watching at %s", dark)
 		}
@@ -97,8 +97,8 @@ func (s Suite) networkFaults(t *testing.T) {
 	t.Run("a member is cut off from the others", func(t *testing.T) {
 		r := Open(t, c, s.Impatient)
 		w := KeepFollowing(t, r, List(t, r).Index).Stands()
-		w.mark(r)
 		alone := asked(r)
+		w.mark(r)
 		others := func(do string) {
 			for _, m := range []string{"1", "2", "3"} {
 				if m != alone {

@@ -127,15 +127,17 @@ func (p *prober) see(ctx context.Context, member string, last sighting) (sightin
 	if member == "" {
 		return sighting{}, nil
 	}
-	now, err := p.look(ctx, member, false)
-	if err != nil {
-		return now, err
+	if last.member == member && last.raft > 0 {
+		now, err := p.look(ctx, member, false)
+		if err != nil {
+			return now, err
+		}
+		if now.raft > last.raft {
+			p.prove(last.asked, now.index) // since when it has heard of something
+			return now, nil
+		}
 	}
-	if last.member == member && last.raft > 0 && now.raft > last.raft {
-		p.prove(last.asked, now.index) // since when it has heard of something
-		return now, nil
-	}
-	now, err = p.look(ctx, member, true)
+	now, err := p.look(ctx, member, true)
 	if err == nil {
 		p.prove(now.asked, now.index)
 	}
