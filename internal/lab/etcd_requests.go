@@ -2,8 +2,10 @@ package lab
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +22,19 @@ func (e *Etcd) Requests() int {
 func (e *Etcd) Memory() int {
 	e.t.Helper()
 	return int(e.metric("process_resident_memory_bytes"))
+}
+
+// PeakMemory is the most that the members had in memory since their start, in bytes.
+func (e *Etcd) PeakMemory() (sum int) {
+	e.t.Helper()
+	for _, m := range e.Members {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.process.Pid))
+		e.must("read the peak of memory", err)
+		_, peak, _ := strings.Cut(string(status), "VmHWM:")
+		kilobytes, _ := strconv.Atoi(strings.TrimSpace(strings.Split(peak, " kB")[0]))
+		sum += kilobytes << 10
+	}
+	return sum
 }
 
 // CPUTime is what the members have used since their start.
