@@ -120,7 +120,8 @@ func readLink(l netlink.Link) Link {
 	a := l.Attrs()
 	return Link{
 		Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0,
-		Type: l.Type(), MAC: toMAC(a.HardwareAddr), Alias: a.Alias,
+		NoCarrier: a.RawFlags&(unix.IFF_UP|unix.IFF_LOWER_UP) == unix.IFF_UP,
+		Type:      l.Type(), MAC: toMAC(a.HardwareAddr), Alias: a.Alias,
 	}
 }
 
