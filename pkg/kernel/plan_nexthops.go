@@ -27,6 +27,7 @@ type nexthops struct {
 type foundHop struct {
 	FoundNexthop
 	known bool // this run wrote it, or recognized it as ours
+	same  bool // as it was then
 	led   bool // a route of ours leads to it
 	ours  bool
 	users int // routes that lead to it after the pass, whosever they are
@@ -43,7 +44,8 @@ func (p *planner) findNexthops() {
 	for _, n := range p.have.nexthops {
 		if ownID(n.ID) && !p.created[n.Dev] {
 			h.at[n.ID] = len(h.found)
-			h.found = append(h.found, foundHop{FoundNexthop: n, known: p.was.nexthops.has(n.ID)})
+			before, known := p.was.nexthops.get(n.ID)
+			h.found = append(h.found, foundHop{FoundNexthop: n, known: known, same: before == n.Nexthop})
 		}
 	}
 	if len(h.found) == 0 {
@@ -59,7 +61,7 @@ func (p *planner) findNexthops() {
 	for i := range h.found {
 		n := &h.found[i]
 		if n.Protocol == Protocol {
-			n.ours = n.known || n.led || n.users == 0
+			n.ours = n.same || n.led || n.users == 0
 		} else {
 			n.ours = n.known && n.led // somebody edited it under our routes
 		}
@@ -83,7 +85,7 @@ func (p *planner) repairNexthops() {
 	for i := range p.nexthops.found {
 		n := &p.nexthops.found[i]
 		before, known := p.was.nexthops.get(n.ID)
-		edited := known && n.led && (!n.usable() || n.Hop != before.Hop)
+		edited := known && n.led && (!n.usable() || !n.same)
 		if !edited || n.Group || !p.have.takesNexthops || !p.connected(before.Dev) {
 			continue
 		}
@@ -189,7 +191,7 @@ func (p *planner) nexthopDrops() (drops []Op) {
 		switch {
 		case !n.ours || n.users > 0:
 			continue
-		case n.known || n.led:
+		case n.same || n.led:
 		default:
 			since, seen := p.was.orphans[n.ID]
 			if !seen {
@@ -214,7 +216,7 @@ func (p *planner) nexthopDrops() (drops []Op) {
 func (p *planner) knownNexthops() set[uint32, Nexthop] {
 	var list []Nexthop
 	for i := range p.nexthops.found {
-		if n := &p.nexthops.found[i]; n.ours && n.usable() && (n.known || n.led || n.users > 0) {
+		if n := &p.nexthops.found[i]; n.ours && n.usable() && (n.same || n.led || n.users > 0) {
 			list = appended(list, n.Nexthop)
 		}
 	}

@@ -165,8 +165,8 @@ func (s *Syncer) carryOut(ops []Op) (done, undone []Op, refusal, err error) {
 			}
 			if hop, route := o.nexthop(); hop != 0 && !route {
 				hops[hop] = true
-				if !is(err, unix.EEXIST, unix.ENETDOWN, unix.ENODEV, unix.EPERM) {
-					refusal = err
+				if !is(err, unix.EEXIST, unix.ENODEV, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EPERM) {
+					refusal = err // plain routes have those errors, too
 				}
 			}
 		}

@@ -71,7 +71,12 @@ func (w writer) WriteRoute(a kernel.Action, r kernel.Route) error {
 }
 
 func (w writer) DeleteRoute(r kernel.FoundRoute) error {
-	w.routes = slices.DeleteFunc(w.routes, func(x kernel.FoundRoute) bool { return w.follow(x) == r })
+	w.routes = slices.DeleteFunc(w.routes, func(x kernel.FoundRoute) bool {
+		if r.Nexthop != 0 {
+			return x.Dst == r.Dst && x.Metric == r.Metric && x.Protocol == r.Protocol && x.Nexthop == r.Nexthop
+		}
+		return x == r
+	})
 	return nil
 }
 
