@@ -104,6 +104,27 @@ func BenchmarkNexthops(b *testing.B) {
 	}
 }
 
+// BenchmarkNexthopsWarm finds everything in place, in either form.
+func BenchmarkNexthopsWarm(b *testing.B) {
+	for _, n := range []int{1000, 4000} {
+		for _, from := range []int{0, n + 1} {
+			b.Run(fmt.Sprintf("%d/%s", n, map[bool]string{true: "nexthops", false: "plain"}[from == 0]), func(b *testing.B) {
+				m := linux(b)
+				m.sh(b, `ip addr add 10.4.0.1/8 dev ens33`)
+				want := onLink(n)
+				s := kernel.NewSyncerFrom(m, from)
+				if _, err := s.Apply(want); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					apply(b, s, want, 0)
+				}
+			})
+		}
+	}
+}
+
 // BenchmarkThreshold puts routes over one device into an empty kernel in either form.
 func BenchmarkThreshold(b *testing.B) {
 	for _, n := range []int{100, 250, 500, 1000, 2000, 4000} {

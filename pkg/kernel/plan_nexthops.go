@@ -1,6 +1,10 @@
 package kernel
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // orphanTime is how long a next hop object of ours that this run knows nothing of has
 // led no route before it goes: another daemon may be about to write its routes.
@@ -13,8 +17,7 @@ const mostPlain = 4000
 
 // nexthops is what a pass knows of the next hop objects with our ids.
 type nexthops struct {
-	found []foundHop
-	at    map[uint32]int // in found
+	found []foundHop // by id
 
 	byHop  map[Hop]uint32 // those to write routes by; nil: not asked for yet
 	former map[Hop]uint32 // the ids that they had in earlier passes
@@ -25,12 +28,12 @@ type nexthops struct {
 
 // foundHop is one that the kernel has.
 type foundHop struct {
-	FoundNexthop
+	*FoundNexthop
 	known bool // this run wrote it, or recognized it as ours
 	same  bool // as it was then
 	led   bool // a route of ours leads to it
 	ours  bool
-	users int // routes that lead to it after the pass, whosever they are
+	users int32 // routes that lead to it after the pass, whosever they are
 }
 
 // usable tells one that routes of ours may lead to.
@@ -40,10 +43,16 @@ func (n *foundHop) usable() bool { return n.Protocol == Protocol && !n.Special }
 // follow at once.
 func (p *planner) findNexthops() {
 	h := &p.nexthops
-	h.at = make(map[uint32]int, len(p.have.nexthops))
-	for _, n := range p.have.nexthops {
+	byID := func(a, b FoundNexthop) int { return cmp.Compare(a.ID, b.ID) }
+	if !slices.IsSortedFunc(p.have.nexthops, byID) { // as the kernel lists them
+		slices.SortFunc(p.have.nexthops, byID)
+	}
+	for i := range p.have.nexthops {
+		n := &p.have.nexthops[i]
 		if ownID(n.ID) && !p.created[n.Dev] {
-			h.at[n.ID] = len(h.found)
+			if h.found == nil {
+				h.found = make([]foundHop, 0, len(p.have.nexthops)-i)
+			}
 			before, known := p.was.nexthops.get(n.ID)
 			h.found = append(h.found, foundHop{FoundNexthop: n, known: known, same: before == n.Nexthop})
 		}
@@ -71,14 +80,16 @@ func (p *planner) findNexthops() {
 
 // nexthop is one with an id of ours; nil: there is none.
 func (p *planner) nexthop(id uint32) *foundHop {
-	if id == 0 {
-		return nil
-	}
-	if i, there := p.nexthops.at[id]; there {
-		return &p.nexthops.found[i]
+	found := p.nexthops.found
+	if i, there := slices.BinarySearchFunc(found, id, func(n foundHop, id uint32) int { return cmp.Compare(n.ID, id) }); there {
+		return &found[i]
 	}
 	return nil
 }
+
+// gone tells a route that goes with its device, which is made anew. One by an object that
+// is put right there stays.
+func (p *planner) gone(r *FoundRoute) bool { return p.created[r.Dev] && p.nexthop(r.Nexthop) == nil }
 
 func (p *planner) repairNexthops() {
 	var wanted map[Hop]bool
@@ -99,7 +110,7 @@ func (p *planner) repairNexthops() {
 			continue
 		}
 		p.nexthops.writes = append(p.nexthops.writes, Op{Replace, before, "was " + n.describe(), true})
-		n.FoundNexthop = FoundNexthop{Nexthop: before, Protocol: Protocol}
+		*n.FoundNexthop = FoundNexthop{Nexthop: before, Protocol: Protocol}
 		for j := range p.have.routes {
 			if r := &p.have.routes[j]; r.Nexthop == n.ID {
 				r.Via, r.Dev, r.OnLink, r.Special = n.Via, n.Dev, n.OnLink, false
@@ -214,6 +225,11 @@ func (p *planner) nexthopDrops() (drops []Op) {
 
 // knownNexthops are those that are ours after the pass.
 func (p *planner) knownNexthops() set[uint32, Nexthop] {
+	h := &p.nexthops
+	changed := func(n foundHop) bool { return !n.same || !n.usable() || !n.ours || n.users == 0 }
+	if len(h.writes) == 0 && len(h.found) == len(p.was.nexthops.at) && !slices.ContainsFunc(h.found, changed) {
+		return p.was.nexthops
+	}
 	var list []Nexthop
 	for i := range p.nexthops.found {
 		if n := &p.nexthops.found[i]; n.ours && n.usable() && (n.same || n.led || n.users > 0) {

@@ -38,7 +38,7 @@ func (p *planner) routeOps() (ops, drops []Op) {
 	}
 	p.findParts()
 	for _, r := range former {
-		if !slices.Contains(stray, r) && !p.created[r.Dev] {
+		if !slices.Contains(stray, r) && !p.gone(r) {
 			drops = append(drops, Op{Delete, *r, "it led packets for this host's own containers away", false})
 			p.left(r)
 		}
@@ -58,8 +58,11 @@ func (p *planner) routeOps() (ops, drops []Op) {
 
 // mistakable tells a route whose delete the kernel may understand as that of
 // want: it goes by destination, metric and next hop, where one is named, and
-// takes the first.
+// takes the first. Where a next hop object is named, it takes no other.
 func (r FoundRoute) mistakable(want Route) bool {
+	if r.Nexthop != 0 && !r.Special {
+		return false // as what is right by the same object is no stray
+	}
 	return r.usualMetric() && (!r.sameFamily() || r.Via == want.Via)
 }
 
@@ -77,7 +80,7 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 	places = make([]place, len(p.wanted.routes.list))
 	for j := range p.have.routes {
 		r := &p.have.routes[j]
-		if p.created[r.Dev] {
+		if p.gone(r) {
 			continue
 		}
 		i, isWanted := p.wanted.routes.at[r.Dst]
