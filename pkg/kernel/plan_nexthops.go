@@ -13,7 +13,7 @@ const orphanTime = 10 * time.Second
 // mostPlain bounds the routes that are written plain while their device has no
 // carrier, as then the kernel takes no others: more take so long that the carrier is
 // worth waiting for.
-const mostPlain = 4000
+const mostPlain = 2000
 
 // nexthops is what a pass knows of the next hop objects with our ids.
 type nexthops struct {

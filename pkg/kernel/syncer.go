@@ -40,8 +40,8 @@ type Syncer struct {
 	plain        bool // the kernel refuses those
 }
 
-// nexthopsFrom is the number of wanted routes from which on next hop objects are no
-// slower than plain routes. (A link flag can set it, for tests.)
+// nexthopsFrom is the number of wanted routes from which on next hop objects are
+// faster than plain routes. Tests have the linker set it.
 var nexthopsFrom = "1000"
 
 // NewSyncer returns a Syncer that has put nothing in place yet.
