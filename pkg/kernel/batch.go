@@ -71,11 +71,13 @@ func (s *socket) beginRoute(command, flags int, r FoundRoute, index int) {
 	s.add(unix.RTA_DST, r.Dst.Addr().AsSlice())
 	if r.Nexthop != 0 { // beside which the kernel takes neither gateway nor interface
 		s.addNumber(rtaNextHop, int(r.Nexthop))
-	} else if r.sameFamily() { // a route with several next hops has no one gateway, one over the other family no such gateway
-		s.add(unix.RTA_GATEWAY, r.Via.AsSlice())
-	}
-	if index != 0 && r.Nexthop == 0 {
-		s.addNumber(unix.RTA_OIF, index)
+	} else {
+		if r.sameFamily() { // one with several next hops has no one gateway, one over the other family no such gateway
+			s.add(unix.RTA_GATEWAY, r.Via.AsSlice())
+		}
+		if index != 0 {
+			s.addNumber(unix.RTA_OIF, index)
+		}
 	}
 	if r.Metric != 0 {
 		s.addNumber(unix.RTA_PRIORITY, r.Metric)

@@ -195,6 +195,11 @@ func TestNexthops(t *testing.T) {
 				ip neigh del 172.7.22.0 lladdr 0a:39:13:5c:8e:16 dev flannel.1 nud permanent
 				bridge fdb del 0a:39:13:5c:8e:16 dev flannel.1 dst 10.4.7.22 self permanent`},
 		},
+		"harmful": {
+			{want: both, ops: hops22and23 + routes22and23},
+			{want: with(partial(plain(23)), harmful22), restart: true, ops: `ip route del 172.7.22.0/24 nhid {22} proto 77`},
+			{want: with(plain(23), harmful22), ops: `ip nexthop del id {22}`},
+		},
 		"partial": {
 			{want: both, ops: hops22and23 + routes22and23},
 			{want: partial(plain(22)), restart: true},
@@ -235,6 +240,10 @@ func TestNexthopThreshold(t *testing.T) {
 		step{want: kernel.State{}, ops: `ip route del 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77
 			ip route del 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77`},
 	)
+}
+
+func harmful22(s *kernel.State) {
+	s.Harmful = func(dst netip.Prefix) bool { return dst == subnetOf(22) }
 }
 
 // sharing has routes to the peers' subnets by one gateway.

@@ -81,10 +81,11 @@ func (p *planner) findNexthops() {
 // nexthop is one with an id of ours; nil: there is none.
 func (p *planner) nexthop(id uint32) *foundHop {
 	found := p.nexthops.found
-	if i, there := slices.BinarySearchFunc(found, id, func(n foundHop, id uint32) int { return cmp.Compare(n.ID, id) }); there {
-		return &found[i]
+	i, there := slices.BinarySearchFunc(found, id, func(n foundHop, id uint32) int { return cmp.Compare(n.ID, id) })
+	if !there {
+		return nil
 	}
-	return nil
+	return &found[i]
 }
 
 // gone tells a route that goes with its device, which is made anew. One by an object that
@@ -227,7 +228,8 @@ func (p *planner) nexthopDrops() (drops []Op) {
 func (p *planner) knownNexthops() set[uint32, Nexthop] {
 	h := &p.nexthops
 	changed := func(n foundHop) bool { return !n.same || !n.usable() || !n.ours || n.users == 0 }
-	if len(h.writes) == 0 && len(h.found) == len(p.was.nexthops.at) && !slices.ContainsFunc(h.found, changed) {
+	all := len(h.writes) == 0 && len(h.found) == len(p.was.nexthops.at)
+	if all && !slices.ContainsFunc(h.found, changed) {
 		return p.was.nexthops
 	}
 	var list []Nexthop

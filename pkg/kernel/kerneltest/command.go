@@ -53,7 +53,9 @@ func (k *Kernel) Run(command string) (err error) {
 }
 
 // flags are the words without a value.
-var flags = []string{"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic", "blackhole"}
+var flags = []string{
+	"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic", "blackhole",
+}
 
 // protocols are iproute2's names of those that tests use.
 var protocols = map[string]int{

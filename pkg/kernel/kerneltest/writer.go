@@ -67,7 +67,8 @@ func (w writer) WriteRoute(a kernel.Action, r kernel.Route) error {
 	if r.Nexthop != 0 && w.nexthop(r.Nexthop) == nil {
 		return syscall.EINVAL
 	}
-	return w.setRoute(string(a), kernel.FoundRoute{Route: unfollowed(r), Protocol: kernel.Protocol, Metric: metric(r.Dst, 0)})
+	found := kernel.FoundRoute{Route: unfollowed(r), Protocol: kernel.Protocol, Metric: metric(r.Dst, 0)}
+	return w.setRoute(string(a), found)
 }
 
 func (w writer) DeleteRoute(r kernel.FoundRoute) error {
