@@ -370,6 +370,36 @@ func TestKernelRefusesNexthops(t *testing.T) {
 	}
 }
 
+// A real kernel that refuses has plain routes after the same pass, and whatever objects an
+// earlier run left are of no use.
+func TestLinuxRefusesNexthops(t *testing.T) {
+	m := linux(t)
+	onePass(t, kernel.NewSyncerFrom(m, 0), plain(22))
+	m.sh(t, ids(`ip nexthop replace id {22} via 10.4.7.99 dev ens33`))
+	s := kernel.NewSyncerFrom(refusing{m}, 0)
+	onePass(t, s, plain(22, 23))
+	compare(t, "routes", output(t, "ip route show proto 77"), `172.7.22.0/24 via 10.4.7.22 dev ens33
+		172.7.23.0/24 via 10.4.7.23 dev ens33`)
+	if again := onePass(t, s, plain(22, 23)); len(again.Ops) > 0 {
+		t.Errorf("another pass writes\n%s", texts(again.Ops))
+	}
+}
+
+// refusing is a kernel that makes no next hop objects.
+type refusing struct{ machine }
+
+func (r refusing) Do(ops ...kernel.Op) []error {
+	errs := make([]error, len(ops))
+	for i, o := range ops {
+		if o.Kind() == "nexthop" && o.Action != kernel.Delete {
+			errs[i] = syscall.EOPNOTSUPP
+		} else {
+			errs[i] = r.Conn.Do(o)[0]
+		}
+	}
+	return errs
+}
+
 // What an earlier run left and no route leads to is used, or goes in time: another
 // daemon may be about to write its routes.
 func TestNexthopOrphans(t *testing.T) {
