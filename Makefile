@@ -42,8 +42,8 @@ lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck, and th
 	shellcheck .ci/run $$(find . -name build -prune -o -name '*.sh' -print)
 	$(GO) test ./internal/docs
 
-chaos: deps-test build/etcd build/etcd-newest build/etcdctl ## faults without end on eight hosts; SECONDS=60 SEED=1
-	CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(or $(SEED),1) $(GO) test -race -count=1 -timeout 0 -v -run TestChaos ./internal/e2e
+chaos: deps-test build/etcd build/etcd-newest build/etcdctl ## faults without end on eight hosts; SECONDS=60 SEED=1 NEXTHOPS=0
+	CHAOS_NEXTHOPS=$(NEXTHOPS) CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(or $(SEED),1) $(GO) test -race -count=1 -timeout 0 -v -run TestChaos ./internal/e2e
 
 engines: deps-test build/etcd $(engine) ## two hosts with each dockerd, come up in every way; `make test` has half of them
 	EVERY_BOOT=1 $(GO) test -race -count=1 -timeout 60m -v -run TestEngines ./internal/e2e

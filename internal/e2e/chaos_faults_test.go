@@ -170,3 +170,33 @@ var hostFaults = []fault{
 		}
 	}},
 }
+
+// nexthopFaults are for daemons that write routes by next hop objects.
+var nexthopFaults = []fault{
+	{"next hop deleted by hand", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
+		for range 3 {
+			if all := n.nexthops(); len(all) > 0 {
+				_, _ = n.Try("ip", "nexthop", "del", "id", strings.Fields(all[random.IntN(len(all))])[1])
+			}
+			pauseAround(0, 500*time.Millisecond, random)
+		}
+	}},
+	{"next hop edited by hand", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
+		for range 3 {
+			if all := n.nexthops(); len(all) > 0 {
+				id := strings.Fields(all[random.IntN(len(all))])[1]
+				to := []string{"blackhole", "via 10.4.7.199 dev ens33", "via 10.4.7.199 dev ens33 proto 77"}[random.IntN(3)]
+				_, _ = n.Try("sh", "-c", "ip nexthop replace id "+id+" "+to)
+			}
+			pauseAround(0, 500*time.Millisecond, random)
+		}
+	}},
+	{"all next hops deleted by hand", ofHost, func(_ *cluster, n *node, _ *rand.Rand) {
+		_, _ = n.Try("ip", "nexthop", "flush", "proto", "77")
+	}},
+	{"carrier lost", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
+		n.Unplug()
+		pauseAround(0, time.Second, random)
+		n.Plug()
+	}},
+}

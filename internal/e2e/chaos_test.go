@@ -17,15 +17,21 @@ import (
 
 // TestChaos throws faults at eight hosts, up to three at a time, and checks
 // after each round that everybody has what was theirs. `make chaos` runs it for
-// longer, with other seeds.
+// longer, with other seeds. CHAOS_NEXTHOPS=1 has all routes written by next hop objects.
 func TestChaos(t *testing.T) {
 	seconds, seed := fromEnv(t, "CHAOS_SECONDS", 30), fromEnv(t, "CHAOS_SEED", 1)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
-	c := startOnThree(t, vxLAN, 8)
+	var options []func(*lab.FlanneldOptions)
+	nexthops := fromEnv(t, "CHAOS_NEXTHOPS", 0) != 0
+	if nexthops {
+		binary := lab.BinaryFrom(t, 0)
+		options = append(options, func(o *lab.FlanneldOptions) { o.Binary = binary })
+	}
+	c := startOnThree(t, vxLAN, 8, options...)
 	lost := tally{}
 	t.Logf("seed %d, %d s", seed, seconds)
 	for end, round := time.Now().Add(time.Duration(seconds)*time.Second), 1; time.Now().Before(end) && !t.Failed(); round++ {
-		chosen := choose(random)
+		chosen := choose(random, nexthops)
 		hosts := random.Perm(len(c.hosts))
 		var names []string
 		lossy := false
@@ -69,8 +75,11 @@ func fromEnv(t *testing.T, name string, otherwise int) int {
 // choose draws up to three faults that can happen together: one of etcd's at
 // most, and each on a host of its own. A daemon that starts follows the config that it
 // reads then; in the midst of many that is another one than the others wait for.
-func choose(random *rand.Rand) (chosen []fault) {
+func choose(random *rand.Rand, nexthops bool) (chosen []fault) {
 	all, etcd := faults(), false
+	if nexthops {
+		all = append(all, nexthopFaults...)
+	}
 	for _, i := range random.Perm(len(all))[:1+random.IntN(3)] {
 		if all[i].where == ofEtcd && etcd {
 			continue
@@ -125,7 +134,7 @@ func total(stats map[string]lab.Stats) (all lab.Stats) {
 }
 
 // startOnThree is a cluster of hosts from hdss7-21 on, with three etcd members.
-func startOnThree(t *testing.T, config string, hosts int) *cluster {
+func startOnThree(t *testing.T, config string, hosts int, options ...func(*lab.FlanneldOptions)) *cluster {
 	t.Helper()
 	c := &cluster{Lab: lab.New(t), t: t}
 	for i := range 3 {
@@ -137,6 +146,9 @@ func startOnThree(t *testing.T, config string, hosts int) *cluster {
 		c.joinAs(fmt.Sprintf("hdss7-%d", 21+i), func(h *lab.Host, o *lab.FlanneldOptions) {
 			o.Args = append(o.Args, "--healthz-port=2401")
 			o.Env = append(o.Env, "PATH="+hangingIPTables(c, h)+":"+os.Getenv("PATH"))
+			for _, change := range options {
+				change(o)
+			}
 		})
 	}
 	for _, n := range c.hosts {

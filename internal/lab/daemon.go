@@ -116,6 +116,14 @@ func (d *Daemon) Restart() {
 	d.start()
 }
 
+// RestartAs is Restart with other options.
+func (d *Daemon) RestartAs(change func(*FlanneldOptions)) {
+	d.lab.t.Helper()
+	d.Stop()
+	change(&d.options)
+	d.start()
+}
+
 // finish kills the process if it still runs, and fails the test if the log shows a
 // crash or a data race.
 func (d *Daemon) finish() {

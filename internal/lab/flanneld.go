@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -65,18 +66,35 @@ func Binary(t TB) string {
 	return path
 }
 
+// BinaryFrom is the path of a flanneld built from this source that writes routes by
+// next hop objects from so many on.
+func BinaryFrom(t TB, routes int) string {
+	t.Helper()
+	path, err := build("-nexthops-"+strconv.Itoa(routes),
+		"-ldflags=-X flanneld/pkg/kernel.nexthopsFrom="+strconv.Itoa(routes))
+	if err != nil {
+		t.Fatalf("lab: %v", err)
+	}
+	return path
+}
+
 var buildFlanneld = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("FLANNELD_BINARY"); path != "" {
 		return filepath.Abs(path)
 	}
+	return build("")
+})
+
+func build(suffix string, more ...string) (string, error) {
 	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
 	}
-	args, name := []string{"build"}, "flanneld-lab"
+	args, name := append([]string{"build"}, more...), "flanneld-lab"
 	if raceEnabled {
 		args, name = append(args, "-race"), "flanneld-race"
 	}
+	name += suffix
 	path := filepath.Join(root, "build", name)
 	unlock, err := lockFile(path + ".lock") // packages are tested side by side
 	if err != nil {
@@ -89,7 +107,7 @@ var buildFlanneld = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("build flanneld: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
 // lockFile locks a file against other processes that call it.
 func lockFile(path string) (unlock func() error, err error) {

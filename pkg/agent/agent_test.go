@@ -86,6 +86,12 @@ func (h *host) Routes() ([]kernel.FoundRoute, error) {
 	return h.kernel.Routes()
 }
 
+func (h *host) Nexthops() ([]kernel.FoundNexthop, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kernel.Nexthops()
+}
+
 func (h *host) Entries(l kernel.Link) (kernel.Entries, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -32,6 +32,15 @@ func (w *Watcher) judge(kind uint16, body []byte) (is change, dev string) {
 			return ofOurs, ""
 		}
 		return ofRouting, ""
+	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		// With it go its routes, of which the kernel says nothing.
+		n, ok := readNexthop(body)
+		switch {
+		case ok && ownID(n.id):
+			return ofOurs, ""
+		case kind == unix.RTM_DELNEXTHOP:
+			return ofRouting, ""
+		}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		n, ok := readNeighbour(body)
 		w.mu.Lock()
@@ -74,6 +83,8 @@ func messageName(kind uint16) string {
 		return "address"
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		return "route"
+	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		return "next hop"
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		return "neighbour"
 	}

@@ -96,20 +96,45 @@ func (s *socket) beginRoute(command, flags int, r FoundRoute, index int) {
 	if command == unix.RTM_DELROUTE { // of whatever type and scope
 		m.Type, m.Scope = unix.RTN_UNSPEC, unix.RT_SCOPE_NOWHERE
 	}
-	if r.OnLink {
+	if r.OnLink && r.Nexthop == 0 {
 		m.Flags = unix.RTNH_F_ONLINK
 	}
 	s.begin(command, flags, m.Serialize())
 	s.add(unix.RTA_DST, r.Dst.Addr().AsSlice())
-	if r.sameFamily() { // a route with several next hops has no one gateway, one over the other family no such gateway
-		s.add(unix.RTA_GATEWAY, r.Via.AsSlice())
-	}
-	if index != 0 {
-		s.addNumber(unix.RTA_OIF, index)
+	if r.Nexthop != 0 { // beside which the kernel takes neither gateway nor interface
+		s.addNumber(rtaNextHop, int(r.Nexthop))
+	} else {
+		if r.sameFamily() { // one with several next hops has no one gateway, one over the other family no such gateway
+			s.add(unix.RTA_GATEWAY, r.Via.AsSlice())
+		}
+		if index != 0 {
+			s.addNumber(unix.RTA_OIF, index)
+		}
 	}
 	if r.Metric != 0 {
 		s.addNumber(unix.RTA_PRIORITY, r.Metric)
 	}
+}
+
+func (s *socket) beginNexthop(a Action, n Nexthop, index int) {
+	var m [unix.SizeofNhmsg]byte
+	if a == Delete {
+		s.begin(unix.RTM_DELNEXTHOP, 0, m[:])
+		s.addNumber(unix.NHA_ID, int(n.ID))
+		return
+	}
+	flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	if a == Replace {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	}
+	m[0], m[2] = numberOf(inet.Of(n.Via)), Protocol
+	if n.OnLink {
+		binary.NativeEndian.PutUint32(m[4:], unix.RTNH_F_ONLINK)
+	}
+	s.begin(unix.RTM_NEWNEXTHOP, flags, m[:])
+	s.addNumber(unix.NHA_ID, int(n.ID))
+	s.addNumber(unix.NHA_OIF, index)
+	s.add(unix.NHA_GATEWAY, n.Via.AsSlice())
 }
 
 func (s *socket) beginNeighbour(a Action, m netlink.Ndmsg, dst netip.Addr, mac MAC) {

@@ -18,7 +18,14 @@ type write struct {
 	removes bool
 }
 
-func (o Op) what() write { return write{o.Object, o.Action == Delete} }
+func (o Op) what() write {
+	object := o.Object
+	if r, isRoute := object.(Route); isRoute {
+		r.Nexthop = 0 // in whatever form it is written
+		object = r
+	}
+	return write{object, o.Action == Delete}
+}
 
 // paced tells an Op that another program can make due again and again: a repair, and the
 // removal of what bears no mark of ours.
@@ -46,7 +53,23 @@ func (o Op) base() bool {
 	return o.wholeDevice() || isSetting && s.Up
 }
 
-// split takes out what has to wait; where that is a device, all that is on it.
+// nexthop is the id of the next hop object that an Op writes, or writes a route by; 0:
+// there is none.
+func (o Op) nexthop() (id uint32, route bool) {
+	if o.Action == Delete {
+		return 0, false
+	}
+	switch x := o.Object.(type) {
+	case Nexthop:
+		return x.ID, false
+	case Route:
+		return x.Nexthop, true
+	}
+	return 0, false
+}
+
+// split takes out what has to wait; where that is a device, all that is on it, and
+// where it is a next hop object, the routes by it.
 func (p paces) split(ops []Op, now time.Time) (due, held []Op) {
 	if len(p) == 0 {
 		return ops, nil
@@ -58,9 +81,14 @@ func (p paces) split(ops []Op, now time.Time) (due, held []Op) {
 			devices[o.Dev()] = true
 		}
 	}
+	hops := map[uint32]bool{}
 	for _, o := range ops {
-		if devices[o.Dev()] || waits(o) {
+		hop, route := o.nexthop()
+		if devices[o.Dev()] || waits(o) || route && hops[hop] {
 			held = append(held, o)
+			if hop != 0 && !route {
+				hops[hop] = true
+			}
 		} else {
 			due = append(due, o)
 		}
@@ -69,17 +97,21 @@ func (p paces) split(ops []Op, now time.Time) (due, held []Op) {
 }
 
 // record counts repairs. What is on a device that was repaired itself went with it
-// and does not count.
+// and does not count, and nor do the routes by a next hop object.
 func (p paces) record(done []Op, now time.Time) {
 	maps.DeleteFunc(p, func(_ write, one pace.Pace) bool { return one.Over(now) })
-	devices := map[string]bool{}
+	devices, hops := map[string]bool{}, map[uint32]bool{}
 	for _, o := range done {
 		if o.Repair && o.base() {
 			devices[o.Dev()] = true
 		}
+		if hop, route := o.nexthop(); o.Repair && hop != 0 && !route {
+			hops[hop] = true
+		}
 	}
 	for _, o := range done {
-		if o.paced() && (o.base() || !devices[o.Dev()]) {
+		hop, route := o.nexthop()
+		if o.paced() && (o.base() || !devices[o.Dev()]) && !(route && hops[hop]) {
 			one, known := p[o.what()]
 			if !known {
 				one = pace.Of(repairsAtOnce)

@@ -15,6 +15,10 @@
 //     appears in place of a route of ours was edited by hand and is put right;
 //     one that was there before us, or that somebody puts in front of ours, is
 //     left alone and reported.
+//   - A next hop object is ours by its protocol number and an id of our range,
+//     where a route of ours leads to it, or no route does. One that this run
+//     wrote and that somebody edited under our routes is put right in place. One
+//     to which only others' routes lead is theirs, whatever its number.
 //   - A tunnel's device is ours by its alias, Alias. One of the wanted name that
 //     is compatible gets the alias and is otherwise left as it is; one that is
 //     not is made anew.
@@ -28,6 +32,14 @@
 // # Order
 //
 // A pass follows the packet backwards when it adds (forwarding entry,
-// neighbour, route), so that no packet finds half a path, and forwards when it
-// removes.
+// neighbour, next hop object, route), so that no packet finds half a path, and
+// forwards when it removes.
+//
+// # Two forms of a route
+//
+// Where many routes are wanted they are written by next hop objects (Nexthop),
+// and plain otherwise. A route that is there is right in either form, so nothing
+// is converted. The kernel drops an object, and its routes with it, where the
+// object is deleted or its device goes down or loses its carrier; of the routes it
+// says nothing.
 package kernel

@@ -20,6 +20,9 @@ func SetOffload(dev string, on bool) error {
 	return o.set(dev, value)
 }
 
+// DrawID is drawID.
+var DrawID = drawID
+
 // Lax makes the kernel answer as those before 4.20: it checks nothing, and gives more than was asked for.
 func (n *Netlink) Lax() error {
 	return unix.SetsockoptInt(n.socket.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 0)

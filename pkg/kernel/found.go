@@ -11,6 +11,21 @@ type FoundRoute struct {
 	Special  bool // has a type, next hops or attributes that a plain route has not
 }
 
+// FoundNexthop is a next hop object as the kernel has it.
+type FoundNexthop struct {
+	Nexthop
+	Protocol int
+	Special  bool // a group, a blackhole, or without a gateway
+	Group    bool // it cannot be replaced by one that leads to a gateway
+}
+
+func (n FoundNexthop) describe() string {
+	if n.Special {
+		return "not a plain one"
+	}
+	return fmt.Sprintf("%v proto %d", n.Hop, n.Protocol)
+}
+
 func (r FoundRoute) String() string {
 	s := fmt.Sprintf("%v proto %d", r.Route, r.Protocol)
 	if r.Metric != 0 {

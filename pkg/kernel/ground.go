@@ -178,7 +178,7 @@ const longestSubnet = 2
 // link, which is neither a container, a virtual machine nor a router of this host's, or by
 // a peer's VTEP.
 func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool {
-	if r.Protocol != unix.RTPROT_BOOT || !r.usualMetric() || !r.sameFamily() {
+	if !r.boot() || !r.usualMetric() || !r.sameFamily() {
 		return false
 	}
 	at := slices.IndexFunc(links, func(l Link) bool { return l.Name == r.Dev })

@@ -13,6 +13,10 @@ type Link struct {
 	Up    bool
 	Addrs []Addr // in the kernel's order
 
+	// NoCarrier: it is not connected. The kernel then keeps routes by it, but no next hop
+	// objects, nor takes any.
+	NoCarrier bool
+
 	Type   string // "vxlan", "veth"; "device" for hardware
 	MAC    MAC
 	Alias  string

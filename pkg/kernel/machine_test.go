@@ -35,6 +35,8 @@ func (m machine) sh(t testing.TB, commands string) {
 
 func fake(testing.TB) machine {
 	k := kerneltest.New("ens33", 1500, "10.4.7.21/24")
+	k.AddLink(kernel.Link{Name: "wire", MTU: 1500, Up: true, Type: "veth"})
+	k.Pair("ens33", "wire")
 	return machine{k, k.Run}
 }
 
@@ -98,20 +100,26 @@ type step struct {
 // in the order given, and end in the same state.
 func play(t *testing.T, steps ...step) {
 	t.Helper()
+	playFrom(t, 1000, steps...)
+}
+
+// playFrom is play with next hop objects from so many wanted routes on.
+func playFrom(t *testing.T, nexthopsFrom int, steps ...step) {
+	t.Helper()
 	var inMemory []string
-	t.Run("fake", func(t *testing.T) { inMemory = script(t, fake(t), steps) })
+	t.Run("fake", func(t *testing.T) { inMemory = script(t, fake(t), nexthopsFrom, steps) })
 	t.Run("linux", func(t *testing.T) {
-		if diff := cmp.Diff(inMemory, script(t, linux(t), steps)); diff != "" {
+		if diff := cmp.Diff(inMemory, script(t, linux(t), nexthopsFrom, steps)); diff != "" {
 			t.Errorf("fake (-) and Linux (+) end in different states:\n%s", diff)
 		}
 	})
 }
 
-func script(t *testing.T, m machine, steps []step) (states []string) {
-	s := kernel.NewSyncer(m)
+func script(t *testing.T, m machine, nexthopsFrom int, steps []step) (states []string) {
+	s := kernel.NewSyncerFrom(m, nexthopsFrom)
 	for i, step := range steps {
 		if step.restart {
-			s = kernel.NewSyncer(m)
+			s = kernel.NewSyncerFrom(m, nexthopsFrom)
 		}
 		m.sh(t, step.hand)
 		result, err := s.Apply(step.want)

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // memory is what earlier passes put in place. It tells a repair from news, and
@@ -13,9 +14,12 @@ type memory struct {
 	routes     set[netip.Prefix, Route]
 	neighbours set[neighbourKey, Neighbour]
 	fdb        set[fdbKey, FDB]
+	nexthops   set[uint32, Nexthop]
 
 	searched map[string]bool  // the devices on which what an earlier run left has been recognized
 	addrs    map[Address]bool // that were ever wanted on the devices
+
+	orphans map[uint32]time.Time // next hop objects that no route leads to, since when that was seen
 }
 
 type neighbourKey struct {
@@ -31,13 +35,16 @@ type fdbKey struct {
 // memoryOf is that of a pass that brought s about.
 func memoryOf(s State) memory {
 	return memory{
-		setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB),
-		map[string]bool{}, map[Address]bool{},
+		setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB), setOf[uint32, Nexthop](nil),
+		map[string]bool{}, map[Address]bool{}, map[uint32]time.Time{},
 	}
 }
 
 func (m memory) clone() memory {
-	return memory{m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.searched, m.addrs}
+	return memory{
+		m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.nexthops.clone(),
+		m.searched, m.addrs, m.orphans,
+	}
 }
 
 // after is what is known once wanted was brought about, beside what was there
@@ -48,6 +55,7 @@ func (m memory) after(wanted memory, partial bool, undone []Op, conflicts []Conf
 	if partial {
 		now.devices, now.routes = now.devices.and(m.devices), now.routes.and(m.routes)
 		now.neighbours, now.fdb = now.neighbours.and(m.neighbours), now.fdb.and(m.fdb)
+		now.nexthops = now.nexthops.and(m.nexthops)
 	}
 	if len(undone)+len(conflicts) > 0 {
 		now = now.clone()
@@ -60,7 +68,7 @@ func (m memory) after(wanted memory, partial bool, undone []Op, conflicts []Conf
 	for _, o := range undone {
 		o.Object.restore(&now, m)
 	}
-	now.searched, now.addrs = m.searched, m.addrs
+	now.searched, now.addrs, now.orphans = m.searched, m.addrs, m.orphans
 	for _, d := range now.devices.list {
 		for _, a := range d.Addrs {
 			if a.IsValid() {

@@ -17,13 +17,16 @@ type routeMessage struct {
 	via    netip.Addr
 	index  int // of the interface; 0: there is none, or several
 	metric int
-	more   bool // it has attributes that a plain route has not
-	shared bool // its next hop is an object of its own (ip-nexthop(8)), by which alone it can be named
+	more   bool   // it has attributes that a plain route has not
+	hop    uint32 // the next hop object that it is by; 0: it has none
 }
 
-// rtaNextHop names a next hop that several routes share (linux/rtnetlink.h:
-// RTA_NH_ID).
+// rtaNextHop names a next hop object (linux/rtnetlink.h: RTA_NH_ID). Beside it the
+// kernel says where that leads, unless net.ipv4.nexthop_compat_mode is 0.
 const rtaNextHop = 30
+
+// nhaFDB marks a next hop of forwarding entries (linux/nexthop.h: NHA_FDB).
+const nhaFDB = 11
 
 // readRoute reads a route; false: it is none of either family.
 func readRoute(body []byte) (r routeMessage, ok bool) {
@@ -58,11 +61,8 @@ func readRoute(body []byte) (r routeMessage, ok bool) {
 		case unix.RTA_METRICS, unix.RTA_MULTIPATH, unix.RTA_PREFSRC, unix.RTA_FLOW, unix.RTA_ENCAP:
 			r.more = true
 		case rtaNextHop:
-			r.shared, r.more = true, true
+			r.hop = uint32(number(value))
 		}
-	}
-	if r.shared {
-		r.via, r.index = netip.Addr{}, 0
 	}
 	r.dst = netip.PrefixFrom(dst, int(r.Dst_len))
 	return r, r.dst.IsValid() && inet.Of(dst) == family
@@ -70,17 +70,66 @@ func readRoute(body []byte) (r routeMessage, ok bool) {
 
 // found is the route in the form that passes work with.
 func (r routeMessage) found(names map[int]string) FoundRoute {
+	if r.hop != 0 && r.Type != unix.RTN_UNICAST { // a blackhole object has the device lo
+		r.index = 0
+	}
 	return FoundRoute{
-		Route:    Route{Dst: r.dst, Via: r.via, Dev: names[r.index], OnLink: r.Flags&unix.RTNH_F_ONLINK != 0},
+		Route: Route{
+			Dst: r.dst, Via: r.via, Dev: names[r.index], OnLink: r.Flags&unix.RTNH_F_ONLINK != 0, Nexthop: r.hop,
+		},
 		Protocol: int(r.Protocol), Metric: r.metric,
 		Special: r.more || r.Type != unix.RTN_UNICAST || r.Scope != unix.RT_SCOPE_UNIVERSE,
+	}
+}
+
+// nexthopMessage is what matters here of an RTM_NEWNEXTHOP or RTM_DELNEXTHOP
+// (linux/nexthop.h).
+type nexthopMessage struct {
+	id       uint32
+	protocol uint8
+	onLink   bool
+	via      netip.Addr
+	index    int  // of the interface
+	special  bool // it does more, or less, than to lead to one gateway
+	group    bool // or is of a kind that cannot be replaced by a plain one
+}
+
+func readNexthop(body []byte) (n nexthopMessage, ok bool) {
+	if len(body) < unix.SizeofNhmsg {
+		return n, false
+	}
+	n.protocol = body[2]
+	n.onLink = binary.NativeEndian.Uint32(body[4:])&unix.RTNH_F_ONLINK != 0
+	for kind, value := range attributes(body[unix.SizeofNhmsg:]) {
+		switch kind {
+		case unix.NHA_ID:
+			n.id = uint32(number(value))
+		case unix.NHA_OIF:
+			n.index = number(value)
+		case unix.NHA_GATEWAY:
+			n.via = address(value)
+		case unix.NHA_BLACKHOLE, unix.NHA_ENCAP:
+			n.special = true
+		case unix.NHA_GROUP, nhaFDB:
+			n.special, n.group = true, true
+		}
+	}
+	n.special = n.special || !n.via.IsValid()
+	return n, n.id != 0
+}
+
+// found is the next hop object in the form that passes work with.
+func (n nexthopMessage) found(names map[int]string) FoundNexthop {
+	return FoundNexthop{
+		Nexthop:  Nexthop{ID: n.id, Hop: Hop{Via: n.via, Dev: names[n.index], OnLink: n.onLink}},
+		Protocol: int(n.protocol), Special: n.special, Group: n.group,
 	}
 }
 
 // linkMessage is what matters here of an RTM_NEWLINK or RTM_DELLINK.
 type linkMessage struct {
 	index  int
-	up     bool
+	flags  int    // netdevice(7): IFF_UP and others
 	bridge bool   // it speaks of an interface as a bridge's port, not of the interface itself
 	name   string // "" if it says none
 	mtu    int
@@ -94,7 +143,7 @@ func readLinkMessage(body []byte) (l linkMessage, ok bool) {
 	if len(body) < unix.SizeofIfInfomsg {
 		return l, false
 	}
-	l.bridge, l.index, l.up = body[0] != unix.AF_UNSPEC, number(body[4:]), number(body[8:])&unix.IFF_UP != 0
+	l.bridge, l.index, l.flags = body[0] != unix.AF_UNSPEC, number(body[4:]), number(body[8:])
 	for kind, value := range attributes(body[unix.SizeofIfInfomsg:]) {
 		switch kind {
 		case unix.IFLA_IFNAME:
@@ -127,7 +176,11 @@ func (l linkMessage) link() Link {
 	case "tun":
 		kind = TAP
 	}
-	return Link{Name: l.name, Index: l.index, MTU: l.mtu, Up: l.up, Type: kind, MAC: l.mac, Alias: l.alias}
+	return Link{
+		Name: l.name, Index: l.index, MTU: l.mtu, Type: kind, MAC: l.mac, Alias: l.alias,
+		Up:        l.flags&unix.IFF_UP != 0,
+		NoCarrier: l.flags&(unix.IFF_UP|unix.IFF_LOWER_UP) == unix.IFF_UP,
+	}
 }
 
 // addressMessage is what matters here of an RTM_NEWADDR.

@@ -87,6 +87,14 @@ func (w *writer) DeleteRoute(r FoundRoute) error {
 	return w.batched(r.Dev, func(s *socket, index int) { s.beginRoute(unix.RTM_DELROUTE, 0, r, index) })
 }
 
+func (w *writer) WriteNexthop(a Action, n Nexthop) error {
+	dev := n.Dev
+	if a == Delete { // it goes by its id alone
+		dev = ""
+	}
+	return w.batched(dev, func(s *socket, index int) { s.beginNexthop(a, n, index) })
+}
+
 func (w *writer) WriteDevice(a Action, d Device) error {
 	w.flush()
 	if a == Delete {
@@ -162,6 +170,8 @@ func (n *Netlink) judge(o Op, err error) error {
 		return nil
 	case o.Action == Delete && is(err, unix.ESRCH, unix.ENOENT, unix.ENODEV, unix.EADDRNOTAVAIL):
 		return nil
+	case o.Action == Add && errors.Is(err, unix.EEXIST) && o.Kind() == kindNexthop:
+		return fmt.Errorf("%w: somebody else has just taken this id", err)
 	case o.Action == Add && errors.Is(err, unix.EEXIST) && !device:
 		return nil
 	case errors.Is(err, unix.EPERM):

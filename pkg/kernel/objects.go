@@ -62,6 +62,17 @@ func (Neighbour) kind() string                      { return "neighbour" }
 func (n Neighbour) write(w Writer, a Action) error  { return w.WriteNeighbour(a, n) }
 func (n Neighbour) restore(now *memory, was memory) { now.neighbours.putBack(was.neighbours, n.key()) }
 
+func (n Nexthop) command(a Action) string {
+	if a == Delete {
+		return fmt.Sprintf("ip nexthop del id %d", n.ID)
+	}
+	return fmt.Sprintf("ip nexthop %s id %d %v proto %d", a.word(), n.ID, n.Hop, Protocol)
+}
+func (n Nexthop) device() string                  { return n.Dev }
+func (Nexthop) kind() string                      { return kindNexthop }
+func (n Nexthop) write(w Writer, a Action) error  { return w.WriteNexthop(a, n) }
+func (n Nexthop) restore(now *memory, was memory) { now.nexthops.putBack(was.nexthops, n.key()) }
+
 func (r Route) command(a Action) string {
 	return fmt.Sprintf("ip route %s %v proto %d", a.word(), r, Protocol)
 }

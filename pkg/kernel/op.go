@@ -41,7 +41,7 @@ func (o Op) String() string { return o.Object.command(o.Action) }
 // Dev is the device that the object belongs to.
 func (o Op) Dev() string { return o.Object.device() }
 
-// Kind names the object's kind: "route", "neighbour", "fdb", "device", "address".
+// Kind names the object's kind: "route", "nexthop", "neighbour", "fdb", "device", "address".
 func (o Op) Kind() string { return o.Object.kind() }
 
 // Write has w carry the Op out.
@@ -51,10 +51,13 @@ func (o Op) Write(w Writer) error { return o.Object.write(w, o.Action) }
 // depends, from changing it.
 func (o Op) wholeDevice() bool { return o.Action != Set && o.Kind() == kindDevice }
 
-const kindDevice = "device"
+const (
+	kindDevice  = "device"
+	kindNexthop = "nexthop"
+)
 
-// Object is what an Op writes: a Device, Setting, Address, FDB, Neighbour or
-// Route, or a FoundRoute to delete.
+// Object is what an Op writes: a Device, Setting, Address, FDB, Neighbour, Nexthop
+// or Route, or a FoundRoute to delete.
 type Object interface {
 	command(Action) string // of iproute2 or ethtool
 	device() string
@@ -70,6 +73,7 @@ type Writer interface {
 	WriteAddress(Action, Address) error
 	WriteFDB(Action, FDB) error
 	WriteNeighbour(Action, Neighbour) error
+	WriteNexthop(Action, Nexthop) error
 	WriteRoute(Action, Route) error
 	DeleteRoute(FoundRoute) error
 }

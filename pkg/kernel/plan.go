@@ -1,12 +1,19 @@
 package kernel
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // found is what a pass has read from the kernel.
 type found struct {
-	links   []Link
-	routes  []FoundRoute
-	entries map[string]Entries // of the wanted devices that exist
+	links    []Link
+	routes   []FoundRoute
+	nexthops []FoundNexthop     // read before the routes
+	entries  map[string]Entries // of the wanted devices that exist
+
+	takesNexthops bool // routes are to be written by next hop objects
+	at            time.Time
 }
 
 func (f found) link(name string) (Link, bool) {
@@ -20,29 +27,36 @@ func (f found) link(name string) (Link, bool) {
 // plan is the heart of a pass: what to write so that the kernel becomes as
 // wanted, in order, and what stands in the way. It does no I/O. Into was it
 // notes what it recognizes as ours from before a restart.
-func plan(want State, wanted memory, have found, was *memory) (ops []Op, others Others) {
+// wanted it notes the next hop objects that it uses.
+func plan(want State, wanted *memory, have found, was *memory) (ops []Op, others Others, later []Op) {
 	p := &planner{want: want, wanted: wanted, have: have, was: was, created: map[string]bool{}}
 	p.ground = Ground{Own: want.Own, Networks: want.Networks, Devices: want.Devices}
 	ops = p.deviceOps()
 	p.recognize()
 	ops, dropFDB := p.fdbOps(ops)
 	ops, dropHops := p.neighbourOps(ops)
-	ops, dropRoutes := p.routeOps(ops)
-	ops = append(ops, dropRoutes...)
+	p.findNexthops()
+	routes, dropRoutes := p.routeOps()
+	ops = slices.Concat(ops, p.nexthops.writes, routes, dropRoutes, p.nexthopDrops())
+	wanted.nexthops = p.knownNexthops()
 	ops = append(ops, dropHops...)
 	ops = append(ops, dropFDB...)
 	p.findForeign()
-	return append(ops, p.staleDevices()...), p.others
+	return append(ops, p.staleDevices()...), p.others, p.later
 }
 
 type planner struct {
-	want    State
-	wanted  memory // the same, by key
-	have    found
-	was     *memory
-	created map[string]bool // devices that are being created: what was on them is gone
-	ground  Ground
-	others  Others
+	want     State
+	wanted   *memory // the same, by key
+	have     found
+	was      *memory
+	created  map[string]bool // devices that are being created: what was on them is gone
+	ground   Ground
+	others   Others
+	nexthops nexthops
+
+	unconnected map[string]bool // devices without a carrier; nil: not asked for yet
+	later       []Op            // what is not to be done yet
 }
 
 // Others is what somebody else has put where it is in the way, and what stays.

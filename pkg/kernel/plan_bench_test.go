@@ -16,7 +16,7 @@ func BenchmarkPlan(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				wanted := memoryOf(want)
-				if ops, _ := plan(want, wanted, have, &was); len(ops) > 0 {
+				if ops, _, _ := plan(want, &wanted, have, &was); len(ops) > 0 {
 					b.Fatal(ops[0])
 				}
 				was = was.after(wanted, false, nil, nil)

@@ -12,7 +12,7 @@ import (
 func (r Route) key() netip.Prefix { return r.Dst }
 
 // routeOps is entryOps for routes.
-func (p *planner) routeOps(ops []Op) (with, drops []Op) {
+func (p *planner) routeOps() (ops, drops []Op) {
 	places, stray := p.places()
 	former, diverted := p.ground.Diverted(p.have.links, p.have.routes)
 	p.others.Conflicts = diverted
@@ -24,19 +24,23 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 		}
 		before, _ := p.was.routes.get(r.Dst)
 		switch {
+		case at.first == nil && p.waits(r):
+			p.later = append(p.later, Op{Add, r, "", before == r})
 		case at.first == nil:
-			ops = appended(ops, Op{Add, r, "", before == r})
+			ops = appended(ops, Op{Add, p.byNexthop(r), "", before == r})
 		case !at.right && p.mayReplace(*at.first, r):
 			at.ours, replaced[at.first] = true, true // by the kernel, in one step: no packet is lost
-			ops = appended(ops, Op{Replace, r, "was " + at.first.describe(), before == r})
+			ops = appended(ops, Op{Replace, p.byNexthop(r), "was " + at.first.describe(), before == r})
+			p.left(at.first)
 		default:
 			p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPlace, Dst: r.Dst, Found: *at.first})
 		}
 	}
 	p.findParts()
 	for _, r := range former {
-		if !slices.Contains(stray, r) && !p.created[r.Dev] {
+		if !slices.Contains(stray, r) && !p.gone(r) {
 			drops = append(drops, Op{Delete, *r, "it led packets for this host's own containers away", false})
+			p.left(r)
 		}
 	}
 	for _, r := range stray {
@@ -44,8 +48,9 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 			continue
 		}
 		drops = append(drops, Op{Delete, *r, "", false})
+		p.left(r)
 		if i, isWanted := p.wanted.routes.at[r.Dst]; isWanted && places[i].ours && r.mistakable(p.wanted.routes.list[i]) {
-			drops = append(drops, Op{Replace, p.wanted.routes.list[i], "may have been deleted instead", false})
+			drops = append(drops, Op{Replace, p.byNexthop(p.wanted.routes.list[i]), "may have been deleted instead", false})
 		}
 	}
 	return ops, drops
@@ -53,8 +58,11 @@ func (p *planner) routeOps(ops []Op) (with, drops []Op) {
 
 // mistakable tells a route whose delete the kernel may understand as that of
 // want: it goes by destination, metric and next hop, where one is named, and
-// takes the first.
+// takes the first. Where a next hop object is named, it takes no other.
 func (r FoundRoute) mistakable(want Route) bool {
+	if r.Nexthop != 0 && !r.Special {
+		return false // as what is right by the same object is no stray
+	}
 	return r.usualMetric() && (!r.sameFamily() || r.Via == want.Via)
 }
 
@@ -72,12 +80,12 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 	places = make([]place, len(p.wanted.routes.list))
 	for j := range p.have.routes {
 		r := &p.have.routes[j]
-		if p.created[r.Dev] {
+		if p.gone(r) {
 			continue
 		}
 		i, isWanted := p.wanted.routes.at[r.Dst]
 		collides := isWanted && r.usualMetric()
-		right := collides && r.is(&p.wanted.routes.list[i])
+		right := collides && p.fits(r, &p.wanted.routes.list[i])
 		if collides {
 			at := &places[i]
 			if at.first == nil {
@@ -100,10 +108,17 @@ func (r FoundRoute) sameFamily() bool {
 	return r.Via.IsValid() && inet.Of(r.Via) == inet.Of(r.Dst.Addr())
 }
 
-// is reports whether r is what we write for want, but for its metric.
-func (r *FoundRoute) is(want *Route) bool {
-	return r.Protocol == Protocol && !r.Special &&
-		r.Via == want.Via && r.Dev == want.Dev && r.OnLink == want.OnLink
+// fits reports whether r is what we write for want, but for its metric: plain, or by a
+// next hop object of ours.
+func (p *planner) fits(r *FoundRoute, want *Route) bool {
+	if r.Protocol != Protocol || r.Special || r.Via != want.Via || r.Dev != want.Dev || r.OnLink != want.OnLink {
+		return false
+	}
+	if r.Nexthop == 0 {
+		return true
+	}
+	n := p.nexthop(r.Nexthop)
+	return n != nil && n.usable() && n.Hop == r.hop()
 }
 
 // mayReplace tells routes that are ours, were edited by hand, or were written
@@ -116,7 +131,7 @@ func (p *planner) mayReplace(r FoundRoute, want Route) bool {
 	case unix.RTPROT_KERNEL: // a network that this host is connected to
 		return false
 	case unix.RTPROT_BOOT:
-		return edited || r.Via.IsValid() && r.Via == want.Peer || r.toVTEP() ||
+		return edited || r.boot() && r.Via.IsValid() && r.Via == want.Peer || r.boot() && r.toVTEP() ||
 			p.ground.formerly(&r, p.have.links, p.have.routes)
 	}
 	return edited
@@ -183,6 +198,10 @@ func within(networks []netip.Prefix, dst netip.Prefix) bool {
 	return networks == nil || slices.ContainsFunc(networks, dst.Overlaps)
 }
 
+// boot tells a route that an earlier flannel may have written: it knows no next hop
+// objects.
+func (r FoundRoute) boot() bool { return r.Protocol == unix.RTPROT_BOOT && r.Nexthop == 0 }
+
 // toVTEP tells the form of a tunnel route: its gateway is the subnet's own
 // first address, which nobody but flannel gives to a host.
 func (r FoundRoute) toVTEP() bool { return r.Via == r.Dst.Addr() }
@@ -190,7 +209,7 @@ func (r FoundRoute) toVTEP() bool { return r.Via == r.Dst.Addr() }
 // leftover tells a tunnel route of an earlier flannel on a device that is ours
 // now.
 func (p *planner) leftover(r FoundRoute) bool {
-	return r.Protocol == unix.RTPROT_BOOT && r.toVTEP() && p.wants(r.Dev)
+	return r.boot() && r.toVTEP() && p.wants(r.Dev)
 }
 
 // harmful tells a route that is ours, or an earlier flannel's, and must go. What it
@@ -208,7 +227,7 @@ func (p *planner) harmful(r *FoundRoute) bool {
 
 // tunnelRoute tells a route of an earlier flannel on whatever tunnel's device.
 func (p *planner) tunnelRoute(r FoundRoute) bool {
-	if r.Protocol != unix.RTPROT_BOOT || !r.toVTEP() {
+	if !r.boot() || !r.toVTEP() {
 		return false
 	}
 	l, exists := p.have.link(r.Dev)

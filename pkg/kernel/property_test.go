@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -78,7 +79,19 @@ func drawHand(t *rapid.T) []string {
 			fmt.Sprintf("bridge fdb replace 0a:00:00:00:00:%d dev %s dst 10.4.7.%d self permanent", own, dev, own),
 			fmt.Sprintf("ip link add cali.%d address 0a:00:00:00:00:01 mtu 1450 type vxlan id %d local 10.4.7.21 dev ens33 dstport 8472", own, own),
 		}
-		return rapid.SampledFrom(commands).Draw(t, "command")
+		for _, hop := range []string{fmt.Sprintf("via 10.4.7.%d dev ens33", own), fmt.Sprintf("via 10.4.7.%d dev ens33 proto 77", own), "blackhole"} {
+			commands = append(commands,
+				fmt.Sprintf("ip nexthop add id {%d} %s", n, hop), fmt.Sprintf("ip nexthop replace id {%d} %s", n, hop),
+			)
+		}
+		commands = append(commands,
+			fmt.Sprintf("ip nexthop del id {%d}", n),
+			fmt.Sprintf("ip route replace 172.7.%d.0/24 nhid {%d} proto 77", n, rapid.SampledFrom(peers).Draw(t, "other peer")),
+			fmt.Sprintf("ip nexthop replace id %d via 10.4.7.%d dev ens33", own, own),
+			fmt.Sprintf("ip route add 172.7.%d.0/24 nhid %d", own, own),
+			fmt.Sprintf("ip route replace 172.7.%d.0/24 nhid %d proto 77", n, own),
+		)
+		return ids(rapid.SampledFrom(commands).Draw(t, "command"))
 	})
 	return rapid.SliceOfN(edit, 0, 6).Draw(t, "typed by hand")
 }
@@ -88,10 +101,11 @@ func drawHand(t *rapid.T) []string {
 func TestApplyConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := fake(nil)
-		s := kernel.NewSyncer(m)
+		from := rapid.SampledFrom([]int{0, 2, 1000})
+		s := kernel.NewSyncerFrom(m, from.Draw(t, "next hop objects from"))
 		for range rapid.IntRange(1, 5).Draw(t, "rounds") {
 			if rapid.IntRange(0, 3).Draw(t, "restart") == 0 {
-				s = kernel.NewSyncer(m)
+				s = kernel.NewSyncerFrom(m, from.Draw(t, "next hop objects from"))
 			}
 			for _, command := range drawHand(t) {
 				_ = m.run(command) // deleting what is not there fails, as it should
@@ -105,13 +119,67 @@ func TestApplyConverges(t *testing.T) {
 			}
 			after := lines(kerneltest.Render(m))
 			t.Logf("wrote\n%s\nand has\n%s", texts(result.Ops), strings.Join(after, "\n"))
-			checkWanted(t, want, result.Conflicts, after)
+			checkWanted(t, want, result.Conflicts, asPlain(after))
+			if !want.Partial {
+				checkUnused(t, before, after)
+			}
 			checkOthers(t, result.Ops, before, after)
 			if again, err := s.Apply(want); err != nil || len(again.Ops) > 0 {
 				t.Fatalf("the next pass wrote\n%s\nerror: %v", texts(again.Ops), err)
 			}
 		}
 	})
+}
+
+var (
+	byNexthop = regexp.MustCompile(` nhid (\d+)`)
+	ownObject = regexp.MustCompile(`^ip nexthop add id (13\d+) (.*) proto 77$`)
+)
+
+// asPlain has the routes by next hop objects of ours as if they were plain.
+func asPlain(state []string) (out []string) {
+	hops := map[string]string{}
+	for _, line := range state {
+		if m := ownObject.FindStringSubmatch(line); m != nil {
+			hops[m[1]] = m[2]
+		}
+	}
+	for _, line := range state {
+		if ownObject.MatchString(line) {
+			continue
+		}
+		out = append(out, byNexthop.ReplaceAllStringFunc(line, func(nhid string) string {
+			if hop := hops[byNexthop.FindStringSubmatch(nhid)[1]]; hop != "" {
+				return " " + hop
+			}
+			return nhid
+		}))
+	}
+	return out
+}
+
+// checkUnused sees that no object of ours is left that no route leads to, unless it was so before.
+func checkUnused(t *rapid.T, before, after []string) {
+	unused := func(state []string) map[string]bool {
+		ids := map[string]bool{}
+		for _, line := range state {
+			if m := ownObject.FindStringSubmatch(line); m != nil {
+				ids[m[1]] = true
+			}
+		}
+		for _, line := range state {
+			if m := byNexthop.FindStringSubmatch(line); m != nil {
+				delete(ids, m[1])
+			}
+		}
+		return ids
+	}
+	was := unused(before)
+	for id := range unused(after) {
+		if !was[id] {
+			t.Fatalf("next hop object %s is left over", id)
+		}
+	}
 }
 
 // checkWanted compares a kernel with one that has nothing but what is wanted.

@@ -46,6 +46,16 @@ var faults = []struct{ name, hand string }{
 		ip link add ens33 type bridge
 		ip addr add 10.4.7.21/24 dev ens33
 		ip link set ens33 up`},
+	{"NIC without and with a carrier", `ip link set wire down
+		ip link set wire up`},
+	{"next hop object deleted", `ip nexthop del id {22}`},
+	{"next hop object leads elsewhere", `ip nexthop replace id {22} via 10.4.7.99 dev ens33`},
+	{"next hop object is a blackhole", `ip nexthop replace id {22} blackhole`},
+	{"next hop object is another's", `ip nexthop replace id {22} via 10.4.7.99 dev ens33 proto static`},
+	{"all next hop objects deleted", `ip nexthop del id {22}
+		ip nexthop del id {23}
+		ip nexthop del id {24}`},
+	{"route by another next hop object", `ip route replace 172.7.22.0/24 nhid {23} proto 77`},
 	{"NIC without and with its address", `ip addr flush dev ens33
 		ip addr add 10.4.7.21/24 dev ens33`},
 }
@@ -58,32 +68,41 @@ func TestRepair(t *testing.T) {
 		ip route add 172.7.91.0/24 via 10.4.7.91 dev ens33
 		ip route add 172.7.92.0/24 via 10.4.7.92 dev ens33 proto static
 		ip route add 172.7.22.0/24 via 10.4.7.93 dev ens33 proto static metric 50`
+	othersNexthops := ids(`
+		ip nexthop add id 9 via 10.4.7.91 dev ens33
+		ip route add 172.7.93.0/24 nhid 9
+		ip nexthop add id {93} via 10.4.7.93 dev ens33 proto static`)
 	quiet := tunnel(22, 23, 24)
 	quiet.Devices[0].NoChecksumOffload = true
 	for _, mode := range []struct {
 		name   string
 		want   kernel.State
 		others string
+		from   int // so many routes by next hop objects
 	}{
-		{"host-gw", plain(22, 23, 24), othersRoutes},
-		{"vxlan", quiet, othersRoutes + strangers},
-		{"DirectRouting", join(tunnel(22), plain(23, 24)), othersRoutes + strangers},
+		{"host-gw", plain(22, 23, 24), othersRoutes, 1000},
+		{"vxlan", quiet, othersRoutes + strangers, 1000},
+		{"DirectRouting", join(tunnel(22), plain(23, 24)), othersRoutes + strangers, 1000},
+		{"host-gw by next hop objects", plain(22, 23, 24), othersRoutes + othersNexthops, 0},
+		{"DirectRouting by next hop objects", join(tunnel(22), plain(23, 24)), othersRoutes + othersNexthops + strangers, 0},
 	} {
 		for _, fault := range faults {
-			if mode.name != "vxlan" && strings.Contains(fault.hand, "offload") || mode.name == "host-gw" && strings.Contains(fault.hand, "flannel.1") {
+			host := strings.HasPrefix(mode.name, "host-gw")
+			if mode.name != "vxlan" && strings.Contains(fault.hand, "offload") || host && strings.Contains(fault.hand, "flannel.1") ||
+				mode.from > 0 && strings.Contains(fault.hand, "{") {
 				continue
 			}
 			for kind, m := range map[string]func(testing.TB) machine{"fake": fake, "linux": linux} {
 				t.Run(strings.ReplaceAll(mode.name+"/"+fault.name+"/"+kind, " ", "_"), func(t *testing.T) {
-					repair(t, m(t), mode.want, mode.others, fault.hand)
+					repair(t, m(t), mode.from, mode.want, mode.others, ids(fault.hand))
 				})
 			}
 		}
 	}
 }
 
-func repair(t *testing.T, m machine, want kernel.State, others, fault string) {
-	s := kernel.NewSyncer(m)
+func repair(t *testing.T, m machine, from int, want kernel.State, others, fault string) {
+	s := kernel.NewSyncerFrom(m, from)
 	if _, err := s.Apply(want); err != nil {
 		t.Fatal(err)
 	}

@@ -132,6 +132,9 @@ func readOne(t *testing.T, body []byte) {
 		}
 	}
 	_, _ = readNeighbour(body)
+	if n, ok := readNexthop(body); ok && n.found(nil).ID == 0 {
+		t.Fatalf("a next hop object without an id from %x", body)
+	}
 	whole := body[:len(body)&^3] // the library panics where the last attribute is not filled up
 	library, err := nl.ParseRouteAttr(whole)
 	if err != nil {

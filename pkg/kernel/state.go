@@ -85,10 +85,19 @@ type Route struct {
 	// Peer is the public IP of the host behind Dst. By it a route is told that
 	// an earlier flannel wrote.
 	Peer netip.Addr
+
+	// Nexthop is the id of the next hop object that the route is written by; 0: it
+	// has none. A State leaves it 0: a pass decides.
+	Nexthop uint32
 }
 
+// String is the route as ip-route(8) takes it: one by a next hop object is named by
+// that, and by nothing besides.
 func (r Route) String() string {
 	s := r.Dst.String()
+	if r.Nexthop != 0 {
+		return fmt.Sprintf("%s nhid %d", s, r.Nexthop)
+	}
 	if r.Via.IsValid() {
 		s += " via "
 		if inet.Of(r.Via) != inet.Of(r.Dst.Addr()) {

@@ -3,7 +3,12 @@ package kernel
 import (
 	"fmt"
 	"iter"
+	"slices"
+	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 )
 
 // Conn is what a Syncer asks of the kernel.
@@ -13,12 +18,14 @@ type Conn interface {
 	// Routes lists the routes of the main table, in the order in which
 	// the kernel tries those of one destination.
 	Routes() ([]FoundRoute, error)
+	// Nexthops lists the next hop objects; none where the kernel knows of no such.
+	Nexthops() ([]FoundNexthop, error)
 	// Entries lists what is on a device of ours.
 	Entries(dev Link) (Entries, error)
 	// Do carries out writes in order, whatever becomes of the others, and
 	// returns an error or nil for each. That an object to delete is gone is
 	// success, and so is that one to add is there: who made it so is heard of, and
-	// the next pass looks again.
+	// the next pass looks again. But an id of a next hop object's is then a stranger's.
 	Do(...Op) []error
 }
 
@@ -28,10 +35,29 @@ type Syncer struct {
 	was  memory
 
 	paces paces
+
+	nexthopsFrom int  // so many wanted routes are written by next hop objects
+	plain        bool // the kernel refuses those
 }
 
+// nexthopsFrom is the number of wanted routes from which on next hop objects are
+// faster than plain routes. Tests have the linker set it.
+var nexthopsFrom = "1000"
+
 // NewSyncer returns a Syncer that has put nothing in place yet.
-func NewSyncer(c Conn) *Syncer { return &Syncer{conn: c, was: memoryOf(State{}), paces: paces{}} }
+func NewSyncer(c Conn) *Syncer {
+	from, err := strconv.Atoi(nexthopsFrom)
+	if err != nil {
+		from = 1000
+	}
+	return NewSyncerFrom(c, from)
+}
+
+// NewSyncerFrom is NewSyncer with the number of wanted routes from which on they are
+// written by next hop objects.
+func NewSyncerFrom(c Conn, nexthopsFrom int) *Syncer {
+	return &Syncer{conn: c, was: memoryOf(State{}), paces: paces{}, nexthopsFrom: nexthopsFrom}
+}
 
 // Result is what a pass did.
 type Result struct {
@@ -45,20 +71,36 @@ type Result struct {
 // the error names them, and the next Apply tries again. What another program undoes
 // again and again is repaired ever later, and that alone.
 func (s *Syncer) Apply(want State) (Result, error) {
+	first, refusal, err := s.pass(want)
+	if refusal == nil {
+		return first, err
+	}
+	s.plain = true
+	result, _, err := s.pass(want)
+	taken := func(o Op) bool { return o.Kind() == "route" && o.Action != Delete }
+	if s.plain = slices.ContainsFunc(result.Ops, taken); s.plain {
+		klog.InfoS("The kernel refuses next hop objects: routes are written without", "err", refusal)
+	}
+	result.Ops = slices.Concat(first.Ops, result.Ops)
+	return result, err
+}
+
+// pass is an Apply. Where the kernel refuses a next hop object as it may refuse all,
+// refusal says so.
+func (s *Syncer) pass(want State) (result Result, refusal, err error) {
 	have, err := s.read(want)
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	wanted := memoryOf(want)
-	ops, others := plan(want, wanted, have, &s.was)
-	now := time.Now()
-	due, held := s.paces.split(ops, now)
-	done, undone, err := s.carryOut(due)
-	undone = append(undone, held...)
-	s.paces.record(done, now)
+	ops, others, later := plan(want, &wanted, have, &s.was)
+	due, held := s.paces.split(ops, have.at)
+	done, undone, refusal, err := s.carryOut(due)
+	undone = slices.Concat(undone, held, later)
+	s.paces.record(done, have.at)
 	s.was = s.was.after(wanted, want.Partial, undone, others.Conflicts)
 	logOps(done)
-	return Result{Ops: done, Others: others, Contention: s.paces.contention(now)}, err
+	return Result{Ops: done, Others: others, Contention: s.paces.contention(have.at)}, refusal, err
 }
 
 // read lists what a pass needs: what is on the wanted devices, and the routes;
@@ -68,7 +110,8 @@ func (s *Syncer) read(want State) (found, error) {
 	if err != nil {
 		return found{}, fmt.Errorf("list interfaces: %w", err)
 	}
-	have := found{links: links, entries: map[string]Entries{}}
+	have := found{links: links, entries: map[string]Entries{}, at: time.Now()}
+	have.takesNexthops = !s.plain && len(want.Routes) >= s.nexthopsFrom
 	if want.Partial && want.Harmful == nil && len(want.Routes)+len(want.Neighbours)+len(want.FDB) == 0 {
 		return have, nil
 	}
@@ -81,6 +124,9 @@ func (s *Syncer) read(want State) (found, error) {
 			return found{}, fmt.Errorf("list neighbours and forwarding entries of %s: %w", d.Name, err)
 		}
 	}
+	if have.nexthops, err = s.conn.Nexthops(); err != nil {
+		return found{}, fmt.Errorf("list next hop objects: %w", err)
+	}
 	if have.routes, err = s.conn.Routes(); err != nil {
 		return found{}, fmt.Errorf("list routes: %w", err)
 	}
@@ -88,17 +134,18 @@ func (s *Syncer) read(want State) (found, error) {
 }
 
 // carryOut does what it can. A device that could not be made takes what would
-// be on it along. What was done comes back in the place of all.
-func (s *Syncer) carryOut(ops []Op) (done, undone []Op, err error) {
+// be on it along, and a next hop object the routes by it: its id may be another's.
+// What was done comes back in the place of all.
+func (s *Syncer) carryOut(ops []Op) (done, undone []Op, refusal, err error) {
 	var failed failures
-	broken := map[string]bool{}
+	broken, hops := map[string]bool{}, map[uint32]bool{}
 	done = ops[:0]
 	for group := range groups(ops) {
 		possible := group
-		if len(broken) > 0 {
+		if len(broken)+len(hops) > 0 {
 			possible = nil
 			for _, o := range group {
-				if broken[o.Dev()] {
+				if hop, route := o.nexthop(); broken[o.Dev()] || route && hops[hop] {
 					undone = append(undone, o)
 				} else {
 					possible = append(possible, o)
@@ -116,21 +163,34 @@ func (s *Syncer) carryOut(ops []Op) (done, undone []Op, err error) {
 			if o.wholeDevice() {
 				broken[o.Dev()] = true
 			}
+			if hop, route := o.nexthop(); hop != 0 && !route {
+				hops[hop] = true
+				if !is(err, unix.EEXIST, unix.ENODEV, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EPERM) {
+					refusal = err // plain routes have those errors, too
+				}
+			}
 		}
 	}
-	return done, undone, failed.err()
+	return done, undone, refusal, failed.err()
 }
 
-// groups cuts ops where one decides about the following: at each device.
+// groups cuts ops where one decides about the following: at each device, and after
+// next hop objects.
 func groups(ops []Op) iter.Seq[[]Op] {
 	return func(yield func([]Op) bool) {
 		from := 0
 		for i, o := range ops {
-			if o.wholeDevice() {
+			switch {
+			case o.wholeDevice():
 				if from < i && !yield(ops[from:i]) || !yield(ops[i:i+1]) {
 					return
 				}
 				from = i + 1
+			case from < i && o.Kind() != kindNexthop && ops[i-1].Kind() == kindNexthop:
+				if !yield(ops[from:i]) {
+					return
+				}
+				from = i
 			}
 		}
 		if from < len(ops) {

@@ -47,13 +47,55 @@ func (n *Netlink) routes(f inet.Family, protocol uint8, take func(routeMessage) 
 		m := nl.RtMsg{RtMsg: unix.RtMsg{Family: numberOf(f), Table: unix.RT_TABLE_MAIN, Protocol: protocol}}
 		n.socket.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP, m.Serialize())
 	}
-	return list(n.socket, begin, func(body []byte) (FoundRoute, bool) {
+	routes, err := list(n.socket, begin, func(body []byte) (FoundRoute, bool) {
 		r, ok := readRoute(body)
 		if !ok || r.Table != unix.RT_TABLE_MAIN || r.Tos != 0 || r.Flags&unix.RTM_F_CLONED != 0 || !take(r) {
 			return FoundRoute{}, false
 		}
 		return r.found(n.names), true
 	})
+	if err != nil {
+		return nil, err
+	}
+	return routes, n.follow(routes)
+}
+
+// follow fills in where routes lead of which the kernel names only the next hop object.
+func (n *Netlink) follow(routes []FoundRoute) error {
+	untold := func(r FoundRoute) bool { return r.Nexthop != 0 && !r.Special && r.Dev == "" }
+	if !slices.ContainsFunc(routes, untold) {
+		return nil
+	}
+	all, err := n.Nexthops()
+	if err != nil {
+		return err
+	}
+	at := make(map[uint32]FoundNexthop, len(all))
+	for _, h := range all {
+		at[h.ID] = h
+	}
+	for i := range routes {
+		if r := &routes[i]; untold(*r) {
+			h, known := at[r.Nexthop]
+			r.Via, r.Dev, r.OnLink, r.Special = h.Via, h.Dev, h.OnLink, !known || h.Special
+		}
+	}
+	return nil
+}
+
+// Nexthops implements Conn.
+func (n *Netlink) Nexthops() ([]FoundNexthop, error) {
+	begin := func() {
+		n.socket.begin(unix.RTM_GETNEXTHOP, unix.NLM_F_DUMP, make([]byte, unix.SizeofNhmsg))
+	}
+	all, err := list(n.socket, begin, func(body []byte) (FoundNexthop, bool) {
+		m, ok := readNexthop(body)
+		return m.found(n.names), ok
+	})
+	if is(err, unix.EOPNOTSUPP, unix.EINVAL) { // before Linux 5.3
+		return nil, nil
+	}
+	return all, err
 }
 
 // each lists something for each family.

@@ -3,6 +3,7 @@ package kernel_test
 import (
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,6 +68,13 @@ func (f *flaky) Routes() ([]kernel.FoundRoute, error) {
 	return f.Conn.Routes()
 }
 
+func (f *flaky) Nexthops() ([]kernel.FoundNexthop, error) {
+	if f.fails("Nexthops") {
+		return nil, syscall.EIO
+	}
+	return f.Conn.Nexthops()
+}
+
 func (f *flaky) Entries(l kernel.Link) (kernel.Entries, error) {
 	if f.fails("Entries") {
 		return kernel.Entries{}, syscall.EIO
@@ -90,10 +98,10 @@ func (f *flaky) Do(ops ...kernel.Op) []error {
 
 // tell plays the story; each step is a pass, and another one if that failed.
 // It returns the states in between and the errors that there were.
-func (f *flaky) tell(t *testing.T) (states []string, errs []error) {
+func (f *flaky) tell(t *testing.T, nexthopsFrom int) (states []string, errs []error) {
 	m := fake(t)
 	f.Conn = m.Conn
-	s := kernel.NewSyncer(f)
+	s := kernel.NewSyncerFrom(f, nexthopsFrom)
 	for i, step := range story {
 		m.sh(t, step.hand)
 		if _, err := s.Apply(step.want); err != nil {
@@ -102,24 +110,36 @@ func (f *flaky) tell(t *testing.T) (states []string, errs []error) {
 				t.Errorf("step %d: the pass after the failed one: %v", i+1, err)
 			}
 		}
-		states = append(states, kerneltest.Render(m))
+		now := asPlain(lines(kerneltest.Render(m)))
+		slices.Sort(now)
+		states = append(states, strings.Join(now, "\n"))
 	}
 	return states, errs
 }
 
-// Each call to the kernel fails once, in turn, and the next pass makes up for it.
+// Each call to the kernel fails once, in turn, and the next pass makes up for it; where
+// a next hop object is refused, the same one does, by plain routes.
 func TestEachCallFailsOnce(t *testing.T) {
+	for _, nexthopsFrom := range []int{1000, 0} {
+		eachCallFails(t, nexthopsFrom)
+	}
+}
+
+func eachCallFails(t *testing.T, nexthopsFrom int) {
 	undisturbed := &flaky{}
-	want, _ := undisturbed.tell(t)
+	want, _ := undisturbed.tell(t, nexthopsFrom)
 	if undisturbed.calls < 40 {
 		t.Fatalf("the story makes only %d calls", undisturbed.calls)
 	}
 	for n := range undisturbed.calls {
 		for _, after := range []bool{false, true} {
 			f := &flaky{failing: n + 1, after: after}
-			got, errs := f.tell(t)
+			got, errs := f.tell(t, nexthopsFrom)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%q failed once, after it was done: %v: undisturbed (-), disturbed (+):\n%s", f.failed, after, diff)
+			}
+			if strings.HasPrefix(f.failed, "ip nexthop add") && len(errs) == 0 {
+				continue
 			}
 			if len(errs) != 1 || !errors.Is(errs[0], syscall.EIO) || strings.Contains(errs[0].Error(), "\n") {
 				t.Errorf("%q failed once: errors %v", f.failed, errs)

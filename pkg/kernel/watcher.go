@@ -57,7 +57,7 @@ func (n *Netlink) Watch() (*Watcher, error) {
 
 // groups are those of the messages that tell of changes.
 func (n *Netlink) groups() []uint {
-	groups := []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH}
+	groups := []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_NEXTHOP}
 	for _, f := range n.families {
 		if f == inet.IPv4 {
 			groups = append(groups, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)

@@ -105,6 +105,14 @@ func TestWatcher(t *testing.T) {
 		{`ip neigh replace 10.4.7.22 lladdr 0a:39:13:5c:8e:17 dev ens33 nud stale`, nothing},
 		{`ip neigh del 10.4.7.22 dev ens33`, nothing},
 
+		{`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77`, change},
+		{`ip route add 172.7.24.0/24 nhid {22} proto 77`, change},
+		{`ip nexthop replace id {22} via 10.4.7.99 dev ens33`, change},
+		{`ip nexthop del id {22}`, change}, // and the route silently
+		{`ip nexthop add id 5 via 10.4.7.22 dev ens33`, nothing},
+		{`ip route add 172.7.24.0/24 nhid 5`, routing},
+		{`ip nexthop del id 5`, routing}, // and the route silently
+
 		{`ip link add docker0 type bridge`, nothing},
 		{`ip link set docker0 up`, nothing},
 		{`ip link set docker0 mtu 1400`, nothing},
@@ -135,11 +143,25 @@ func TestWatcher(t *testing.T) {
 		{`ip link set ens33 down`, routing},
 		{`ip link set ens33 up`, routing},
 	} {
-		signal, routes := w.after(t, c.hand)
+		signal, routes := w.after(t, ids(c.hand))
 		got := map[[2]bool]string{{false, false}: nothing, {true, false}: change, {true, true}: routing}[[2]bool{signal, routes}]
 		if got != c.leads && (c.leads != some || got == nothing) {
 			t.Errorf("%s\nleads to %q, not to %q", c.hand, got, c.leads)
 		}
+	}
+}
+
+// Without a carrier the kernel drops next hop objects and their routes, and tells of the
+// carrier alone, a little later.
+func TestWatcherTellsOfTheCarrier(t *testing.T) {
+	w := watch(t)
+	w.Filter(nil, []string{"ens33"})
+	w.run(t)
+	for _, hand := range []string{`ip link set wire down`, `ip link set wire up`} {
+		w.after(t, ``)
+		before := w.Routing()
+		w.sh(t, hand)
+		eventually(t, "a signal of "+hand, func() bool { return w.signalled() && w.Routing() != before })
 	}
 }
 
@@ -155,9 +177,13 @@ func TestWatcherKnowsOurWrites(t *testing.T) {
 	subnet := netip.MustParsePrefix("172.7.22.0/24")
 	route := kernel.Route{Dst: subnet, Via: netip.MustParseAddr("10.4.7.22"), Dev: "ens33"}
 	neighbour := kernel.Neighbour{Dev: "flannel.1", Addr: subnet.Addr(), MAC: kernel.MAC{0x0a, 0x39, 0x13, 0x5c, 0x8e, 0x16}}
+	hop := kernel.Nexthop{ID: idOf(23), Hop: kernel.Hop{Via: ipOf(23), Dev: "ens33"}}
+	by := kernel.Route{Dst: subnetOf(23), Nexthop: hop.ID}
 	ops := []kernel.Op{
 		{Action: kernel.Add, Object: route}, {Action: kernel.Replace, Object: neighbour},
 		{Action: kernel.Delete, Object: kernel.FoundRoute{Route: route, Protocol: kernel.Protocol}},
+		{Action: kernel.Add, Object: hop}, {Action: kernel.Add, Object: by}, {Action: kernel.Replace, Object: hop},
+		{Action: kernel.Delete, Object: hop}, // and the route with it
 	}
 	for i, err := range w.Do(ops...) {
 		if err != nil {

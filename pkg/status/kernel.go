@@ -79,8 +79,12 @@ func (k Kernel) route(p Peer) string {
 	if len(found) == 0 {
 		return "no route"
 	}
-	if r := found[0]; r.Via == p.Via && r.Dev == p.Dev {
+	r := found[0]
+	switch {
+	case r.Via == p.Via && r.Dev == p.Dev:
 		return ""
+	case r.Nexthop != 0 && r.Via.IsValid():
+		return fmt.Sprintf("another route: %v, which leads via %v dev %s", r, r.Via, r.Dev)
 	}
-	return "another route: " + found[0].String()
+	return "another route: " + r.String()
 }

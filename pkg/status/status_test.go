@@ -146,6 +146,11 @@ func TestKernelState(t *testing.T) {
 	route := func(via netip.Addr, dev string) []kernel.FoundRoute {
 		return []kernel.FoundRoute{{Route: kernel.Route{Dst: subnet, Via: via, Dev: dev}, Protocol: kernel.Protocol}}
 	}
+	byNexthop := func(via netip.Addr) []kernel.FoundRoute {
+		r := route(via, "ens33")
+		r[0].Nexthop = 5
+		return r
+	}
 	entries := func(m kernel.MAC, permanent bool, dst netip.Addr) kernel.Entries {
 		return kernel.Entries{
 			Neighbours: []kernel.FoundNeighbour{{Neighbour: kernel.Neighbour{Dev: "flannel.1", Addr: vtep, MAC: m}, Permanent: permanent}},
@@ -163,6 +168,8 @@ func TestKernelState(t *testing.T) {
 		{"direct", direct, route(peer, "ens33"), kernel.Entries{}, InPlace},
 		{"direct without a route", direct, nil, kernel.Entries{}, "no route"},
 		{"direct by another gateway", direct, route(other, "ens33"), kernel.Entries{}, "another route: 172.7.22.0/24 via 10.4.7.99 dev ens33 proto 77"},
+		{"direct by a next hop object", direct, byNexthop(peer), kernel.Entries{}, InPlace},
+		{"direct by an edited next hop object", direct, byNexthop(other), kernel.Entries{}, "another route: 172.7.22.0/24 nhid 5 proto 77, which leads via 10.4.7.99 dev ens33"},
 		{"tunnel", tunnel, route(vtep, "flannel.1"), good, InPlace},
 		{"the tunnel's peer by a direct route", tunnel, route(peer, "ens33"), good, "another route: 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77"},
 		{"a route in front of ours", tunnel, append(route(other, "ens33"), route(vtep, "flannel.1")...), good, "another route: 172.7.22.0/24 via 10.4.7.99 dev ens33 proto 77"},

@@ -72,4 +72,6 @@ func (i *Iterator) ReadVal(any) { i.Error = errUnused }
 func (i *Iterator) Read() any { i.Error = errUnused; return nil }
 
 // ReportError notes an error.
-func (i *Iterator) ReportError(operation, message string) { i.Error = errors.New(operation + ": " + message) }
+func (i *Iterator) ReportError(operation, message string) {
+	i.Error = errors.New(operation + ": " + message)
+}

@@ -42,6 +42,8 @@ func (k *Kernel) Run(command string) (err error) {
 			return k.runRoute(action, w[4], options(w[5:]), true)
 		}
 		return k.runRoute(action, w[3], options(w[4:]), false)
+	case "ip nexthop":
+		return k.runNexthop(action, options(w[3:]))
 	case "ip neigh":
 		return k.runNeigh(action, netip.MustParseAddr(w[3]), options(w[4:]))
 	case "bridge fdb":
@@ -51,7 +53,9 @@ func (k *Kernel) Run(command string) (err error) {
 }
 
 // flags are the words without a value.
-var flags = []string{"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic"}
+var flags = []string{
+	"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic", "blackhole",
+}
 
 // protocols are iproute2's names of those that tests use.
 var protocols = map[string]int{
@@ -169,7 +173,12 @@ func (k *Kernel) runRoute(action, dst string, o map[string]string, special bool)
 	r := kernel.FoundRoute{
 		Route:    kernel.Route{Dst: to, Via: addr(o["via"]), Dev: o["dev"], OnLink: o["onlink"] != ""},
 		Protocol: proto, Metric: metric(to, number(o["metric"])),
-		Special: special || o["mtu"] != "" || o["via"] == "",
+		Special: special || o["mtu"] != "" || o["via"]+o["nhid"] == "",
+	}
+	if o["nhid"] != "" {
+		if r.Nexthop = uint32(number(o["nhid"])); action != "del" && k.nexthop(r.Nexthop) == nil {
+			return syscall.EINVAL
+		}
 	}
 	if r.Dev == "" && r.Via.IsValid() {
 		for _, l := range k.links {
@@ -182,7 +191,8 @@ func (k *Kernel) runRoute(action, dst string, o map[string]string, special bool)
 		return k.setRoute(action, r)
 	}
 	i := slices.IndexFunc(k.routes, func(x kernel.FoundRoute) bool {
-		return x.Dst == r.Dst && (!r.Via.IsValid() || x.Via == r.Via) && (o["proto"] == "" || x.Protocol == proto)
+		return x.Dst == r.Dst && (!r.Via.IsValid() || x.Via == r.Via) && (r.Nexthop == 0 || x.Nexthop == r.Nexthop) &&
+			(o["proto"] == "" || x.Protocol == proto)
 	})
 	if i < 0 {
 		return syscall.ESRCH

@@ -36,6 +36,7 @@ func (k *Kernel) addDevice(d kernel.Device) error {
 // by it.
 func (k *Kernel) deleteLink(name string) {
 	k.loseRoutes(name)
+	k.loseNexthops(name)
 	delete(k.entries, name)
 	k.links = slices.DeleteFunc(k.links, func(l kernel.Link) bool { return l.Name == name })
 	for _, l := range slices.Clone(k.links) {

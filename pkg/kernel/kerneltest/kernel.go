@@ -21,13 +21,16 @@ type Kernel struct {
 	links   []kernel.Link
 	routes  []kernel.FoundRoute
 	entries map[string]kernel.Entries
+
+	nexthops []kernel.FoundNexthop // by id
+	pairs    map[string]string     // interfaces that are each other's peer
 }
 
 var _ kernel.Conn = (*Kernel)(nil)
 
 // New returns a kernel with loopback and one interface that is up.
 func New(name string, mtu int, addrs ...string) *Kernel {
-	k := &Kernel{next: 1, entries: map[string]kernel.Entries{}}
+	k := &Kernel{next: 1, entries: map[string]kernel.Entries{}, pairs: map[string]string{}}
 	k.AddLink(kernel.Link{Name: "lo", MTU: 65536, Up: true, Type: "device"})
 	l := kernel.Link{Name: name, MTU: mtu, Up: true, Type: "veth"}
 	for _, a := range addrs {
@@ -58,7 +61,11 @@ func (k *Kernel) Links() ([]kernel.Link, error) {
 
 // Routes implements kernel.Conn.
 func (k *Kernel) Routes() ([]kernel.FoundRoute, error) {
-	return append(slices.Clone(k.routes), k.connected()...), k.fail("list routes")
+	routes := make([]kernel.FoundRoute, len(k.routes))
+	for i, r := range k.routes {
+		routes[i] = k.follow(r)
+	}
+	return append(routes, k.connected()...), k.fail("list routes")
 }
 
 // connected are the routes that come with addresses.
@@ -112,6 +119,15 @@ func (k *Kernel) Change(name string, edit func(*kernel.Link)) {
 	off := before.Up && !l.Up || len(before.Addrs) > 0 && len(l.Addrs) == 0
 	if off {
 		k.loseRoutes(name)
+	}
+	l.NoCarrier = l.Up && !k.carrier(name)
+	if before.Up && !l.Up || l.NoCarrier {
+		k.loseNexthops(name)
+	}
+	if peer := k.link(k.pairs[name]); peer != nil {
+		if peer.NoCarrier = peer.Up && !l.Up; peer.NoCarrier {
+			k.loseNexthops(peer.Name)
+		}
 	}
 	if off || l.MAC != before.MAC {
 		e := k.entries[name]

@@ -18,6 +18,8 @@ var (
 	}
 	peer   = netip.MustParseAddr("172.7.22.0")
 	onward = kernel.Route{Dst: netip.MustParsePrefix("172.7.22.0/24"), Via: peer, Dev: "flannel.1", OnLink: true}
+	hop    = kernel.Nexthop{ID: 7, Hop: kernel.Hop{Via: netip.MustParseAddr("10.4.7.24"), Dev: "ens33"}}
+	byHop  = kernel.Route{Dst: netip.MustParsePrefix("172.7.24.0/24"), Nexthop: 7}
 	plain  = kernel.Route{Dst: netip.MustParsePrefix("172.7.23.0/24"), Via: netip.MustParseAddr("10.4.7.23"), Dev: "ens33"}
 )
 
@@ -38,6 +40,11 @@ func TestOpsAreCommands(t *testing.T) {
 		{Action: kernel.Add, Object: onward},
 		{Action: kernel.Add, Object: plain},
 		{Action: kernel.Replace, Object: kernel.Route{Dst: plain.Dst, Via: netip.MustParseAddr("10.4.7.99"), Dev: "ens33"}},
+		{Action: kernel.Add, Object: hop},
+		{Action: kernel.Replace, Object: kernel.Nexthop{ID: 7, Hop: kernel.Hop{Via: netip.MustParseAddr("10.9.9.9"), Dev: "ens33", OnLink: true}}},
+		{Action: kernel.Add, Object: byHop},
+		{Action: kernel.Delete, Object: kernel.FoundRoute{Route: byHop, Protocol: kernel.Protocol}},
+		{Action: kernel.Delete, Object: hop},
 		{Action: kernel.Delete, Object: kernel.FoundRoute{Route: onward, Protocol: kernel.Protocol}},
 		{Action: kernel.Delete, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
 		{Action: kernel.Delete, Object: kernel.FDB{Dev: "flannel.1", MAC: kernel.MAC{10, 3}, Dst: netip.MustParseAddr("10.4.7.22")}},
@@ -120,6 +127,9 @@ func TestRefusedOps(t *testing.T) {
 		{kernel.Op{Action: kernel.Add, Object: kernel.Device{Name: "flannel.9", Kind: kernel.VXLAN{VNI: 9, Parent: "ens99"}}}, syscall.ENODEV},
 		{kernel.Op{Action: kernel.Replace, Object: elsewhere}, syscall.ENODEV},
 		{kernel.Op{Action: kernel.Delete, Object: elsewhere}, nil},
+		{kernel.Op{Action: kernel.Add, Object: byHop}, syscall.EINVAL}, // there is no such object
+		{kernel.Op{Action: kernel.Delete, Object: hop}, nil},
+		{kernel.Op{Action: kernel.Add, Object: kernel.Nexthop{ID: 8, Hop: kernel.Hop{Via: netip.MustParseAddr("192.168.1.1"), Dev: "ens33"}}}, syscall.ENETUNREACH},
 		{kernel.Op{Action: kernel.Add, Object: plain}, nil}, // by whomever
 		{kernel.Op{Action: kernel.Add, Object: kernel.Route{Dst: plain.Dst, Via: netip.MustParseAddr("192.168.1.1"), Dev: "ens33"}}, syscall.ENETUNREACH},
 	} {

@@ -15,7 +15,7 @@ func (k *Kernel) String() string {
 }
 
 // Render is what a kernel has, sorted, as the commands that would make it: the
-// tunnel devices with all that is on them, and the routes but those of connected
+// tunnel devices with all that is on them, the next hop objects, and the routes but those of connected
 // networks. An error reads as the one line there is.
 func Render(c kernel.Conn) string {
 	links, err := c.Links()
@@ -37,6 +37,13 @@ func Render(c kernel.Conn) string {
 		}
 		lines = append(lines, device(l)...)
 		lines = append(lines, onDevice(entries)...)
+	}
+	nexthops, err := c.Nexthops()
+	if err != nil {
+		return err.Error()
+	}
+	for _, n := range nexthops {
+		lines = append(lines, nexthop(n))
 	}
 	for _, r := range routes {
 		if r.Protocol != protocols["kernel"] {

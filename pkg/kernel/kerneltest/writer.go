@@ -64,10 +64,30 @@ func (w writer) WriteRoute(a kernel.Action, r kernel.Route) error {
 		return err
 	}
 	r.Peer = netip.Addr{}
-	return w.setRoute(string(a), kernel.FoundRoute{Route: r, Protocol: kernel.Protocol, Metric: metric(r.Dst, 0)})
+	if r.Nexthop != 0 && w.nexthop(r.Nexthop) == nil {
+		return syscall.EINVAL
+	}
+	found := kernel.FoundRoute{Route: unfollowed(r), Protocol: kernel.Protocol, Metric: metric(r.Dst, 0)}
+	return w.setRoute(string(a), found)
 }
 
 func (w writer) DeleteRoute(r kernel.FoundRoute) error {
-	w.routes = slices.DeleteFunc(w.routes, func(x kernel.FoundRoute) bool { return x == r })
+	w.routes = slices.DeleteFunc(w.routes, func(x kernel.FoundRoute) bool {
+		if r.Nexthop != 0 {
+			return x.Dst == r.Dst && x.Metric == r.Metric && x.Protocol == r.Protocol && x.Nexthop == r.Nexthop
+		}
+		return x == r
+	})
 	return nil
+}
+
+func (w writer) WriteNexthop(a kernel.Action, n kernel.Nexthop) error {
+	if a == kernel.Delete {
+		w.deleteNexthops(func(x kernel.FoundNexthop) bool { return x.ID == n.ID })
+		return nil
+	}
+	if err := w.on(n.Dev); err != nil {
+		return err
+	}
+	return w.setNexthop(string(a), kernel.FoundNexthop{Nexthop: n, Protocol: kernel.Protocol})
 }
