@@ -1,0 +1,36 @@
+package bench
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// BenchmarkMachine says where and when the others ran.
+func BenchmarkMachine(b *testing.B) {
+	b.ReportMetric(0, "ns/op")
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		b.Fatal(err)
+	}
+	cpus, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, model, _ := strings.Cut(string(cpus), "model name\t: ")
+	model, _, _ = strings.Cut(model, "\n")
+	version, err := exec.Command("../../build/etcd", "--version").Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(version), "\n")
+	release, _, _ := strings.Cut(unix.ByteSliceToString(name.Release[:]), "-")
+	t := newTable(b, "machine", "The machine", "day", "processor", "cores", "Linux", "Go", "etcd")
+	t.row(time.Now().Format(time.DateOnly), model, runtime.NumCPU(), release, strings.TrimPrefix(runtime.Version(), "go"),
+		strings.TrimPrefix(first, "etcd Version: "))
+}
