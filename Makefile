@@ -12,11 +12,11 @@ cni := build/cni/cnitool build/cni/flannel
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fuzz cover man lint chaos bench bench-lab demo deps dist clean
+.PHONY: help build test fuzz cover man lint chaos bench bench-lab bench-record demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
@@ -51,6 +51,11 @@ bench: ## the Go benchmarks of the parts
 bench-lab: deps-bench build build/etcd build/flannel ## the whole daemon beside the kernel's own floor; CROWD=10000 hosts at one etcd
 	FLANNELD_BINARY=$(CURDIR)/build/flanneld BENCH_CROWD=$(CROWD) BENCH_RECORD=$(RECORD) \
 		$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 180m ./internal/bench
+
+bench-record: ## measure BENCHMARKS.md anew, with up to 10,000 hosts at one etcd, and write its tables and its picture
+	rm -f internal/bench/run.json
+	$(MAKE) bench-lab CROWD=$(or $(CROWD),10000) RECORD=internal/bench/run.json
+	UPDATE=1 $(GO) test -count=1 -run TestDocument ./internal/bench
 
 demo: deps-demo build build/$(if $(filter 3,$(ETCD)),etcd-newest,etcd) ## a guided tour on three hosts; KEEP=1 leaves them running, ETCD=3 is on the newest etcd
 	FLANNELD_BINARY=build/flanneld KEEP=$(KEEP) ETCD=$(ETCD) $(GO) run ./internal/lab/demo

@@ -54,6 +54,25 @@ func New(o Options) *Crowd {
 // Start starts all hosts at once.
 func (c *Crowd) Start() error { return c.start(c.hosts) }
 
+// StartInTurn starts the hosts so that at most n at a time have no lease yet.
+func (c *Crowd) StartInTurn(ctx context.Context, n int) error {
+	var pending []*Host
+	for _, h := range c.hosts {
+		for len(pending) >= n {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			time.Sleep(time.Millisecond)
+			pending = slices.DeleteFunc(pending, (*Host).holds)
+		}
+		if err := h.start(); err != nil {
+			return err
+		}
+		pending = append(pending, h)
+	}
+	return nil
+}
+
 func (c *Crowd) start(hosts []*Host) error {
 	return each(hosts, func(h *Host) error { return h.start() })
 }
@@ -129,11 +148,20 @@ func (c *Crowd) Await(ctx context.Context, index uint64) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d hosts have no lease, or have not heard of index %d: %w",
-				len(pending), len(c.hosts), index, ctx.Err())
+			return fmt.Errorf("%d of %d hosts have no lease or do not know all: %w", len(pending), len(c.hosts), ctx.Err())
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
+}
+
+// Without is how many hosts have no lease.
+func (c *Crowd) Without() (n int) {
+	for _, h := range c.hosts {
+		if h.manager == nil || !h.holds() {
+			n++
+		}
+	}
+	return n
 }
 
 // Totals are what hosts have asked and were told since they were started.
