@@ -14,7 +14,7 @@ import (
 // store. It ends when the last route is there.
 func BenchmarkFlannel(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
-	const n, rounds = 4000, 2
+	const n, rounds = 4000, 3
 	root, err := lab.ModuleRoot()
 	if err != nil {
 		b.Fatal(err)

@@ -12,7 +12,7 @@ import (
 // as steep as what grows in proportion.
 const (
 	left, right, top, bottom       = 70, 500, 20, 350 // of the area, in pixels
-	fewest, most, fastest, slowest = 200, 25000, 1, 100000
+	fewest, most, fastest, slowest = 200, 25000, 1, 300000
 )
 
 // lines are those of the plot, by the names of their points.
