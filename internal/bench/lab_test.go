@@ -1,6 +1,7 @@
-// Package bench measures the daemon as a whole, each figure beside the floor
-// that the kernel and iproute2 set in the same run. `make bench-lab` prints the
-// tables of BENCHMARKS.md.
+// Package bench measures the daemon as a whole, each figure beside the floor that the
+// kernel and iproute2 set in the same run, and beside flannel. `make bench-lab` prints
+// tables; `make bench-record` keeps them in run.json, from which TestDocument makes those of
+// BENCHMARKS.md and its picture. Package crowd, below, simulates thousands of hosts.
 package bench
 
 import (
