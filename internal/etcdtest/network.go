@@ -68,12 +68,12 @@ func (s Suite) networkFaults(t *testing.T) {
 
 	t.Run("a host goes dark under a watch", func(t *testing.T) {
 		r := Open(t, c, s.New) // with the daemon's own patience
-		start := List(t, r).Index
-		w := Follow(t, r, start).Stands()
+		w := Follow(t, r, List(t, r).Index).Stands()
 		dark := asked(r)
+		start := w.mark(r)
 		ip(t, "link set port"+dark+" down")
 		WantError(t, w.Fails(), "watch "+Prefix, "http://10.9.0."+dark+":2379: ", "timed out")
-		w = Follow(t, r, start).Stands()
+		w = resumes(t, r, start).Stands()
 		if asked(r) == dark {
 			t.Errorf("still watching at %s", dark)
 		}
@@ -98,6 +98,7 @@ func (s Suite) networkFaults(t *testing.T) {
 		r := Open(t, c, s.Impatient)
 		w := KeepFollowing(t, r, List(t, r).Index).Stands()
 		alone := asked(r)
+		w.mark(r)
 		others := func(do string) {
 			for _, m := range []string{"1", "2", "3"} {
 				if m != alone {

@@ -33,7 +33,7 @@ func (s Suite) restart(t *testing.T, etcd *lab.Etcd) {
 	endpoint := etcd.Endpoints()[0]
 	r := Open(t, etcdconn.Config{Endpoints: []string{endpoint}}, s.New)
 	w := Follow(t, r, List(t, r).Index).Stands()
-	etcd.Set(Prefix+"/config", "a")
+	etcd.SetTTL(Prefix+"/config", "a", time.Hour)
 	seen := w.Next("a").Modified
 	etcd.Kill()
 	WantError(t, w.Fails(), "watch "+Prefix, endpoint)
@@ -55,7 +55,7 @@ func (s Suite) restart(t *testing.T, etcd *lab.Etcd) {
 	etcd.Set(Prefix+"/config", "b")
 	w = Follow(t, r, seen)
 	w.Next("b")
-	etcd.Set(Prefix+"/config", "c")
+	etcd.SetTTL(Prefix+"/config", "c", time.Hour)
 	seen = w.Next("c").Modified
 
 	etcd.Wipe()

@@ -34,8 +34,9 @@ type Suite struct {
 	// EnableAuth makes users of root and of "flannel", who may do all below Prefix.
 	EnableAuth func(t *testing.T, etcd *lab.Etcd, password string)
 
-	Unlisted []string // keys below Prefix that this API alone does not list
-	NoLeader string   // what a member answers to a watch when it loses the others; "": nothing
+	Unlisted  []string // keys below Prefix that this API alone does not list
+	Snapshots bool     // etcdctl's are of this API
+	NoLeader  string   // what a member answers to a watch when it loses the others; "": nothing
 }
 
 // Kind is a kind of etcd.
@@ -66,6 +67,8 @@ func (s Suite) Run(t *testing.T) {
 		"lifetimes":      s.lifetimes,
 		"no condition":   s.noCondition,
 		"restart":        s.restart,
+		"go on":          s.goOn,
+		"restored":       s.restored,
 		"lost replies":   s.lostReplies,
 		"passwords":      s.passwords,
 		"large values":   s.largeValues,
@@ -75,6 +78,7 @@ func (s Suite) Run(t *testing.T) {
 	}
 	for name, test := range map[string]func(*testing.T){
 		"any member may fail":    s.anyMemberMayFail,
+		"other members":          s.otherMembers,
 		"a member hangs":         s.aMemberHangs,
 		"network faults":         s.networkFaults,
 		"TLS":                    s.tls,

@@ -59,9 +59,13 @@ func follow(t testing.TB, r subnet.Registry, after uint64, again bool) *Watch {
 				t.Error(err)
 				return
 			}
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-ctx.Done():
+			for goesOn := false; !goesOn && ctx.Err() == nil; {
+				select {
+				case <-time.After(100 * time.Millisecond):
+				case <-ctx.Done():
+				}
+				err := r.Resume(ctx, after)
+				goesOn = err == nil || errors.Is(err, subnet.ErrHistoryLost) // which Watch says once more
 			}
 		}
 	}()

@@ -3,7 +3,6 @@ package lab
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -174,10 +173,6 @@ func (e *Etcd) Kill() {
 func (e *Etcd) Wipe() {
 	e.t.Helper()
 	e.Kill()
-	e.each(func(m *Member) {
-		if err := os.RemoveAll(m.data); err != nil {
-			e.t.Fatalf("lab: %v", err)
-		}
-	})
+	e.each(e.removeData)
 	e.Start()
 }

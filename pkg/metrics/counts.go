@@ -175,6 +175,18 @@ func (r registry) Delete(ctx context.Context, e subnet.Entry) error {
 	return err
 }
 
+// Resume that finds that a list is needed has not failed.
+func (r registry) Resume(ctx context.Context, after uint64) error {
+	began := time.Now()
+	err := r.Registry.Resume(ctx, after)
+	failed := err
+	if errors.Is(err, subnet.ErrHistoryLost) {
+		failed = nil
+	}
+	r.note(ctx, "resume", "", began, failed)
+	return err
+}
+
 // Watch counts a watch that stands as a success, and its end as a failure and a
 // restart: another one follows.
 func (r registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {

@@ -206,7 +206,7 @@ func (c collector) counters(counter put) {
 	}
 	counter(
 		"etcd_watch_restarts_total",
-		"Watches that ended, so that everything had to be listed again.",
+		"Watches that ended. Most go on without a list.",
 		float64(c.restarts),
 	)
 	for w, n := range c.writes {

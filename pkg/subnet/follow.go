@@ -11,9 +11,11 @@ import (
 )
 
 // follow applies events and keeps the lease until ctx ends, the watch breaks,
-// or a new list is needed for another reason, which is no error.
-func (m *Manager) follow(ctx context.Context, index uint64) error {
+// or a new list is needed for another reason, which is no error. Where the watch goes on
+// after another one, nothing is decided before it stands: the store may be another.
+func (m *Manager) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	index, sure := m.index(), !m.resumes
 	events, broken, stands := make(chan []Event), make(chan error, 1), make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() { broken <- m.watch(ctx, index, events, stands) })
@@ -21,7 +23,6 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 	defer cancel()
 
 	var relist bool     // when the deadline is over
-	var await uint64    // our last write's index: nothing is decided before the replica has reached it
 	var quiet time.Time // a write failed: no further one before this, whatever events arrive
 	deadline := time.NewTimer(0)
 	defer deadline.Stop()
@@ -35,13 +36,18 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-broken:
-			if !looked { // where no watch lasts, lists alone must lead to a lease
+			if !looked && sure { // where no watch lasts, lists alone must lead to a lease
 				m.keepLease(ctx)
 			}
 			return err
 		case <-stands:
 			stands, lasts = nil, time.After(shortWatch)
-			continue
+			if sure {
+				continue
+			}
+			sure = true
+			klog.InfoS("Going on with the watch on etcd, as the store is the same", "index", index)
+			deadline.Reset(announced)
 		case <-lasts:
 			m.lasted()
 			continue
@@ -52,14 +58,18 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 		case <-released.C:
 			released.Reset(m.releaseExpired())
 		case <-deadline.C:
-			if await > 0 {
-				klog.InfoS("Etcd has not announced this host's own write: listing everything again", "index", await)
+			if !sure {
+				continue
 			}
-			if await > 0 || relist {
+			if m.await > m.index() {
+				klog.InfoS("Etcd has not announced this host's own write: listing everything again", "index", m.await)
+				return nil
+			}
+			if relist {
 				return nil
 			}
 		}
-		if await > m.index() || time.Now().Before(quiet) {
+		if !sure || m.await > m.index() || time.Now().Before(quiet) {
 			continue
 		}
 		outcome := m.keepLease(ctx)
@@ -68,7 +78,7 @@ func (m *Manager) follow(ctx context.Context, index uint64) error {
 			return nil
 		}
 		relist = outcome.relist
-		await, quiet = outcome.await, time.Time{}
+		m.await, quiet = outcome.await, time.Time{}
 		if outcome.failed {
 			quiet = time.Now().Add(outcome.again)
 		}

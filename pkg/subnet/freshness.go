@@ -41,27 +41,32 @@ func (e evidence) until(proven, now time.Time) (read time.Time, current bool) {
 	return read, !e.failing && now.Sub(read) < StaleAfter
 }
 
-// ended notes that a watch has ended, and returns how long to wait before
-// everything is listed again. The watch was tried for some time, and the list took
+// ended notes that a watch has ended, and returns how long to wait before what comes next: a
+// watch that goes on, or a list. The watch was tried for some time, and what came before it took
 // that long.
-func (m *Manager) ended(err error, tried, list time.Duration) (wait time.Duration) {
+func (m *Manager) ended(err error, tried, took time.Duration) (wait time.Duration) {
+	resumed, lost := m.resumes, errors.Is(err, ErrHistoryLost)
+	m.resumes = err != nil && !lost
 	if m.lasts {
-		if err != nil {
+		if lost {
 			klog.InfoS("Listing everything in etcd again", "reason", err)
 		}
 		return 0
 	}
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrHistoryLost): // many changes at once do that: the last of them must be known soon
+	case lost && resumed:
+		klog.InfoS("Listing everything in etcd again", "reason", err)
+	case lost: // many changes at once do that: the last of them must be known soon
 		klog.V(1).InfoS("Listing everything in etcd again", "reason", err)
 	default:
-		// One may happen to be of a member that is just leaving.
+		// One may happen to be of a member that is just leaving. Where no watch lasts, lists take its place.
 		if m.short++; m.short > 1 || tried >= shortWatch {
+			m.resumes = false
 			wait = max(0, m.watches.Failed(likelyCause(err))-tried)
 		}
 	}
-	return wait + pace(list)
+	return wait + pace(took)
 }
 
 // lasted notes that a watch stands for good.

@@ -2,18 +2,24 @@ package subnet
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"flanneld/pkg/condition"
 )
 
-// retryLongest, with jitter up to 1.2 s, is how long a newcomer waits at most
-// once the store is back.
-const retryLongest = 800 * time.Millisecond
+const (
+	// paceLongest, with jitter up to 1.2 s, is how long a list waits at most after another, and a write.
+	paceLongest = 800 * time.Millisecond
+	// retryLongest, jitter included, is how long a store that is back waits at most to be asked.
+	retryLongest = 500 * time.Millisecond
+)
 
 // Options are what a Manager needs besides its Registry.
 type Options struct {
@@ -33,7 +39,8 @@ type Options struct {
 
 // Manager follows the store and keeps this host's lease in it. One goroutine,
 // Run, does both: it lists everything, watches from there, and after each
-// change does the one write that is due, if any.
+// change does the one write that is due, if any. A watch that breaks goes on where
+// it stopped, if the store is the same for sure.
 type Manager struct {
 	registry Registry
 	reads    *condition.Retry // Run's
@@ -41,6 +48,8 @@ type Manager struct {
 	writes   *condition.Retry // Run's
 	short    int              // Run's: watches without one between them that lasted
 	lasts    bool             // Run's: the present watch has stood for long enough
+	resumes  bool             // Run's: the next watch may go on where the last one stopped
+	await    uint64           // Run's: index of our last write: nothing is decided before the replica has reached it
 	changed  chan struct{}    // one slot: View has something new
 	claims   chan struct{}    // one slot: Claim was called
 
@@ -88,7 +97,7 @@ func NewManager(r Registry, o Options) *Manager {
 		registry: r,
 		reads:    retry(condition.EtcdUnreadable, "read from etcd", retryLongest),
 		watches:  retry(condition.EtcdWatchBroken, "keep a watch on etcd", pollLongest),
-		writes:   retry(condition.EtcdUnwritable, "write this host's lease to etcd", retryLongest),
+		writes:   retry(condition.EtcdUnwritable, "write this host's lease to etcd", paceLongest),
 		changed:  make(chan struct{}, 1),
 		claims:   make(chan struct{}, 1),
 		with:     guard(s, o.Conditions),
@@ -160,39 +169,58 @@ func signal(slot chan struct{}) {
 func (m *Manager) String() string { return "lease manager" }
 
 // Run works until ctx ends. Nothing that the store says or fails to say ends it.
-//
-// When a watch breaks everything is listed again, though the store would let
-// the watch go on where it stopped: it may have been replaced by another one
-// meanwhile, whose indexes mean other things.
 func (m *Manager) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		asked := time.Now()
-		snapshot, err := m.registry.List(ctx)
-		if err != nil {
+		err := m.read(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case m.resumes && errors.Is(err, ErrHistoryLost):
+			m.resumes = false
+			klog.InfoS("Listing everything in etcd again", "reason", err)
+		case err != nil:
+			m.with(func(s *state) { s.read.failing = true })
+			pause(ctx, m.reads.Failed(err))
+		default:
+			began := time.Now()
+			err = m.follow(ctx)
 			if ctx.Err() == nil {
-				m.with(func(s *state) { s.read.failing = true })
-				pause(ctx, m.reads.Failed(err))
+				pause(ctx, m.ended(err, time.Since(began), began.Sub(asked)))
 			}
-			continue
-		}
-		began := time.Now()
-		m.reached()
-		m.update(func(s *state) {
-			s.read = evidence{listed: asked}
-			s.replica.replace(snapshot, began)
-		})
-		err = m.follow(ctx, snapshot.Index)
-		if ctx.Err() == nil {
-			pause(ctx, m.ended(err, time.Since(began), began.Sub(asked)))
 		}
 	}
+	return nil
+}
+
+// read lists everything, or finds that the watch may go on without.
+func (m *Manager) read(ctx context.Context) error {
+	asked := time.Now()
+	if m.resumes {
+		err := m.registry.Resume(ctx, m.index())
+		if err == nil {
+			m.with(func(s *state) { s.read.failing = false })
+			m.reached()
+		}
+		return err
+	}
+	snapshot, err := m.registry.List(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	m.reached()
+	m.await = 0
+	m.update(func(s *state) {
+		s.read = evidence{listed: asked}
+		s.replica.replace(snapshot, now)
+	})
 	return nil
 }
 
 // pace is how long to wait after a list that took that long, with jitter, where
 // another follows: the more etcd has to do, the longer it is left alone.
 func pace(took time.Duration) time.Duration {
-	base := min(max(10*took, retryLongest/8), retryLongest)
+	base := min(max(10*took, paceLongest/8), paceLongest)
 	return base/2 + rand.N(base)
 }
 

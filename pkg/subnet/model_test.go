@@ -34,6 +34,7 @@ func TestModel(t *testing.T) {
 			defer m.stop()
 			m.settle()
 			for n, s := range steps {
+				m.backups = append(m.backups, m.store.Backup())
 				m.do(s)
 				m.settle()
 				if violation = m.violation(); violation != "" {
@@ -55,30 +56,42 @@ func TestModel(t *testing.T) {
 type modelStep struct {
 	action string
 	host   int
+
+	back   int                 // which backup, from the latest on
+	as     subnettest.Identity // of the store that is restored
+	beyond int                 // how many indexes it has gone on beyond where the store was, when a host looks
+	others []int               // what others write until then
 }
 
 var modelActions = []string{
 	"partition", "heal", "restart", "restart without subnet file", "wipe", "delete its lease", "delete all leases",
-	"overrun the history", "a day passes", "lose replies", "refuse calls", "restore a backup", "backup",
-	"its member hangs", "move", "move", "restart",
+	"overrun the history", "a day passes", "lose replies", "refuse calls", "its member hangs", "move", "move", "restart",
+	"restart the store", "restore a backup", "restore a backup", "restore a backup", "restore a backup, and imitate what is lost",
+	"lose replies, and restart the store", "another host comes", "another host comes", "another host goes",
 	"reserve for it what it was denied", "release what it was denied", "reserve its subnet for a host that is gone",
 }
 
 func drawStep(hosts int) func(*rapid.T) modelStep {
 	return func(rt *rapid.T) modelStep {
-		return modelStep{rapid.SampledFrom(modelActions).Draw(rt, "action"), rapid.IntRange(0, hosts-1).Draw(rt, "host")}
+		return modelStep{
+			action: rapid.SampledFrom(modelActions).Draw(rt, "action"), host: rapid.IntRange(0, hosts-1).Draw(rt, "host"),
+			back:   rapid.IntRange(0, 4).Draw(rt, "back"),
+			as:     rapid.SampledFrom([]subnettest.Identity{subnettest.NewCluster, subnettest.SameCluster, subnettest.LaterTerm}).Draw(rt, "as"),
+			beyond: rapid.SampledFrom([]int{-1000, -1, 0, 0, 0, 1, 3}).Draw(rt, "beyond"),
+			others: rapid.SliceOfN(rapid.IntRange(0, 63), 1, 4).Draw(rt, "others"),
+		}
 	}
 }
 
 type model struct {
-	t      *testing.T
-	store  *subnettest.Store
-	config subnet.Config
-	hosts  []*modelHost
-	backup []subnet.Entry
-	drawn  int // MACs
-	moved  int // hosts, to other addresses
-	gone   int // hosts for which there are reservations
+	t       *testing.T
+	store   *subnettest.Store
+	config  subnet.Config
+	hosts   []*modelHost
+	backups []subnettest.Backup
+	drawn   int // MACs
+	moved   int // hosts, to other addresses
+	gone    int // hosts for which there are reservations
 }
 
 type modelHost struct {
@@ -146,8 +159,7 @@ func (m *model) do(s modelStep) {
 		}
 	case "reserve its subnet for a host that is gone": // it must look for another
 		if own := h.View().Own.Subnet; own.IsValid() {
-			m.gone++
-			m.store.Set(subnet.Key(own), attrs(fmt.Sprintf("10.4.9.%d", 100+m.gone)).Marshal(), 0)
+			m.store.Set(subnet.Key(own), m.foreign().Marshal(), 0)
 		}
 	case "its member hangs":
 		h.client.Hang()
@@ -172,15 +184,66 @@ func (m *model) do(s modelStep) {
 			h.fault = subnettest.Refused
 		}
 		h.mu.Unlock()
-	case "backup":
-		m.backup = m.store.Entries()
-	case "restore a backup":
-		m.store.Wipe()
-		for _, e := range m.backup {
-			m.store.Set(e.Key, e.Value, e.TTL)
+	case "restart the store":
+		m.store.Restart()
+	case "lose replies, and restart the store":
+		h.mu.Lock()
+		h.faults, h.fault = 3, subnettest.Lost
+		h.mu.Unlock()
+		m.store.Restart()
+	case "another host comes":
+		m.store.Set(m.key(s.others[0]), m.foreign().Marshal(), subnet.LeaseTTL)
+	case "another host goes":
+		for _, e := range m.store.Entries() {
+			if a, err := subnet.ParseAttrs(e.Value); err == nil && foreign.Contains(a.PublicIP) {
+				m.store.Remove(e.Key)
+				return
+			}
 		}
+	case "restore a backup", "restore a backup, and imitate what is lost":
+		b := m.backups[max(0, len(m.backups)-1-s.back)]
+		m.store.Restore(b, s.as, m.writes(s, m.store.Since(b.Index())))
 	}
 }
+
+// writes are what others write to a store that was restored. Those who imitate what was lost write it once more, but for
+// one change.
+func (m *model) writes(s modelStep, lost []subnet.Event) (all []subnet.Event) {
+	n := len(lost) + s.beyond
+	if strings.Contains(s.action, "imitate") && len(lost) > 1 {
+		all = slices.Clone(lost)
+		all[s.others[0]%(len(lost)-1)] = m.write(s.others[0])
+	}
+	for i := range max(0, n-len(all)) {
+		all = append(all, m.write(s.others[i%len(s.others)]))
+	}
+	return all
+}
+
+func (m *model) write(kind int) subnet.Event {
+	e := subnet.Event{Entry: subnet.Entry{Key: m.key(kind), Value: m.foreign().Marshal()}}
+	switch kind / 16 {
+	case 0:
+		e.TTL = subnet.LeaseTTL
+	case 1: // a reservation
+	case 2:
+		e.Key, e.Value = "other", ""
+	default:
+		e.TTL, e.Value = subnet.LeaseTTL, "garbage"
+	}
+	return e
+}
+
+// foreign is where hosts are that take no part.
+var foreign = netip.MustParsePrefix("10.4.9.0/24")
+
+func (m *model) foreign() subnet.Attrs {
+	m.gone++
+	return attrs(fmt.Sprintf("10.4.9.%d", 1+m.gone%250))
+}
+
+// key is one of a subnet that hosts take up to the end of the network, if at all.
+func (m *model) key(n int) string { return fmt.Sprintf("subnets/10.1.0.%d-28", 16*(n%16)) }
 
 // settle gives events the time to arrive.
 func (m *model) settle() {
@@ -245,8 +308,19 @@ func (m *model) stale(h *modelHost) string {
 	for _, e := range m.store.Entries() {
 		p, err := subnet.ParseKey(e.Key)
 		known := func(l subnet.Lease) bool { return l.Subnet == p && l.Attrs.Marshal() == strings.TrimSpace(e.Value) }
+		if _, bad := subnet.ParseAttrs(e.Value); bad != nil {
+			if err == nil && v.Malformed[e.Key] == "" {
+				return "says that it is current, and does not know the malformed " + e.Key
+			}
+			continue
+		}
 		if err == nil && !slices.ContainsFunc(v.Leases, known) {
 			return "says that it is current, and does not know " + e.Key
+		}
+	}
+	for _, l := range v.Leases {
+		if m.value(l.Subnet) == "" && !v.Degraded {
+			return "says that it is current, and knows a lease that is gone: " + l.Key
 		}
 	}
 	return ""

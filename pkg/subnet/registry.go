@@ -21,14 +21,23 @@ type Registry interface {
 
 	// Watch hands every change after the given index to emit, in order, until
 	// ctx ends or the watch breaks; a call without events says that the watch
-	// stands. ErrHistoryLost says that the store does not have all changes
-	// after the index any more. After any error: list again.
+	// stands. After any error but ErrHistoryLost it may go on, see Resume.
+	// ErrHistoryLost says that the store does not have all changes after the index any
+	// more, or that it is not for sure the store of the last list: list again. So the
+	// second watch after a list, and each later one, stands only once the store has told
+	// the latest changes once more that it had told before (see [Trail]).
 	//
 	// A watch that tells nothing for lack of news is not one that tells nothing
 	// for lack of life: a member that hangs, or that has lost the others, is
 	// found out within 15 seconds. Then the watch breaks, and what is called
 	// next asks another member.
 	Watch(ctx context.Context, after uint64, emit func([]Event)) error
+
+	// Resume tells whether a watch may go on after an index, without a list: nil where
+	// the store answers, and is the one that was listed as far as one small,
+	// linearizable read shows. The watch that follows looks at the rest.
+	// ErrHistoryLost: list again.
+	Resume(ctx context.Context, after uint64) error
 
 	// Proven is until when the latest watch is known to have told everything;
 	// zero: there was none. While a watch stands it is never long ago.
@@ -40,7 +49,8 @@ type Registry interface {
 	Put(ctx context.Context, e Entry) (Entry, error)
 
 	// Refresh sets the remaining lifetime to e.TTL under the same condition. It
-	// tells no watcher, unless the store can set that lifetime only by a write.
+	// tells no watcher, unless the store can set that lifetime only by a write, or has
+	// told nothing for so long that no watch could go on after it breaks.
 	// It returns the entry as stored; its index may be that of before.
 	Refresh(ctx context.Context, e Entry) (Entry, error)
 

@@ -44,6 +44,8 @@ func (f *fake) List(context.Context) (subnet.Snapshot, error) {
 
 func (f *fake) Proven() time.Time { return time.Time{} }
 
+func (f *fake) Resume(context.Context, uint64) error { return nil }
+
 func (f *fake) ListExact(ctx context.Context) (subnet.Snapshot, error) { return f.List(ctx) }
 func (f *fake) Member() string                                         { return "" }
 func (f *fake) Close()                                                 {}

@@ -229,6 +229,15 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	return err
 }
 
+// Resume implements [subnet.Registry]. While nothing is decided, only a list can.
+func (r *Registry) Resume(ctx context.Context, after uint64) error {
+	s := r.store()
+	if s == nil {
+		return fmt.Errorf("no config key was found: %w", subnet.ErrHistoryLost)
+	}
+	return s.Resume(ctx, after)
+}
+
 // Proven implements [subnet.Registry]. While nothing is decided it is that of
 // the store of which less is known.
 func (r *Registry) Proven() (at time.Time) {

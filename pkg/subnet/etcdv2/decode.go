@@ -64,6 +64,41 @@ func entry(n *client.Node) subnet.Entry {
 	return e.Bounded()
 }
 
+// change is what the store says of one. A key with a lifetime has the moment at which it ends, to the
+// nanosecond, which the member that was asked to write it has set.
+func change(n *client.Node, deleted bool) subnet.Change {
+	var ends int64
+	if n.Expiration != nil {
+		ends = n.Expiration.UnixNano()
+	}
+	return subnet.Change{
+		Index: n.ModifiedIndex, Unique: ends != 0 && !deleted,
+		Digest: subnet.Digest(struct {
+			key, value string
+			created    uint64
+			ends       int64
+			deleted    bool
+		}{n.Key, n.Value, n.CreatedIndex, ends, deleted}),
+	}
+}
+
+// latest is the change that a list shows at its index; zero: none of ours was the store's last.
+func latest(prefix string, reply *client.Response, index uint64) (c subnet.Change) {
+	if reply == nil || reply.Node == nil {
+		return c
+	}
+	for _, n := range reply.Node.Nodes {
+		if n != nil && n.Dir && n.Key == etcdconn.LeaseDir(prefix) {
+			for _, lease := range n.Nodes {
+				if lease != nil && !lease.Dir && lease.ModifiedIndex == index {
+					c = change(lease, false)
+				}
+			}
+		}
+	}
+	return c
+}
+
 // lifetime is what is left. Where a key is due to end but no leader has ended
 // it yet, that is nothing, which must not read as "for ever".
 func lifetime(n *client.Node) time.Duration {
@@ -76,23 +111,25 @@ func lifetime(n *client.Node) time.Duration {
 
 // event reads the body of a watch's reply, for a watch after an index. There is
 // no event in the result where the change is none of ours.
-func (r *Registry) event(body []byte, after uint64) (index uint64, events []subnet.Event, err error) {
+func (r *Registry) event(
+	body []byte, after uint64,
+) (index uint64, events []subnet.Event, said subnet.Change, err error) {
 	var reply client.Response
 	if err := json.Unmarshal(body, &reply); err != nil {
-		return 0, nil, fmt.Errorf("a watch's reply is not etcd's JSON: %w", err)
+		return 0, nil, said, fmt.Errorf("a watch's reply is not etcd's JSON: %w", err)
 	}
 	n := reply.Node
 	switch {
 	case n == nil:
-		return 0, nil, errors.New("a watch's reply shows no key")
+		return 0, nil, said, errors.New("a watch's reply shows no key")
 	case n.ModifiedIndex <= after:
-		return 0, nil, fmt.Errorf("a watch after index %d was answered with index %d", after, n.ModifiedIndex)
+		return 0, nil, said, fmt.Errorf("a watch after index %d was answered with index %d", after, n.ModifiedIndex)
 	case n.Dir || reply.PrevNode != nil && reply.PrevNode.Dir || len(n.Key) <= len(r.prefix):
-		return 0, nil, fmt.Errorf("%q changed as a whole: %w", n.Key, subnet.ErrHistoryLost)
+		return 0, nil, said, fmt.Errorf("%q changed as a whole: %w", n.Key, subnet.ErrHistoryLost)
 	}
 	key, ok := etcdconn.Key(r.prefix, n.Key)
 	if !ok {
-		return n.ModifiedIndex, nil, nil
+		return n.ModifiedIndex, nil, said, nil
 	}
 	event := subnet.Event{Entry: entry(n)}
 	event.Key = key
@@ -100,5 +137,5 @@ func (r *Registry) event(body []byte, after uint64) (index uint64, events []subn
 	case "delete", "compareAndDelete", "expire":
 		event.Deleted, event.Value, event.TTL = true, "", 0
 	}
-	return n.ModifiedIndex, []subnet.Event{event}, nil
+	return n.ModifiedIndex, []subnet.Event{event}, change(n, event.Deleted), nil
 }

@@ -10,7 +10,7 @@
 //
 // A watch is a request that is answered with the first event after an index,
 // so each event takes a request. The member answers it from its own memory,
-// which holds the last 1,000 events of the whole store, and which tells nothing
+// which holds the last 1,000 events of the whole store, also after a restart, and which tells nothing
 // new where the member is cut off from the others. Therefore each wait here
 // begins at a member that has answered a quorum read since the last one ended,
 // and ends after five minutes; in between, the member is asked every five seconds

@@ -29,7 +29,8 @@ func (r *Registry) List(ctx context.Context) (subnet.Snapshot, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cluster, r.quiet = snapshot.Cluster, interval{}
+	r.cluster, r.term, r.index = snapshot.Cluster, r.members.last().term, snapshot.Index
+	r.trail.Listed(snapshot.Index, latest(r.prefix, reply, snapshot.Index))
 	return snapshot, nil
 }
 
@@ -74,7 +75,60 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 		return subnet.Entry{}, fmt.Errorf("refresh %s/%s, which was absent: %w", r.prefix, e.Key, subnet.ErrConflict)
 	}
 	options := &client.SetOptions{TTL: etcdconn.WholeSeconds(e.TTL), PrevIndex: e.Modified, Refresh: true}
-	return r.swap(ctx, "refresh ", e, "", options)
+	value := ""
+	if r.forgotten() && e.Value != "" {
+		value, options.Refresh = e.Value, false
+	}
+	return r.swap(ctx, "refresh ", e, value, options)
+}
+
+// forgotten tells whether the store soon has no change any more, or has none already, by which a
+// watch could go on: it remembers the last 1,000, and a lifetime that is set in silence is one. So in a
+// store in which nothing else happens every 300th renewal or so is told to the watchers.
+func (r *Registry) forgotten() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.index > r.trail.Begins()+rememberAt
+}
+
+// rememberAt leaves room for the renewals of those who have not heard yet of one that was told.
+const rememberAt = 300
+
+// Resume implements [subnet.Registry].
+func (r *Registry) Resume(ctx context.Context, after uint64) error {
+	err := ctx.Err()
+	if err == nil && !r.trail.Leads() {
+		err = subnet.ErrHistoryLost
+	}
+	var now uint64
+	if err == nil {
+		now, err = r.ask(ctx)
+	}
+	if err == nil {
+		err = r.same(r.members.last(), now, max(after, r.trail.Last()))
+	}
+	if err != nil {
+		return fmt.Errorf("go on with the watch on %s after index %d: %w", r.prefix, after, err)
+	}
+	return nil
+}
+
+// same says what a reply through the cluster's log shows of a store that is not the one that was
+// listed and watched up to an index: another cluster, or an earlier state.
+func (r *Registry) same(reply reply, now, after uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case reply.cluster != r.cluster:
+		return fmt.Errorf("%s belongs to cluster %s now, instead of %s: %w",
+			reply.member, reply.cluster, r.cluster, subnet.ErrHistoryLost)
+	case now < after:
+		return fmt.Errorf("%s is back at index %d: %w", reply.member, now, subnet.ErrHistoryLost)
+	case reply.term != 0 && reply.term < r.term: // where there is no such key, etcd does not tell it
+		return fmt.Errorf("%s is back at raft's term %d: %w", reply.member, reply.term, subnet.ErrHistoryLost)
+	}
+	r.term = max(r.term, reply.term)
+	return nil
 }
 
 // swap writes value under the condition in options.

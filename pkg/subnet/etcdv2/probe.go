@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -26,8 +25,6 @@ import (
 // answers may not be the one that waits. So an answer proves something only while the
 // store is where it was as the wait began. Once it has gone on, be it by other keys,
 // the wait proves what there was at its beginning, and soon another one takes its place.
-
-const raftHeader = "X-Raft-Index"
 
 // strikes is how many probes in a row fail before a member is given up: one may
 // fall into an election.
@@ -83,9 +80,9 @@ func (p *prober) prove(at time.Time, index uint64) {
 	}
 }
 
-// run probes until ctx ends, or ends the watch.
-func (p *prober) run(ctx context.Context) {
-	timer := time.NewTimer(p.limits.probe)
+// run probes until ctx ends, or ends the watch. first is when it begins.
+func (p *prober) run(ctx context.Context, first time.Duration) {
+	timer := time.NewTimer(first)
 	defer timer.Stop()
 	var last sighting
 	failed := 0
@@ -130,15 +127,17 @@ func (p *prober) see(ctx context.Context, member string, last sighting) (sightin
 	if member == "" {
 		return sighting{}, nil
 	}
-	now, err := p.look(ctx, member, false)
-	if err != nil {
-		return now, err
+	if last.member == member && last.raft > 0 {
+		now, err := p.look(ctx, member, false)
+		if err != nil {
+			return now, err
+		}
+		if now.raft > last.raft {
+			p.prove(last.asked, now.index) // since when it has heard of something
+			return now, nil
+		}
 	}
-	if last.member == member && last.raft > 0 && now.raft > last.raft {
-		p.prove(last.asked, now.index) // since when it has heard of something
-		return now, nil
-	}
-	now, err = p.look(ctx, member, true)
+	now, err := p.look(ctx, member, true)
 	if err == nil {
 		p.prove(now.asked, now.index)
 	}
@@ -168,8 +167,8 @@ func (p *prober) look(ctx context.Context, member string, quorum bool) (sighting
 	if err := p.sameCluster(member, reply); err != nil {
 		return now, err
 	}
-	now.raft, _ = strconv.ParseUint(reply.Header.Get(raftHeader), 10, 64)
-	now.index, _ = strconv.ParseUint(reply.Header.Get(indexHeader), 10, 64)
+	now.raft, now.index = number(reply, raftHeader), number(reply, indexHeader)
+	p.noteIndex(now.index)
 	return now, nil
 }
 

@@ -27,15 +27,18 @@ type Registry struct {
 	members            *transport
 
 	mu      sync.Mutex
-	cluster string   // of the last list
-	quiet   interval // known to hold no change of ours
+	cluster string // of the last list
+	term    uint64 // raft's, the highest since the last list
+	index   uint64 // the store's, the highest that was seen since the last list
+	trail   subnet.Trail
 	proven  time.Time
 }
 
-var _ subnet.Registry = (*Registry)(nil)
+// trailLongest is how many changes a watch that goes on has told once more: each takes a
+// request.
+const trailLongest = 20
 
-// interval is the indexes after from, up to and including to.
-type interval struct{ from, to uint64 }
+var _ subnet.Registry = (*Registry)(nil)
 
 // limits bound waiting and memory.
 type limits struct {
@@ -75,6 +78,7 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 		username:  c.Username,
 		password:  c.Password,
 		limits:    l,
+		trail:     subnet.Trail{Keep: 1, Longest: trailLongest},
 		members:   newTransport(c.Files(), len(slices.Compact(slices.Sorted(slices.Values(c.Endpoints)))), l),
 	}
 	var err error

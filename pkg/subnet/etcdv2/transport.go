@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ import (
 const (
 	clusterHeader = "X-Etcd-Cluster-Id"
 	indexHeader   = "X-Etcd-Index"
+	raftHeader    = "X-Raft-Index"
+	termHeader    = "X-Raft-Term"
 )
 
 // transport carries every request, and lets only replies pass that come from an
@@ -44,7 +47,8 @@ type transport struct {
 type reply struct {
 	member  string // URL
 	cluster string
-	taken   bool // the member was named to a watch
+	term    uint64 // raft's
+	taken   bool   // the member was named to a watch
 }
 
 func newTransport(files etcdconn.Files, members int, l limits) *transport {
@@ -69,6 +73,12 @@ func newTransport(files etcdconn.Files, members int, l limits) *transport {
 	return t
 }
 
+// number is that in a header; 0: there is none.
+func number(reply *http.Response, header string) uint64 {
+	n, _ := strconv.ParseUint(reply.Header.Get(header), 10, 64)
+	return n
+}
+
 // CancelRequest is never called; client/v2 wants it.
 func (t *transport) CancelRequest(*http.Request) {}
 
@@ -90,7 +100,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	response.Body.(*body).silence, response.Body.(*body).hung = t.header, func() { t.avoid(at) }
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reply = reply{member: at, cluster: response.Header.Get(clusterHeader)}
+	t.reply = reply{member: at, cluster: response.Header.Get(clusterHeader), term: number(response, termHeader)}
 	return response, nil
 }
 

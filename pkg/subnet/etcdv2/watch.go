@@ -1,6 +1,7 @@
 package etcdv2
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,10 +26,21 @@ const (
 	longestEvent = 4 << 20 // bytes; etcd takes requests of 1.5 MiB
 )
 
-// Watch implements [subnet.Registry].
+// Watch implements [subnet.Registry]. Where it goes on, it first waits for the changes that
+// are known already, one by one: the member has them in its memory, or not any more.
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
+	if ctx.Err() != nil { // and no watch has taken the place of a list
+		return ctx.Err()
+	}
+	retrace, err := r.trail.Retrace(after)
+	if err != nil {
+		return fmt.Errorf("watch %s after index %d: %w", r.prefix, after, err)
+	}
 	announce := sync.OnceFunc(func() { emit(nil) })
-	at := r.skipQuiet(after)
+	first, at, soon := retrace.First(), retrace.From()-1, time.Duration(0)
+	if !first { // no list has just shown that what is known is recent
+		soon = r.limits.probe/5 + rand.N(r.limits.probe*2/5)
+	}
 	member := ""
 	watching, fail := context.WithCancelCause(ctx)
 	probe := &prober{Registry: r, fail: fail}
@@ -38,7 +50,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		announce()
 	}
 	var probing sync.WaitGroup
-	probing.Go(func() { probe.run(watching) })
+	probing.Go(func() { probe.run(watching, cmp.Or(soon, r.limits.probe)) })
 	defer probing.Wait()
 	defer fail(nil)
 	for {
@@ -49,24 +61,50 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 			}
 		}
 		probe.at(waiting{member: member})
-		reply, err := r.wait(watching, member, at, standing)
+		var reply answer
+		if retrace.Sure() {
+			reply, err = r.wait(watching, member, at, first, standing)
+			first = false
+			if err == nil && reply.ahead > catchUp {
+				err = fmt.Errorf("%s is %d changes ahead: %w", member, reply.ahead, subnet.ErrHistoryLost)
+			}
+		} else {
+			reply, err = r.retold(watching, member, at)
+		}
+		if err == nil && reply.events != nil {
+			err = retrace.Told(reply.said)
+		}
 		if err != nil {
 			if ctx.Err() == nil && watching.Err() != nil {
 				err = context.Cause(watching)
 			}
 			return fmt.Errorf("watch %s after index %d: %w", r.prefix, at, err)
 		}
-		if reply.events != nil {
-			emit(reply.events)
-			after = reply.index
+		if at = reply.index; at <= after && !reply.idle { // the caller has heard of it
+			continue
 		}
-		at = reply.index
-		r.noteQuiet(after, at)
+		if reply.events != nil {
+			announce()
+			emit(reply.events)
+			after = at
+		}
+		r.noteIndex(at)
 		if reply.idle {
 			member = ""
 			probe.at(waiting{})
 		}
 	}
+}
+
+// retold waits for a change that was told before: a member that has it tells it at once.
+func (r *Registry) retold(ctx context.Context, member string, after uint64) (answer, error) {
+	known, cancel := context.WithTimeout(ctx, r.limits.probe)
+	defer cancel()
+	reply, err := r.wait(known, member, after, false, func(waiting) {})
+	if ctx.Err() == nil && known.Err() != nil || reply.idle {
+		return reply, fmt.Errorf("%s does not tell once more what it has told: %w", member, subnet.ErrHistoryLost)
+	}
+	return reply, err
 }
 
 // connected names a member that was in touch with the others lately: since this
@@ -84,13 +122,17 @@ func (r *Registry) connected(ctx context.Context) (string, error) {
 // answer is what comes of one wait.
 type answer struct {
 	events []subnet.Event
-	index  uint64 // everything up to here has been told
-	idle   bool   // nothing happened
+	said   subnet.Change // of them, by the store
+	index  uint64        // everything up to here has been told
+	idle   bool          // nothing happened
+	ahead  uint64        // how many changes, of whatever key, the member has to tell still
 }
 
 // wait asks one member for the first event after an index. standing is called
-// when the member has begun to wait as well.
-func (r *Registry) wait(ctx context.Context, member string, after uint64, standing func(waiting)) (answer, error) {
+// when the member has begun to wait as well. first is for the first watch after a list.
+func (r *Registry) wait(
+	ctx context.Context, member string, after uint64, first bool, standing func(waiting),
+) (answer, error) {
 	limit, cancel := context.WithTimeout(ctx, r.limits.watch-rand.N(r.limits.watch/10+1))
 	defer cancel()
 	begun := time.Now()
@@ -120,7 +162,7 @@ func (r *Registry) wait(ctx context.Context, member string, after uint64, standi
 		return idle(after, err)
 	}
 	defer reply.Body.Close()
-	reached, err := r.reached(ctx, member, reply, after)
+	reached, err := r.reached(ctx, member, reply, after, first)
 	if err != nil {
 		return answer{}, err
 	}
@@ -129,17 +171,14 @@ func (r *Registry) wait(ctx context.Context, member string, after uint64, standi
 	if err != nil || len(body) == 0 {
 		return idle(reached, err)
 	}
-	index, events, err := r.event(body, after)
+	index, events, said, err := r.event(body, after)
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %w", member, err)
-	}
-	if reached > index && reached-index > catchUp {
-		return answer{}, fmt.Errorf("%s is %d changes ahead: %w", member, reached-index, subnet.ErrHistoryLost)
 	}
 	if index > reached { // so the member has heard of what came after it was asked
 		r.prove(begun)
 	}
-	return answer{events: events, index: index}, nil
+	return answer{events: events, said: said, index: index, ahead: max(reached, index) - index}, nil
 }
 
 // open sends the request and waits for the reply's headers.
@@ -179,11 +218,16 @@ func (r *Registry) sameCluster(member string, reply *http.Response) error {
 
 // reached reads a reply's headers: the index that the member has reached, or
 // why this watch is of no use.
-func (r *Registry) reached(ctx context.Context, member string, reply *http.Response, after uint64) (uint64, error) {
+func (r *Registry) reached(
+	ctx context.Context, member string, reply *http.Response, after uint64, first bool,
+) (uint64, error) {
 	if reply.StatusCode != http.StatusOK {
 		return 0, refusal(member, reply.Body)
 	}
 	if err := r.sameCluster(member, reply); err != nil {
+		return 0, err
+	}
+	if err := r.elected(member, reply, first); err != nil {
 		return 0, err
 	}
 	index, err := strconv.ParseUint(reply.Header.Get(indexHeader), 10, 64)
@@ -205,6 +249,26 @@ func (r *Registry) reached(ctx context.Context, member string, reply *http.Respo
 	return 0, fmt.Errorf("%s lags behind: it has reached index %d of %d", member, index, now)
 }
 
+// elected says that there was an election between a list and the first watch after it: the store may
+// have been replaced. In a watch that stands, elections mean nothing.
+func (r *Registry) elected(member string, reply *http.Response, first bool) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	term := number(reply, termHeader)
+	if first && r.term > 0 && term > r.term {
+		return fmt.Errorf("%s has seen an election since the list: %w", member, subnet.ErrHistoryLost)
+	}
+	r.term = max(r.term, term)
+	return nil
+}
+
+// noteIndex notes how far the store is.
+func (r *Registry) noteIndex(index uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.index = max(r.index, index)
+}
+
 // refusal reads etcd's error.
 func refusal(member string, body io.Reader) error {
 	var said client.Error
@@ -216,22 +280,4 @@ func refusal(member string, body io.Reader) error {
 		return fmt.Errorf("%s: %w", member, subnet.ErrHistoryLost)
 	}
 	return answered(member, said)
-}
-
-// skipQuiet is the last index of which it is known that nothing of ours changed
-// after the given one. Other keys raise the index too, and a watch that began
-// again at its last event could find that history is gone.
-func (r *Registry) skipQuiet(after uint64) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.quiet.from == after {
-		return max(after, r.quiet.to)
-	}
-	return after
-}
-
-func (r *Registry) noteQuiet(from, to uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.quiet = interval{from, to}
 }

@@ -11,6 +11,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"flanneld/internal/etcdtest"
 	"flanneld/pkg/subnet"
@@ -109,6 +110,49 @@ func TestSlowList(t *testing.T) {
 	r := etcdtest.Open(t, Config{Endpoints: []string{serveKV(t, s)}}, func(c Config) (*Registry, error) { return newRegistry(c, quick) })
 	if _, err := r.List(t.Context()); err != nil {
 		t.Errorf("after %d pages: %v", len(s.asked), err)
+	}
+}
+
+// TestPages begin small, and have an etcd that is busy rest.
+func TestPages(t *testing.T) {
+	s := &shelf{}
+	for i := range 3 * pageKeys {
+		s.put(fmt.Sprintf("subnets/%05d", i), "no lease")
+	}
+	etcdtest.List(t, etcdtest.Open(t, Config{Endpoints: []string{serveKV(t, s)}}, New))
+	for i, request := range s.asked {
+		if most := int64(firstKeys) << (2 * i); request.Limit > min(most, pageKeys) {
+			t.Errorf("page %d has %d keys", i, request.Limit)
+		}
+	}
+	for _, tt := range []struct{ took, least, most time.Duration }{
+		{busy - 1, 0, 0}, {40 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond},
+		{time.Minute, 500 * time.Millisecond, 1500 * time.Millisecond},
+	} {
+		for range 100 {
+			if rest := restAfter(tt.took); rest < tt.least || rest > tt.most {
+				t.Errorf("after %v: a rest of %v", tt.took, rest)
+			}
+		}
+	}
+}
+
+// TestCompactedBetweenPages lists anew from the beginning.
+func TestCompactedBetweenPages(t *testing.T) {
+	answers := 0
+	s := &scripted{list: func(context.Context) (*pb.RangeResponse, error) {
+		reply := &pb.RangeResponse{Header: header(1, int64(answers)+5), Kvs: []*mvccpb.KeyValue{{Key: []byte(prefix + "/config"), ModRevision: 3}}}
+		switch answers++; answers {
+		case 1:
+			reply.More = true
+		case 2:
+			return nil, rpctypes.ErrGRPCCompacted
+		}
+		return reply, nil
+	}}
+	list := etcdtest.List(t, etcdtest.Open(t, Config{Endpoints: []string{s.start(t)}}, New))
+	if list.Index != 7 || len(list.Entries) != 1 {
+		t.Errorf("%+v", list)
 	}
 }
 

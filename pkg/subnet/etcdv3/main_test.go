@@ -11,6 +11,7 @@ import (
 func TestMain(m *testing.M) {
 	lab.NeedEtcd()
 	lab.NeedNewestEtcd()
+	lab.NeedEtcdctl()
 	lab.Main(m)
 }
 
@@ -44,6 +45,6 @@ func TestClient(t *testing.T) {
 			enableAuth(t, open(t, Config{Endpoints: etcd.Endpoints()}), password)
 		},
 		Unlisted: []string{"/subnets/", ""},
-		NoLeader: "no leader",
+		NoLeader: "no leader", Snapshots: true,
 	}.Run(t)
 }

@@ -21,9 +21,15 @@ type pulse struct {
 	limits limits
 	last   atomic.Int64 // when the member was heard, after start
 	start  time.Time
+	now    chan struct{} // one slot: ask was called
 }
 
-func newPulse(l limits) *pulse { return &pulse{limits: l, start: time.Now()} }
+func newPulse(l limits) *pulse {
+	return &pulse{limits: l, start: time.Now(), now: make(chan struct{}, 1)}
+}
+
+// ask asks at once. It is to be called once.
+func (p *pulse) ask() { p.now <- struct{}{} }
 
 // heard notes that something came from the member.
 func (p *pulse) heard() { p.last.Store(int64(time.Since(p.start))) }
@@ -34,14 +40,19 @@ func (p *pulse) beat(ctx context.Context, stream pb.Watch_WatchClient, end conte
 	defer ticker.Stop()
 	deaf := time.NewTimer(p.limits.deaf)
 	defer deaf.Stop()
+	ask := func() {
+		_ = stream.Send(&pb.WatchRequest{ // Recv says what is wrong
+			RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}},
+		})
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			_ = stream.Send(&pb.WatchRequest{ // Recv says what is wrong
-				RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}},
-			})
+			ask()
+		case <-p.now:
+			ask()
 		case <-deaf.C:
 			silence := time.Since(p.start) - time.Duration(p.last.Load())
 			if silence >= p.limits.deaf {

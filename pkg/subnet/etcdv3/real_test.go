@@ -114,3 +114,33 @@ func TestCompaction(t *testing.T) {
 		}
 	})
 }
+
+// TestCompactedTrail cuts what a watch goes on by: later changes do as well, and none do not.
+func TestCompactedTrail(t *testing.T) {
+	etcdtest.OnEach(t, kinds(), func(t *testing.T, etcd *lab.Etcd) {
+		etcd.Set(prefix+"/config", "{}")
+		r := open(t, Config{Endpoints: etcd.Endpoints()})
+		w := etcdtest.Follow(t, r, etcdtest.List(t, r).Index).Stands()
+		var seen uint64
+		for i := range 3 {
+			etcd.SetTTL(fmt.Sprintf("%s/subnets/%d", prefix, i), fmt.Sprint(i), time.Hour)
+			seen = w.Next(fmt.Sprint(i)).Modified
+		}
+		w.End()
+		etcd.Compact(seen)
+		if err := etcdtest.Follow(t, r, seen).Fails(); errors.Is(err, subnet.ErrHistoryLost) {
+			t.Errorf("the watch ended with %v", err)
+		}
+		w = etcdtest.Follow(t, r, seen).Stands()
+		etcd.Delete(prefix + "/subnets/0")
+		seen = w.Next("").Modified
+		w.End()
+		etcd.Compact(seen)
+		if err := etcdtest.Follow(t, r, seen).Fails(); !errors.Is(err, subnet.ErrHistoryLost) {
+			t.Errorf("the watch ended with %v", err)
+		}
+		if err := r.Resume(t.Context(), seen); !errors.Is(err, subnet.ErrHistoryLost) {
+			t.Errorf("Resume: %v", err)
+		}
+	})
+}

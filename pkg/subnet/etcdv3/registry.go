@@ -31,11 +31,18 @@ type Registry struct {
 	client *clientv3.Client
 	spelling
 	cluster uint64 // of the last list
+	term    uint64 // raft's, the highest since the last list
+	trail   subnet.Trail
 	proven  time.Time
 	grants  grants
 }
 
 var _ subnet.Registry = (*Registry)(nil)
+
+const (
+	trailLeases  = 4    // writes with a lease that a watch that goes on is told once more; DESIGN.md says why so many
+	trailLongest = 1000 // changes in all, which a member tells at once
+)
 
 // limits bound waiting and memory.
 type limits struct {
@@ -57,7 +64,7 @@ func productLimits() limits {
 		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, list: time.Minute,
 		silence: 4 * time.Second,
 		ping:    10 * time.Second, // gRPC pings no more often
-		pong:    3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: time.Second,
+		pong:    3 * time.Second, pulse: 2500 * time.Millisecond, deaf: 7 * time.Second, retry: 400 * time.Millisecond,
 		reply: 64 << 20, // 100,000 leases take a third of that
 	}
 }
@@ -74,6 +81,7 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 	}
 	return &Registry{
 		config: c, spelling: spell(c), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1),
+		trail: subnet.Trail{Keep: trailLeases, Longest: trailLongest},
 	}, nil
 }
 

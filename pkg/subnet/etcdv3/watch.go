@@ -17,8 +17,12 @@ import (
 )
 
 // Watch implements [subnet.Registry]. As long as no config key tells which directory is
-// meant, it looks for one in the other directory too, over the same stream.
+// meant, it looks for one in the other directory too, over the same stream. Until the store has
+// told once more what it had told before, nothing of what it tells is passed on.
 func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
+	if ctx.Err() != nil { // and no watch has taken the place of a list
+		return ctx.Err()
+	}
 	watching, end := context.WithCancelCause(ctx)
 	dir, other := r.spellings()
 	fails := func(err error) error {
@@ -27,7 +31,14 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		}
 		return fmt.Errorf("watch %s after revision %d: %w", dir, after, err)
 	}
-	stream, err := r.open(watching, after, dir, other)
+	retrace, err := r.trail.Retrace(after)
+	if err != nil {
+		end(nil)
+		return fails(err)
+	}
+	// The revision itself is asked for again, and its events are left out: etcd
+	// tells no progress to a watch that begins in the future.
+	stream, err := r.open(watching, min(after, retrace.From()), dir, other)
 	if err != nil {
 		end(nil)
 		return fails(err)
@@ -38,7 +49,8 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	defer beating.Wait()
 	defer end(nil) // ends the stream
 	var at respondent
-	stands := false
+	var held []subnet.Event
+	created, stands := false, false
 	for {
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
@@ -50,28 +62,36 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 			return fails(r.members.explain(at.member(), err))
 		}
 		life.heard()
-		if len(reply.Events) == 0 && !reply.Canceled {
-			r.prove(time.Now())
-		}
-		if reply.Created && !reply.Canceled && !stands {
+		if reply.Created && !reply.Canceled && !created {
 			r.members.answered(at.member())
-			if err := r.fits(ctx, dir, at.member(), reply, after); err != nil {
+			if err := r.fits(ctx, dir, at.member(), reply, after, retrace.First()); err != nil {
 				return fails(err)
 			}
-			stands = true
-			emit(nil)
+			created = true
 		}
 		events := r.events(dir, reply.Events, after)
 		if err := r.told(ctx, dir, reply.Events, events, after); err != nil {
 			return fails(err)
 		}
-		if len(events) > 0 {
-			emit(events)
+		if err := r.retold(retrace, dir, reply); err != nil {
+			return fails(fmt.Errorf("%s: %w", at.member(), err))
+		}
+		if held = append(held, events...); created && retrace.Sure() {
+			if !stands {
+				stands = true
+				emit(nil)
+				life.ask() // what came with the trail may not be all
+			}
+			if len(held) > 0 {
+				emit(held)
+				held = nil
+			} else if len(reply.Events) == 0 && !reply.Canceled {
+				r.prove(time.Now())
+			}
 		}
 		switch {
 		case reply.CompactRevision > 0:
-			return fails(fmt.Errorf("%s was compacted up to revision %d: %w",
-				at.member(), reply.CompactRevision, subnet.ErrHistoryLost))
+			return fails(r.compacted(at.member(), uint64(reply.CompactRevision), after))
 		case reply.Canceled:
 			return fails(r.members.explain(at.member(), reason(reply.CancelReason)))
 		}
@@ -80,7 +100,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 
 // open begins a stream. It has no deadline; that its other end lives is seen to
 // by the connection.
-func (r *Registry) open(ctx context.Context, after uint64, dir, other string) (pb.Watch_WatchClient, error) {
+func (r *Registry) open(ctx context.Context, from uint64, dir, other string) (pb.Watch_WatchClient, error) {
 	conn, err := r.connection(ctx)
 	if err != nil {
 		return nil, r.members.explain("", err)
@@ -89,9 +109,7 @@ func (r *Registry) open(ctx context.Context, after uint64, dir, other string) (p
 	if err != nil {
 		return nil, r.members.explain("", err)
 	}
-	// The revision itself is asked for again, and its events are left out: etcd
-	// tells no progress to a watch that begins in the future.
-	create := &pb.WatchCreateRequest{StartRevision: max(int64(after), 1), Fragment: true}
+	create := &pb.WatchCreateRequest{StartRevision: max(int64(from), 1), Fragment: true}
 	create.Key, create.RangeEnd = below(dir)
 	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
 	if other != "" {
@@ -101,39 +119,119 @@ func (r *Registry) open(ctx context.Context, after uint64, dir, other string) (p
 	return stream, nil // Recv says what is wrong
 }
 
-// fits looks at the beginning of a watch: whether it is one of the store that
-// was listed.
-func (r *Registry) fits(
-	ctx context.Context, dir, member string, reply *pb.WatchResponse, after uint64,
-) error {
-	r.mu.Lock()
-	cluster := r.cluster
-	r.mu.Unlock()
-	if now := reply.Header.GetClusterId(); cluster != 0 && now != cluster {
-		return fmt.Errorf("%s belongs to cluster %x now, instead of %x: %w", member, now, cluster, subnet.ErrHistoryLost)
-	}
-	reached := uint64(reply.Header.GetRevision())
-	if reached >= after {
-		return nil
-	}
-	// A revision that was there is not: the store is another one, or the member
-	// lags behind that which was asked before.
-	now, err := r.revision(ctx, dir)
-	switch {
-	case err != nil:
+// compacted says that the beginning of a watch is not there any more. A later one may do.
+func (r *Registry) compacted(member string, up, after uint64) error {
+	err := fmt.Errorf("%s was compacted up to revision %d", member, up)
+	if r.trail.Forget(up) && after+1 >= up {
 		return err
-	case now < after:
-		return fmt.Errorf("%s is back at revision %d: %w", member, now, subnet.ErrHistoryLost)
 	}
-	return nil // the watch begins when the member has caught up
+	return fmt.Errorf("%w: %w", err, subnet.ErrHistoryLost)
 }
 
-// revision is the store's, as the leader knows it.
-func (r *Registry) revision(ctx context.Context, dir string) (now uint64, err error) {
+// retold compares what a watch tells with what was told before. As long as another directory
+// may be meant there is nothing to compare with: only a list looks at both.
+func (r *Registry) retold(retrace *subnet.Retrace, dir string, reply *pb.WatchResponse) error {
+	if _, other := r.spellings(); other != "" {
+		return nil
+	}
+	for _, e := range reply.Events {
+		if !strings.HasPrefix(string(e.GetKv().GetKey()), dir+"/") {
+			continue
+		}
+		if err := retrace.Told(change(e.GetKv(), e.Type == mvccpb.DELETE)); err != nil {
+			return err
+		}
+	}
+	if len(reply.Events) == 0 && !reply.Created && !reply.Canceled { // it tells its progress
+		return retrace.CaughtUp(uint64(reply.Header.GetRevision()))
+	}
+	return nil
+}
+
+// change is what the store says of one. Etcd gives each lease an ID of its own, out of the time and
+// of a member's ID, and whoever writes a key of a host makes a new one for that.
+func change(kv *mvccpb.KeyValue, deleted bool) subnet.Change {
+	return subnet.Change{
+		Index: uint64(kv.GetModRevision()), Unique: kv.GetLease() != 0 && !deleted,
+		Digest: subnet.Digest(struct {
+			key, value              string
+			created, version, lease int64
+			deleted                 bool
+		}{string(kv.GetKey()), string(kv.GetValue()), kv.GetCreateRevision(), kv.GetVersion(), kv.GetLease(), deleted}),
+	}
+}
+
+// Resume implements [subnet.Registry].
+func (r *Registry) Resume(ctx context.Context, after uint64) error {
+	dir := r.Dir()
+	err := ctx.Err()
+	if err == nil && !r.trail.Leads() {
+		err = subnet.ErrHistoryLost
+	}
+	var now *pb.ResponseHeader
+	if err == nil {
+		now, err = r.reached(ctx, dir)
+	}
+	if err == nil {
+		err = r.same(r.Member(), now, max(after, r.trail.Last()))
+	}
+	if err != nil {
+		return fmt.Errorf("go on with the watch on %s after revision %d: %w", dir, after, err)
+	}
+	return nil
+}
+
+// fits looks at the beginning of a watch: whether it is one of the store that
+// was listed. A member may also lag behind that which was asked before; then the watch begins
+// when it has caught up.
+func (r *Registry) fits(
+	ctx context.Context, dir, member string, reply *pb.WatchResponse, after uint64, first bool,
+) error {
+	r.mu.Lock()
+	elected := first && r.cluster != 0 && reply.Header.GetRaftTerm() > r.term
+	r.mu.Unlock()
+	if elected {
+		return fmt.Errorf("%s has seen an election since the list: %w", member, subnet.ErrHistoryLost)
+	}
+	err := r.same(member, reply.Header, after)
+	if !errors.Is(err, errBehind) {
+		return err
+	}
+	now, err := r.reached(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return r.same(r.Member(), now, after)
+}
+
+// errBehind is about a store, or a member of it, that is where it was before.
+var errBehind = fmt.Errorf("behind: %w", subnet.ErrHistoryLost)
+
+// same says what a reply shows of a store that is not the one that was listed and watched up to
+// a revision: another cluster, or an earlier state. Raft's term never falls; that of a store that
+// was restored from a snapshot begins anew.
+func (r *Registry) same(member string, now *pb.ResponseHeader, after uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.cluster != 0 && now.GetClusterId() != r.cluster:
+		return fmt.Errorf("%s belongs to cluster %x now, instead of %x: %w",
+			member, now.GetClusterId(), r.cluster, subnet.ErrHistoryLost)
+	case uint64(now.GetRevision()) < after:
+		return fmt.Errorf("%s is back at revision %d, %w", member, now.GetRevision(), errBehind)
+	case now.GetRaftTerm() < r.term:
+		return fmt.Errorf("%s is back at raft's term %d, %w", member, now.GetRaftTerm(), errBehind)
+	}
+	r.term = now.GetRaftTerm()
+	return nil
+}
+
+// reached is how far the store is, as the leader knows it.
+func (r *Registry) reached(ctx context.Context, dir string) (now *pb.ResponseHeader, err error) {
 	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error {
 		request := &pb.RangeRequest{Key: []byte(dir + "/" + subnet.ConfigKey), KeysOnly: true}
 		reply, err := pb.NewKVClient(conn).Range(ctx, request, at.option())
-		now = uint64(reply.GetHeader().GetRevision())
+		now = reply.GetHeader()
 		return err
 	})
 	return now, err

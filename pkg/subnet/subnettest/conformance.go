@@ -259,8 +259,10 @@ func (s suite) quietRefresh() {
 	}
 	other := subnet.Event{Entry: s.put(subnet.Entry{Key: "subnets/b", Value: "b"})}
 	live.are(other)
-	s.watch(first.Modified).are(other)
-	s.watch(second.Modified).are(other)
+	for _, from := range []subnet.Entry{first, second} {
+		s.list()
+		s.watch(from.Modified).are(other)
+	}
 }
 
 func (s suite) lostHistory() {
@@ -274,6 +276,7 @@ func (s suite) lostHistory() {
 		store.Compact(s.T, e.Modified)
 	}
 	s.lost(start)
+	s.list()
 	s.watch(e.Modified).are()
 }
 

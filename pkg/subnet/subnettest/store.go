@@ -23,20 +23,37 @@ type Store struct {
 	mu      sync.Mutex
 	index   uint64
 	entries map[string]*entry
-	history []subnet.Event
-	wiped   int           // how often: each time it is another store, as etcd's cluster ID tells
+	history []event
+	cluster string        // its ID
+	term    int           // of raft's
+	started int           // how often: watches do not survive that
+	marks   int           // that were given, whatever became of the store since
 	changed chan struct{} // closed and replaced at each event
 }
 
 type entry struct {
 	subnet.Entry
+	mark    int // each write with a lifetime has its own, as by etcd's APIs it has a lease or a time at which it ends; 0: none
 	expires time.Time
 	timer   *time.Timer
 }
 
+// event is a change as watchers hear of it.
+type event struct {
+	subnet.Event
+	mark int
+}
+
+// change is what the store says of an event.
+func (e event) change() subnet.Change {
+	said := e
+	said.TTL = 0 // which is what is left at some time
+	return subnet.Change{Index: e.Modified, Digest: subnet.Digest(said), Unique: e.mark > 0}
+}
+
 // NewStore returns an empty store.
 func NewStore() *Store {
-	return &Store{entries: map[string]*entry{}, changed: make(chan struct{})}
+	return &Store{entries: map[string]*entry{}, cluster: "memory", term: 1, changed: make(chan struct{})}
 }
 
 // Set writes a key unconditionally, as an operator would. TTL 0: for ever.
@@ -51,18 +68,6 @@ func (s *Store) Remove(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.end(key)
-}
-
-// Wipe replaces the store by an empty one whose index starts anew.
-func (s *Store) Wipe() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range s.entries {
-		e.stop()
-	}
-	s.entries, s.history, s.index = map[string]*entry{}, nil, 0
-	s.wiped++
-	s.wake()
 }
 
 // Entries returns the content, sorted by key.
@@ -105,12 +110,14 @@ func (s *Store) write(e subnet.Entry, announce bool) subnet.Entry {
 	}
 	stored := &entry{Entry: e}
 	if e.TTL > 0 {
+		s.marks++
+		stored.mark = s.marks
 		stored.expires = time.Now().Add(e.TTL)
 		stored.timer = time.AfterFunc(e.TTL, func() { s.expire(stored) })
 	}
 	s.entries[e.Key] = stored
 	if announce {
-		s.announce(subnet.Event{Entry: e})
+		s.announce(event{subnet.Event{Entry: e}, stored.mark})
 	}
 	return e
 }
@@ -131,10 +138,11 @@ func (s *Store) end(key string) {
 	e.stop()
 	delete(s.entries, key)
 	s.index++
-	s.announce(subnet.Event{Entry: subnet.Entry{Key: key, Created: e.Created, Modified: s.index}, Deleted: true})
+	gone := subnet.Entry{Key: key, Created: e.Created, Modified: s.index}
+	s.announce(event{subnet.Event{Entry: gone, Deleted: true}, 0})
 }
 
-func (s *Store) announce(ev subnet.Event) {
+func (s *Store) announce(ev event) {
 	s.history = append(s.history, ev)
 	if len(s.history) > HistoryLength {
 		s.history = s.history[1:]
@@ -161,6 +169,7 @@ var (
 	errLost      = errors.New("injected: the reply was lost")
 	errPartition = errors.New("injected: the store cannot be reached")
 	errHung      = errors.New("injected: the member that is watched hangs")
+	errStarted   = errors.New("injected: the store was started anew")
 )
 
 // noticed is how long it takes to find out that a member hangs: etcd's clients
@@ -169,8 +178,10 @@ const noticed = 12 * time.Second
 
 // Client is one host's access to the store. It implements subnet.Registry.
 type Client struct {
-	store *Store
-	wiped int // the store that it listed; under the store's lock
+	store   *Store
+	cluster string // that it listed; under the store's lock
+	term    int    // the highest that it has seen; under the store's lock
+	trail   subnet.Trail
 
 	mu    sync.Mutex
 	fault func(op string) Fault
@@ -189,11 +200,14 @@ var _ subnet.Registry = (*Client)(nil)
 func (s *Store) Client() *Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &Client{store: s, wiped: s.wiped, cut: make(chan struct{}), hung: make(chan struct{}), calls: map[string]int{}}
+	return &Client{
+		store: s, cluster: s.cluster, term: s.term, trail: subnet.Trail{Keep: 2, Longest: 100},
+		cut: make(chan struct{}), hung: make(chan struct{}), calls: map[string]int{},
+	}
 }
 
 // Inject makes f decide what becomes of each later call, and how long it takes
-// on its way: f may sleep. op is "List", "Watch", "Put", "Refresh" or "Delete".
+// on its way: f may sleep. op is "List", "Resume", "Watch", "Put", "Refresh" or "Delete".
 // nil ends the faults.
 func (c *Client) Inject(f func(op string) Fault) {
 	c.mu.Lock()
@@ -248,13 +262,19 @@ func (c *Client) Proven() time.Time {
 	return c.proven
 }
 
-// stand notes that a watch stands. It returns what tells that its member hangs,
-// and a function that notes that it stands no longer.
-func (c *Client) stand() (hung <-chan struct{}, fell func()) {
+// hangs is closed when the member hangs that is watched.
+func (c *Client) hangs() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hung
+}
+
+// stand notes that a watch stands. It returns what notes that it stands no longer.
+func (c *Client) stand() (fell func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.watching++
-	return c.hung, sync.OnceFunc(func() {
+	return sync.OnceFunc(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.watching--; c.watching == 0 {
@@ -304,8 +324,9 @@ func (c *Client) List(ctx context.Context) (subnet.Snapshot, error) {
 	}
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
-	s := subnet.Snapshot{Index: c.store.index, Cluster: "memory"}
-	c.wiped = c.store.wiped
+	s := subnet.Snapshot{Index: c.store.index, Cluster: c.store.cluster}
+	c.cluster, c.term = c.store.cluster, c.store.term
+	c.trail.Listed(c.store.index, c.store.latest())
 	for _, e := range c.store.read() {
 		if err := s.Add(e); err != nil {
 			return subnet.Snapshot{}, err
@@ -314,21 +335,72 @@ func (c *Client) List(ctx context.Context) (subnet.Snapshot, error) {
 	return s, nil
 }
 
+// latest is the change that the entries show last.
+func (s *Store) latest() (last subnet.Change) {
+	for _, e := range s.entries {
+		if e.Modified > last.Index {
+			last = event{subnet.Event{Entry: e.Entry}, e.mark}.change()
+		}
+	}
+	return last
+}
+
+// Resume implements [subnet.Registry].
+func (c *Client) Resume(ctx context.Context, after uint64) error {
+	f, _, err := c.call(ctx, "Resume")
+	switch {
+	case err != nil:
+		return err
+	case f == Lost:
+		return errLost
+	case !c.trail.Leads():
+		return subnet.ErrHistoryLost
+	}
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
+	return c.same(max(after, c.trail.Last()))
+}
+
+// same says what shows that the store is another one, or is back at an earlier time.
+func (c *Client) same(after uint64) error {
+	s := c.store
+	if s.cluster != c.cluster || s.index < after || s.term < c.term {
+		return fmt.Errorf("cluster %s, index %d, term %d: %w", s.cluster, s.index, s.term, subnet.ErrHistoryLost)
+	}
+	c.term = s.term
+	return nil
+}
+
+// sameTerm says that the store was started anew since it was listed.
+func (c *Client) sameTerm() error {
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
+	if c.store.term != c.term {
+		return fmt.Errorf("term %d after %d: %w", c.store.term, c.term, subnet.ErrHistoryLost)
+	}
+	return nil
+}
+
 func (c *Client) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
-	var hung <-chan struct{}
 	fell := func() {}
 	defer func() { fell() }()
-	for first := true; ; first = false {
+	var retrace *subnet.Retrace
+	var hung <-chan struct{}
+	var started int
+	var told uint64
+	for stands := false; ; {
 		f, cut, err := c.call(ctx, "Watch")
+		if err == nil && f == Lost {
+			err = errLost
+		}
+		if err == nil && retrace == nil {
+			hung, started = c.hangs(), c.store.starts()
+			if retrace, err = c.trail.Retrace(after); err == nil && retrace.First() {
+				err = c.sameTerm()
+			}
+		}
 		if err != nil {
 			return err
-		}
-		if f == Lost {
-			return errLost
-		}
-		if first {
-			hung, fell = c.stand()
-			emit(nil)
 		}
 		select {
 		case <-hung:
@@ -336,12 +408,20 @@ func (c *Client) Watch(ctx context.Context, after uint64, emit func([]subnet.Eve
 			return c.silence(ctx)
 		default:
 		}
-		events, changed, err := c.store.since(after, c)
+		all, index, changed, err := c.store.since(max(told, retrace.From()-1), started, c)
 		if err != nil {
 			return err
 		}
-		if len(events) > 0 {
-			after = events[len(events)-1].Modified
+		events, err := retold(retrace, all, index, after)
+		if err != nil {
+			return err
+		}
+		if !stands {
+			stands, fell = true, c.stand()
+			emit(nil)
+		}
+		if len(all) > 0 {
+			told = all[len(all)-1].Modified
 			emit(events)
 			continue
 		}
@@ -358,6 +438,21 @@ func (c *Client) Watch(ctx context.Context, after uint64, emit func([]subnet.Eve
 	}
 }
 
+// retold compares what the store tells up to an index, and returns what the watcher has not
+// heard of.
+func retold(r *subnet.Retrace, all []event, index, after uint64) (events []subnet.Event, err error) {
+	for _, e := range all {
+		if err := r.Told(e.change()); err != nil {
+			return nil, err
+		}
+		if e.Modified > after {
+			e.Entry = e.Entry.Bounded()
+			events = append(events, e.Event)
+		}
+	}
+	return events, r.CaughtUp(index)
+}
+
 // silence is a watch at a member that hangs.
 func (c *Client) silence(ctx context.Context) error {
 	timer := time.NewTimer(noticed)
@@ -370,20 +465,29 @@ func (c *Client) silence(ctx context.Context) error {
 	}
 }
 
-func (s *Store) since(after uint64, c *Client) ([]subnet.Event, <-chan struct{}, error) {
+// since are the events after one index, and the index that was reached.
+func (s *Store) since(after uint64, started int, c *Client) ([]event, uint64, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.wiped != s.wiped || after > s.index || len(s.history) == HistoryLength && s.history[0].Modified > after+1 {
-		return nil, nil, fmt.Errorf("watch after index %d: %w", after, subnet.ErrHistoryLost)
+	if s.started != started {
+		return nil, 0, nil, errStarted
 	}
-	i, _ := slices.BinarySearchFunc(s.history, after+1, func(e subnet.Event, index uint64) int {
+	if err := c.same(after); err != nil {
+		return nil, 0, nil, err
+	}
+	if len(s.history) == HistoryLength && s.history[0].Modified > after+1 {
+		return nil, 0, nil, fmt.Errorf("watch after index %d: %w", after, subnet.ErrHistoryLost)
+	}
+	i, _ := slices.BinarySearchFunc(s.history, after+1, func(e event, index uint64) int {
 		return cmp.Compare(e.Modified, index)
 	})
-	events := slices.Clone(s.history[i:])
-	for i := range events {
-		events[i].Entry = events[i].Bounded()
-	}
-	return events, s.changed, nil
+	return slices.Clone(s.history[i:]), s.index, s.changed, nil
+}
+
+func (s *Store) starts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.started
 }
 
 func (c *Client) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {

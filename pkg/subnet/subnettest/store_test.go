@@ -105,7 +105,7 @@ func TestOperator(t *testing.T) {
 		var seen []subnet.Event
 		go func() {
 			err := s.Client().Watch(ctx, 0, func(events []subnet.Event) { seen = append(seen, events...) })
-			if !errors.Is(err, subnet.ErrHistoryLost) {
+			if !errors.Is(err, errStarted) {
 				t.Errorf("the watch ended with %v", err)
 			}
 		}()
