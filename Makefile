@@ -12,11 +12,11 @@ cni := build/cni/cnitool build/cni/flannel
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fuzz cover man lint chaos engines bench bench-lab demo deps dist clean
+.PHONY: help build test fuzz cover man lint chaos engines bench bench-lab bench-record demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
@@ -51,8 +51,14 @@ engines: deps-test build/etcd $(engine) ## two hosts with each dockerd, come up 
 bench: ## the Go benchmarks of the parts
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./pkg/...
 
-bench-lab: deps-bench build build/etcd ## the whole daemon beside the kernel's own floor, as in BENCHMARKS.md
-	FLANNELD_BINARY=$(CURDIR)/build/flanneld $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
+bench-lab: deps-bench build build/etcd build/flannel ## the whole daemon beside the kernel's own floor; CROWD=10000 hosts at one etcd
+	FLANNELD_BINARY=$(CURDIR)/build/flanneld BENCH_CROWD=$(CROWD) BENCH_RECORD=$(RECORD) \
+		$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 180m ./internal/bench
+
+bench-record: ## measure BENCHMARKS.md anew, with up to 10,000 hosts at one etcd, and write its tables and its picture
+	rm -f internal/bench/run.json
+	$(MAKE) bench-lab CROWD=$(or $(CROWD),10000) RECORD=internal/bench/run.json
+	UPDATE=1 $(GO) test -count=1 -run TestDocument ./internal/bench
 
 demo: deps-demo build build/$(if $(filter 3,$(ETCD)),etcd-newest,etcd) ## a guided tour on three hosts; KEEP=1 leaves them running, ETCD=3 is on the newest etcd
 	FLANNELD_BINARY=build/flanneld KEEP=$(KEEP) ETCD=$(ETCD) $(GO) run ./internal/lab/demo
@@ -83,6 +89,10 @@ build/dockerd: tools/dockerd/go.mod tools/dockerd/go.sum
 
 build/nft: scripts/nft.sh
 	scripts/nft.sh $@
+
+# What bench-lab measures beside flanneld. Its udp backend is C.
+build/flannel: tools/flannel/go.mod tools/flannel/go.sum
+	$(GO) build -C tools/flannel -o ../../$@ github.com/flannel-io/flannel
 
 # What CNI runtimes run: cnitool stands for containerd, CRI-O and the like.
 build/cni/cnitool: tools/cni/go.mod tools/cni/go.sum

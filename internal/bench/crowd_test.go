@@ -2,148 +2,232 @@ package bench
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
-	"slices"
+	"runtime/debug"
+	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"k8s.io/klog/v2"
+
+	"flanneld/internal/bench/crowd"
 	"flanneld/internal/lab"
 	"flanneld/pkg/subnet"
-	"flanneld/pkg/subnet/etcdconn"
-	"flanneld/pkg/subnet/etcdv2"
-	"flanneld/pkg/subnet/etcdv3"
+	"flanneld/pkg/subnet/etcdauto"
 )
 
-// BenchmarkCrowd: many daemons' lease managers, in one process, against one
-// etcd: what their common start costs, what a lease more costs once all is
-// idle, and what it costs when etcd goes away and comes back.
+// crowdEnv is the most hosts that BenchmarkCrowd has at one etcd: `make bench-lab CROWD=10000`.
+const crowdEnv = "BENCH_CROWD"
+
+const (
+	patience   = 10 * time.Minute // for one row
+	inTurn     = 100              // hosts
+	wholeHosts = 24               // of a crowd
+	mostByV2   = 3000             // beyond, each event is a request of each host, and etcd has two sockets for it
+)
+
+// BenchmarkCrowd: thousands of hosts at one etcd, all on this machine's processors. Package
+// crowd says what is simulated.
 func BenchmarkCrowd(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
-	header("Many daemons against one etcd (lease managers in one process)", "API", "daemons", "what happens", "all know it after, s", "leased twice",
-		"per daemon: requests", "etcd's CPU, ms", "manager's CPU, ms", "kB on the wire", "etcd's memory, MiB", "at its peak")
-	for _, api := range []int{2, 3} {
-		for _, n := range []int{100, 300, 1000} {
-			newCrowd(b, api, n).measure()
+	silence(b)
+	defer debug.SetGCPercent(debug.SetGCPercent(300)) // which is a third of the hosts' CPU time otherwise
+	most := 1000
+	if text := os.Getenv(crowdEnv); text != "" {
+		var err error
+		if most, err = strconv.Atoi(text); err != nil {
+			b.Fatalf("%s: %v", crowdEnv, err)
+		}
+	}
+	t := newTable(b, "crowd", "Many hosts at one etcd, on the same processors", "hosts", "API", "what happens",
+		"all know it after, s", "lists", "requests", "MB on the wire", "etcd's CPU, s", "etcd's peak memory, MiB", "the hosts' CPU, s")
+	for _, n := range []int{1000, 3000, 10000} {
+		if n > most {
+			continue
+		}
+		for _, how := range []connection{{api: etcdauto.V3}, {api: etcdauto.V3, tls: true}, {api: etcdauto.V2}} {
+			if how.api == etcdauto.V2 && n > mostByV2 {
+				continue
+			}
+			b.Run(fmt.Sprintf("%v/%d", how, n), func(b *testing.B) {
+				b.ReportMetric(0, "ns/op")
+				if g := newGathering(b, t, how, n); g.startAtOnce() {
+					g.measure()
+				} else if g.end(); !b.Failed() {
+					g = newGathering(b, t, how, n) // as what was left undone would be counted
+					g.startInTurn()
+					g.measure()
+				}
+			})
 		}
 	}
 }
 
-// crowd are lease managers and their etcd.
-type crowd struct {
-	*testing.B
-	api      int
-	etcd     *lab.Etcd
-	managers []*subnet.Manager
-}
-
-type closingRegistry interface {
-	subnet.Registry
-	Close()
-}
-
-func newCrowd(b *testing.B, api, n int) *crowd {
-	c := &crowd{B: b, api: api, etcd: lab.StartEtcd(b, lab.EtcdOptions{API: api})}
-	config, err := subnet.ParseConfig(modes[0].config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	c.etcd.Set(configKey, modes[0].config)
-	for i := range n {
-		registry, err := c.registry()
-		if err != nil {
+// silence keeps thousands of hosts from logging.
+func silence(b *testing.B) {
+	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(flags)
+	for name, value := range map[string]string{"logtostderr": "false", "stderrthreshold": "FATAL"} {
+		if err := flags.Set(name, value); err != nil {
 			b.Fatal(err)
 		}
-		b.Cleanup(registry.Close)
-		m := subnet.NewManager(registry, subnet.Options{RenewMargin: time.Hour})
-		m.Claim(subnet.Claim{Config: config, Attrs: subnet.Attrs{
-			PublicIP: netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)}), BackendType: "host-gw",
-		}})
-		c.managers = append(c.managers, m)
 	}
-	return c
+	klog.SetOutput(io.Discard)
 }
 
-func (c *crowd) registry() (closingRegistry, error) {
-	config := etcdconn.Config{Endpoints: c.etcd.Endpoints(), Prefix: "/coreos.com/network"}
-	if c.api == 3 {
-		return etcdv3.New(config)
+// connection is how hosts reach etcd.
+type connection struct {
+	api etcdauto.API
+	tls bool
+}
+
+func (c connection) String() string {
+	if c.tls {
+		return c.api.String() + ", TLS"
 	}
-	return etcdv2.New(config)
+	return c.api.String()
 }
 
-func (c *crowd) measure() {
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	n := len(c.managers)
-	c.cost("they start at once", n, func() {
-		for _, m := range c.managers {
-			running.Go(func() { _ = m.Run(ctx) })
-		}
-	})
-	c.cost("one lease more", n+1, func() { c.etcd.SetTTL(nthPeer(60000).key(), nthPeer(60000).lease(modes[0]), 24*time.Hour) })
-	c.cost("etcd is killed and comes back", n+1, func() {
-		c.etcd.Kill()
-		c.etcd.Start()
-	})
-	cancel()
-	running.Wait()
+// gathering is a crowd and its etcd.
+type gathering struct {
+	*testing.B
+	*table
+	how   connection
+	hosts int
+	etcd  *lab.Etcd
+	crowd *crowd.Crowd
 }
 
-// cost does something, waits until all know n leases, and prints a row.
-func (c *crowd) cost(what string, n int, do func()) {
-	c.quiet()
-	asked, served, managed, carried := c.etcd.Requests(), c.etcd.CPUTime(), cpuTime(c.B), loopback(c.B)
-	began := time.Now()
-	do()
-	if c.etcd.CPUTime() < served { // it has been started again
-		asked, served = 0, 0
+func newGathering(b *testing.B, t *table, how connection, n int) *gathering {
+	g := &gathering{B: b, table: t, how: how, hosts: n}
+	options := lab.EtcdOptions{API: int(how.api)}
+	o := crowd.Options{API: how.api, Hosts: n, Whole: wholeHosts, RenewMargin: time.Hour}
+	if how.tls {
+		options.TLS = lab.NewCA(b, "ca")
+		o.Etcd.CAFile = options.TLS.File
 	}
-	pending := slices.Clone(c.managers) // to look at all of them each time would be the most expensive of all
-	lab.Eventually(c, 5*time.Minute, "everybody to have a lease", func() error {
-		pending = slices.DeleteFunc(pending, func(m *subnet.Manager) bool { return complete(m.View(), n) })
-		if len(pending) > 0 {
-			return fmt.Errorf("%d do not", len(pending))
-		}
-		return nil
-	})
-	took := time.Since(began)
-	c.quiet()
-	each := func(total float64) string { return fmt.Sprintf("%.3g", total/float64(len(c.managers))) }
-	row("v"+fmt.Sprint(c.api), len(c.managers), what, fmt.Sprintf("%.2f", took.Seconds()), c.duplicates(),
-		each(float64(c.etcd.Requests()-asked)), each(1000*(c.etcd.CPUTime()-served).Seconds()),
-		each(1000*(cpuTime(c.B)-managed).Seconds()), each((loopback(c.B)-carried)/1000), c.etcd.Memory()>>20,
-		c.etcd.PeakMemory()>>20)
-}
-
-// complete reports whether a daemon has a lease, knows n, and watches for changes.
-func complete(v subnet.View, n int) bool {
-	return v.Own.Subnet.IsValid() && len(v.Leases) >= n && v.Current
-}
-
-// duplicates are the subnets that more than one lease manager has.
-func (c *crowd) duplicates() int {
-	owners := map[netip.Prefix]bool{}
-	for _, m := range c.managers {
-		owners[m.View().Own.Subnet] = true
+	g.etcd = lab.StartEtcd(b, options)
+	if how.tls {
+		cert := g.etcd.ClientCert()
+		o.Etcd.CertFile, o.Etcd.KeyFile = cert.CertFile, cert.KeyFile
 	}
-	return len(c.managers) - len(owners)
+	o.Etcd.Endpoints, o.Etcd.Prefix = g.etcd.Endpoints(), "/coreos.com/network"
+	var err error
+	if o.Config, err = subnet.ParseConfig(modes[0].config); err != nil {
+		b.Fatal(err)
+	}
+	g.etcd.Set(configKey, modes[0].config)
+	g.crowd = crowd.New(o)
+	b.Cleanup(g.crowd.Close)
+	return g
 }
 
-// quiet waits until requests have ceased, or for as long as that takes where a slow machine has
-// enough to do with idle watches.
-func (c *crowd) quiet() {
-	for before, end := c.etcd.CPUTime(), time.Now().Add(15*time.Second); time.Now().Before(end); {
-		time.Sleep(time.Second)
-		now := c.etcd.CPUTime()
-		if now-before < 50*time.Millisecond {
+// end ends the hosts and etcd.
+func (g *gathering) end() {
+	g.etcd.Kill()
+	g.crowd.Close()
+}
+
+func (g *gathering) startAtOnce() bool {
+	return g.cost("all start at once", patience, func(context.Context) (uint64, error) { return 0, g.crowd.Start() })
+}
+
+// startInTurn is for so many hosts that a common start does not come to its end.
+func (g *gathering) startInTurn() bool {
+	return g.cost(fmt.Sprintf("all start, %d at a time", inTurn), 3*patience,
+		func(ctx context.Context) (uint64, error) { return 0, g.crowd.StartInTurn(ctx, inTurn) })
+}
+
+func (g *gathering) measure() {
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) (index uint64, err error)
+	}{
+		{"a newcomer", func(ctx context.Context) (uint64, error) { return g.newcomer(ctx, 1) }},
+		{"100 hosts restart at once", func(context.Context) (uint64, error) { return 0, g.crowd.Restart(100) }},
+		{"etcd is killed and comes back, and a newcomer", func(ctx context.Context) (uint64, error) {
+			g.etcd.Kill()
+			g.etcd.Start()
+			return g.newcomer(ctx, 2)
+		}},
+		{"nothing, for ten seconds", func(context.Context) (uint64, error) { time.Sleep(10 * time.Second); return 0, nil }},
+		{"a day's renewals", func(ctx context.Context) (uint64, error) {
+			if err := g.crowd.Check(ctx); err != nil { // by v2 a renewal changes what nobody is told of
+				g.Fatal(err)
+			}
+			return 0, g.crowd.Renew(ctx)
+		}},
+	} {
+		if !g.cost(step.what, patience, step.do) {
 			return
 		}
-		before = now
+	}
+}
+
+// newcomer writes the lease of a host that is not of the crowd, and returns its index.
+func (g *gathering) newcomer(ctx context.Context, n int) (uint64, error) {
+	p := nthPeer(60000 + n)
+	return g.crowd.Join(ctx, netip.MustParsePrefix(p.subnet), netip.MustParseAddr(p.ip))
+}
+
+// cost does something, waits until all hosts have a lease and know of all others and of
+// what came to be at the index that do returns, and prints a row. It reports whether that
+// has come about in time.
+func (g *gathering) cost(what string, patience time.Duration, do func(context.Context) (uint64, error)) bool {
+	g.settle()
+	g.etcd.PeakMemory() // from here on
+	before, total := g.read(), g.crowd.Totals()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	began := time.Now()
+	index, err := do(ctx)
+	if err == nil {
+		err = g.crowd.Await(ctx, index)
+	}
+	took := figure(time.Since(began).Seconds())
+	if err != nil {
+		if ctx.Err() == nil {
+			g.Fatal(err)
+		}
+		took = fmt.Sprintf("not within %.0f min: %s have no lease", patience.Minutes(), thousands(g.crowd.Without()))
+	}
+	after := g.read()
+	if after.served < before.served { // etcd has been started anew
+		before.asked, before.served = 0, 0
+	}
+	g.row(thousands(g.hosts), g.how, what, took, thousands(int(g.crowd.Totals().Lists-total.Lists)),
+		thousands(after.asked-before.asked), figure((after.carried-before.carried)/1e6),
+		figure((after.served - before.served).Seconds()), thousands(g.etcd.PeakMemory()>>20),
+		figure((after.used - before.used).Seconds()))
+	return err == nil
+}
+
+// reading is of counters that only rise.
+type reading struct {
+	asked        int
+	served, used time.Duration
+	carried      float64 // bytes
+}
+
+func (g *gathering) read() reading {
+	return reading{g.etcd.Requests(), g.etcd.CPUTime(), cpuTime(g.B), loopback(g.B)}
+}
+
+// settle gives what follows from a row time to end: grants that are revoked, lists that
+// were under way.
+func (g *gathering) settle() {
+	for range 10 {
+		before := g.etcd.Requests()
+		time.Sleep(2 * time.Second)
+		if g.etcd.Requests() == before {
+			return
+		}
 	}
 }
 

@@ -1,12 +1,13 @@
-// Package bench measures the daemon as a whole, each figure beside the floor
-// that the kernel and iproute2 set in the same run. `make bench-lab` prints the
-// tables of BENCHMARKS.md.
+// Package bench measures the daemon as a whole, each figure beside the floor that the
+// kernel and iproute2 set in the same run, and beside flannel. `make bench-lab` prints
+// tables; `make bench-record` keeps them in run.json, from which TestDocument makes those of
+// BENCHMARKS.md and its picture. Package crowd, below, simulates thousands of hosts.
 package bench
 
 import (
 	"fmt"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -88,8 +89,26 @@ type samples []float64
 
 func (s samples) String() string {
 	sorted := slices.Sorted(slices.Values(s))
-	return fmt.Sprintf("%.3g / %.3g / %.3g", sorted[0], sorted[len(sorted)/2], sorted[len(sorted)-1])
+	return fmt.Sprintf("%s (%s–%s)", figure(s.median()), figure(sorted[0]), figure(sorted[len(sorted)-1]))
 }
+
+// figure is a number of three digits, as people write it.
+func figure(x float64) string {
+	if x >= 1000 {
+		return thousands(int(x + 0.5))
+	}
+	return strconv.FormatFloat(x, 'g', 3, 64)
+}
+
+// thousands is a whole number as people write it.
+func thousands(n int) string {
+	if n < 1000 {
+		return strconv.Itoa(n)
+	}
+	return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+}
+
+func (s samples) median() float64 { return s.quantile(0.5) }
 
 func (s *samples) add(x float64)                { *s = append(*s, x) }
 func (s *samples) milliseconds(d time.Duration) { s.add(float64(d.Microseconds()) / 1000) }
@@ -99,23 +118,9 @@ func (s samples) quantile(q float64) float64 {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// row prints a line of a Markdown table.
-func row(cells ...any) {
-	var texts []string
-	for _, c := range cells {
-		texts = append(texts, fmt.Sprint(c))
-	}
-	fmt.Fprintf(os.Stdout, "| %s |\n", strings.Join(texts, " | "))
-}
-
-func header(title string, columns ...any) {
-	fmt.Fprintf(os.Stdout, "\n### %s\n\n", title)
-	row(columns...)
-	row(slices.Repeat([]any{"---"}, len(columns))...)
-}
-
-func count(h *lab.Host, what string) int {
-	out, err := h.Try("sh", "-c", "ip route show proto 77 | grep -c '"+what+"'")
+// routes counts a host's routes of which iproute2 prints something.
+func routes(h *lab.Host, what string) int {
+	out, err := h.Try("sh", "-c", "ip route show | grep -c '"+what+"'")
 	if err != nil {
 		return 0
 	}
@@ -124,11 +129,11 @@ func count(h *lab.Host, what string) int {
 	return n
 }
 
-// await waits, in small steps, until a host has n routes.
+// await waits, in small steps, until a host has n routes of the daemon's.
 func await(b *testing.B, h *lab.Host, n int) {
 	b.Helper()
 	lab.Eventually(b, soon, fmt.Sprintf("%d routes on %s", n, h), func() error {
-		if have := count(h, "."); have != n {
+		if have := routes(h, "proto 77"); have != n {
 			return fmt.Errorf("there are %d", have)
 		}
 		return nil

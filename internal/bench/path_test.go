@@ -13,7 +13,7 @@ import (
 // path set up by hand. The two take turns, so that a change of the machine's load affects both.
 func BenchmarkPath(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
-	header("Between containers: the daemon's path beside the same set up by hand (minimum / median / maximum)", "mode", "iperf3 TCP by hand, Gbit/s", "by flanneld, Gbit/s", "ratio of medians",
+	t := newTable(b, "path", "Between containers: the daemon's path beside the same set up by hand", "mode", "iperf3 TCP by hand, Gbit/s", "by flanneld, Gbit/s", "ratio of medians",
 		"ping by hand, µs", "by flanneld, µs")
 	for _, m := range modes[:2] {
 		l := lab.New(b)
@@ -25,7 +25,7 @@ func BenchmarkPath(b *testing.B) {
 			handPing.add(byHand.latency())
 			daemonPing.add(byDaemon.latency())
 		}
-		row(m.name, hand, daemon, fmt.Sprintf("%.3f", daemon.quantile(0.5)/hand.quantile(0.5)), handPing, daemonPing)
+		t.row(m.name, hand, daemon, fmt.Sprintf("%.3f", daemon.median()/hand.median()), handPing, daemonPing)
 	}
 }
 

@@ -22,7 +22,8 @@ import (
 // garbage; the figure is the slope between two numbers of them.
 func BenchmarkWatcher(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
-	header("etcd's memory for a watch, KiB (all members together)", "watch", "goroutines", "stacks", "memory once it stands", "after three idle minutes")
+	found := newTable(b, "watch", "etcd's memory for a watch, KiB (all members together)",
+		"watch", "goroutines", "their stacks", "memory once it stands", "after two idle minutes")
 	for _, tt := range []struct {
 		name    string
 		options lab.EtcdOptions
@@ -58,10 +59,10 @@ func BenchmarkWatcher(b *testing.B) {
 				time.Sleep(10 * time.Millisecond)
 			}
 			to = costsOf(etcd)
-			time.Sleep(3 * time.Minute)
+			time.Sleep(2 * time.Minute)
 			idle = costsOf(etcd)
 			each := func(before, after float64) string { return fmt.Sprintf("%.0f", (after-before)/(many-few)) }
-			row(tt.name, each(from.goroutines, to.goroutines), each(from.stacks, to.stacks), each(from.memory, to.memory), each(from.memory, idle.memory))
+			found.row(tt.name, each(from.goroutines, to.goroutines), each(from.stacks, to.stacks), each(from.memory, to.memory), each(from.memory, idle.memory))
 		})
 	}
 }
@@ -88,7 +89,10 @@ func watchV3(b *testing.B, ctx context.Context, c etcdconn.Config) {
 }
 
 // watch begins a watch until ctx ends, and waits until it stands.
-func watch(b *testing.B, ctx context.Context, r closingRegistry, err error) {
+func watch(b *testing.B, ctx context.Context, r interface {
+	subnet.Registry
+	Close()
+}, err error) {
 	if err != nil {
 		b.Fatal(err)
 	}

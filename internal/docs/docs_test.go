@@ -220,7 +220,7 @@ var others = map[string]string{
 	"--bip": "dockerd", "--mtu": "dockerd", "--allow-direct-routing": "dockerd", "--bridge-accept-fwmark": "dockerd",
 	"--firewall-backend": "dockerd",
 	"--rm":               "docker", "--network": "docker", "--subnet": "docker", "--gateway": "docker",
-	"--enable-v2": "etcd", "--listen-client-http-urls": "etcd", "--client-cert-auth": "etcd", "--max-concurrent-streams": "etcd",
+	"--enable-v2": "etcd", "--experimental-watch-progress-notify-interval": "etcd", "--listen-client-http-urls": "etcd", "--client-cert-auth": "etcd", "--max-concurrent-streams": "etcd",
 	"--dport": "iptables", "--random-fully": "iptables", "--wait": "iptables", "--reject-with": "iptables",
 	"--to-source": "iptables", "--comment": "iptables",
 	"--permanent": "firewall-cmd", "--zone": "firewall-cmd", "--add-source": "firewall-cmd", "--reload": "firewall-cmd",

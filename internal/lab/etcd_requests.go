@@ -24,23 +24,46 @@ func (e *Etcd) Memory() int {
 	return int(e.metric("process_resident_memory_bytes"))
 }
 
-// PeakMemory is the most that the members had in memory since their start, in bytes.
-func (e *Etcd) PeakMemory() (sum int) {
-	e.t.Helper()
-	for _, m := range e.Members {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.process.Pid))
-		e.must("read the peak of memory", err)
-		_, peak, _ := strings.Cut(string(status), "VmHWM:")
-		kilobytes, _ := strconv.Atoi(strings.TrimSpace(strings.Split(peak, " kB")[0]))
-		sum += kilobytes << 10
-	}
-	return sum
-}
-
 // CPUTime is what the members have used since their start.
 func (e *Etcd) CPUTime() time.Duration {
 	e.t.Helper()
 	return time.Duration(e.metric("process_cpu_seconds_total") * float64(time.Second))
+}
+
+// Counters are the sums of a metric's series over the members, by the value of a label:
+// "grpc_method".
+func (e *Etcd) Counters(name, label string) map[string]float64 {
+	e.t.Helper()
+	sums := map[string]float64{}
+	for _, m := range e.Members {
+		reply, err := (&http.Client{Transport: e.transport}).Get(m.HTTP + "/metrics")
+		e.must("read the metrics", err)
+		eachSample(reply.Body, name, func(labels string, value float64) {
+			_, after, _ := strings.Cut(labels, label+`="`)
+			of, _, _ := strings.Cut(after, `"`)
+			sums[of] += value
+		})
+		_ = reply.Body.Close()
+	}
+	return sums
+}
+
+// PeakMemory is the most that the members have had in memory since their start, or
+// since it was last asked, in bytes.
+func (e *Etcd) PeakMemory() (sum int) {
+	e.t.Helper()
+	for _, m := range e.Members {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.process.Pid))
+		e.must("read the peak memory", err)
+		var kib int
+		_, line, _ := strings.Cut(string(status), "VmHWM:")
+		_, err = fmt.Sscan(line, &kib)
+		e.must("read the peak memory", err)
+		// proc_pid_clear_refs(5): 5 resets the peak.
+		e.must("reset the peak memory", os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", m.process.Pid), []byte("5"), 0))
+		sum += kib << 10
+	}
+	return sum
 }
 
 // metric adds up a counter over the members and its labels.
@@ -57,16 +80,22 @@ func (e *Etcd) metric(name string) (sum float64) {
 
 // sumMetric adds up a counter over its labels.
 func sumMetric(text io.Reader, name string) (sum float64) {
+	eachSample(text, name, func(_ string, value float64) { sum += value })
+	return sum
+}
+
+// eachSample reads the samples of a metric out of Prometheus' text format.
+func eachSample(text io.Reader, name string, do func(labels string, value float64)) {
 	lines := bufio.NewScanner(text)
 	for lines.Scan() {
 		series, value, _ := strings.Cut(lines.Text(), " ")
-		if family, _, _ := strings.Cut(series, "{"); family != name {
+		family, labels, _ := strings.Cut(series, "{")
+		if family != name {
 			continue
 		}
 		n, _ := strconv.ParseFloat(value[strings.LastIndexByte(value, ' ')+1:], 64)
-		sum += n
+		do(labels, n)
 	}
-	return sum
 }
 
 // Metric is a metric of Prometheus', added up over the members and its labels.

@@ -111,7 +111,9 @@ func lifetime(n *client.Node) time.Duration {
 
 // event reads the body of a watch's reply, for a watch after an index. There is
 // no event in the result where the change is none of ours.
-func (r *Registry) event(body []byte, after uint64) (index uint64, events []subnet.Event, said subnet.Change, err error) {
+func (r *Registry) event(
+	body []byte, after uint64,
+) (index uint64, events []subnet.Event, said subnet.Change, err error) {
 	var reply client.Response
 	if err := json.Unmarshal(body, &reply); err != nil {
 		return 0, nil, said, fmt.Errorf("a watch's reply is not etcd's JSON: %w", err)
