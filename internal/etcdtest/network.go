@@ -55,6 +55,7 @@ func asked(r Registry) string {
 
 func (s Suite) networkFaults(t *testing.T) {
 	etcd := s.startOnHosts(t)
+	etcd.Set(Prefix+"/config", "{}")
 	c := etcdconn.Config{Endpoints: etcd.Endpoints()}
 	// write creates a lease, once: etcd may get to know of an attempt late.
 	write := func(t *testing.T, value string) {

@@ -85,6 +85,7 @@ func (s Suite) anyMemberMayFail(t *testing.T) {
 	etcd := s.newest(t, func(o *lab.EtcdOptions) {
 		o.TLS, o.Members = ca, []lab.EtcdMember{{IP: "127.0.1.1"}, {IP: "127.0.1.2"}, {IP: "127.0.1.3"}}
 	})
+	etcd.Set(Prefix+"/config", "{}")
 	r := Open(t, etcdconn.Config{
 		Endpoints: etcd.Endpoints(), CAFile: ca.File, CertFile: cert.CertFile, KeyFile: cert.KeyFile,
 	}, s.Impatient)

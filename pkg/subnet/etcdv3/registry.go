@@ -65,7 +65,7 @@ type limits struct {
 func productLimits() limits {
 	return limits{
 		connect: 2 * time.Second, attempt: 8 * time.Second, call: 20 * time.Second, list: time.Minute,
-		silence: 4 * time.Second,
+		silence: 3 * time.Second,  // so that a host that is gone is told from a member that hangs
 		ping:    10 * time.Second, // gRPC pings no more often
 		pong:    3 * time.Second, pulse: 3500 * time.Millisecond, deaf: 7500 * time.Millisecond,
 		retry: 400 * time.Millisecond,

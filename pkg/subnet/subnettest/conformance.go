@@ -227,6 +227,7 @@ func (s suite) expiry() {
 }
 
 func (s suite) watchFromEachIndex() {
+	config := s.put(subnet.Entry{Key: "config", Value: "b"}) // without it no watch goes on
 	start := s.list().Index
 	live := s.watch(start)
 	var want []subnet.Event
@@ -239,8 +240,9 @@ func (s suite) watchFromEachIndex() {
 	if err := s.r.Delete(s.Context(), last); err != nil {
 		s.Fatal(err)
 	}
+	config.Value = "c"
 	want = append(want, subnet.Event{Entry: subnet.Entry{Key: "subnets/a"}, Deleted: true},
-		subnet.Event{Entry: s.put(subnet.Entry{Key: "config", Value: "c"})})
+		subnet.Event{Entry: s.put(config)})
 	live.are(want...)
 	for i, e := range want {
 		if !e.Deleted {
