@@ -170,6 +170,18 @@ func TestNexthops(t *testing.T) {
 			{hand: `ip route add 192.168.23.0/24 nhid {22} proto 77`, want: of172(kernel.State{}),
 				ops: `ip route del 172.7.22.0/24 nhid {22} proto 77`},
 		},
+		"a group of somebody's over ours": { // which the kernel would take along, with its routes
+			{want: both, ops: hops22and23 + routes22and23},
+			{hand: `ip nexthop add id 5 group {22}/{23}
+				ip route add 172.9.0.0/16 nhid 5`, want: plain(23), ops: `ip route del 172.7.22.0/24 nhid {22} proto 77`},
+			{want: plain(23), restart: true},
+			{hand: `ip route del 172.9.0.0/16
+				ip nexthop del id 5`, want: plain(22, 23), ops: `ip route add 172.7.22.0/24 nhid {22} proto 77`},
+			{hand: `ip nexthop add id 5 group {22}`, want: kernel.State{}, ops: `ip route del 172.7.22.0/24 nhid {22} proto 77
+				ip route del 172.7.23.0/24 nhid {23} proto 77
+				ip nexthop del id {23}`},
+			{hand: `ip nexthop del id 5`, want: kernel.State{}, ops: `ip nexthop del id {22}`},
+		},
 		"an administrator's route by a next hop object": {
 			{hand: `ip nexthop add id 5 via 10.4.7.22 dev ens33
 				ip route add 172.7.22.0/24 nhid 5`, want: both,

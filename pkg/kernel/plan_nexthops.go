@@ -33,7 +33,7 @@ type foundHop struct {
 	same  bool // as it was then
 	led   bool // a route of ours leads to it
 	ours  bool
-	users int32 // routes that lead to it after the pass, whosever they are
+	users int32 // routes and groups that lead to it after the pass, whosever they are
 }
 
 // usable tells one that routes of ours may lead to.
@@ -65,6 +65,13 @@ func (p *planner) findNexthops() {
 		if n := p.nexthop(r.Nexthop); n != nil {
 			n.users++
 			n.led = n.led || p.owns(r)
+		}
+	}
+	for i := range p.have.nexthops { // a group goes with its last member, and takes its routes along
+		for _, id := range p.have.nexthops[i].Members {
+			if n := p.nexthop(id); n != nil {
+				n.users++
+			}
 		}
 	}
 	for i := range h.found {
