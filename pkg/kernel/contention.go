@@ -68,6 +68,10 @@ func (o Op) nexthop() (id uint32, route bool) {
 	return 0, false
 }
 
+// leadsAway tells an Op after which a route that was there leads to its next hop object no
+// more.
+func (o Op) leadsAway() bool { return o.Action != Add && o.Kind() == "route" }
+
 // split takes out what has to wait; where that is a device, all that is on it, and
 // where it is a next hop object, the routes by it.
 func (p paces) split(ops []Op, now time.Time) (due, held []Op) {

@@ -457,6 +457,55 @@ func TestContestedNexthop(t *testing.T) {
 	})
 }
 
+// An object goes after its routes: where one of these could not be led elsewhere, or is
+// not yet, it stays as it is, as a plain route would.
+func TestNexthopStaysWithItsRoute(t *testing.T) {
+	m := fake(t)
+	k := m.Conn.(*kerneltest.Kernel)
+	s := kernel.NewSyncerFrom(m, 0)
+	onePass(t, s, plain(22))
+	for _, refused := range []string{"ip nexthop add", "ip route replace"} {
+		k.Fail = func(call string) error {
+			if strings.HasPrefix(call, refused) {
+				return syscall.ENETUNREACH
+			}
+			return nil
+		}
+		if _, err := s.Apply(sharing(22)); err == nil {
+			t.Error("no error")
+		}
+		if now := kerneltest.Render(m); !strings.Contains(now, ids(`ip route add 172.7.22.0/24 nhid {22} `)) {
+			t.Errorf("with each %q refused there is\n%s", refused, now)
+		}
+	}
+	k.Fail = nil
+	onePass(t, s, sharing(22))
+	compare(t, "afterwards", kerneltest.Render(m), ids(`ip nexthop add id {22+} via 10.4.7.9 dev ens33 proto 77
+		ip route add 172.7.22.0/24 nhid {22+} proto 77`))
+}
+
+// The same where the route has to wait, as somebody leads it elsewhere again and again.
+func TestNexthopStaysWithAContestedRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := fake(t)
+		s := kernel.NewSyncerFrom(m, 0)
+		onePass(t, s, plain(22, 23))
+		for range 40 {
+			m.sh(t, ids(`ip route replace 172.7.22.0/24 nhid {23} proto 77`))
+			onePass(t, s, plain(22, 23))
+		}
+		onePass(t, s, plain(22))
+		if now := kerneltest.Render(m); !strings.Contains(now, "ip route add 172.7.22.0/24") {
+			t.Errorf("the route is gone:\n%s", now)
+		}
+		time.Sleep(2 * time.Minute)
+		onePass(t, s, plain(22))
+		onePass(t, s, plain(22))
+		compare(t, "in time", kerneltest.Render(m), ids(`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77
+			ip route add 172.7.22.0/24 nhid {22} proto 77`))
+	})
+}
+
 // Where so many routes are wanted that plain ones take long, they wait for the carrier.
 func TestManyRoutesWaitForTheCarrier(t *testing.T) {
 	m := fake(t)
