@@ -382,6 +382,27 @@ func TestKernelRefusesNexthops(t *testing.T) {
 	}
 }
 
+// A conversation with the kernel that broke off says nothing of what it takes.
+func TestLostRepliesAreNoRefusal(t *testing.T) {
+	for _, lost := range []error{syscall.ENOBUFS, syscall.EAGAIN} {
+		m := fake(t)
+		k := m.Conn.(*kerneltest.Kernel)
+		k.Fail = func(call string) error {
+			if strings.HasPrefix(call, ids("ip nexthop add id {22}")) {
+				return fmt.Errorf("talk to the kernel: %w", lost)
+			}
+			return nil
+		}
+		s := kernel.NewSyncerFrom(m, 0)
+		if _, err := s.Apply(plain(22, 23)); !errors.Is(err, lost) {
+			t.Errorf("error: %v", err)
+		}
+		k.Fail = nil
+		compare(t, "next pass", texts(onePass(t, s, plain(22, 23)).Ops), ids(`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77
+			ip route add 172.7.22.0/24 nhid {22} proto 77`))
+	}
+}
+
 // A real kernel that refuses has plain routes after the same pass, and whatever objects an
 // earlier run left are of no use.
 func TestLinuxRefusesNexthops(t *testing.T) {

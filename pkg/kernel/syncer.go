@@ -168,13 +168,19 @@ func (s *Syncer) carryOut(ops, held []Op) (done, undone []Op, refusal, err error
 			}
 			if hop, route := o.nexthop(); hop != 0 && !route {
 				hops[hop] = true
-				if !is(err, unix.EEXIST, unix.ENODEV, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EPERM) {
-					refusal = err // plain routes have those errors, too
+				if !is(err, ofRoutesToo...) {
+					refusal = err
 				}
 			}
 		}
 	}
 	return done, undone, refusal, failed.err()
+}
+
+// ofRoutesToo are the errors of a next hop object's that a plain route would have as well.
+// The last two are of replies that were lost.
+var ofRoutesToo = []unix.Errno{
+	unix.EEXIST, unix.ENODEV, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EPERM, unix.ENOBUFS, unix.EAGAIN,
 }
 
 // groups cuts ops where one decides about the following: at each device, and between
