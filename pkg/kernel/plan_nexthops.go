@@ -154,7 +154,8 @@ func (p *planner) waits(r Route) bool {
 	return p.have.takesNexthops && len(p.wanted.routes.list) > mostPlain && !p.connected(r.Dev)
 }
 
-// nexthopOf is the id of the object that leads where r is to lead.
+// nexthopOf is the id of the object that leads where r is to lead; 0: that one has to wait,
+// as somebody deletes it again and again, and a plain route need not.
 func (p *planner) nexthopOf(r Route) uint32 {
 	h := &p.nexthops
 	if h.byHop == nil {
@@ -173,9 +174,13 @@ func (p *planner) nexthopOf(r Route) uint32 {
 		id = drawID(r.Dst, taken)
 	}
 	n := Nexthop{id, r.hop()}
+	add := Op{Add, n, "", repair}
+	if p.have.waits != nil && p.have.waits(add) {
+		return 0
+	}
 	h.byHop[n.Hop], h.drawn[id] = id, true
 	h.fresh = appended(h.fresh, n)
-	h.writes = appended(h.writes, Op{Add, n, "", repair})
+	h.writes = appended(h.writes, add)
 	return id
 }
 

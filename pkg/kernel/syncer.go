@@ -92,6 +92,7 @@ func (s *Syncer) pass(want State) (result Result, refusal, err error) {
 	if err != nil {
 		return Result{}, nil, err
 	}
+	have.waits = s.paces.waiting(have.at)
 	wanted := memoryOf(want)
 	ops, others, later := plan(want, &wanted, have, &s.was)
 	due, held := s.paces.split(ops, have.at)
