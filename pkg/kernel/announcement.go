@@ -17,8 +17,8 @@ const (
 
 // judge decides from a message what it means (rtnetlink(7)), and of which
 // interface it speaks, where that is easy to tell.
-func (w *Watcher) judge(kind uint16, body []byte) (is change, dev string) {
-	switch kind {
+func (w *Watcher) judge(h unix.NlMsghdr, body []byte) (is change, dev string) {
+	switch kind := h.Type; kind {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return w.link(kind, body)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
@@ -33,12 +33,13 @@ func (w *Watcher) judge(kind uint16, body []byte) (is change, dev string) {
 		}
 		return ofRouting, ""
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
-		// With it go its routes, of which the kernel says nothing.
+		// With it go its routes, or lead elsewhere. Of those that go the kernel says nothing, and of the
+		// others nothing where net.ipv4.nexthop_compat_mode is 0.
 		n, ok := readNexthop(body)
 		switch {
 		case ok && ownID(n.id):
 			return ofOurs, ""
-		case kind == unix.RTM_DELNEXTHOP:
+		case kind == unix.RTM_DELNEXTHOP || h.Flags&unix.NLM_F_REPLACE != 0:
 			return ofRouting, ""
 		}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:

@@ -68,13 +68,22 @@ func (o Op) nexthop() (id uint32, route bool) {
 	return 0, false
 }
 
+// leadsAway tells an Op after which a route that was there leads to its next hop object no
+// more.
+func (o Op) leadsAway() bool { return o.Action != Add && o.Kind() == "route" }
+
+// waiting tells an Op whose turn has not come.
+func (p paces) waiting(now time.Time) func(Op) bool {
+	return func(o Op) bool { return o.paced() && p[o.what()].Wait(now) > 0 }
+}
+
 // split takes out what has to wait; where that is a device, all that is on it, and
 // where it is a next hop object, the routes by it.
 func (p paces) split(ops []Op, now time.Time) (due, held []Op) {
 	if len(p) == 0 {
 		return ops, nil
 	}
-	waits := func(o Op) bool { return o.paced() && p[o.what()].Wait(now) > 0 }
+	waits := p.waiting(now)
 	devices := map[string]bool{}
 	for _, o := range ops {
 		if o.base() && waits(o) {

@@ -17,6 +17,8 @@ type FoundNexthop struct {
 	Protocol int
 	Special  bool // a group, a blackhole, or without a gateway
 	Group    bool // it cannot be replaced by one that leads to a gateway
+
+	Members []uint32 // of a group: the ids of the objects that it leads by
 }
 
 func (n FoundNexthop) describe() string {

@@ -92,6 +92,7 @@ type nexthopMessage struct {
 	index    int  // of the interface
 	special  bool // it does more, or less, than to lead to one gateway
 	group    bool // or is of a kind that cannot be replaced by a plain one
+	members  []uint32
 }
 
 func readNexthop(body []byte) (n nexthopMessage, ok bool) {
@@ -113,16 +114,28 @@ func readNexthop(body []byte) (n nexthopMessage, ok bool) {
 		case unix.NHA_GROUP, nhaFDB:
 			n.special, n.group = true, true
 		}
+		if kind == unix.NHA_GROUP {
+			n.members = groupMembers(value)
+		}
 	}
 	n.special = n.special || !n.via.IsValid()
 	return n, n.id != 0
+}
+
+// groupMembers reads a list of struct nexthop_grp (linux/nexthop.h): each begins with an id.
+func groupMembers(value []byte) (ids []uint32) {
+	const size = 8
+	for ; len(value) >= size; value = value[size:] {
+		ids = append(ids, uint32(number(value)))
+	}
+	return ids
 }
 
 // found is the next hop object in the form that passes work with.
 func (n nexthopMessage) found(names map[int]string) FoundNexthop {
 	return FoundNexthop{
 		Nexthop:  Nexthop{ID: n.id, Hop: Hop{Via: n.via, Dev: names[n.index], OnLink: n.onLink}},
-		Protocol: int(n.protocol), Special: n.special, Group: n.group,
+		Protocol: int(n.protocol), Special: n.special, Group: n.group, Members: n.members,
 	}
 }
 

@@ -170,6 +170,18 @@ func TestNexthops(t *testing.T) {
 			{hand: `ip route add 192.168.23.0/24 nhid {22} proto 77`, want: of172(kernel.State{}),
 				ops: `ip route del 172.7.22.0/24 nhid {22} proto 77`},
 		},
+		"a group of somebody's over ours": { // which the kernel would take along, with its routes
+			{want: both, ops: hops22and23 + routes22and23},
+			{hand: `ip nexthop add id 5 group {22}/{23}
+				ip route add 172.9.0.0/16 nhid 5`, want: plain(23), ops: `ip route del 172.7.22.0/24 nhid {22} proto 77`},
+			{want: plain(23), restart: true},
+			{hand: `ip route del 172.9.0.0/16
+				ip nexthop del id 5`, want: plain(22, 23), ops: `ip route add 172.7.22.0/24 nhid {22} proto 77`},
+			{hand: `ip nexthop add id 5 group {22}`, want: kernel.State{}, ops: `ip route del 172.7.22.0/24 nhid {22} proto 77
+				ip route del 172.7.23.0/24 nhid {23} proto 77
+				ip nexthop del id {23}`},
+			{hand: `ip nexthop del id 5`, want: kernel.State{}, ops: `ip nexthop del id {22}`},
+		},
 		"an administrator's route by a next hop object": {
 			{hand: `ip nexthop add id 5 via 10.4.7.22 dev ens33
 				ip route add 172.7.22.0/24 nhid 5`, want: both,
@@ -370,6 +382,27 @@ func TestKernelRefusesNexthops(t *testing.T) {
 	}
 }
 
+// A conversation with the kernel that broke off says nothing of what it takes.
+func TestLostRepliesAreNoRefusal(t *testing.T) {
+	for _, lost := range []error{syscall.ENOBUFS, syscall.EAGAIN} {
+		m := fake(t)
+		k := m.Conn.(*kerneltest.Kernel)
+		k.Fail = func(call string) error {
+			if strings.HasPrefix(call, ids("ip nexthop add id {22}")) {
+				return fmt.Errorf("talk to the kernel: %w", lost)
+			}
+			return nil
+		}
+		s := kernel.NewSyncerFrom(m, 0)
+		if _, err := s.Apply(plain(22, 23)); !errors.Is(err, lost) {
+			t.Errorf("error: %v", err)
+		}
+		k.Fail = nil
+		compare(t, "next pass", texts(onePass(t, s, plain(22, 23)).Ops), ids(`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77
+			ip route add 172.7.22.0/24 nhid {22} proto 77`))
+	}
+}
+
 // A real kernel that refuses has plain routes after the same pass, and whatever objects an
 // earlier run left are of no use.
 func TestLinuxRefusesNexthops(t *testing.T) {
@@ -419,8 +452,9 @@ func TestNexthopOrphans(t *testing.T) {
 	})
 }
 
-// A next hop object that somebody deletes again and again is repaired ever later, with
-// its routes, and that alone.
+// A next hop object that somebody deletes again and again, or that goes each time the
+// carrier does, is repaired ever later, and that alone. Its routes do not wait: they are
+// written plain, and stay.
 func TestContestedNexthop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := fake(t)
@@ -435,13 +469,67 @@ func TestContestedNexthop(t *testing.T) {
 		if len(last.Ops) > 0 || last.Again == 0 {
 			t.Errorf("repaired still at once: %s", texts(last.Ops))
 		}
+		if now := kerneltest.Render(m); !strings.Contains(now, "ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77") {
+			t.Errorf("the route waits for its object:\n%s", now)
+		}
 		compare(t, "contested", strings.Join(last.Objects, "\n"), ids(`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77`))
 		m.sh(t, ids(`ip nexthop del id {23}`))
 		compare(t, "the other", texts(onePass(t, s, want).Ops), ids(`repair: ip nexthop add id {23} via 10.4.7.23 dev ens33 proto 77
 			repair: ip route add 172.7.23.0/24 nhid {23} proto 77`))
 		time.Sleep(2 * time.Minute)
-		compare(t, "in time", texts(onePass(t, s, want).Ops), ids(`repair: ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77
+		compare(t, "in time", texts(onePass(t, s, want).Ops), "")
+		m.sh(t, `ip route del 172.7.22.0/24`)
+		compare(t, "afterwards", texts(onePass(t, s, want).Ops), ids(`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77
 			repair: ip route add 172.7.22.0/24 nhid {22} proto 77`))
+	})
+}
+
+// An object goes after its routes: where one of these could not be led elsewhere, or is
+// not yet, it stays as it is, as a plain route would.
+func TestNexthopStaysWithItsRoute(t *testing.T) {
+	m := fake(t)
+	k := m.Conn.(*kerneltest.Kernel)
+	s := kernel.NewSyncerFrom(m, 0)
+	onePass(t, s, plain(22))
+	for _, refused := range []string{"ip nexthop add", "ip route replace"} {
+		k.Fail = func(call string) error {
+			if strings.HasPrefix(call, refused) {
+				return syscall.ENETUNREACH
+			}
+			return nil
+		}
+		if _, err := s.Apply(sharing(22)); err == nil {
+			t.Error("no error")
+		}
+		if now := kerneltest.Render(m); !strings.Contains(now, ids(`ip route add 172.7.22.0/24 nhid {22} `)) {
+			t.Errorf("with each %q refused there is\n%s", refused, now)
+		}
+	}
+	k.Fail = nil
+	onePass(t, s, sharing(22))
+	compare(t, "afterwards", kerneltest.Render(m), ids(`ip nexthop add id {22+} via 10.4.7.9 dev ens33 proto 77
+		ip route add 172.7.22.0/24 nhid {22+} proto 77`))
+}
+
+// The same where the route has to wait, as somebody leads it elsewhere again and again.
+func TestNexthopStaysWithAContestedRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := fake(t)
+		s := kernel.NewSyncerFrom(m, 0)
+		onePass(t, s, plain(22, 23))
+		for range 40 {
+			m.sh(t, ids(`ip route replace 172.7.22.0/24 nhid {23} proto 77`))
+			onePass(t, s, plain(22, 23))
+		}
+		onePass(t, s, plain(22))
+		if now := kerneltest.Render(m); !strings.Contains(now, "ip route add 172.7.22.0/24") {
+			t.Errorf("the route is gone:\n%s", now)
+		}
+		time.Sleep(2 * time.Minute)
+		onePass(t, s, plain(22))
+		onePass(t, s, plain(22))
+		compare(t, "in time", kerneltest.Render(m), ids(`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77
+			ip route add 172.7.22.0/24 nhid {22} proto 77`))
 	})
 }
 

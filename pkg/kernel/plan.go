@@ -14,6 +14,7 @@ type found struct {
 
 	takesNexthops bool // routes are to be written by next hop objects
 	at            time.Time
+	waits         func(Op) bool // it is contested, and its turn has not come; nil: nothing is
 }
 
 func (f found) link(name string) (Link, bool) {

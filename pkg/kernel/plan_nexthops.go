@@ -33,7 +33,7 @@ type foundHop struct {
 	same  bool // as it was then
 	led   bool // a route of ours leads to it
 	ours  bool
-	users int32 // routes that lead to it after the pass, whosever they are
+	users int32 // routes and groups that lead to it after the pass, whosever they are
 }
 
 // usable tells one that routes of ours may lead to.
@@ -65,6 +65,13 @@ func (p *planner) findNexthops() {
 		if n := p.nexthop(r.Nexthop); n != nil {
 			n.users++
 			n.led = n.led || p.owns(r)
+		}
+	}
+	for i := range p.have.nexthops { // a group goes with its last member, and takes its routes along
+		for _, id := range p.have.nexthops[i].Members {
+			if n := p.nexthop(id); n != nil {
+				n.users++
+			}
 		}
 	}
 	for i := range h.found {
@@ -147,7 +154,8 @@ func (p *planner) waits(r Route) bool {
 	return p.have.takesNexthops && len(p.wanted.routes.list) > mostPlain && !p.connected(r.Dev)
 }
 
-// nexthopOf is the id of the object that leads where r is to lead.
+// nexthopOf is the id of the object that leads where r is to lead; 0: that one has to wait,
+// as somebody deletes it again and again, and a plain route need not.
 func (p *planner) nexthopOf(r Route) uint32 {
 	h := &p.nexthops
 	if h.byHop == nil {
@@ -166,9 +174,13 @@ func (p *planner) nexthopOf(r Route) uint32 {
 		id = drawID(r.Dst, taken)
 	}
 	n := Nexthop{id, r.hop()}
+	add := Op{Add, n, "", repair}
+	if p.have.waits != nil && p.have.waits(add) {
+		return 0
+	}
 	h.byHop[n.Hop], h.drawn[id] = id, true
 	h.fresh = appended(h.fresh, n)
-	h.writes = appended(h.writes, Op{Add, n, "", repair})
+	h.writes = appended(h.writes, add)
 	return id
 }
 

@@ -92,11 +92,12 @@ func (s *Syncer) pass(want State) (result Result, refusal, err error) {
 	if err != nil {
 		return Result{}, nil, err
 	}
+	have.waits = s.paces.waiting(have.at)
 	wanted := memoryOf(want)
 	ops, others, later := plan(want, &wanted, have, &s.was)
 	due, held := s.paces.split(ops, have.at)
-	done, undone, refusal, err := s.carryOut(due)
-	undone = slices.Concat(undone, held, later)
+	done, undone, refusal, err := s.carryOut(due, held)
+	undone = append(undone, later...)
 	s.paces.record(done, have.at)
 	s.was = s.was.after(wanted, want.Partial, undone, others.Conflicts)
 	logOps(done)
@@ -134,18 +135,21 @@ func (s *Syncer) read(want State) (found, error) {
 }
 
 // carryOut does what it can. A device that could not be made takes what would
-// be on it along, and a next hop object the routes by it: its id may be another's.
-// What was done comes back in the place of all.
-func (s *Syncer) carryOut(ops []Op) (done, undone []Op, refusal, err error) {
+// be on it along, and a next hop object the routes by it: its id may be another's. A
+// route that stays as it is, of what is held too, keeps those that are to be deleted: it may
+// be by one. What was done comes back in the place of all, what is held among the undone.
+func (s *Syncer) carryOut(ops, held []Op) (done, undone []Op, refusal, err error) {
 	var failed failures
 	broken, hops := map[string]bool{}, map[uint32]bool{}
-	done = ops[:0]
+	done, undone = ops[:0], slices.Clip(held)
 	for group := range groups(ops) {
 		possible := group
-		if len(broken)+len(hops) > 0 {
+		if len(broken)+len(hops)+len(undone) > 0 {
 			possible = nil
+			keep := slices.ContainsFunc(undone, Op.leadsAway)
 			for _, o := range group {
-				if hop, route := o.nexthop(); broken[o.Dev()] || route && hops[hop] {
+				hop, route := o.nexthop()
+				if broken[o.Dev()] || route && hops[hop] || keep && o.Action == Delete && o.Kind() == kindNexthop {
 					undone = append(undone, o)
 				} else {
 					possible = append(possible, o)
@@ -165,8 +169,8 @@ func (s *Syncer) carryOut(ops []Op) (done, undone []Op, refusal, err error) {
 			}
 			if hop, route := o.nexthop(); hop != 0 && !route {
 				hops[hop] = true
-				if !is(err, unix.EEXIST, unix.ENODEV, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EPERM) {
-					refusal = err // plain routes have those errors, too
+				if !is(err, ofRoutesToo...) {
+					refusal = err
 				}
 			}
 		}
@@ -174,8 +178,14 @@ func (s *Syncer) carryOut(ops []Op) (done, undone []Op, refusal, err error) {
 	return done, undone, refusal, failed.err()
 }
 
-// groups cuts ops where one decides about the following: at each device, and after
-// next hop objects.
+// ofRoutesToo are the errors of a next hop object's that a plain route would have as well.
+// The last two are of replies that were lost.
+var ofRoutesToo = []unix.Errno{
+	unix.EEXIST, unix.ENODEV, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EPERM, unix.ENOBUFS, unix.EAGAIN,
+}
+
+// groups cuts ops where one decides about the following: at each device, and between
+// next hop objects and all else.
 func groups(ops []Op) iter.Seq[[]Op] {
 	return func(yield func([]Op) bool) {
 		from := 0
@@ -186,7 +196,7 @@ func groups(ops []Op) iter.Seq[[]Op] {
 					return
 				}
 				from = i + 1
-			case from < i && o.Kind() != kindNexthop && ops[i-1].Kind() == kindNexthop:
+			case from < i && (o.Kind() == kindNexthop) != (ops[i-1].Kind() == kindNexthop):
 				if !yield(ops[from:i]) {
 					return
 				}

@@ -139,14 +139,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.mark(true) // cut short: the rest can mean anything
 		}
 		for h, body := range messages(buffer[:n]) {
-			w.receive(h.Type, body)
+			w.receive(h, body)
 		}
 	}
 }
 
 // receive looks at a message and signals what matters.
-func (w *Watcher) receive(kind uint16, body []byte) {
-	is, dev := w.judge(kind, body)
+func (w *Watcher) receive(h unix.NlMsghdr, body []byte) {
+	is, dev := w.judge(h, body)
 	if is != irrelevant {
 		w.mark(is == ofRouting)
 	}
@@ -155,7 +155,7 @@ func (w *Watcher) receive(kind uint16, body []byte) {
 		level = klog.V(2)
 	}
 	if level.Enabled() {
-		level.InfoS("The kernel announced a change", "of", messageName(kind), "dev", dev, "matters", is != irrelevant)
+		level.InfoS("The kernel announced a change", "of", messageName(h.Type), "dev", dev, "matters", is != irrelevant)
 	}
 }
 

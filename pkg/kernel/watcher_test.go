@@ -111,7 +111,9 @@ func TestWatcher(t *testing.T) {
 		{`ip nexthop del id {22}`, change}, // and the route silently
 		{`ip nexthop add id 5 via 10.4.7.22 dev ens33`, nothing},
 		{`ip route add 172.7.24.0/24 nhid 5`, routing},
-		{`ip nexthop del id 5`, routing}, // and the route silently
+		{`sysctl -q -w net.ipv4.nexthop_compat_mode=0`, nothing},
+		{`ip nexthop replace id 5 via 10.4.7.23 dev ens33`, routing}, // and the route silently
+		{`ip nexthop del id 5`, routing},                             // and the route silently
 
 		{`ip link add docker0 type bridge`, nothing},
 		{`ip link set docker0 up`, nothing},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 
 	"flanneld/pkg/kernel"
@@ -57,7 +58,16 @@ func (k *Kernel) deleteNexthops(which func(kernel.FoundNexthop) bool) (some bool
 		k.routes = slices.DeleteFunc(k.routes, func(r kernel.FoundRoute) bool { return r.Nexthop == n.ID })
 		return true
 	})
+	if some {
+		k.deleteNexthops(k.emptied)
+	}
 	return some
+}
+
+// emptied tells a group that has lost its last member.
+func (k *Kernel) emptied(n kernel.FoundNexthop) bool {
+	gone := func(id uint32) bool { return k.nexthop(id) == nil }
+	return n.Group && !slices.ContainsFunc(n.Members, func(id uint32) bool { return !gone(id) })
 }
 
 // loseNexthops deletes those by a device that went down, or has lost its carrier.
@@ -107,10 +117,19 @@ func (k *Kernel) runNexthop(action string, o map[string]string) error {
 	} else if !named {
 		proto = number(o["proto"])
 	}
+	var members []uint32
+	if o["group"] != "" {
+		for _, m := range strings.Split(o["group"], "/") {
+			members = append(members, uint32(number(m)))
+			if k.nexthop(members[len(members)-1]) == nil {
+				return syscall.EINVAL
+			}
+		}
+	}
 	hop := kernel.Hop{Via: addr(o["via"]), Dev: o["dev"], OnLink: o["onlink"] != ""}
 	return k.setNexthop(action, kernel.FoundNexthop{
 		Nexthop: kernel.Nexthop{ID: id, Hop: hop}, Protocol: proto,
-		Special: !hop.Via.IsValid(), Group: o["group"] != "",
+		Special: !hop.Via.IsValid(), Group: o["group"] != "", Members: members,
 	})
 }
 
