@@ -43,6 +43,16 @@ func (a *Agent) apply(want kernel.State) (kernel.Result, error) {
 	return result, err
 }
 
+// usedLinks are the interfaces by which routes lead: the current setup's works until the
+// next one's does.
+func (a *Agent) usedLinks() []string {
+	used := []string{a.next.host.Link.Name}
+	if a.current != nil {
+		used = append(used, a.current.host.Link.Name)
+	}
+	return used
+}
+
 // applyKernel makes the kernel as the current setup wants it, with the devices
 // of the next one beside; settled says that it is so. Nothing is done before
 // this host holds a subnet.
@@ -51,7 +61,7 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	if !ok {
 		return resync, true
 	}
-	a.Changes.Filter(names(want.Devices), []string{a.next.host.Link.Name})
+	a.Changes.Filter(names(want.Devices), a.usedLinks())
 	result, err := a.apply(want)
 	a.setOthers(result.Others)
 	if a.beneath.host.Overlaps(a.network()) {
