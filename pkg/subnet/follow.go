@@ -29,6 +29,7 @@ func (m *Manager) follow(ctx context.Context) error {
 	released := time.NewTimer(m.releaseExpired()) // what was retained
 	defer released.Stop()
 	m.lasts = false
+	m.vain++
 	var lasts <-chan time.Time
 	looked := false
 	for {
@@ -41,7 +42,7 @@ func (m *Manager) follow(ctx context.Context) error {
 			}
 			return err
 		case <-stands:
-			stands, lasts = nil, time.After(shortWatch)
+			stands, lasts, m.vain = nil, time.After(shortWatch), 0
 			if sure {
 				continue
 			}

@@ -47,6 +47,7 @@ type Manager struct {
 	watches  *condition.Retry // Run's
 	writes   *condition.Retry // Run's
 	short    int              // Run's: watches without one between them that lasted
+	vain     int              // Run's: watches in a row that have not stood at all, whatever came between them
 	lasts    bool             // Run's: the present watch has stood for long enough
 	resumes  bool             // Run's: the next watch may go on where the last one stopped
 	await    uint64           // Run's: index of our last write: nothing is decided before the replica has reached it
