@@ -147,12 +147,14 @@ func (m *Manager) keepLease(ctx context.Context) outcome {
 		}
 		return outcome{again: due.wait}
 	}
+	asked := time.Now()
 	stored, err := m.writeLease(ctx, due)
 	var next afterWrite
 	m.with(func(s *state) { next = s.wrote(due, stored, err, time.Now()) })
 	switch {
 	case err != nil && (next.stuck || !errors.Is(err, ErrConflict)):
-		return outcome{again: m.writes.Failed(err), failed: true, relist: next.relist}
+		again := rest(m.writes.Failed(err), time.Since(asked), err)
+		return outcome{again: again, failed: true, relist: next.relist}
 	case err != nil:
 		return outcome{relist: next.relist}
 	}
