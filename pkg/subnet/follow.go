@@ -29,6 +29,7 @@ func (m *Manager) follow(ctx context.Context) error {
 	released := time.NewTimer(m.releaseExpired()) // what was retained
 	defer released.Stop()
 	m.lasts = false
+	m.vain++
 	var lasts <-chan time.Time
 	looked := false
 	for {
@@ -41,7 +42,7 @@ func (m *Manager) follow(ctx context.Context) error {
 			}
 			return err
 		case <-stands:
-			stands, lasts = nil, time.After(shortWatch)
+			stands, lasts, m.vain = nil, time.After(shortWatch), 0
 			if sure {
 				continue
 			}
@@ -146,12 +147,14 @@ func (m *Manager) keepLease(ctx context.Context) outcome {
 		}
 		return outcome{again: due.wait}
 	}
+	asked := time.Now()
 	stored, err := m.writeLease(ctx, due)
 	var next afterWrite
 	m.with(func(s *state) { next = s.wrote(due, stored, err, time.Now()) })
 	switch {
 	case err != nil && (next.stuck || !errors.Is(err, ErrConflict)):
-		return outcome{again: m.writes.Failed(err), failed: true, relist: next.relist}
+		again := rest(m.writes.Failed(err), time.Since(asked), err)
+		return outcome{again: again, failed: true, relist: next.relist}
 	case err != nil:
 		return outcome{relist: next.relist}
 	}

@@ -19,6 +19,10 @@ const StaleAfter = 20 * time.Second
 // reason, it is no success, and lists do not follow each other without a pause.
 const shortWatch = 10 * time.Second
 
+// vainWatches is how many watches in a row may not come to stand, as an etcd that comes and goes
+// has it, until lists take their place: a watch that goes on in vain tells nothing.
+const vainWatches = 2
+
 // pollLongest is how far apart lists are where no watch lasts.
 const pollLongest = 10 * time.Second
 
@@ -61,7 +65,7 @@ func (m *Manager) ended(err error, tried, took time.Duration) (wait time.Duratio
 		klog.V(1).InfoS("Listing everything in etcd again", "reason", err)
 	default:
 		// One may happen to be of a member that is just leaving. Where no watch lasts, lists take its place.
-		if m.short++; m.short > 1 || tried >= shortWatch {
+		if m.short++; m.short > 1 || m.vain > vainWatches || tried >= shortWatch {
 			m.resumes = false
 			wait = max(0, m.watches.Failed(likelyCause(err))-tried)
 		}

@@ -47,6 +47,7 @@ type Manager struct {
 	watches  *condition.Retry // Run's
 	writes   *condition.Retry // Run's
 	short    int              // Run's: watches without one between them that lasted
+	vain     int              // Run's: watches in a row that have not stood at all, whatever came between them
 	lasts    bool             // Run's: the present watch has stood for long enough
 	resumes  bool             // Run's: the next watch may go on where the last one stopped
 	await    uint64           // Run's: index of our last write: nothing is decided before the replica has reached it
@@ -180,7 +181,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			klog.InfoS("Listing everything in etcd again", "reason", err)
 		case err != nil:
 			m.with(func(s *state) { s.read.failing = true })
-			pause(ctx, m.reads.Failed(err))
+			pause(ctx, rest(m.reads.Failed(err), time.Since(asked), err))
 		default:
 			began := time.Now()
 			err = m.follow(ctx)
@@ -223,6 +224,19 @@ func pace(took time.Duration) time.Duration {
 	base := min(max(10*took, paceLongest/8), paceLongest)
 	return base/2 + rand.N(base)
 }
+
+// rest is how long to wait after a call that failed, where that is wait if etcd is absent. Where it is
+// there and took too long it is busy, maybe with what others have given up: it is left alone for about as
+// long as it was asked, so that hosts that are too many for it are half as many.
+func rest(wait, took time.Duration, err error) time.Duration {
+	if took = min(took, restLongest); took <= 0 || !errors.Is(err, ErrSilent) {
+		return wait
+	}
+	return max(wait, took/2+rand.N(took))
+}
+
+// restLongest, with jitter up to 12 s, leaves a host that asks again within [StaleAfter].
+const restLongest = 8 * time.Second
 
 // longOutage is so long that leases may have ended meanwhile whose holders
 // could not renew them.

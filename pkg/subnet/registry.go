@@ -110,9 +110,9 @@ var (
 	// ErrBlocked says that something that is no key is in the key's place, or a key
 	// in that of a directory above it. It stays until somebody takes it away.
 	ErrBlocked = errors.New("something else is in the key's place")
-	// ErrSilent says that the member at the other end of a watch is connected, and
-	// tells nothing.
-	ErrSilent = errors.New("it is silent, though connected: it hangs, or is older than etcd 3.4")
+	// ErrSilent says that the member at the other end of a watch, or of a call, is
+	// connected, and tells nothing. It may have too much to do: whoever asks again leaves it time.
+	ErrSilent = errors.New("it is silent, though connected: it hangs, is too busy, or is older than etcd 3.4")
 
 	// ErrHistoryLost says that the store no longer has the events asked for.
 	ErrHistoryLost = errors.New("the event history does not reach back far enough")

@@ -110,3 +110,26 @@ func TestWatchGoesOnInVain(t *testing.T) {
 		}
 	})
 }
+
+// TestGoesOnInVainBetweenOutages has an etcd that is away again and again, and whose watches fail whenever it is
+// there: what it holds is known all the same.
+func TestGoesOnInVainBetweenOutages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := start(t, store, claim("10.4.7.21"), on21)
+		defer h.stop()
+		time.Sleep(time.Minute)
+		h.client.Inject(func(op string) subnettest.Fault {
+			if op == "Watch" || op == "Resume" && h.client.Calls("Resume")%2 == 1 {
+				return subnettest.Refused
+			}
+			return subnettest.None
+		})
+		store.Restart()
+		store.Set("subnets/172.7.22.0-24", lease22, 24*time.Hour)
+		time.Sleep(time.Minute)
+		if v := h.View(); !knows(h, "172.7.22.0/24") {
+			t.Errorf("%+v after going on %d times", v, h.client.Calls("Resume"))
+		}
+	})
+}

@@ -137,6 +137,8 @@ func (r *Registry) revoke(ctx context.Context, id int64) {
 		return
 	}
 	r.grants.note(id, 0)
+	ctx, cancel := context.WithTimeout(ctx, r.limits.attempt)
+	defer cancel()
 	var reply *pb.LeaseTimeToLiveResponse
 	err := r.once(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewLeaseClient(conn).LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true}, at.option())

@@ -1,6 +1,7 @@
 package etcdv3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -9,10 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
+	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
 )
 
@@ -30,11 +33,12 @@ type members struct {
 	order  []string          // host:port, as configured
 
 	mu      sync.Mutex
-	turns   []string         // host:port, as they are to be tried
-	faults  map[string]error // URL → why there is no connection
-	spoken  map[string]bool  // URLs that something came from
-	lack    map[string]bool  // URLs at which the API is not served
-	current string           // URL of the last to answer
+	turns   []string             // host:port, as they are to be tried
+	silent  map[string]time.Time // URL → when a call overran its time there
+	faults  map[string]error     // URL → why there is no connection
+	spoken  map[string]bool      // URLs that something came from
+	lack    map[string]bool      // URLs at which the API is not served
+	current string               // URL of the last to answer
 	open    map[*namedConn]bool
 }
 
@@ -42,6 +46,7 @@ func newMembers(c Config, l limits) *members {
 	m := &members{
 		files: c.Files(), dialer: c.Files().Dialer(l.connect, l.silence),
 		urls: map[string]string{}, faults: map[string]error{}, spoken: map[string]bool{}, open: map[*namedConn]bool{},
+		silent: map[string]time.Time{},
 	}
 	for _, endpoint := range c.Endpoints {
 		u, err := url.Parse(endpoint)
@@ -92,6 +97,32 @@ func (m *members) postpone(url string) {
 			return
 		}
 	}
+}
+
+// silentFor is how long a member is not turned to after it was silent.
+const silentFor = 30 * time.Second
+
+// overran notes that a call has overrun its time at a member.
+func (m *members) overran(url string) {
+	m.note(url, m.files.Explain(subnet.ErrSilent))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.silent[url] = time.Now()
+}
+
+// another tells whether there is a member to turn to instead of one: where the others were as
+// silent, etcd is busy as a whole, and a new connection would be one more thing for it to do.
+// url "" stands for the first in turn.
+func (m *members) another(url string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	url = cmp.Or(url, m.urls[m.turns[0]])
+	for _, other := range m.urls {
+		if at, silent := m.silent[other]; other != url && (!silent || time.Since(at) > silentFor) {
+			return true
+		}
+	}
+	return false
 }
 
 // dial connects to a member, by TLS where its URL says so.

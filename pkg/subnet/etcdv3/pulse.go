@@ -19,7 +19,7 @@ import (
 // touch neither the disk nor the cluster's log, but leave a kilobyte of garbage.
 type pulse struct {
 	limits limits
-	last   atomic.Int64 // when the member was heard, after start
+	since  atomic.Int64 // when it was begun to listen, after start; 0: nobody listens
 	start  time.Time
 	now    chan struct{} // one slot: ask was called
 }
@@ -31,8 +31,12 @@ func newPulse(l limits) *pulse {
 // ask asks at once. It is to be called once.
 func (p *pulse) ask() { p.now <- struct{}{} }
 
-// heard notes that something came from the member.
-func (p *pulse) heard() { p.last.Store(int64(time.Since(p.start))) }
+// listen notes that the member is waited for from now on.
+func (p *pulse) listen() { p.since.Store(max(int64(time.Since(p.start)), 1)) }
+
+// heard notes that something came from the member, and that it is not waited for until listen is
+// called: who takes long to take in what was told knows nothing of a silence.
+func (p *pulse) heard() { p.since.Store(0) }
 
 // beat asks until ctx ends, or ends the watch.
 func (p *pulse) beat(ctx context.Context, stream pb.Watch_WatchClient, end context.CancelCauseFunc) {
@@ -54,7 +58,10 @@ func (p *pulse) beat(ctx context.Context, stream pb.Watch_WatchClient, end conte
 		case <-p.now:
 			ask()
 		case <-deaf.C:
-			silence := time.Since(p.start) - time.Duration(p.last.Load())
+			silence := time.Duration(0)
+			if since := p.since.Load(); since > 0 {
+				silence = time.Since(p.start) - time.Duration(since)
+			}
 			if silence >= p.limits.deaf {
 				end(subnet.ErrSilent)
 				return

@@ -10,6 +10,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdconn"
@@ -50,7 +52,7 @@ const (
 // limits bound waiting and memory.
 type limits struct {
 	connect time.Duration // a host that is switched off does not hold up its neighbours for longer
-	attempt time.Duration // for one member to answer; one without a leader says so after seven seconds
+	attempt time.Duration // for one of several members to answer; one without a leader says so after seven seconds
 	call    time.Duration // for one call, over all members
 	list    time.Duration // for all pages of a list, each of which is a call: a slow etcd may send many
 	silence time.Duration // a connection whose other end is gone is given up after about twice that
@@ -169,7 +171,7 @@ type request func(ctx context.Context, conn grpc.ClientConnInterface, at *respon
 // try asks members until one answers, or the call's time is over. A request
 // may be carried out though its reply is lost, and then once more.
 func (r *Registry) try(ctx context.Context, ask request) error {
-	ctx, cancel := context.WithTimeout(ctx, r.limits.call)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.call, subnet.ErrSilent)
 	defer cancel()
 	for tries := len(r.config.Endpoints); ; tries-- {
 		err := r.once(ctx, ask)
@@ -179,8 +181,14 @@ func (r *Registry) try(ctx context.Context, ask request) error {
 	}
 }
 
+// once asks one member. Where there is no other to turn to, it gets the whole of the call's time: what
+// a busy etcd has worked on is not thrown away and asked for anew. One that hangs is found out by pings.
 func (r *Registry) once(ctx context.Context, ask request) error {
-	ctx, cancel := context.WithTimeout(ctx, r.limits.attempt)
+	limit := r.limits.call
+	if r.members.another("") {
+		limit = r.limits.attempt
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, subnet.ErrSilent)
 	defer cancel()
 	conn, err := r.connection(ctx)
 	if err != nil {
@@ -192,12 +200,21 @@ func (r *Registry) once(ctx context.Context, ask request) error {
 		r.members.answered(at.member())
 		return nil
 	}
-	silent := errors.Is(ctx.Err(), context.DeadlineExceeded)
-	if silent {
-		r.leave(at.member(), subnet.ErrSilent)
+	if end, _ := ctx.Deadline(); status.Code(err) == codes.DeadlineExceeded && time.Until(end) < r.limits.attempt/8 {
+		<-ctx.Done() // the member knows the deadline too, and may be the first to say that it is over
+	}
+	silent := errors.Is(context.Cause(ctx), subnet.ErrSilent) // and not for lack of the caller's time
+	if silent && at.member() != "" {
+		r.members.overran(at.member())
 	}
 	err = r.members.explain(at.member(), err)
-	if !silent && elsewhere(err) {
+	if f, ok := errors.AsType[*fault](err); ok && silent {
+		f.cause = errors.Join(f.cause, subnet.ErrSilent)
+	}
+	switch {
+	case silent && r.members.another(at.member()):
+		r.leave(at.member(), subnet.ErrSilent)
+	case !silent && ctx.Err() == nil && elsewhere(err):
 		r.leave(at.member(), nil)
 	}
 	return err

@@ -52,6 +52,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	var held []subnet.Event
 	created, stands := false, false
 	for {
+		life.listen()
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
 		switch {
