@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -91,16 +92,15 @@ func (c *cluster) memberTalksNonsense(which int, d time.Duration) {
 	m := c.etcd.Members[which]
 	m.Kill()
 	listener := c.stores[which].Listen("tcp", ":2379")
-	requests := 0
+	var requests atomic.Uint32
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		requests++ // not exactly, which does not matter
 		replies := []struct {
 			code int
 			text string
 		}{
 			{200, "<html>It works!</html>"}, {200, "{}"}, {200, `{"action":"get","node":{"key":"/","dir":true}}`}, {404, "not found"}, {502, ""},
 		}
-		reply := replies[requests%len(replies)]
+		reply := replies[int(requests.Add(1))%len(replies)]
 		w.WriteHeader(reply.code)
 		_, _ = io.WriteString(w, reply.text)
 	})}
