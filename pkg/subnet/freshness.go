@@ -65,7 +65,8 @@ func (m *Manager) ended(err error, tried, took time.Duration) (wait time.Duratio
 		klog.V(1).InfoS("Listing everything in etcd again", "reason", err)
 	default:
 		// One may happen to be of a member that is just leaving. Where no watch lasts, lists take its place.
-		if m.short++; m.short > 1 || m.vain > vainWatches || tried >= shortWatch {
+		held := m.vain > 0 && tried >= shortWatch // back, and never stood
+		if m.short++; m.short > 1 || m.vain > vainWatches || held {
 			m.resumes = false
 			wait = max(0, m.watches.Failed(likelyCause(err))-tried)
 		}
