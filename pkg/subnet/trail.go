@@ -78,8 +78,10 @@ func (t *Trail) heard(c Change) {
 		return
 	}
 	t.changes = append(t.changes, c)
-	if unique := t.unique(); c.Unique && len(unique) > t.Keep {
-		t.changes = slices.Clone(t.changes[unique[1]:])
+	if c.Unique {
+		if unique := t.unique(); len(unique) > t.Keep {
+			t.changes = slices.Clone(t.changes[unique[1]:])
+		}
 	}
 	if len(t.changes) > t.Longest {
 		t.changes = nil
