@@ -26,9 +26,9 @@ func (f found) link(name string) (Link, bool) {
 }
 
 // plan is the heart of a pass: what to write so that the kernel becomes as
-// wanted, in order, and what stands in the way. It does no I/O. Into was it
-// notes what it recognizes as ours from before a restart.
-// wanted it notes the next hop objects that it uses.
+// wanted, in order, what stands in the way, and what is to be done later. It does no
+// I/O. Into was it notes what it recognizes as ours from before a restart, and into
+// wanted the next hop objects that it uses.
 func plan(want State, wanted *memory, have found, was *memory) (ops []Op, others Others, later []Op) {
 	p := &planner{want: want, wanted: wanted, have: have, was: was, created: map[string]bool{}}
 	p.ground = Ground{Own: want.Own, Networks: want.Networks, Devices: want.Devices}

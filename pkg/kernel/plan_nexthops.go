@@ -103,9 +103,12 @@ func (p *planner) repairNexthops() {
 	var wanted map[Hop]bool
 	for i := range p.nexthops.found {
 		n := &p.nexthops.found[i]
-		before, known := p.was.nexthops.get(n.ID)
-		edited := known && n.led && (!n.usable() || !n.same)
-		if !edited || n.Group || !p.have.takesNexthops || !p.connected(before.Dev) {
+		edited := n.known && n.led && (!n.usable() || !n.same)
+		if !edited || n.Group || !p.have.takesNexthops {
+			continue
+		}
+		before, _ := p.was.nexthops.get(n.ID)
+		if !p.connected(before.Dev) {
 			continue
 		}
 		if wanted == nil {
@@ -245,10 +248,10 @@ func (p *planner) knownNexthops() set[uint32, Nexthop] {
 		return p.was.nexthops
 	}
 	var list []Nexthop
-	for i := range p.nexthops.found {
-		if n := &p.nexthops.found[i]; n.ours && n.usable() && (n.same || n.led || n.users > 0) {
+	for i := range h.found {
+		if n := &h.found[i]; n.ours && n.usable() && (n.same || n.led || n.users > 0) {
 			list = appended(list, n.Nexthop)
 		}
 	}
-	return setOf(append(list, p.nexthops.fresh...))
+	return setOf(append(list, h.fresh...))
 }
