@@ -15,19 +15,19 @@ import (
 // start, by either API; by v2 those for keys, without the watches.
 func (e *Etcd) Requests() int {
 	e.t.Helper()
-	return int(e.metric("etcd_http_received_total") + e.metric("grpc_server_started_total"))
+	return int(e.Metric("etcd_http_received_total") + e.Metric("grpc_server_started_total"))
 }
 
 // Memory is what the members have in memory, in bytes.
 func (e *Etcd) Memory() int {
 	e.t.Helper()
-	return int(e.metric("process_resident_memory_bytes"))
+	return int(e.Metric("process_resident_memory_bytes"))
 }
 
 // CPUTime is what the members have used since their start.
 func (e *Etcd) CPUTime() time.Duration {
 	e.t.Helper()
-	return time.Duration(e.metric("process_cpu_seconds_total") * float64(time.Second))
+	return time.Duration(e.Metric("process_cpu_seconds_total") * float64(time.Second))
 }
 
 // Counters are the sums of a metric's series over the members, by the value of a label:
@@ -35,16 +35,11 @@ func (e *Etcd) CPUTime() time.Duration {
 func (e *Etcd) Counters(name, label string) map[string]float64 {
 	e.t.Helper()
 	sums := map[string]float64{}
-	for _, m := range e.Members {
-		reply, err := (&http.Client{Transport: e.transport}).Get(m.HTTP + "/metrics")
-		e.must("read the metrics", err)
-		eachSample(reply.Body, name, func(labels string, value float64) {
-			_, after, _ := strings.Cut(labels, label+`="`)
-			of, _, _ := strings.Cut(after, `"`)
-			sums[of] += value
-		})
-		_ = reply.Body.Close()
-	}
+	e.samples(name, func(labels string, value float64) {
+		_, after, _ := strings.Cut(labels, label+`="`)
+		of, _, _ := strings.Cut(after, `"`)
+		sums[of] += value
+	})
 	return sums
 }
 
@@ -66,22 +61,22 @@ func (e *Etcd) PeakMemory() (sum int) {
 	return sum
 }
 
-// metric adds up a counter over the members and its labels.
-func (e *Etcd) metric(name string) (sum float64) {
+// Metric adds up a metric of Prometheus' over the members and its labels.
+func (e *Etcd) Metric(name string) (sum float64) {
+	e.t.Helper()
+	e.samples(name, func(_ string, value float64) { sum += value })
+	return sum
+}
+
+// samples reads those of a metric of all members.
+func (e *Etcd) samples(name string, do func(labels string, value float64)) {
 	e.t.Helper()
 	for _, m := range e.Members {
 		reply, err := (&http.Client{Transport: e.transport}).Get(m.HTTP + "/metrics")
 		e.must("read the metrics", err)
-		sum += sumMetric(reply.Body, name)
+		eachSample(reply.Body, name, do)
 		_ = reply.Body.Close()
 	}
-	return sum
-}
-
-// sumMetric adds up a counter over its labels.
-func sumMetric(text io.Reader, name string) (sum float64) {
-	eachSample(text, name, func(_ string, value float64) { sum += value })
-	return sum
 }
 
 // eachSample reads the samples of a metric out of Prometheus' text format.
@@ -96,10 +91,4 @@ func eachSample(text io.Reader, name string, do func(labels string, value float6
 		n, _ := strconv.ParseFloat(value[strings.LastIndexByte(value, ' ')+1:], 64)
 		do(labels, n)
 	}
-}
-
-// Metric is a metric of Prometheus', added up over the members and its labels.
-func (e *Etcd) Metric(name string) float64 {
-	e.t.Helper()
-	return e.metric(name)
 }
