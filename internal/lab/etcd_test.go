@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"strings"
@@ -95,5 +96,20 @@ func TestEtcdOnHosts(t *testing.T) {
 	}
 	if got := e.Endpoints()[1]; got != "https://10.4.7.21:2379" {
 		t.Errorf("endpoint %s", got)
+	}
+}
+
+// TestDeleteWithAHungMember deletes by whichever member the client asks first.
+func TestDeleteWithAHungMember(t *testing.T) {
+	e := StartEtcd(t, EtcdOptions{Members: []EtcdMember{{IP: "127.0.0.1"}, {IP: "127.0.0.2"}, {IP: "127.0.0.3"}}})
+	for i, m := range e.Members {
+		key := fmt.Sprintf("/%d", i)
+		e.Set(key, "")
+		m.Signal(syscall.SIGSTOP)
+		e.Delete(key)
+		m.Signal(syscall.SIGCONT)
+		if e.Get(key) != nil {
+			t.Errorf("%s is still there", key)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.etcd.io/etcd/client/v2"
@@ -22,12 +23,19 @@ func (s storeV2) set(ctx context.Context, key, value string, ttl time.Duration) 
 	return err
 }
 
+// delete asks again where no member replied: the client itself asks one member
+// alone to delete, and that one may hang or wait for a leader.
 func (s storeV2) delete(ctx context.Context, key string) error {
-	_, err := client.NewKeysAPI(s.client).Delete(ctx, key, &client.DeleteOptions{Recursive: true})
-	if client.IsKeyNotFound(err) {
-		return nil
+	for {
+		_, err := client.NewKeysAPI(s.client).Delete(ctx, key, &client.DeleteOptions{Recursive: true})
+		if client.IsKeyNotFound(err) {
+			return nil
+		}
+		if _, replied := errors.AsType[client.Error](err); err == nil || replied || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	return err
 }
 
 func (s storeV2) get(ctx context.Context, key string) (*client.Node, error) {
