@@ -16,6 +16,9 @@ import (
 
 // table is what one benchmark found, as BENCHMARKS.md has it.
 type table struct {
+	b  *testing.B
+	id string
+
 	Title   string
 	Columns []string
 	Rows    [][]string
@@ -33,18 +36,10 @@ type point struct {
 const recordEnv = "BENCH_RECORD"
 
 // newTable begins a table under an id, by which the document asks for it. It is printed
-// as it grows, and kept with the run when b ends.
+// as it grows, and kept with the run: what was measured stays if b is ended before its time.
 func newTable(b *testing.B, id, title string, columns ...string) *table {
-	t := &table{Title: title, Columns: columns}
 	fmt.Fprintf(os.Stdout, "\n### %s\n\n%s%s", title, line(columns), line(slices.Repeat([]string{"---"}, len(columns))))
-	b.Cleanup(func() {
-		if path := os.Getenv(recordEnv); path != "" && !b.Failed() {
-			if err := t.keep(path, id); err != nil {
-				b.Errorf("keep the table: %v", err)
-			}
-		}
-	})
-	return t
+	return &table{b: b, id: id, Title: title, Columns: columns}
 }
 
 // row adds a row.
@@ -55,11 +50,13 @@ func (t *table) row(cells ...any) {
 	}
 	t.Rows = append(t.Rows, texts)
 	fmt.Fprint(os.Stdout, line(texts))
+	t.keep()
 }
 
 // point adds a point to the plot.
 func (t *table) point(line string, leases int, ms float64) {
 	t.Points = append(t.Points, point{line, leases, ms})
+	t.keep()
 }
 
 func line(cells []string) string { return "| " + strings.Join(cells, " | ") + " |\n" }
@@ -88,8 +85,16 @@ func readRun(path string) (run, error) {
 	return r, err
 }
 
-// keep puts the table in the place of the one of a former run.
-func (t *table) keep(path, id string) error {
+// keep puts the table in the place of the one of a former run, where there is a record.
+func (t *table) keep() {
+	if path := os.Getenv(recordEnv); path != "" {
+		if err := t.write(path); err != nil {
+			t.b.Errorf("keep the table: %v", err)
+		}
+	}
+}
+
+func (t *table) write(path string) error {
 	if root, err := lab.ModuleRoot(); err == nil && !filepath.IsAbs(path) {
 		path = filepath.Join(root, path)
 	}
@@ -97,7 +102,7 @@ func (t *table) keep(path, id string) error {
 	if err != nil {
 		return err
 	}
-	all[id] = t
+	all[t.id] = t
 	content, err := json.MarshalIndent(all, "", "\t")
 	if err != nil {
 		return err
