@@ -94,8 +94,9 @@ func releaseLease(ctx context.Context, c *call, a admin.Admin) error {
 		return cli.Exitf(cli.Usage, "flanneld lease release needs a subnet, such as 172.7.21.0/24")
 	}
 	key := subnet.LeaseDir + "/" + c.args[0]
-	p, err := subnet.ParseKey(key)
-	if err != nil || !p.IsValid() {
+	subnets, err := subnet.ParseKey(key)
+	p := subnets.First()
+	if err != nil {
 		key = ""
 		p, err = c.subnet()
 	}

@@ -36,8 +36,7 @@ func (a Admin) options(c subnet.Config) error {
 		return &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType,
 			Reason: reason + ": the types are " + strings.Join(slices.Sorted(maps.Keys(a.Backends)), ", ")}
 	}
-	_, err := build(c, backend.AnyHost())
-	return err
+	return build.Check(c)
 }
 
 // Ignored says what becomes of fields that have no effect; "" if there are none.
@@ -56,11 +55,17 @@ func Ignored(fields []backend.Ignored) string {
 // subnet under it.
 func Leaving(c subnet.Config, leases []subnet.Lease) (out []subnet.Lease) {
 	for _, l := range leases {
-		if !c.Fits(l.Subnet) {
+		if leaves(c, l.Subnets()) {
 			out = append(out, l)
 		}
 	}
 	return out
+}
+
+// leaves tells of a lease's subnets that its host has to leave one by a config, or has none
+// of a family in common with it.
+func leaves(c subnet.Config, s subnet.Subnets) bool {
+	return c.Misfits(s) || len(c.Lacking(s)) == len(c.Families())
 }
 
 // SetConfig plans to write the config key.
@@ -113,11 +118,11 @@ func (a Admin) SetConfig(ctx context.Context, text string) (Change, error) {
 // fit it. Where no lease is known, there may be hosts all the same.
 func moves(c subnet.Config, now subnet.Contents) (ask []string) {
 	for _, l := range Leaving(c, now.Leases) {
-		ask = append(ask, fmt.Sprintf("  %v of %v", l.Subnet, l.PublicIP))
+		ask = append(ask, fmt.Sprintf("  %v of %v", l.Subnets(), l.PublicIP))
 	}
 	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) { // of which the holder is unknown
-		if p, err := subnet.ParseKey(key); err == nil && p.IsValid() && !c.Fits(p) {
-			ask = append(ask, fmt.Sprintf("  %v, whose lease cannot be read", p))
+		if s, err := subnet.ParseKey(key); err == nil && leaves(c, s) {
+			ask = append(ask, fmt.Sprintf("  %v, whose lease cannot be read", s))
 		}
 	}
 	former, err := subnet.ParseConfig(now.Config.Value)
@@ -137,8 +142,15 @@ func moves(c subnet.Config, now subnet.Contents) (ask []string) {
 
 // includes tells whether each subnet of one config is one of another's.
 func includes(c, former subnet.Config) bool {
-	return c.Fits(netip.PrefixFrom(former.SubnetMin, former.SubnetLen)) &&
-		c.Fits(netip.PrefixFrom(former.SubnetMax, former.SubnetLen))
+	for _, f := range former.Families() {
+		was, _ := former.For(f)
+		now, used := c.For(f)
+		if used && !(now.Fits(netip.PrefixFrom(was.SubnetMin, was.SubnetLen)) &&
+			now.Fits(netip.PrefixFrom(was.SubnetMax, was.SubnetLen))) {
+			return false
+		}
+	}
+	return true
 }
 
 func hosts(n int) string {

@@ -59,7 +59,7 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) {
-		if taken, err := subnet.ParseKey(key); err == nil && taken.IsValid() && taken.Overlaps(p) {
+		if taken, err := subnet.ParseKey(key); err == nil && slices.ContainsFunc(taken.All(), p.Overlaps) {
 			return Change{}, fmt.Errorf("the key %s is in the way, and is no lease: it %s; "+
 				"flanneld lease release --now %s removes it", a.name(key), now.Malformed[key], argument(key))
 		}
@@ -75,7 +75,7 @@ func argument(key string) string { return printable.Word(subnet.Argument(key)) }
 func find(now subnet.Contents, p netip.Prefix, key string) (string, error) {
 	var named []string
 	for k := range now.Entries {
-		if q, err := subnet.ParseKey(k); err == nil && q == p && (key == "" || k == key) {
+		if q, err := subnet.ParseKey(k); err == nil && slices.Contains(q.All(), p) && (key == "" || k == key) {
 			named = append(named, k)
 		}
 	}

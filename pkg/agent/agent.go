@@ -8,6 +8,7 @@ package agent
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -61,11 +62,13 @@ type Options struct {
 	// What lies in its network in the kernel is this daemon's.
 	Former      subnet.Env
 	FileChanges FileChanges // nil: nobody tells of the subnet file's
-	// SetRules says what the firewall is to be made for: this host's subnet, and
+	// SetRules says what the firewall of a family is to be made for: this host's subnet, and
 	// the paths by which packets come from peers. What it returns is closed once
 	// the rules have been seen in place; nil: nobody tells. SetRules is nil where nothing is wanted.
 	SetRules func(c subnet.Config, own netip.Prefix, peers []rules.Peer) (placed <-chan struct{})
-	IPMasq   bool // what the subnet file says of masquerading
+	// UnsetRules says that a family is not used, in each pass. It goes with SetRules.
+	UnsetRules func(inet.Family)
+	IPMasq     bool // what the subnet file says of masquerading
 
 	// Exclusive is what no two daemons of a host can have. Nil: there is no other.
 	Exclusive Exclusive
@@ -94,16 +97,14 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	inputs   inputs // what next was made from
-	taken    bool   // by another daemon: it is to be made again
-	next     *setup // what the config asks for
-	current  *setup // what the lease says: at work in the kernel
+	inputs   inputs   // what next was made from
+	places   [2]place // where each family's packets leave this host
+	taken    bool     // by another daemon: it is to be made again
+	next     *setup   // what the config asks for
+	current  *setup   // what the lease says: at work in the kernel
 	draining draining
 	changing changing
-	onLink   onLinkCache
 	inbound  inboundPaths
-	lost     addressLoss // of the address in use
-	chosen   string      // the external interface, and why, as logged
 	beneath  beneath
 	suspects suspects
 	self     subnet.Self
@@ -123,14 +124,60 @@ type Agent struct {
 	latest applied
 }
 
-// setup is a backend under one config, on one external interface.
+// setup is one config at work, with a backend of each family.
 type setup struct {
+	config subnet.Config
+	asked  subnet.Config  // by the config key, where that is of other addresses than config; zero: it is not
+	halves []half         // one of each of the config's families, IPv4's first
+	since  time.Time      // when it was made
+	expect []kernel.Route // while it is the next one: by these, peers may come soon
+}
+
+// half is a setup as one family sees it, on one external interface.
+type half struct {
+	family  inet.Family
 	config  subnet.Config
-	asked   subnet.Config // by the config key, where that is of other addresses than config; zero: it is not
 	host    backend.Host
 	backend backend.Backend
-	since   time.Time      // when it was made
-	expect  []kernel.Route // while it is the next one: by these, peers may come soon
+}
+
+// of is a setup's half of a family; false: it has none.
+func (u *setup) of(f inet.Family) (half, bool) {
+	for _, h := range u.halves {
+		if h.family == f {
+			return h, true
+		}
+	}
+	return half{}, false
+}
+
+// attrs is what our lease must say.
+func (u *setup) attrs() subnet.Attrs {
+	a := u.halves[0].backend.Attrs()
+	if len(u.halves) > 1 {
+		second := u.halves[1].backend.Attrs()
+		a.IPv6 = subnet.Endpoint{PublicIP: second.PublicIP, BackendData: second.BackendData}
+	}
+	return a
+}
+
+// mtu is what a container's packets of any family may have, in bytes.
+func (u *setup) mtu() int {
+	least := u.halves[0].backend.MTU()
+	for _, h := range u.halves {
+		least = min(least, h.backend.MTU())
+	}
+	return least
+}
+
+// links are the external interfaces.
+func (u *setup) links() (all []string) {
+	for _, h := range u.halves {
+		if !slices.Contains(all, h.host.Link.Name) {
+			all = append(all, h.host.Link.Name)
+		}
+	}
+	return all
 }
 
 const (
@@ -156,7 +203,7 @@ func New(o Options) *Agent {
 		asked:    make(chan func()),
 		inbound:  inboundPaths{},
 	}
-	a.worksIn(o.Former.Network)
+	a.worksIn(o.Former.Networks()...)
 	return a
 }
 

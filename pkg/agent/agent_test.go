@@ -194,7 +194,7 @@ func (h *host) start() *host {
 	h.edits = make(fileEdits, 1)
 	wrong := &condition.Set{}
 	h.wrong = wrong
-	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: h.own, Resumed: h.resumed, Conditions: wrong})
+	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: subnet.SubnetsOf(h.own), Resumed: h.resumed, Conditions: wrong})
 	a := agent.New(agent.Options{
 		Conditions: wrong,
 		Leases:     manager, Kernel: h, Changes: h.changes, Needs: &h.needs,
@@ -209,6 +209,7 @@ func (h *host) start() *host {
 			h.peers = peers
 			return h.placed
 		},
+		UnsetRules: func(inet.Family) {},
 	})
 	h.agent = a
 	ctx, cancel := context.WithCancel(context.Background())

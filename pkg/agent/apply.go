@@ -9,6 +9,7 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -46,9 +47,9 @@ func (a *Agent) apply(want kernel.State) (kernel.Result, error) {
 // usedLinks are the interfaces by which routes lead: the current setup's works until the
 // next one's does.
 func (a *Agent) usedLinks() []string {
-	used := []string{a.next.host.Link.Name}
+	used := a.next.links()
 	if a.current != nil {
-		used = append(used, a.current.host.Link.Name)
+		used = append(used, a.current.links()...)
 	}
 	return used
 }
@@ -64,25 +65,26 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 	a.Changes.Filter(names(want.Devices), a.usedLinks())
 	result, err := a.apply(want)
 	a.setOthers(result.Others)
-	if a.beneath.host.Overlaps(a.network()) {
+	if a.overlaps() {
 		a.suspects.note(result.Ops, now)
 	}
-	if a.onLink.err != nil {
+	unanswered := a.unanswered()
+	if unanswered != nil {
 		a.inbound.refreshAll(now)
 	}
-	again = a.inbound.update(want, outgoing(want, a.next.expect), a.next.host.Link.Name, now)
+	again = a.inbound.update(want, a.next, now)
 	again = min(again, a.setContention(result.Contention))
 	if err == nil {
-		err = a.onLink.err
+		err = unanswered
 	}
 	if err != nil {
 		return min(again, a.applying.Failed(err)), false
 	}
 	a.applying.Succeeded()
 	if a.Exclusive != nil {
-		used := []netip.Prefix{a.next.config.Network}
+		used := a.next.config.Networks()
 		if a.current != nil {
-			used = append(used, a.current.config.Network)
+			used = append(used, a.current.config.Networks()...)
 		}
 		a.Exclusive.Only(used, names(want.Devices))
 	}
@@ -101,15 +103,17 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 		return kernel.State{}, false
 	}
 	peers, rejected := a.peersOf(view, links)
-	a.onLink.startPass(a.Changes.Routing(), a.current.host.Link)
+	for _, h := range a.current.halves {
+		a.place(h.family).onLink.startPass(a.Changes.Routing(), h.host.Link)
+	}
 	want := a.desired(a.current, own, peers)
 	a.paths.update(want, now)
 	a.next.expect = nil
 	if a.next != a.current {
 		a.next.expect = a.desired(a.next, own, peers).Routes
 	}
-	want.Partial, want.Harmful = view.Degraded || a.onLink.err != nil, a.harmful
-	want.Networks, want.Own = a.networks, []netip.Prefix{own.Subnet}
+	want.Partial, want.Harmful = view.Degraded || a.unanswered() != nil, a.harmful
+	want.Networks, want.Own = a.networks, own.Subnets().All()
 	a.explain(view, want, rejected)
 	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
 		want.Devices = addIfAbsent(want.Devices, d)
@@ -118,10 +122,23 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 }
 
 // desired is what a setup wants by the kernel's answers.
-func (a *Agent) desired(u *setup, own subnet.Lease, peers []subnet.Lease) desired {
-	return a.onLink.desired(a.Kernel, func(onLink func(netip.Addr) backend.Answer) desired {
-		return u.desired(own, peers, onLink)
-	})
+func (a *Agent) desired(u *setup, own subnet.Lease, peers families) (all desired) {
+	for _, h := range u.halves {
+		all.add(a.place(h.family).onLink.desired(a.Kernel, func(onLink func(netip.Addr) backend.Answer) desired {
+			return h.desired(own, peers.of(h.family), onLink)
+		}))
+	}
+	return all
+}
+
+// unanswered is the kernel's error where it did not say whether a peer is on the link.
+func (a *Agent) unanswered() error {
+	for _, h := range a.current.halves {
+		if err := a.place(h.family).onLink.err; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // explain says of each lease without a path why it has none.
@@ -151,18 +168,25 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 		p := &want.peers[i]
 		unreachable = append(unreachable, condition.Condition{Subject: p.Subnet.String(), Message: fmt.Sprintf(
 			"no way to %v by %s: its host %v says backend %q; %v",
-			p.Subnet, a.current.host.Link.Name, p.PublicIP, p.BackendType, path.Reason)})
+			p.Subnet, a.linkOf(p), p.PublicIP, p.BackendType, path.Reason)})
 	}
 	a.Conditions.Replace(condition.LeaseIgnored, ignored)
 	a.Conditions.Replace(condition.PeerUnreachable, unreachable)
 }
 
+// linkOf is the external interface by which a peer is reached.
+func (a *Agent) linkOf(p *subnet.Lease) string {
+	h, _ := a.current.of(inet.Of(p.Subnet.Addr()))
+	return h.host.Link.Name
+}
+
 // devices are those that a setup has whatever its peers.
 func (u *setup) devices(own subnet.Lease) []kernel.Device {
-	if !own.Subnet.IsValid() {
-		return nil
+	var all desired
+	for _, h := range u.halves {
+		all.add(h.desired(own, nil, nil))
 	}
-	return u.desired(own, nil, nil).Devices
+	return all.Devices
 }
 
 // addIfAbsent adds d unless there is one of its name, which takes its place.

@@ -3,6 +3,8 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"flanneld/pkg/backend"
@@ -12,18 +14,20 @@ import (
 	"flanneld/pkg/subnet"
 )
 
-// waitsForLink reports whether the external interface is down, and keeps the
+// waitsForLink reports whether an external interface is down, and keeps the
 // condition for it.
-func (a *Agent) waitsForLink(l kernel.Link) bool {
+func (a *Agent) waitsForLink(hosts []backend.Host) bool {
 	var down []condition.Condition
-	if !l.Up {
-		down = append(
-			down,
-			condition.Condition{Subject: l.Name, Message: "external interface " + l.Name + " is down: waiting for it"},
-		)
+	for _, name := range linksOf(hosts) {
+		if slices.ContainsFunc(hosts, func(h backend.Host) bool { return h.Link.Name == name && !h.Link.Up }) {
+			down = append(
+				down,
+				condition.Condition{Subject: name, Message: "external interface " + name + " is down: waiting for it"},
+			)
+		}
 	}
 	a.Conditions.Replace(condition.InterfaceDown, down)
-	return !l.Up
+	return len(down) > 0
 }
 
 // setConfigCondition says what is wrong with the config key; no code: nothing.
@@ -47,7 +51,7 @@ func (a *Agent) trackAddresses(view subnet.View) {
 	}
 	for i := range view.Leases {
 		l := &view.Leases[i]
-		fits := !a.next.asked.Network.IsValid() || a.next.asked.Fits(l.Subnet)
+		fits := !a.next.asked.Network.IsValid() || !a.next.asked.Misfits(l.Subnets())
 		if l.Key == view.Awaits && l.Subnet != view.Own.Subnet && fits {
 			all = append(all, condition.Condition{Subject: l.Key, Message: fmt.Sprintf(
 				"%v is reserved for this host: it keeps %v until flanneld is restarted here, and then its containers must be, too",
@@ -58,16 +62,20 @@ func (a *Agent) trackAddresses(view subnet.View) {
 }
 
 func othersAsked(view subnet.View, asked subnet.Config) condition.Condition {
-	var old []string
+	var old, ranges []string
 	for _, l := range view.Leases {
-		if !asked.Fits(l.Subnet) {
-			old = append(old, fmt.Sprintf("%v of %v", l.Subnet, l.PublicIP))
+		if asked.Misfits(l.Subnets()) {
+			old = append(old, fmt.Sprintf("%v of %v", l.Subnets(), l.PublicIP))
 		}
 	}
+	for _, f := range asked.Families() {
+		c, _ := asked.For(f)
+		ranges = append(ranges, fmt.Sprintf("/%d from %v to %v in %v", c.SubnetLen, c.SubnetMin, c.SubnetMax, c.Network))
+	}
 	return condition.Condition{
-		Message: fmt.Sprintf("the config key asks for subnets of /%d from %v to %v in %v: this host keeps %v until "+
+		Message: fmt.Sprintf("the config key asks for subnets of %s: this host keeps %v until "+
 			"flanneld is restarted here, and then its containers must be, too",
-			asked.SubnetLen, asked.SubnetMin, asked.SubnetMax, asked.Network, view.Own.Subnet),
+			strings.Join(ranges, ", and of "), view.Own.Subnets()),
 		Cause: "still on the old addresses are " + printable.Some(old, hostsToName, ", ", " and"),
 	}
 }

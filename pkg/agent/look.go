@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,49 +22,143 @@ import (
 
 // inputs are what a setup is made from.
 type inputs struct {
-	config          subnet.Entry // but for its place in the store
-	noConfig        subnet.NoConfig
+	config   subnet.Entry // but for its place in the store
+	noConfig subnet.NoConfig
+	hosts    [2]hostInputs // by family; zero: it is not used
+	living   string        // keys of leases that seemed to be this host's
+}
+
+// hostInputs is what a setup is made from of a host, as a family sees it.
+type hostInputs struct {
 	link            string
 	index, mtu      int
 	local, publicIP netip.Addr
-	living          string // keys of leases that seemed to be this host's
 }
 
-// lookAround reads the host's interfaces and chooses the external one.
-func (a *Agent) lookAround(view subnet.View) (backend.Host, []kernel.Link, error) {
-	links, err := a.Kernel.Links()
-	if err != nil {
-		return backend.Host{}, nil, fmt.Errorf("list interfaces: %w", err)
+func inputsOf(h backend.Host) hostInputs {
+	return hostInputs{h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP}
+}
+
+// place is where packets of a family leave this host.
+type place struct {
+	onLink onLinkCache
+	lost   addressLoss // of the address in use
+	chosen string      // the external interface, and why, as logged
+	absent time.Time   // since when there is none; zero: there is one
+}
+
+func (a *Agent) place(f inet.Family) *place { return &a.places[slot(f)] }
+
+// inUse is what the present setups are made from.
+func (a *Agent) inUse(f inet.Family) hostInputs { return a.inputs.hosts[slot(f)] }
+
+// lookAround reads the host's interfaces and chooses the external one of each family that
+// the config asks for. A family without one is left out beside another that has one.
+func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Host, links []kernel.Link, err error) {
+	if links, err = a.Kernel.Links(); err != nil {
+		return nil, nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	choice, err := extif.Choose(inet.IPv4, a.External, links, func() (string, error) { return a.routeDev(links) })
-	if err != nil {
+	var missing []error
+	var absent []condition.Condition
+	wait := false
+	for _, f := range a.wantedFamilies(view) {
+		host, err := a.find(f, links)
+		p := a.place(f)
+		switch {
+		case err == nil:
+			p.absent = time.Time{}
+			hosts = append(hosts, host)
+			continue
+		case p.absent.IsZero():
+			p.absent = now
+		}
+		missing = append(missing, err)
+		absent = append(absent, condition.Condition{Subject: f.String(), Message: fmt.Sprintf(
+			"this host has no external interface for %v, and works without that", f), Cause: err.Error()})
+		// An address may take some time to come.
+		wait = wait || a.current == nil && now.Sub(p.absent) < addressWait
+	}
+	if len(hosts) == 0 {
 		a.Changes.Filter(nil, nil)
-		return backend.Host{}, nil, err
 	}
-	host := backend.Host{Link: choice.Link, Local: choice.Addr, PublicIP: choice.PublicIP, Links: links}
-	if host, err = a.stay(host, choice); err != nil {
-		return host, links, err
+	if len(hosts) == 0 || wait {
+		return nil, links, missing[0]
 	}
-	a.self = selfOf(host, a.Former.Subnet)
-	host.Lease = formerLease(view, a.self, subnet.Hint).Attrs
-	host.Others = others(view, a.self)
-	return host, links, err
+	if len(missing) > 0 && a.current != nil { // what works stays as it was
+		for _, h := range a.current.halves {
+			if _, err := a.find(h.family, links); err != nil {
+				hosts = append(hosts, h.host)
+			}
+		}
+		slices.SortFunc(hosts, func(a, b backend.Host) int { return cmp.Compare(inet.Of(a.Local), inet.Of(b.Local)) })
+	}
+	a.Conditions.Replace(condition.FamilyMissing, absent)
+	a.self = selfOf(hosts, a.Former.Subnets())
+	former := formerLease(view, a.self, subnet.Hint)
+	for i := range hosts {
+		lease, _ := former.For(inet.Of(hosts[i].Local))
+		hosts[i].Lease, hosts[i].Others = lease.Attrs, others(view, a.self)
+	}
+	return hosts, links, nil
+}
+
+// wantedFamilies are those that the config asks for, and those at work.
+func (a *Agent) wantedFamilies(view subnet.View) (all []inet.Family) {
+	c, err := subnet.ParseConfig(view.Config)
+	for _, f := range inet.Families() {
+		wanted := slices.Contains(c.Families(), f)
+		if wanted || a.inUse(f).link != "" && err != nil || a.worksBy(f) {
+			all = append(all, f)
+		}
+	}
+	if len(all) == 0 {
+		all = []inet.Family{inet.IPv4} // of which is said what is wrong before there is a config
+	}
+	return all
+}
+
+// worksBy tells whether the setup at work has a half of a family.
+func (a *Agent) worksBy(f inet.Family) bool {
+	if a.current == nil {
+		return false
+	}
+	_, works := a.current.of(f)
+	return works
+}
+
+// find chooses the external interface of a family.
+func (a *Agent) find(f inet.Family, links []kernel.Link) (backend.Host, error) {
+	choice, err := extif.Choose(f, a.External, links, func() (string, error) { return a.routeDev(f, links) })
+	if err != nil {
+		return backend.Host{}, err
+	}
+	return a.stay(backend.Host{Link: choice.Link, Local: choice.Addr, PublicIP: choice.PublicIP, Links: links}, choice)
+}
+
+func linksOf(hosts []backend.Host) (names []string) {
+	for _, h := range hosts {
+		if !slices.Contains(names, h.Link.Name) {
+			names = append(names, h.Link.Name)
+		}
+	}
+	return names
 }
 
 // routeDev keeps to the interface chosen at first, for as long as it exists:
 // a VPN that takes the route over does not move this host.
-func (a *Agent) routeDev(links []kernel.Link) (string, error) {
-	if slices.ContainsFunc(links, func(l kernel.Link) bool { return l.Name == a.inputs.link }) {
-		return a.inputs.link, nil
+func (a *Agent) routeDev(f inet.Family, links []kernel.Link) (string, error) {
+	used := a.inUse(f).link
+	if slices.ContainsFunc(links, func(l kernel.Link) bool { return l.Name == used }) {
+		return used, nil
 	}
-	if to := a.External.CanReach; to.IsValid() {
+	if to := a.External.CanReach; to.IsValid() && inet.Of(to) == f {
 		_, name, err := a.Kernel.Lookup(to)
 		if err == nil && name == "" {
 			err = errors.New("the kernel names no interface")
 		}
 		return name, err
 	}
-	name, err := a.Kernel.DefaultDev(inet.IPv4)
+	name, err := a.Kernel.DefaultDev(f)
 	into := func(l kernel.Link) bool { return l.Name == name && l.Tunnel() }
 	switch {
 	case err == nil && name == "":
@@ -78,22 +173,24 @@ func (a *Agent) routeDev(links []kernel.Link) (string, error) {
 // comes in addition, such as a virtual one, does not move this host. Nor does
 // one that is left alone for a moment, while a lease of DHCP's is renewed.
 func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) {
-	moves := h.Link.Name != a.inputs.link || h.Local != a.inputs.local
+	f := inet.Of(h.Local)
+	used, p := a.inUse(f), a.place(f)
+	moves := h.Link.Name != used.link || h.Local != used.local
 	switch {
 	case !moves:
-	case h.Link.Name == a.inputs.link && h.Link.Has(a.inputs.local):
+	case h.Link.Name == used.link && h.Link.Has(used.local):
 		if h.PublicIP == h.Local {
-			h.PublicIP = a.inputs.local
+			h.PublicIP = used.local
 		}
-		h.Local = a.inputs.local
-	case h.Link.Name == a.inputs.link && fallbackAddress(h.Link, h.Local) && a.lost.waits(time.Now()):
-		return h, fmt.Errorf("%s has lost the address %v and has only %v left", h.Link.Name, a.inputs.local, h.Local)
-	case choice.Reason != a.chosen: // once, also where it is down at first and so never in use
-		a.chosen = choice.Reason
+		h.Local = used.local
+	case h.Link.Name == used.link && fallbackAddress(h.Link, h.Local) && p.lost.waits(time.Now()):
+		return h, fmt.Errorf("%s has lost the address %v and has only %v left", h.Link.Name, used.local, h.Local)
+	case choice.Reason != p.chosen: // once, also where it is down at first and so never in use
+		p.chosen = choice.Reason
 		klog.InfoS("Using external interface", "interface", h.Link.Name, "address", h.Local,
 			"publicIP", h.PublicIP, "mtu", h.Link.MTU, "reason", choice.Reason)
 	}
-	a.lost = addressLoss{}
+	p.lost = addressLoss{}
 	return h, nil
 }
 
@@ -121,14 +218,14 @@ func (l *addressLoss) waits(now time.Time) bool {
 
 // configure makes the next setup where the config or the host has changed. A
 // config that is absent or wrong changes nothing.
-func (a *Agent) configure(view subnet.View, h backend.Host) {
+func (a *Agent) configure(view subnet.View, hosts []backend.Host) {
 	config, absence := subnet.Entry{Value: view.Config, TooLong: view.ConfigTooLong}, subnet.NoConfig{}
 	if config == (subnet.Entry{}) {
 		absence = view.NoConfig
 	}
-	now := inputs{
-		config, absence, h.Link.Name, h.Link.Index, h.Link.MTU, h.Local, h.PublicIP,
-		strings.Join(slices.Sorted(maps.Keys(view.Living)), " "),
+	now := inputs{config: config, noConfig: absence, living: strings.Join(slices.Sorted(maps.Keys(view.Living)), " ")}
+	for _, h := range hosts {
+		now.hosts[slot(inet.Of(h.Local))] = inputsOf(h)
 	}
 	if now == a.inputs && !a.taken {
 		return
@@ -139,7 +236,7 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
 		return
 	}
-	m, err := a.makeSetup(config, h, view.Own.Subnet)
+	m, err := a.makeSetup(config, hosts, view.Own.Subnets())
 	var field *subnet.FieldError
 	switch {
 	case errors.As(err, &field):
@@ -153,16 +250,20 @@ func (a *Agent) configure(view subnet.View, h backend.Host) {
 	default:
 		a.setConfigCondition("", "")
 		a.next, m.since = m, time.Now()
-		a.worksIn(m.config.Network)
-		klog.InfoS("Following the config key", "network", m.config.Network, "subnetLen", m.config.SubnetLen,
-			"subnetMin", m.config.SubnetMin, "subnetMax", m.config.SubnetMax, "backend", m.config.BackendType)
+		a.worksIn(m.config.Networks()...)
+		for _, h := range m.halves {
+			klog.InfoS("Following the config key", "network", h.config.Network, "subnetLen", h.config.SubnetLen,
+				"subnetMin", h.config.SubnetMin, "subnetMax", h.config.SubnetMax, "backend", m.config.BackendType)
+		}
 	}
 }
 
-// worksIn notes a network as one of ours.
-func (a *Agent) worksIn(network netip.Prefix) {
-	if network.IsValid() && !slices.Contains(a.networks, network) {
-		a.networks = append(a.networks, network)
+// worksIn notes networks as ours.
+func (a *Agent) worksIn(networks ...netip.Prefix) {
+	for _, n := range networks {
+		if !slices.Contains(a.networks, n) {
+			a.networks = append(a.networks, n)
+		}
 	}
 }
 
@@ -179,9 +280,9 @@ type taken struct{ error }
 // takenAgain is when that is tried again.
 const takenAgain = 2 * time.Second
 
-// makeSetup makes the setup of a config for a host that holds a subnet; invalid: it
-// holds none.
-func (a *Agent) makeSetup(config subnet.Entry, h backend.Host, own netip.Prefix) (*setup, error) {
+// makeSetup makes the setup of a config for a host that holds subnets; none: it
+// holds none. A family of which the host has no external interface is left out.
+func (a *Agent) makeSetup(config subnet.Entry, hosts []backend.Host, own subnet.Subnets) (*setup, error) {
 	text, err := config.Text()
 	if err != nil {
 		return nil, err
@@ -199,17 +300,37 @@ func (a *Agent) makeSetup(config subnet.Entry, h backend.Host, own netip.Prefix)
 		}
 		return nil, &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType, Reason: reason}
 	}
-	m := &setup{config: c, host: h}
-	if a.current != nil && own.IsValid() && !c.Holds(a.current.config, own) {
-		m.asked, m.config = c, c.At(a.current.config)
+	var here []inet.Family
+	for _, h := range hosts {
+		here = append(here, inet.Of(h.Local))
 	}
-	if m.backend, err = make(m.config, h); err != nil {
-		return nil, err
+	m := &setup{config: c.Only(here)}
+	if a.current != nil && own != (subnet.Subnets{}) && !m.config.Holds(a.current.config, own) {
+		m.asked, m.config = m.config, m.config.At(a.current.config)
 	}
-	if a.Exclusive != nil {
+	for _, h := range hosts {
+		f := inet.Of(h.Local)
+		of, used := m.config.For(f)
+		if !used {
+			continue
+		}
+		b, err := make(of, h)
+		if err != nil {
+			return nil, err
+		}
+		m.halves = append(m.halves, half{f, of, h, b})
+	}
+	if len(m.halves) == 0 {
+		return nil, errors.New("this host has no external interface of a family that the config key enables: " +
+			"name one with --iface, or enable another family")
+	}
+	for _, h := range m.halves {
+		if a.Exclusive == nil {
+			break
+		}
 		// The names of devices are the same whatever the subnet.
-		some := subnet.Lease{Subnet: netip.PrefixFrom(m.config.SubnetMin, m.config.SubnetLen)}
-		if err := a.Exclusive.Hold(m.config.Network, names(m.devices(some))); err != nil {
+		some := subnet.Lease{Subnet: netip.PrefixFrom(h.config.SubnetMin, h.config.SubnetLen)}
+		if err := a.Exclusive.Hold(h.config.Network, names(h.desired(some, nil, nil).Devices)); err != nil {
 			return nil, &taken{err}
 		}
 	}

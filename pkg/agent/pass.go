@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -19,16 +20,16 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 		return a.protect() // nothing is known: what works stays as it is
 	}
 	routing := a.Changes.Routing()
-	host, links, err := a.lookAround(view)
+	view, wait := a.paced(view, now)
+	hosts, links, err := a.lookAround(view, now)
 	if err != nil {
 		return min(a.choosing.Failed(err), a.beforeSetup())
 	}
 	a.choosing.Succeeded()
-	if a.waitsForLink(host.Link) {
+	if a.waitsForLink(hosts) {
 		return a.beforeSetup()
 	}
-	view, wait := a.paced(view, now)
-	a.configure(view, host)
+	a.configure(view, hosts)
 	if a.taken {
 		wait = min(wait, takenAgain)
 	}
@@ -36,7 +37,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 		return min(wait, a.beforeSetup())
 	}
 	own := a.ownSubnets(formerLease(view, a.self, subnet.Proof))
-	if _, err := a.lookBeneath(routing, links, host.Link.Name, own); err != nil {
+	if _, err := a.lookBeneath(routing, links, linksOf(hosts), own); err != nil {
 		return a.applying.Failed(err)
 	}
 	a.look(now)
@@ -59,8 +60,8 @@ func (a *Agent) beforeSetup() time.Duration {
 // peers reach us by it. A change of the config waits until all peers are prepared to
 // be reached by it as well. It returns when to look again for that.
 func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
-	if a.current == a.next || !view.Own.Subnet.IsValid() || view.Own.Attrs != a.next.backend.Attrs() ||
-		!a.next.config.Fits(view.Own.Subnet) {
+	if a.current == a.next || !view.Own.Subnet.IsValid() || !view.Own.Says(a.next.attrs()) ||
+		len(a.next.config.Lacking(view.Own.Subnets())) > 0 {
 		return resync
 	}
 	if a.current != nil && !bytes.Equal(a.current.config.Backend, a.next.config.Backend) {
@@ -89,17 +90,17 @@ const propagation = 3 * time.Second
 func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Link, now time.Time) time.Duration {
 	again, settled := a.applyKernel(view, links, now)
 	working := a.current != nil && view.Own.Subnet.IsValid()
-	var placed <-chan struct{}
 	if working && a.SetRules != nil {
-		placed = a.SetRules(a.current.config, view.Own.Subnet, a.inbound.peers())
-		a.firewall.waitFor(placed, now)
+		a.firewall.waitFor(a.setRules(view.Own), now)
 	}
-	reserved := a.beneath.host.Reserved(a.next.config.Network, a.next.config.SubnetLen)
-	claim := subnet.Claim{
-		Config: a.next.config, Attrs: a.next.backend.Attrs(), Self: a.self, Reserved: reserved,
+	claim := subnet.Claim{Config: a.next.config, Attrs: a.next.attrs(), Self: a.self}
+	for _, h := range a.next.halves {
+		claim.Reserved = append(claim.Reserved, a.beneath.host.Reserved(h.config.Network, h.config.SubnetLen)...)
 	}
 	if settled && !a.changing.waiting() && a.claims(claim, view) {
-		await(ctx, placed)
+		if working {
+			a.firewall.await(ctx)
+		}
 		a.claimedFor, a.claimed = a.next, claim
 		a.Leases.Claim(claim)
 	}
@@ -136,20 +137,19 @@ func (a *Agent) rulesSeen(now time.Time) {
 	a.trackConsequences(a.Leases.View(), now)
 }
 
-// rulesTime bounds the wait for firewall rules, which may fail.
-const rulesTime = time.Second
-
-// await waits until the firewall lets in what comes by the next setup: peers use it
-// once they hear of it.
-func await(ctx context.Context, placed <-chan struct{}) {
-	if placed == nil {
-		return
+// setRules has the firewall made for each family, and says what tells that the rules are
+// in place.
+func (a *Agent) setRules(own subnet.Lease) (placed []<-chan struct{}) {
+	for _, f := range inet.Families() {
+		h, used := a.current.of(f)
+		own, has := own.For(f)
+		if !used || !has {
+			a.UnsetRules(f)
+			continue
+		}
+		if c := a.SetRules(h.config, own.Subnet, a.inbound.peers(f)); c != nil {
+			placed = append(placed, c)
+		}
 	}
-	timer := time.NewTimer(rulesTime)
-	defer timer.Stop()
-	select {
-	case <-placed:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	return placed
 }

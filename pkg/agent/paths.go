@@ -15,42 +15,44 @@ import (
 // paths to the peers.
 type desired struct {
 	kernel.State
-	peers []subnet.Lease
+	peers []subnet.Lease // as their family sees them
 	paths []backend.Path // in the peers' order
 }
 
-// desired asks the backend for each family.
-func (u *setup) desired(own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer) (all desired) {
-	families := u.config.Families()
-	for i, f := range families {
-		mine, theirs := own, peers
-		if len(families) > 1 {
-			mine, theirs = leasesOf(f, own, peers)
-		}
-		state, paths := u.backend.Desired(f, mine, theirs, onLink)
-		if i == 0 {
-			all = desired{state, theirs, paths}
-			continue
-		}
-		for j := range paths {
-			paths[j].Route += int32(len(all.Routes))
-		}
-		all.State = all.And(state)
-		all.peers, all.paths = append(all.peers, theirs...), append(all.paths, paths...)
+// add adds what another family wants.
+func (d *desired) add(o desired) {
+	if d.peers == nil && d.Devices == nil {
+		*d = o
+		return
 	}
-	return all
+	for i := range o.paths {
+		o.paths[i].Route += int32(len(d.Routes))
+	}
+	d.State = d.And(o.State)
+	d.peers, d.paths = append(d.peers, o.peers...), append(d.paths, o.paths...)
 }
 
-// leasesOf are the leases as a family sees them: those that have a subnet of it.
-func leasesOf(f inet.Family, own subnet.Lease, peers []subnet.Lease) (subnet.Lease, []subnet.Lease) {
-	own, _ = own.For(f)
-	seen := make([]subnet.Lease, 0, len(peers))
-	for _, p := range peers {
-		if p, has := p.For(f); has {
-			seen = append(seen, p)
-		}
+// desired asks the backend. Who has no subnet of the family wants nothing.
+func (h half) desired(own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer) desired {
+	own, has := own.For(h.family)
+	if !has {
+		return desired{}
 	}
-	return own, seen
+	state, paths := h.backend.Desired(own, peers, onLink)
+	return desired{state, peers, paths}
+}
+
+// families are leases as each family sees them.
+type families [2][]subnet.Lease
+
+func (l families) of(f inet.Family) []subnet.Lease { return l[slot(f)] }
+
+// slot is a family's place among both.
+func slot(f inet.Family) int {
+	if f == inet.IPv4 {
+		return 0
+	}
+	return 1
 }
 
 // pathTimes remember since when each peer is reached as it is.

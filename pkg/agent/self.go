@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/netip"
 	"slices"
 
 	"flanneld/pkg/backend"
@@ -11,14 +10,20 @@ import (
 )
 
 // selfOf is what the interfaces and the subnet file tell of a host.
-func selfOf(h backend.Host, file netip.Prefix) subnet.Self {
-	s := subnet.Self{PublicIP: h.PublicIP, Subnets: []netip.Prefix{file}}
-	for _, l := range h.Links {
+func selfOf(hosts []backend.Host, file subnet.Subnets) subnet.Self {
+	s := subnet.Self{Subnets: file.All()}
+	outward := map[string]bool{}
+	for _, h := range hosts {
+		s.PublicIPs = append(s.PublicIPs, h.PublicIP)
+		outward[h.Link.Name] = true
+	}
+	links := hosts[0].Links
+	for _, l := range links {
 		if l.Tunnel() && l.MAC.Unicast() {
 			s.VTEPs = append(s.VTEPs, l.MAC.String())
 		}
 		ips := addrs([]kernel.Link{l})
-		if l.Tunnel() || l.Name != h.Link.Name && underlay.ContainersOnly(l, h.Links) {
+		if l.Tunnel() || !outward[l.Name] && underlay.ContainersOnly(l, links) {
 			s.Inside = append(s.Inside, ips...)
 		} else {
 			s.Addrs = append(s.Addrs, ips...)
@@ -49,7 +54,7 @@ func others(view subnet.View, self subnet.Self) func(kernel.MAC) bool {
 		return slices.ContainsFunc(view.Leases, func(l subnet.Lease) bool {
 			e := self.Evidence(&l)
 			ours := e == subnet.Proof || e == subnet.Hint && !view.Living[l.Key] || l.Key == view.Own.Key
-			return !ours && l.VTEP() == m.String()
+			return !ours && (l.VTEP() == m.String() || l.IPv6.VTEP() == m.String())
 		})
 	}
 }

@@ -34,7 +34,7 @@ func TestSelfOf(t *testing.T) {
 		link("docker0", "bridge", "172.7.21.1/24"), box, link("br0", "bridge", "10.4.9.21/24"), port,
 	}
 	file := netip.MustParsePrefix("172.7.21.0/24")
-	got := selfOf(backend.Host{Link: links[1], PublicIP: netip.MustParseAddr("10.4.8.21"), Links: links}, file)
+	got := selfOf([]backend.Host{{Link: links[1], PublicIP: netip.MustParseAddr("10.4.8.21"), Links: links}}, subnet.SubnetsOf(file))
 	ips := func(texts ...string) (out []netip.Addr) {
 		for _, s := range texts {
 			out = append(out, netip.MustParseAddr(s))
@@ -42,7 +42,7 @@ func TestSelfOf(t *testing.T) {
 		return out
 	}
 	want := subnet.Self{
-		PublicIP: netip.MustParseAddr("10.4.8.21"), Subnets: []netip.Prefix{file},
+		PublicIPs: ips("10.4.8.21"), Subnets: []netip.Prefix{file},
 		Addrs: ips("10.4.7.21", "10.4.8.21", "10.8.0.1", "10.4.9.21"), Inside: ips("172.7.21.0", "172.7.21.1"),
 		VTEPs: []string{mac.String(), "0a:00:00:00:00:22"},
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"flanneld/pkg/backend"
@@ -61,23 +62,50 @@ func (a *Agent) status(now time.Time) status.Status {
 	unready, not := s.Conditions.Unready()
 	s.Daemon.Ready, s.Daemon.Reason = !not, unready.Text()
 	s.Conditions = s.Conditions.Bound(conditionsAtOnce)
-	if a.inputs.link != "" {
-		s.Host = &status.Host{
-			Interface: a.inputs.link, Address: a.inputs.local, PublicIP: a.inputs.publicIP, MTU: a.inputs.mtu,
+	works := a.current != nil && view.Own.Subnet.IsValid()
+	var devices []kernel.Device
+	if works {
+		devices, s.Peers = a.peers(view)
+	}
+	var halves []status.Half
+	for _, f := range inet.Families() {
+		if h := a.half(f, view, works, devices); h != (status.Half{}) {
+			halves = append(halves, h)
 		}
 	}
+	s.SetHalves(halves)
 	if m := a.effective(); m != nil {
-		s.Network = &status.Network{
-			Network: m.config.Network, SubnetLen: m.config.SubnetLen, Backend: m.config.BackendType, Config: m.config.Text(),
-		}
+		s.Network.Config = m.config.Text()
 	}
-	if a.current == nil || !view.Own.Subnet.IsValid() {
+	return s
+}
+
+// half is what there is to say of a family.
+func (a *Agent) half(f inet.Family, view subnet.View, works bool, devices []kernel.Device) (s status.Half) {
+	if in := a.inUse(f); in.link != "" {
+		s.Host = &status.Host{Interface: in.link, Address: in.local, PublicIP: in.publicIP, MTU: in.mtu}
+	}
+	m := a.effective()
+	if m == nil {
 		return s
 	}
-	s.Lease = &status.Lease{
-		Subnet: view.Own.Subnet, Backend: view.Own.BackendType, Expires: view.Own.Expires, MTU: a.current.backend.MTU(),
+	h, used := m.of(f)
+	if !used {
+		return status.Half{}
 	}
-	s.Device, s.Peers = a.peers(view)
+	s.Network = &status.Network{
+		Network: h.config.Network, SubnetLen: h.config.SubnetLen, Backend: h.config.BackendType,
+	}
+	own, has := view.Own.For(f)
+	if !works || !has {
+		return s
+	}
+	s.Lease = &status.Lease{Subnet: own.Subnet, Backend: own.BackendType, Expires: own.Expires, MTU: h.backend.MTU()}
+	for _, d := range devices {
+		if d.Addrs.Of(f).IsValid() {
+			s.Device = device(f, d)
+		}
+	}
 	return s
 }
 
@@ -90,7 +118,7 @@ func (a *Agent) effective() *setup {
 }
 
 // peers says how each peer is to be reached, and what of that the kernel has.
-func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
+func (a *Agent) peers(view subnet.View) ([]kernel.Device, []status.Peer) {
 	links, err := a.Kernel.Links()
 	if err != nil {
 		return nil, []status.Peer{}
@@ -98,7 +126,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 	peers, _ := a.peersOf(view, links)
 	want := a.desired(a.current, view.Own, peers)
 	have := a.have(links, want.State)
-	out := make([]status.Peer, 0, len(peers))
+	out := make([]status.Peer, 0, len(want.peers))
 	for i, l := range want.peers {
 		p := status.Peer{
 			Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType,
@@ -114,7 +142,7 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 		}
 		out = append(out, p)
 	}
-	return device(want.State), out
+	return want.Devices, out
 }
 
 // have reads what the kernel has of a wanted state. What cannot be read counts
@@ -122,25 +150,22 @@ func (a *Agent) peers(view subnet.View) (*status.Device, []status.Peer) {
 func (a *Agent) have(links []kernel.Link, want kernel.State) status.Kernel {
 	var entries kernel.Entries
 	for _, l := range links {
-		if len(want.Devices) > 0 && l.Name == want.Devices[0].Name && l.Kind != nil {
-			entries, _ = a.Kernel.Entries(l)
+		if l.Kind != nil && slices.ContainsFunc(want.Devices, func(d kernel.Device) bool { return d.Name == l.Name }) {
+			of, _ := a.Kernel.Entries(l)
+			entries.Neighbours, entries.FDB = append(entries.Neighbours, of.Neighbours...), append(entries.FDB, of.FDB...)
 		}
 	}
 	routes, _ := a.Kernel.Routes()
 	return status.NewKernel(routes, entries)
 }
 
-func device(want kernel.State) *status.Device {
-	if len(want.Devices) == 0 {
-		return nil
-	}
-	d := want.Devices[0]
+func device(f inet.Family, d kernel.Device) *status.Device {
 	outer := d.Kind.Encapsulation()
 	if outer.Protocol == "udp" {
 		outer.Protocol = ""
 	}
 	return &status.Device{
-		Name: d.Name, VNI: outer.ID, Port: outer.Port, MAC: text(d.MAC), MTU: d.MTU, Addr: d.Addrs.Of(inet.IPv4).Addr(),
+		Name: d.Name, VNI: outer.ID, Port: outer.Port, MAC: text(d.MAC), MTU: d.MTU, Addr: d.Addrs.Of(f).Addr(),
 		Protocol: outer.Protocol, ChecksumByCPU: d.NoChecksumOffload,
 	}
 }

@@ -34,8 +34,14 @@ func (r *fileRepairs) record(env subnet.Env, wrote bool, now time.Time) time.Dur
 
 // writeFile writes the subnet file, or puts it right, unless that has to wait.
 func (a *Agent) writeFile(own subnet.Lease, now time.Time) time.Duration {
-	env := subnet.Env{
-		Network: a.current.config.Network, Subnet: own.Subnet, MTU: a.current.backend.MTU(), IPMasq: a.IPMasq,
+	env := subnet.Env{MTU: a.current.mtu(), IPMasq: a.IPMasq}
+	for i, h := range a.current.halves {
+		lease, _ := own.For(h.family)
+		if i == 0 {
+			env.Network, env.Subnet = h.config.Network, lease.Subnet
+		} else {
+			env.IPv6Network, env.IPv6Subnet = h.config.Network, lease.Subnet
+		}
 	}
 	if left := a.file.Wait(now); left > 0 && env == a.file.env {
 		return left

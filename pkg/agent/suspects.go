@@ -151,7 +151,7 @@ func (s *suspects) next() time.Duration {
 // look notes whether etcd is there. Where the cluster's network and what
 // this host needs are apart, no route of ours can have cost etcd.
 func (a *Agent) look(now time.Time) {
-	if !a.beneath.host.Overlaps(a.network()) {
+	if !a.overlaps() {
 		a.suspects = suspects{}
 	}
 	unreadable, _ := a.Conditions.Find(condition.EtcdUnreadable, "")

@@ -2,11 +2,14 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/underlay"
@@ -26,7 +29,7 @@ type Needs interface {
 type beneath struct {
 	read     bool
 	routing  uint64
-	external string
+	external []string // interfaces
 	needs    []underlay.Need
 	own      []netip.Prefix
 	host     underlay.Host
@@ -36,14 +39,14 @@ type beneath struct {
 // lookBeneath keeps a.beneath up to date, and tells whether it was read anew. routing
 // is the count of Changes before the links were read.
 func (a *Agent) lookBeneath(
-	routing uint64, links []kernel.Link, external string, own []netip.Prefix,
+	routing uint64, links []kernel.Link, external []string, own []netip.Prefix,
 ) (news bool, err error) {
 	var needs []underlay.Need
 	if a.Needs != nil {
 		needs = a.Needs.Needs()
 	}
 	b := &a.beneath
-	if b.read && b.routing == routing && b.external == external && slices.Equal(b.needs, needs) &&
+	if b.read && b.routing == routing && slices.Equal(b.external, external) && slices.Equal(b.needs, needs) &&
 		slices.Equal(b.own, own) {
 		return false, nil
 	}
@@ -52,18 +55,13 @@ func (a *Agent) lookBeneath(
 		return false, fmt.Errorf("list routes: %w", err)
 	}
 	b.read, b.routing, b.external, b.needs, b.own = true, routing, external, needs, own
-	b.host = underlay.Of(external, links, routes, needs, own)
+	b.host = underlay.Of(strings.Join(external, " "), links, routes, needs, own)
 	return true, nil
 }
 
 // ownSubnets are those that are this host's, as far as is known.
-func (a *Agent) ownSubnets(own subnet.Lease) (out []netip.Prefix) {
-	for _, p := range []netip.Prefix{own.Subnet, a.Former.Subnet} {
-		if p.IsValid() {
-			out = append(out, p)
-		}
-	}
-	return out
+func (a *Agent) ownSubnets(own subnet.Lease) []netip.Prefix {
+	return slices.Concat(own.Subnets().All(), a.Former.Subnets().All())
 }
 
 // protect takes routes back that an earlier run has put into the kernel and that
@@ -74,7 +72,7 @@ func (a *Agent) protect() time.Duration {
 	if err != nil {
 		return a.applying.Failed(fmt.Errorf("list interfaces: %w", err))
 	}
-	news, err := a.lookBeneath(routing, links, "", a.ownSubnets(subnet.Lease{}))
+	news, err := a.lookBeneath(routing, links, nil, a.ownSubnets(subnet.Lease{}))
 	if err != nil {
 		return a.applying.Failed(err)
 	}
@@ -86,7 +84,7 @@ func (a *Agent) protect() time.Duration {
 	a.setOthers(result.Others)
 	for _, o := range result.Ops {
 		if r, isRoute := o.Object.(kernel.FoundRoute); isRoute {
-			need, _ := a.beneath.host.Takes(a.network(), r.Dst)
+			need, _ := a.takes(r.Dst)
 			a.beneath.tookBack = append(a.beneath.tookBack, condition.Condition{
 				Subject: r.Dst.String(),
 				Message: fmt.Sprintf("took back the route to %v, which led %v into the network", r.Dst, need),
@@ -104,17 +102,28 @@ func (a *Agent) protect() time.Duration {
 
 // harmful tells a destination to which no route may lead.
 func (a *Agent) harmful(dst netip.Prefix) bool {
-	_, taken := a.beneath.host.Takes(a.network(), dst)
+	_, taken := a.takes(dst)
 	return taken || a.suspects.holds(dst)
 }
 
-// network is the one that the host works in, or worked in before this run; invalid:
-// neither is known.
-func (a *Agent) network() netip.Prefix {
+// network is the one of a family that the host works in, or worked in before this run;
+// invalid: neither is known.
+func (a *Agent) network(f inet.Family) netip.Prefix {
 	if m := a.effective(); m != nil {
-		return m.config.Network
+		h, _ := m.of(f)
+		return h.config.Network
 	}
-	return a.Former.Network
+	return subnet.SubnetsOf(a.Former.Networks()...).Of(f)
+}
+
+// takes finds what this host needs and a route to dst would lead into the network.
+func (a *Agent) takes(dst netip.Prefix) (underlay.Need, bool) {
+	return a.beneath.host.Takes(a.network(inet.Of(dst.Addr())), dst)
+}
+
+// overlaps reports whether what this host needs lies in the cluster's networks.
+func (a *Agent) overlaps() bool {
+	return slices.ContainsFunc(inet.Families(), func(f inet.Family) bool { return a.beneath.host.Overlaps(a.network(f)) })
 }
 
 // refuse says why a lease may not be routed to, whatever else it says.
@@ -122,54 +131,63 @@ func (a *Agent) refuse(l *subnet.Lease) string {
 	if why := a.beneath.host.NoHost(l.PublicIP); why != "" {
 		return fmt.Sprintf("has the public IP %v, which is %s and can be no host", l.PublicIP, why)
 	}
-	if need, taken := a.beneath.host.Takes(a.network(), l.Subnet); taken {
+	if need, taken := a.takes(l.Subnet); taken {
 		return fmt.Sprintf("takes away %v, which this host needs", need)
 	}
 	return ""
 }
 
-// peersOf are the leases to route to. The others come back with what is wrong with
-// them.
-func (a *Agent) peersOf(view subnet.View, links []kernel.Link) ([]subnet.Lease, map[string]string) {
-	c := a.current.config
-	c.Others = a.otherNetworks()
+// peersOf are the leases to route to, as each family sees them. The others come back with
+// what is wrong with them.
+func (a *Agent) peersOf(view subnet.View, links []kernel.Link) (all families, rejected map[string]string) {
 	leases := slices.DeleteFunc(view.Leases, func(l subnet.Lease) bool { return l.Key == view.Awaits })
-	peers, rejected := subnet.Peers(c, view.Own, leases, addrs(links), a.refuse)
-	peers = dropSwallowed(a.beneath.host, c, peers, rejected)
-	return slices.DeleteFunc(peers, func(l subnet.Lease) bool { return a.suspects.holds(l.Subnet) }), rejected
+	rejected = map[string]string{}
+	for i, h := range a.current.halves {
+		c := h.config
+		c.Others = a.otherNetworks()
+		of := leases
+		if i < len(a.current.halves)-1 { // the peers take their place
+			of = slices.Clone(leases)
+		}
+		peers, wrong := subnet.Peers(c, view.Own, of, addrs(links), a.refuse)
+		peers = dropSwallowed(a.beneath.host, c, peers, wrong)
+		all[slot(h.family)] = slices.DeleteFunc(peers, func(l subnet.Lease) bool { return a.suspects.holds(l.Subnet) })
+		maps.Copy(rejected, wrong)
+	}
+	return all, rejected
 }
 
 // otherNetworks are those in which hosts may be that have not moved yet, or have moved
 // before this one.
-func (a *Agent) otherNetworks() (out []netip.Prefix) {
-	for _, p := range []netip.Prefix{a.Former.Network, a.next.asked.Network} {
-		if p.IsValid() && p != a.current.config.Network {
-			out = append(out, p)
-		}
-	}
-	return out
+func (a *Agent) otherNetworks() []netip.Prefix {
+	return slices.DeleteFunc(slices.Concat(a.Former.Networks(), a.next.asked.Networks()), func(p netip.Prefix) bool {
+		return slices.Contains(a.current.config.Networks(), p)
+	})
 }
 
 // trackOverlap says what of the cluster's network this host needs itself.
 func (a *Agent) trackOverlap(own subnet.Lease) {
-	c, told := a.next.config, false
 	var all []condition.Condition
-	for _, n := range a.beneath.host.Within(c.Network) {
-		if !c.MayLease(n.Prefix) {
-			continue
-		}
-		all = append(all, condition.Condition{
-			Subject: n.Prefix.String(),
-			Message: fmt.Sprintf("the cluster's network %v holds %v, which this host needs: flanneld leases no subnet with it "+
-				"and routes to none; leave it out by another Network, or by SubnetMin and SubnetMax", c.Network, n),
-		})
-		if own.Subnet.IsValid() && n.Overlaps(own.Subnet) && !told {
-			told = true
+	for _, h := range a.next.halves {
+		c, told := h.config, false
+		mine, _ := own.For(h.family)
+		for _, n := range a.beneath.host.Within(c.Network) {
+			if !c.MayLease(n.Prefix) {
+				continue
+			}
 			all = append(all, condition.Condition{
-				Subject: own.Subnet.String(),
-				Message: fmt.Sprintf("this host's own subnet %v overlaps %v, which it needs, so its containers may take that "+
-					"away: restart flanneld, which takes another subnet, and then the containers", own.Subnet, n),
+				Subject: n.Prefix.String(),
+				Message: fmt.Sprintf("the cluster's network %v holds %v, which this host needs: flanneld leases no subnet with it "+
+					"and routes to none; leave it out by another Network, or by SubnetMin and SubnetMax", c.Network, n),
 			})
+			if mine.Subnet.IsValid() && n.Overlaps(mine.Subnet) && !told {
+				told = true
+				all = append(all, condition.Condition{
+					Subject: mine.Subnet.String(),
+					Message: fmt.Sprintf("this host's own subnet %v overlaps %v, which it needs, so its containers may take that "+
+						"away: restart flanneld, which takes another subnet, and then the containers", mine.Subnet, n),
+				})
+			}
 		}
 	}
 	a.Conditions.Replace(condition.UnderlayOverlap, all)

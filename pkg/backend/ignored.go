@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/nearest"
 	"flanneld/pkg/subnet"
@@ -29,8 +30,8 @@ func IgnoredFields(text string, backends map[string]Factory) (out []Ignored) {
 		return nil
 	}
 	levels := [2]level{
-		{"", text, readByConfig},
-		{"Backend.", string(c.Backend), func(name string) bool { return readByBackend(c, name, backends) }},
+		{"", text, func(name string) bool { return readByConfig(name) && unused(c, name) == "" }, c},
+		{"Backend.", string(c.Backend), func(name string) bool { return readByBackend(c, name, backends) }, c},
 	}
 	for at, l := range levels {
 		for _, name := range l.names() {
@@ -47,6 +48,7 @@ type level struct {
 	prefix string
 	object string
 	read   func(name string) bool // a field of this name has an effect
+	config subnet.Config
 }
 
 func (l level) names() []string {
@@ -78,8 +80,7 @@ func readByBackend(c subnet.Config, name string, backends map[string]Factory) bo
 	if c.Options(&struct{ Type string }{}) != nil {
 		return true
 	}
-	_, err = build(c, AnyHost())
-	return err != nil
+	return build.Check(c) != nil
 }
 
 // names are the fields that some flannel has, of the config and of Backend. What is
@@ -98,17 +99,27 @@ var names = [2][]string{
 // withoutEffect are fields that a flannel has and that do nothing here, in lower case.
 var withoutEffect = map[string]string{
 	"backend.macprefix": "it is for hosts with Windows alone",
-	"ipv6network":       noIPv6,
-	"ipv6subnetlen":     noIPv6,
-	"ipv6subnetmin":     noIPv6,
-	"ipv6subnetmax":     noIPv6,
 }
 
-const noIPv6 = "it goes with EnableIPv6, and IPv6 is not supported yet"
+// unused says of a field of the config why its family is not used; "": it is.
+func unused(c subnet.Config, name string) string {
+	field, f := strings.ToLower(name), inet.IPv4
+	if of6, is6 := strings.CutPrefix(field, "ipv6"); is6 {
+		field, f = of6, inet.IPv6
+	}
+	ofRange := slices.Contains([]string{"network", "subnetlen", "subnetmin", "subnetmax"}, field)
+	if _, used := c.For(f); !ofRange || used {
+		return ""
+	}
+	return fmt.Sprintf("the config does not use %v: set Enable%v to true", f, f)
+}
 
 // remark is what there is to say of a field that has no effect.
 func remark(name string, at int, levels [2]level) string {
 	lower := strings.ToLower(name)
+	if why := unused(levels[0].config, name); at == 0 && why != "" {
+		return why
+	}
 	if why := withoutEffect[strings.ToLower(levels[at].prefix)+lower]; why != "" {
 		return why
 	}
@@ -132,12 +143,27 @@ func remark(name string, at int, levels [2]level) string {
 	return "did you mean " + meant + "?"
 }
 
-// AnyHost is one on which every backend works. Its MTU is the largest there is.
-func AnyHost() Host {
-	ip := netip.MustParseAddr("192.0.2.1") // RFC 5737
+// AnyHost is one on which every backend of a family works. Its MTU is the largest there is.
+func AnyHost(f inet.Family) Host {
+	ip := map[inet.Family]netip.Addr{
+		inet.IPv4: netip.MustParseAddr("192.0.2.1"),   // RFC 5737
+		inet.IPv6: netip.MustParseAddr("2001:db8::1"), // RFC 3849
+	}[f]
 	link := kernel.Link{
 		Name: "the external interface", MTU: 65535, Up: true,
 		Addrs: []kernel.Addr{{Prefix: netip.PrefixFrom(ip, 24)}},
 	}
 	return Host{Link: link, Local: ip, PublicIP: ip}
+}
+
+// Check builds the backend of each family on any host, to see that the config's options
+// are right. Its errors are the Factory's.
+func (build Factory) Check(c subnet.Config) error {
+	for _, f := range c.Families() {
+		half, _ := c.For(f)
+		if _, err := build(half, AnyHost(f)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

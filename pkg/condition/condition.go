@@ -54,6 +54,7 @@ const (
 	EtcdUnreadable      Code = "EtcdUnreadable"
 	InterfaceMissing    Code = "InterfaceMissing"
 	InterfaceDown       Code = "InterfaceDown"
+	FamilyMissing       Code = "FamilyMissing"
 	ConfigMissing       Code = "ConfigMissing"
 	ConfigInvalid       Code = "ConfigInvalid"
 	AddressesPending    Code = "AddressesPending"
@@ -98,6 +99,10 @@ var kinds = []kind{
 	{EtcdUnreadable, Error, false, []Code{UnderlayDiverted}, "etcd cannot be read."},
 	{InterfaceMissing, Error, true, nil, "The external interface cannot be chosen."},
 	{InterfaceDown, Error, true, nil, "The external interface is down."},
+	{
+		FamilyMissing, Error, false, nil,
+		"The config key enables IPv4 and IPv6, and this host has no external interface for one of them: it works without.",
+	},
 	{ConfigMissing, Error, false, nil, "etcd has no config key."},
 	{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
 	{

@@ -90,11 +90,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		return err
 	}
 	former := formerEnv(o.SubnetFile)
-	var networks []netip.Prefix
-	if former.Network.IsValid() {
-		networks = append(networks, former.Network)
-	}
-	resumed, err := conn.Ours(networks)
+	resumed, err := conn.Ours(former.Networks())
 	if err != nil {
 		return err
 	}
@@ -104,7 +100,7 @@ func run(ctx context.Context, o Options, registry store) error {
 	wrong := &condition.Set{}
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
-		RenewMargin: o.LeaseRenewMargin, Previous: former.Subnet, Resumed: resumed, Conditions: wrong,
+		RenewMargin: o.LeaseRenewMargin, Previous: former.Subnets(), Resumed: resumed, Conditions: wrong,
 		Dir: registry.Dir, Command: func(words ...string) string {
 			e := o.Etcd
 			e.API = registry.Chosen()
@@ -132,7 +128,7 @@ func run(ctx context.Context, o Options, registry store) error {
 		Dir:        registry.Dir,
 		SubnetFile: o.SubnetFile, Former: former, FileChanges: file, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
-		SetRules: rules.set, Exclusive: only, Conditions: wrong,
+		SetRules: rules.set, UnsetRules: rules.unset, Exclusive: only, Conditions: wrong,
 	})
 	lock.status = inside.status
 	return runAll(ctx, append(tasks, inside.agent))
@@ -161,8 +157,8 @@ func runAll(ctx context.Context, tasks []task) error {
 }
 
 func announce(own subnet.Lease) {
-	klog.InfoS("Ready", "subnet", own.Subnet, "expires", own.Ends())
-	health.Notify("READY=1", "STATUS=serving "+own.Subnet.String())
+	klog.InfoS("Ready", "subnet", own.Subnets(), "expires", own.Ends())
+	health.Notify("READY=1", "STATUS=serving "+own.Subnets().String())
 	debug.FreeOSMemory() // the first list of a large cluster leaves much behind
 }
 
@@ -175,6 +171,9 @@ func formerEnv(path string) subnet.Env {
 	}
 	if env.Subnet.IsValid() && !env.Network.Overlaps(env.Subnet) {
 		env.Network = netip.Prefix{}
+	}
+	if env.IPv6Subnet.IsValid() && !env.IPv6Network.Overlaps(env.IPv6Subnet) {
+		env.IPv6Network = netip.Prefix{}
 	}
 	return env
 }

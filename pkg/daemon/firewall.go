@@ -13,6 +13,7 @@ import (
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/firewall/nftables"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 )
@@ -126,3 +127,6 @@ func reportRules(wrong *condition.Set, chains map[string]condition.Condition) {
 		wrong.Replace(code, of[code])
 	}
 }
+
+// unset has no rules of a family.
+func (f *firewallTasks) unset(inet.Family) {}

@@ -49,7 +49,7 @@ func TestWhichFirewall(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- r.Run(ctx) }()
 			f := firewallTasks{options: Options{Firewall: tt.flag, IPMasq: true}, iptables: tt.iptables, marks: tt.marks, rules: r}
-			f.set(subnet.Config{Network: netip.MustParsePrefix("172.7.0.0/16"), NFTables: tt.key}, netip.MustParsePrefix("172.7.21.0/24"), nil)
+			f.set(subnet.Config{Range: subnet.Range{Network: netip.MustParsePrefix("172.7.0.0/16")}, NFTables: tt.key}, netip.MustParsePrefix("172.7.21.0/24"), nil)
 			if w := <-got; w.NFTables != tt.want {
 				t.Errorf("by nftables: %v, want %v", w.NFTables, tt.want)
 			}

@@ -19,7 +19,8 @@ type Status struct {
 	Lease   *Lease    `json:"lease,omitempty"`   // nil: none is held
 	Device  *Device   `json:"device,omitempty"`  // nil: packets travel as they are
 	Etcd    Etcd      `json:"etcd"`
-	Peers   []Peer    `json:"peers"`
+	Peers   []Peer    `json:"peers"`          // one for each family of a host
+	IPv6    *Half     `json:"ipv6,omitempty"` // nil: containers use one family, which all above is about
 
 	Conditions condition.List `json:"conditions"` // what is not as it should be
 }
@@ -76,6 +77,33 @@ type Device struct {
 
 	Protocol      string `json:"protocol,omitempty"` // of its packets between hosts, where that is not UDP: "ipencap"
 	ChecksumByCPU bool   `json:"checksum_by_cpu"`
+}
+
+// Half is what a Status says of IPv6 beside IPv4.
+type Half struct {
+	Network *Network `json:"network,omitempty"` // without the config, which is of both
+	Host    *Host    `json:"host,omitempty"`
+	Lease   *Lease   `json:"lease,omitempty"`
+	Device  *Device  `json:"device,omitempty"`
+}
+
+// Halves are what is said of each family, IPv4 first.
+func (s *Status) Halves() []Half {
+	all := []Half{{s.Network, s.Host, s.Lease, s.Device}}
+	if s.IPv6 != nil {
+		all = append(all, *s.IPv6)
+	}
+	return all
+}
+
+// SetHalves is the reverse.
+func (s *Status) SetHalves(all []Half) {
+	if len(all) > 0 {
+		s.Network, s.Host, s.Lease, s.Device = all[0].Network, all[0].Host, all[0].Lease, all[0].Device
+	}
+	if len(all) > 1 {
+		s.IPv6 = &all[1]
+	}
 }
 
 // Etcd is the store.

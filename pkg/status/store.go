@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/subnet"
 )
 
@@ -27,25 +28,37 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 			condition.Condition{Code: condition.ConfigInvalid, Message: fmt.Sprintf("config key is wrong: %v", err)},
 		)
 	default:
-		s.Network = &Network{Network: config.Network, SubnetLen: config.SubnetLen, Backend: config.BackendType}
+		var halves []Half
+		for _, f := range config.Families() {
+			of, _ := config.For(f)
+			halves = append(halves, Half{Network: &Network{Network: of.Network, SubnetLen: of.SubnetLen, Backend: of.BackendType}})
+		}
+		s.SetHalves(halves)
 	}
 	for _, l := range c.Leases {
-		p := Peer{
-			Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType,
-			Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown,
+		for _, f := range inet.Families() {
+			of, has := l.For(f)
+			if !has {
+				continue
+			}
+			p := Peer{
+				Subnet: of.Subnet, PublicIP: of.PublicIP, Backend: of.BackendType,
+				Expires: of.Expires, ExpiryUnknown: of.ExpiryUnknown,
+			}
+			network, used := config.For(f)
+			p.Outside = used && network.Outside(of.Subnet)
+			if l.Key != subnet.Key(of.Subnet) {
+				p.Key = l.Key
+			}
+			s.Peers = append(s.Peers, p)
 		}
-		p.Outside = s.Network != nil && config.Outside(l.Subnet)
-		if l.Key != subnet.Key(l.Subnet) {
-			p.Key = l.Key
-		}
-		s.Peers = append(s.Peers, p)
-		if s.Network != nil && !config.Fits(l.Subnet) {
+		if s.Network != nil && config.Misfits(l.Subnets()) {
 			s.Conditions.Add(
 				condition.Condition{
 					Code:    condition.LeaseIgnored,
 					Subject: l.Key,
 					Message: fmt.Sprintf("the lease of %v does not fit the config: "+
-						"its host keeps it until flanneld is restarted there", l.Subnet),
+						"its host keeps it until flanneld is restarted there", l.Subnets()),
 				},
 			)
 		}

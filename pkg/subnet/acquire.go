@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"flanneld/pkg/inet"
 )
 
 // acquire finds the subnet that this host should hold: one that is leased to it,
@@ -32,9 +34,15 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 	if h.copied(r, c) {
 		return step{wait: lookAgain, unsettled: true}
 	}
-	if subnet, ok := h.choose(r, c); ok {
-		h.candidate, h.full = subnet, false
-		return step{do: put, entry: Entry{Key: Key(subnet), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}
+	return h.create(r, c, Subnets{})
+}
+
+// create makes a key with these subnets of ours, and free ones of the families that
+// these lack.
+func (h *leaseHolder) create(r *replica, c Claim, with Subnets) step {
+	if subnets, ok := h.choose(r, c, with); ok {
+		h.candidate, h.full = subnets, false
+		return step{do: put, entry: Entry{Key: subnets.Key(), Value: c.Attrs.Marshal(), TTL: LeaseTTL}}
 	}
 	if len(h.refused) > 0 { // those may be free by now, or may be written
 		h.refused = nil
@@ -44,13 +52,22 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 	return step{wait: lookAgain}
 }
 
-// usable tells of a lease that it is ours and may be used.
+// usable tells of a lease that it is ours and may be used, for one family at least.
 func (h *leaseHolder) usable(r *replica, c Claim, self Self, l *Lease) bool {
-	if h.weigh(self, l) == NoEvidence || !c.Config.Fits(l.Subnet) || c.reservesAddress(l.Subnet) {
-		return false
+	return h.weigh(self, l) != NoEvidence && h.goodOf(r, c, l) != Subnets{}
+}
+
+// goodOf are the subnets of a lease that this host may use: of the families that containers
+// use, such as may be leased, hold no address that this host needs, and are no part of what another
+// host has leased before.
+func (h *leaseHolder) goodOf(r *replica, c Claim, l *Lease) (good Subnets) {
+	for _, p := range c.Config.fitting(l.Subnets()).All() {
+		other, overlaps := r.overlapping(p, h.notOther(c, l.Key))
+		if !(overlaps && older(&other, l)) && !(l.Key != h.own.Key && c.reservesAddress(p)) {
+			good[slot(inet.Of(p.Addr()))] = p
+		}
 	}
-	other, overlaps := r.overlapping(l.Subnet, h.notOther(c, l.Key))
-	return !overlaps || !older(&other, l)
+	return good
 }
 
 // awaits is the key of the reservation that this host would take in the place of its
@@ -59,9 +76,10 @@ func (h *leaseHolder) awaits(r *replica, c Claim) string {
 	if !h.own.Subnet.IsValid() {
 		return ""
 	}
-	started := leaseHolder{previous: h.own.Subnet}
+	started := leaseHolder{previous: h.own.Subnets()}
 	all := started.leasedToUs(r, c)
-	if len(all) == 0 || all[0].Key == h.own.Key || all[0].PublicIP != c.Attrs.PublicIP || !all[0].Expires.IsZero() {
+	if len(all) == 0 || !all[0].Expires.IsZero() || h.evidence(c, &all[0]) != Proof ||
+		h.own.Subnets().covers(all[0].Subnets()) {
 		return ""
 	}
 	return all[0].Key
@@ -79,10 +97,8 @@ func (h *leaseHolder) leasedToUs(r *replica, c Claim) (found []Lease) {
 	// another address. The one in use is in the subnet file. But what is reserved for
 	// this host an operator wants it to have.
 	rank := func(l Lease) int {
-		proof := l.PublicIP == c.Attrs.PublicIP
-		for i, is := range []bool{
-			proof && l.Expires.IsZero() && l.Subnet == h.previous, proof && l.Expires.IsZero(), l.Subnet == h.previous, proof,
-		} {
+		proof, file := self.Evidence(&l) == Proof, h.previous.shares(l.Subnets())
+		for i, is := range []bool{proof && l.Expires.IsZero() && file, proof && l.Expires.IsZero(), file, proof} {
 			if is {
 				return i
 			}
@@ -110,34 +126,50 @@ func (h *leaseHolder) notOther(c Claim, key string) func(*Lease) bool {
 	return func(l *Lease) bool { return l.Key == key || h.evidence(c, l) != NoEvidence }
 }
 
-func (h *leaseHolder) choose(r *replica, c Claim) (netip.Prefix, bool) {
-	if h.free(r, c, h.candidate) { // an attempt with unknown outcome goes on with the same subnet
-		return h.candidate, true
+// choose finds a subnet of each family that containers use, where with has none.
+func (h *leaseHolder) choose(r *replica, c Claim, with Subnets) (Subnets, bool) {
+	for _, f := range c.Config.Lacking(with) {
+		// An attempt with unknown outcome goes on with the same subnet.
+		chosen := h.candidate.Of(f)
+		if !h.free(r, c, chosen) {
+			chosen = h.previous.Of(f)
+		}
+		if !h.free(r, c, chosen) {
+			chosen = h.draw(r, c, f)
+		}
+		if !chosen.IsValid() {
+			return Subnets{}, false
+		}
+		with[slot(f)] = chosen
 	}
-	if h.free(r, c, h.previous) {
-		return h.previous, true
-	}
+	return with, true
+}
+
+// draw is one of the free subnets of a family; invalid: there is none.
+func (h *leaseHolder) draw(r *replica, c Claim, f inet.Family) netip.Prefix {
 	h.explainFile(r, c, Lease{})
 	taken := slices.Concat(c.Reserved, r.hostsWithin(c), r.spoiled())
 	for _, l := range r.all() {
-		taken = append(taken, l.Subnet)
+		taken = append(taken, l.Subnets().All()...)
 	}
 	for p := range h.refused {
 		taken = append(taken, p)
 	}
+	taken = slices.DeleteFunc(taken, func(p netip.Prefix) bool { return inet.Of(p.Addr()) != f })
 	// Hosts that start together choose among the same few: each time that we
 	// came too late we look eight times as wide, up to 51,200 subnets.
-	free := c.Config.Free(taken, 100<<min(3*len(h.refused), 9))
+	config, _ := c.Config.For(f)
+	free := config.Free(taken, 100<<min(3*len(h.refused), 9))
 	if len(free) == 0 {
-		return netip.Prefix{}, false
+		return netip.Prefix{}
 	}
-	return free[rand.N(len(free))], true
+	return free[rand.N(len(free))]
 }
 
 func (h *leaseHolder) free(r *replica, c Claim, p netip.Prefix) bool {
 	_, leased := r.overlapping(p, nil)
 	_, refused := h.refused[p]
-	return c.Config.Fits(p) && !leased && !refused && !c.reserves(p) &&
+	return c.Config.fitting(SubnetsOf(p)).has(p) && !leased && !refused && !c.reserves(p) &&
 		!slices.ContainsFunc(r.hostsWithin(c), p.Overlaps) && !slices.ContainsFunc(r.spoiled(), p.Overlaps)
 }
 
@@ -148,8 +180,10 @@ func (r *replica) hostsWithin(c Claim) (out []netip.Prefix) {
 		return nil
 	}
 	for _, l := range r.leases {
-		if c.Config.Network.Contains(l.PublicIP) {
-			out = append(out, netip.PrefixFrom(l.PublicIP, l.PublicIP.BitLen()))
+		for _, ip := range []netip.Addr{l.PublicIP, l.IPv6.PublicIP} {
+			if c.Config.Network.Contains(ip) || c.Config.Second.Network.Contains(ip) {
+				out = append(out, netip.PrefixFrom(ip, ip.BitLen()))
+			}
 		}
 	}
 	return out
@@ -158,12 +192,15 @@ func (r *replica) hostsWithin(c Claim) (out []netip.Prefix) {
 // refuse notes that somebody else was first at a candidate; false where the key
 // was none.
 func (h *leaseHolder) refuse(key string) bool {
-	if key != Key(h.candidate) {
+	if key != h.candidate.Key() {
 		return false
 	}
 	if h.refused == nil {
 		h.refused = map[netip.Prefix]struct{}{}
 	}
-	h.refused[h.candidate], h.candidate = struct{}{}, netip.Prefix{}
+	for _, p := range h.candidate.All() {
+		h.refused[p] = struct{}{}
+	}
+	h.candidate = Subnets{}
 	return true
 }

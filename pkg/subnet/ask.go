@@ -89,7 +89,7 @@ func (h *leaseHolder) deny(l *Lease) {
 func (h *leaseHolder) forget(r *replica, c Claim) {
 	maps.DeleteFunc(h.living, func(key string, holder netip.Addr) bool {
 		l, there := r.leases[key]
-		return !there || l.PublicIP != holder || holder == c.Attrs.PublicIP
+		return !there || l.PublicIP != holder || holder == h.address(c, &l)
 	})
 }
 
@@ -98,10 +98,11 @@ func (h *leaseHolder) forget(r *replica, c Claim) {
 // knows that any more, as both have been started anew, the lower address keeps it, once it has been
 // written again and again. A store that was restored has an old address too, and proves nothing.
 func (h *leaseHolder) takenBack(r *replica, c Claim, current *Lease, now time.Time) bool {
-	if current.PublicIP == c.Attrs.PublicIP || h.written == 0 || current.Modified <= h.written || r.degraded(now) {
+	ours := h.address(c, current)
+	if current.PublicIP == ours || h.written == 0 || current.Modified <= h.written || r.degraded(now) {
 		return false
 	}
-	return current.PublicIP == h.left || h.answers >= mostAnswers && current.PublicIP.Less(c.Attrs.PublicIP)
+	return current.PublicIP == h.left || h.answers >= mostAnswers && current.PublicIP.Less(ours)
 }
 
 // mostAnswers are those that a host gives to one of a higher address before it knows that this
@@ -111,10 +112,15 @@ const mostAnswers = 2
 // copied tells that a living holder's lease has our VTEP's MAC: a lease with the same
 // would lead packets astray, so nothing is leased before there is another.
 func (h *leaseHolder) copied(r *replica, c Claim) bool {
-	mac := c.Attrs.VTEP()
 	for key := range h.living {
-		if l, there := r.leases[key]; there && mac != "" && l.VTEP() == mac && l.PublicIP != c.Attrs.PublicIP {
-			return true
+		l, there := r.leases[key]
+		if !there || l.PublicIP == h.address(c, &l) {
+			continue
+		}
+		for _, ours := range []Endpoint{c.Attrs.first(), c.Attrs.IPv6} {
+			if mac := ours.VTEP(); mac != "" && (l.VTEP() == mac || l.IPv6.VTEP() == mac) {
+				return true
+			}
 		}
 	}
 	return false

@@ -18,7 +18,8 @@ type noted struct {
 // noteConditions says how the lease and the store are, where that has changed.
 func (s *state) noteConditions(wrong *condition.Set, now time.Time) {
 	h := &s.holder
-	is := noted{full: h.full && !h.own.Subnet.IsValid()}
+	lacks := !h.own.Subnet.IsValid() || s.claim != nil && len(s.claim.Config.Lacking(h.own.Subnets())) > 0
+	is := noted{full: h.full && lacks}
 	if is.full && s.claim != nil && len(s.claim.Reserved) > 0 {
 		is.reserved = fmt.Sprintf("those that overlap %v are not leased, as this host needs that", s.claim.Reserved)
 	}

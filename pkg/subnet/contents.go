@@ -24,7 +24,7 @@ func (s Snapshot) Read(now time.Time) Contents {
 		}
 	}
 	for _, e := range s.Entries {
-		if p, err := ParseKey(e.Key); err == nil && p.IsValid() {
+		if _, err := ParseKey(e.Key); err == nil {
 			c.Entries[e.Key] = e
 		}
 	}

@@ -6,12 +6,14 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
 )
@@ -148,25 +150,55 @@ func flannel(ctx context.Context, c *subnettest.Client, config subnet.Config, n 
 	}
 	var taken []netip.Prefix
 	for _, e := range s.Entries {
-		if p, err := subnet.ParseKey(e.Key); err == nil && p.IsValid() {
-			taken = append(taken, p)
+		if s, err := subnet.ParseKey(e.Key); err == nil {
+			taken = append(taken, s.All()...)
 		}
 	}
 	time.Sleep(think)
-	free := config.Free(taken, 3)
-	if len(free) == 0 {
-		return
+	var chosen []netip.Prefix
+	for _, f := range config.Families() {
+		of, _ := config.For(f)
+		free := of.Free(slices.DeleteFunc(slices.Clone(taken), func(p netip.Prefix) bool { return inet.Of(p.Addr()) != f }), 3)
+		if len(free) == 0 {
+			return
+		}
+		chosen = append(chosen, free[n%len(free)])
 	}
-	key := fmt.Sprintf("%s&fc00:7:0:%x::-64", subnet.Key(free[n%len(free)]), n)
-	_, _ = c.Put(ctx, subnet.Entry{Key: key, Value: attrs(fmt.Sprintf("10.4.7.%d", 100+n)).Marshal(), TTL: subnet.LeaseTTL})
+	key := subnet.SubnetsOf(chosen...).Key()
+	if !strings.Contains(key, subnet.DualStack) {
+		key = fmt.Sprintf("%s&fc00:9:0:%x::-64", key, n)
+	}
+	value := attrsOf(config, fmt.Sprintf("10.4.7.%d", 100+n)).Marshal()
+	_, _ = c.Put(ctx, subnet.Entry{Key: key, Value: value, TTL: subnet.LeaseTTL})
+}
+
+// attrsOf is what a host says of itself under a config.
+func attrsOf(c subnet.Config, ip string) subnet.Attrs {
+	six := netip.MustParseAddr("fd00:4::" + ip[strings.LastIndex(ip, ".")+1:])
+	a := attrs(ip)
+	switch c.Families()[0] {
+	case inet.IPv6:
+		a.PublicIP = six
+	case inet.IPv4:
+		if len(c.Families()) > 1 {
+			a.IPv6.PublicIP = six
+		}
+	}
+	return a
+}
+
+var inFamilies = map[string]subnet.Config{
+	"IPv4": mustConfig(`{"Network":"10.1.0.0/24","SubnetLen":28}`),
+	"IPv6": mustConfig(`{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00:7::/60"}`),
+	"both": mustConfig(`{"Network":"10.1.0.0/24","SubnetLen":28,"EnableIPv6":true,"IPv6Network":"fc00:7::/60"}`),
 }
 
 // TestNoSubnetTwice: allocators of ours race with each other and with flannel's, with
 // both kinds of keys. No two of ours ever work with one subnet; in the end none of ours
 // holds what another key named first, and flannel's keys are as it wrote them.
 func TestNoSubnetTwice(t *testing.T) {
-	config := mustConfig(`{"Network":"10.1.0.0/24","SubnetLen":28}`)
 	rapid.Check(t, func(rt *rapid.T) {
+		config := inFamilies[rapid.SampledFrom([]string{"IPv4", "IPv6", "both"}).Draw(rt, "families")]
 		hosts, others := rapid.IntRange(2, 4).Draw(rt, "hosts"), rapid.IntRange(1, 4).Draw(rt, "flannels")
 		before := rapid.SliceOfN(rapid.IntRange(0, 8), 0, 3).Draw(rt, "dual-stack keys before")
 		mine := rapid.Bool().Draw(rt, "the first of them is the first host's")
@@ -188,7 +220,7 @@ func TestNoSubnetTwice(t *testing.T) {
 				if mine && i == 0 {
 					ip = "10.4.7.21"
 				}
-				store.Set(fmt.Sprintf("subnets/10.1.0.%d-28&fc00:7:0:%x::-64", 16*n, i), attrs(ip).Marshal(), subnet.LeaseTTL)
+				store.Set(fmt.Sprintf("subnets/10.1.0.%d-28&fc00:7:0:%x::-64", 16*n, i), attrsOf(inFamilies["both"], ip).Marshal(), subnet.LeaseTTL)
 			}
 			var all []*host
 			for i := range hosts {
@@ -198,7 +230,7 @@ func TestNoSubnetTwice(t *testing.T) {
 				all = append(all, h)
 				go func() {
 					time.Sleep(begins[i])
-					h.Claim(subnet.Claim{Config: config, Attrs: attrs(fmt.Sprintf("10.4.7.%d", 21+i))})
+					h.Claim(subnet.Claim{Config: config, Attrs: attrsOf(config, fmt.Sprintf("10.4.7.%d", 21+i))})
 				}()
 			}
 			for i := range others {
@@ -212,8 +244,7 @@ func TestNoSubnetTwice(t *testing.T) {
 				synctest.Wait()
 				for i, a := range all {
 					for _, b := range all[:i] {
-						x, y := a.View().Own.Subnet, b.View().Own.Subnet
-						if x.IsValid() && y.IsValid() && x.Overlaps(y) && violation == "" {
+						if x, y := a.View().Own, b.View().Own; overlap(x, y) && violation == "" {
 							violation = fmt.Sprintf("two hosts work with %v and %v", x, y)
 						}
 					}
@@ -227,8 +258,13 @@ func TestNoSubnetTwice(t *testing.T) {
 					violation = fmt.Sprintf("host %d holds %+v; store %v", i, held, entries)
 					continue
 				}
+				if lacks := config.Lacking(held.Subnets()); len(lacks) > 0 {
+					violation = fmt.Sprintf("host %d holds %+v, without %v; store %v", i, held, lacks, entries)
+				}
 				for _, e := range entries {
-					if p, _ := subnet.ParseKey(e.Key); e.Key != held.Key && p.Overlaps(held.Subnet) && e.Created < entries[at].Created {
+					s, _ := subnet.ParseKey(e.Key)
+					other := subnet.Lease{Subnet: s.Of(inet.IPv4), IPv6Subnet: s.Of(inet.IPv6)}
+					if e.Key != held.Key && overlap(other, held) && e.Created < entries[at].Created {
 						violation = fmt.Sprintf("host %d works with %s, though %s came first", i, held.Key, e.Key)
 					}
 				}
@@ -240,6 +276,124 @@ func TestNoSubnetTwice(t *testing.T) {
 		})
 		if violation != "" {
 			rt.Fatal(violation)
+		}
+	})
+}
+
+// overlap reports whether two leases have an address in common.
+func overlap(a, b subnet.Lease) bool {
+	for _, p := range a.Subnets().All() {
+		if slices.ContainsFunc(b.Subnets().All(), p.Overlaps) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestFamilyComes: the config gets IPv6 under a host that works with IPv4, and loses it again.
+// The IPv4 subnet stays, is leased at each moment, and flannel's hosts, which take its route
+// away with the key that goes, hear of the one that stays after that.
+func TestFamilyComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		before, both := inFamilies["IPv4"], inFamilies["both"]
+		h := start(t, store, &subnet.Claim{Config: before, Attrs: attrsOf(before, "10.4.7.21")})
+		defer h.stop()
+		settle()
+		four := h.View().Own.Subnet
+		plain := subnet.Key(four)
+		var told []string
+		watching := watchKeys(t, store, &told)
+		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		settle()
+		dual := h.View().Own
+		value := attrsOf(both, "10.4.7.21").Marshal()
+		if dual.Subnet != four || len(both.Lacking(dual.Subnets())) > 0 || entry(t, store, dual.Key).Value != value || len(store.Entries()) != 1 {
+			t.Fatalf("holds %+v; store %v", dual, store.Entries())
+		}
+		watching()
+		if want := []string{"set " + dual.Key, "deleted " + plain, "set " + dual.Key}; !slices.Equal(told, want) {
+			t.Errorf("flannel hears %v, want %v", told, want)
+		}
+		h.Claim(subnet.Claim{Config: before, Attrs: attrsOf(before, "10.4.7.21")})
+		settle()
+		if now := h.View().Own; now.Key != dual.Key || now.Subnet != four || now.IPv6Subnet.IsValid() || entry(t, store, dual.Key).Value != value {
+			t.Errorf("without IPv6 it holds %+v; store %v", now, store.Entries())
+		}
+		time.Sleep(30 * time.Hour)
+		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		settle()
+		if now := h.View().Own; now.Subnets() != dual.Subnets() || len(store.Entries()) != 1 {
+			t.Errorf("with IPv6 once more it holds %+v; store %v", now, store.Entries())
+		}
+	})
+}
+
+// watchKeys notes what becomes of keys, until what it returns is called.
+func watchKeys(t *testing.T, store *subnettest.Store, told *[]string) (end func()) {
+	c := store.Client()
+	s, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		_ = c.Watch(ctx, s.Index, func(events []subnet.Event) {
+			for _, e := range events {
+				what := "set "
+				if e.Deleted {
+					what = "deleted "
+				}
+				*told = append(*told, what+e.Key)
+			}
+		})
+	})
+	return func() { synctest.Wait(); cancel(); ended.Wait() }
+}
+
+// TestIPv6IsTaken: another host was faster with the IPv6 subnet alone. The IPv4 subnet stays.
+func TestIPv6IsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		store.Set("subnets/10.1.0.32-28&fc00:7:0:3::-64", attrsOf(both, "10.4.7.22").Marshal(), subnet.LeaseTTL)
+		store.Set("subnets/10.1.0.16-28&fc00:7:0:3::-64", attrsOf(both, "10.4.7.21").Marshal(), subnet.LeaseTTL)
+		h := start(t, store, &subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		defer h.stop()
+		settle()
+		own := h.View().Own
+		if own.Subnet != netip.MustParsePrefix("10.1.0.16/28") || own.IPv6Subnet == netip.MustParsePrefix("fc00:7:0:3::/64") ||
+			len(both.Lacking(own.Subnets())) > 0 || len(store.Entries()) != 2 {
+			t.Errorf("holds %+v; store %v", own, store.Entries())
+		}
+	})
+}
+
+// TestReservationOfIPv4: a reservation of one family stays an operator's key beside the lease of both.
+func TestReservationOfIPv4(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		claim := &subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")}
+		store.Set("subnets/10.1.0.48-28", `{"PublicIP":"10.4.7.21"}`, 0)
+		h := start(t, store, claim)
+		settle()
+		own := h.View().Own
+		h.stop()
+		if own.Subnet != netip.MustParsePrefix("10.1.0.48/28") || len(both.Lacking(own.Subnets())) > 0 || len(store.Entries()) != 2 {
+			t.Fatalf("holds %+v; store %v", own, store.Entries())
+		}
+		h = start(t, store, claim)
+		defer h.stop()
+		settle()
+		view := h.View()
+		if view.Own.Subnets() != own.Subnets() || len(store.Entries()) != 2 || view.Awaits != "" {
+			t.Errorf("after a restart it holds %+v and waits for %q; store %v", view.Own, view.Awaits, store.Entries())
+		}
+		c, _ := both.For(inet.IPv4)
+		if peers, rejected := subnet.Peers(c, view.Own, view.Leases, nil, nil); len(peers)+len(rejected) > 0 {
+			t.Errorf("peers %v, rejected %v", peers, rejected)
 		}
 	})
 }

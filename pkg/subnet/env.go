@@ -9,49 +9,79 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"flanneld/pkg/inet"
 )
 
 // Env is the content of subnet.env, by which dockerd and others learn what
 // this host was given.
 type Env struct {
-	Network netip.Prefix
+	Network netip.Prefix // of the first family that containers use
 	Subnet  netip.Prefix // masked; written with the subnet's first address
 	MTU     int          // bytes
 	IPMasq  bool         // flanneld masquerades, so docker must not
+
+	IPv6Network, IPv6Subnet netip.Prefix // beside IPv4; invalid: there is none
+}
+
+// Subnets are both.
+func (e Env) Subnets() Subnets { return SubnetsOf(e.Subnet, e.IPv6Subnet) }
+
+// Networks are both.
+func (e Env) Networks() []netip.Prefix { return SubnetsOf(e.Network, e.IPv6Network).All() }
+
+// variable is a line of the file.
+type variable struct{ name, value string }
+
+// variables are those that are ours, in their order. One without a value has no line: a
+// dual-stack host wrote it, and nobody keeps it true any more.
+func (e Env) variables() []variable {
+	networks, subnets := SubnetsOf(e.Network, e.IPv6Network), SubnetsOf(e.Subnet, e.IPv6Subnet)
+	var texts [4]string
+	for i := range subnets {
+		if subnets[i].IsValid() {
+			texts[2*i], texts[2*i+1] = networks[i].String(), netip.PrefixFrom(subnets[i].Addr().Next(), subnets[i].Bits()).String()
+		}
+	}
+	return []variable{
+		{"FLANNEL_NETWORK", texts[0]},
+		{"FLANNEL_SUBNET", texts[1]},
+		{"FLANNEL_IPV6_NETWORK", texts[2]},
+		{"FLANNEL_IPV6_SUBNET", texts[3]},
+		{"FLANNEL_MTU", strconv.Itoa(e.MTU)},
+		{"FLANNEL_IPMASQ", strconv.FormatBool(e.IPMasq)},
+	}
 }
 
 // Marshal is the exact content of a file that is flanneld's alone.
-func (e Env) Marshal() []byte {
-	return fmt.Appendf(nil, "FLANNEL_NETWORK=%v\nFLANNEL_SUBNET=%v/%d\nFLANNEL_MTU=%d\nFLANNEL_IPMASQ=%t\n",
-		e.Network, e.Subnet.Addr().Next(), e.Subnet.Bits(), e.MTU, e.IPMasq)
+func (e Env) Marshal() (content []byte) {
+	for _, v := range e.variables() {
+		if v.value != "" {
+			content = fmt.Appendf(content, "%s=%s\n", v.name, v.value)
+		}
+	}
+	return content
 }
 
-// ours are the variables of the four lines, in their order.
-var ours = []string{"FLANNEL_NETWORK", "FLANNEL_SUBNET", "FLANNEL_MTU", "FLANNEL_IPMASQ"}
-
-// stale are those that a dual-stack flannel wrote. Nobody keeps them true any more, and
-// flannel's own CNI plugin would go by them.
-var stale = []string{"FLANNEL_IPV6_NETWORK", "FLANNEL_IPV6_SUBNET"}
-
-// Merge puts the four lines into what a subnet file holds: each in its place, once.
+// Merge puts our lines into what a subnet file holds: each in its place, once.
 // Everybody else's lines stay as they are, in their order.
 func (e Env) Merge(old []byte) []byte {
 	type line struct {
 		text string
-		ours int // which of the four; -1: somebody else's
+		ours int // which of ours; -1: somebody else's
 	}
-	text := strings.SplitAfter(strings.TrimSuffix(string(e.Marshal()), "\n"), "\n")
-	text[len(text)-1] += "\n"
+	ours := e.variables()
 	var all []line
 	theirs := false
 	have := func(i int) int { return slices.IndexFunc(all, func(l line) bool { return l.ours == i }) }
+	text := func(i int) line { return line{ours[i].name + "=" + ours[i].value + "\n", i} }
 	for l := range strings.Lines(string(old)) {
 		name, _, _ := assignment(l)
-		i := slices.Index(ours, name)
+		i := slices.IndexFunc(ours, func(v variable) bool { return v.name == name })
 		switch {
-		case slices.Contains(stale, name) || i >= 0 && have(i) >= 0:
+		case i >= 0 && (ours[i].value == "" || have(i) >= 0):
 		case i >= 0:
-			all = append(all, line{text[i], i})
+			all = append(all, text(i))
 		default:
 			theirs = theirs || strings.TrimSpace(l) != ""
 			all = append(all, line{l, -1})
@@ -60,21 +90,25 @@ func (e Env) Merge(old []byte) []byte {
 	if !theirs {
 		return e.Marshal()
 	}
-	for i := range ours {
-		if have(i) >= 0 {
+	before := -1 // the one of ours that the next comes after
+	for i, v := range ours {
+		if v.value == "" {
 			continue
 		}
-		at := slices.IndexFunc(all, func(l line) bool { return l.ours >= 0 }) // before the first
-		switch {
-		case i > 0:
-			at = have(i-1) + 1
-		case at < 0:
-			at = len(all)
-			if last := &all[at-1]; !strings.HasSuffix(last.text, "\n") {
-				last.text += "\n"
+		if have(i) < 0 {
+			at := slices.IndexFunc(all, func(l line) bool { return l.ours >= 0 }) // before the first
+			switch {
+			case before >= 0:
+				at = have(before) + 1
+			case at < 0:
+				at = len(all)
+				if last := &all[at-1]; !strings.HasSuffix(last.text, "\n") {
+					last.text += "\n"
+				}
 			}
+			all = slices.Insert(all, at, text(i))
 		}
-		all = slices.Insert(all, at, line{text[i], i})
+		before = i
 	}
 	var out bytes.Buffer
 	for _, l := range all {
@@ -95,8 +129,8 @@ func assignment(line string) (name, value string, ok bool) {
 }
 
 // ParseEnv reads subnet.env as people write it: spaces, quotes, comments,
-// "export", CRLF and further variables do no harm, and only FLANNEL_SUBNET is
-// required.
+// "export", CRLF and further variables do no harm, and only FLANNEL_SUBNET, or
+// FLANNEL_IPV6_SUBNET, is required.
 func ParseEnv(content []byte) (Env, error) {
 	var e Env
 	lines := bufio.NewScanner(bytes.NewReader(content))
@@ -110,9 +144,13 @@ func ParseEnv(content []byte) (Env, error) {
 		var err error
 		switch name {
 		case "FLANNEL_NETWORK":
-			e.Network, err = parsePrefix(value)
+			e.Network, err = parsePrefix(value, inet.IPv4)
 		case "FLANNEL_SUBNET":
-			e.Subnet, err = parsePrefix(value)
+			e.Subnet, err = parsePrefix(value, inet.IPv4)
+		case "FLANNEL_IPV6_NETWORK":
+			e.IPv6Network, err = parsePrefix(value, inet.IPv6)
+		case "FLANNEL_IPV6_SUBNET":
+			e.IPv6Subnet, err = parsePrefix(value, inet.IPv6)
 		case "FLANNEL_MTU":
 			e.MTU, err = strconv.Atoi(value)
 		case "FLANNEL_IPMASQ":
@@ -124,6 +162,9 @@ func ParseEnv(content []byte) (Env, error) {
 	}
 	if err := lines.Err(); err != nil {
 		return Env{}, fmt.Errorf("not a subnet file: %w", err)
+	}
+	if !e.Subnet.IsValid() { // of IPv6 alone
+		e.Network, e.Subnet, e.IPv6Network, e.IPv6Subnet = e.IPv6Network, e.IPv6Subnet, netip.Prefix{}, netip.Prefix{}
 	}
 	if !e.Subnet.IsValid() {
 		return Env{}, errors.New("FLANNEL_SUBNET is missing")
@@ -144,20 +185,19 @@ func envValue(s string) string {
 	return strings.TrimRight(s, "\"' \t")
 }
 
-// parsePrefix takes the first of several networks, between commas, that is of a family
-// that is read.
-func parsePrefix(s string) (first netip.Prefix, err error) {
+// parsePrefix takes the first of a family of several networks between commas.
+func parsePrefix(s string, f inet.Family) (first netip.Prefix, err error) {
 	for part := range strings.SplitSeq(s, ",") {
 		p, e := netip.ParsePrefix(strings.TrimSpace(part))
 		switch {
 		case e != nil:
 			return netip.Prefix{}, e
-		case !first.IsValid() && legible(p.Addr()):
+		case !first.IsValid() && inet.Of(p.Addr()) == f:
 			first = p.Masked()
 		}
 	}
 	if !first.IsValid() {
-		err = errors.New("not of a family that is read")
+		err = fmt.Errorf("not of %v", f)
 	}
 	return first, err
 }

@@ -63,7 +63,7 @@ func TestMergeKeepsWhatIsOthers(t *testing.T) {
 		old := strings.Join(rapid.SliceOfN(line, 0, 9).Draw(t, "lines"), "\n")
 		theirs := func(s string) (out []string) {
 			for l := range strings.Lines(s) {
-				if name, _, _ := assignment(l); !slices.Contains(ours, name) && !slices.Contains(stale, name) && strings.TrimSpace(l) != "" {
+				if name, _, _ := assignment(l); !slices.ContainsFunc(e.variables(), func(v variable) bool { return v.name == name }) && strings.TrimSpace(l) != "" {
 					out = append(out, strings.TrimSuffix(l, "\n"))
 				}
 			}

@@ -5,20 +5,22 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+
+	"flanneld/pkg/inet"
 )
 
 // Self is what a host knows of itself, by which it tells its lease from others'.
 type Self struct {
-	PublicIP netip.Addr
-	Addrs    []netip.Addr   // of its interfaces, but for Inside
-	Inside   []netip.Addr   // of its tunnels' devices and its containers' bridges
-	VTEPs    []string       // MACs of its tunnels' devices, as Attrs.VTEP has them
-	Subnets  []netip.Prefix // that it has worked with: the subnet file's, the one that it holds
+	PublicIPs []netip.Addr   // one of each family that is known
+	Addrs     []netip.Addr   // of its interfaces, but for Inside
+	Inside    []netip.Addr   // of its tunnels' devices and its containers' bridges
+	VTEPs     []string       // MACs of its tunnels' devices, as Attrs.VTEP has them
+	Subnets   []netip.Prefix // that it has worked with: the subnet file's, the one that it holds
 }
 
 // Equal tells whether both know the same.
 func (s Self) Equal(o Self) bool {
-	return s.PublicIP == o.PublicIP && slices.Equal(s.Addrs, o.Addrs) && slices.Equal(s.Inside, o.Inside) &&
+	return slices.Equal(s.PublicIPs, o.PublicIPs) && slices.Equal(s.Addrs, o.Addrs) && slices.Equal(s.Inside, o.Inside) &&
 		slices.Equal(s.VTEPs, o.VTEPs) && slices.Equal(s.Subnets, o.Subnets)
 }
 
@@ -37,7 +39,7 @@ const (
 
 // Evidence is all there is for a lease, in this one place:
 //
-//   - It has our public IP: proof.
+//   - It has our public IP: proof. Of two families the first one that both know decides.
 //   - This host has worked with its subnet (the subnet file names it, or a tunnel's device or
 //     a bridge of ours has an address of it), and it has the MAC of a tunnel's device of ours,
 //     whatever else that device was made for: a hint.
@@ -46,18 +48,31 @@ const (
 // A subnet, a MAC or such an address alone is none: subnet files are copied, MACs follow from
 // machine IDs that are, and behind NAT many hosts have the same address.
 func (s Self) Evidence(l *Lease) Evidence {
+	worked := slices.ContainsFunc(l.Subnets().All(), s.workedIn)
 	switch {
-	case l.PublicIP == s.PublicIP:
+	case s.holds(l):
 		return Proof
-	case !s.workedIn(l.Subnet):
+	case !worked:
 		return NoEvidence
-	case slices.Contains(s.Addrs, l.PublicIP) && !everybodys(l.PublicIP):
-		return Hint
 	}
-	if mac := l.VTEP(); mac != "" && slices.Contains(s.VTEPs, mac) {
-		return Hint
+	for _, e := range []Endpoint{l.first(), l.IPv6} {
+		if slices.Contains(s.Addrs, e.PublicIP) && !everybodys(e.PublicIP) {
+			return Hint
+		}
+		if mac := e.VTEP(); mac != "" && slices.Contains(s.VTEPs, mac) {
+			return Hint
+		}
 	}
 	return NoEvidence
+}
+
+func (s Self) holds(l *Lease) bool {
+	for _, ip := range s.PublicIPs {
+		if e, ok := l.Of(inet.Of(ip)); ok {
+			return e.PublicIP == ip
+		}
+	}
+	return false
 }
 
 func (s Self) workedIn(p netip.Prefix) bool {
@@ -72,8 +87,11 @@ func everybodys(ip netip.Addr) bool {
 
 var guests = netip.MustParsePrefix("10.0.2.0/24") // qemu(1), "-netdev user"; VirtualBox's manual, 6.3
 
-// VTEP is the MAC of the lease's tunnel device, as package net writes it; empty: it has none.
-func (a Attrs) VTEP() string {
+// VTEP is that of the first family's endpoint.
+func (a Attrs) VTEP() string { return a.first().VTEP() }
+
+// VTEP is the MAC of the tunnel's device, as package net writes it; empty: there is none.
+func (a Endpoint) VTEP() string {
 	var data struct{ VtepMAC string }
 	if a.BackendData == "" || json.Unmarshal([]byte(a.BackendData), &data) != nil {
 		return ""
@@ -88,10 +106,15 @@ func (a Attrs) VTEP() string {
 // self is what speaks for this host's leases.
 func (h *leaseHolder) self(c Claim) Self {
 	s := c.Self
-	s.PublicIP = c.Attrs.PublicIP
-	s.Subnets = append(slices.Clip(s.Subnets), h.previous, h.own.Subnet)
-	if mac := c.Attrs.VTEP(); mac != "" {
-		s.VTEPs = append(slices.Clip(s.VTEPs), mac)
+	s.PublicIPs = nil
+	s.Subnets, s.VTEPs = slices.Concat(s.Subnets, h.previous.All(), h.own.Subnets().All()), slices.Clip(s.VTEPs)
+	for _, e := range []Endpoint{c.Attrs.first(), c.Attrs.IPv6} {
+		if e.PublicIP.IsValid() {
+			s.PublicIPs = append(s.PublicIPs, e.PublicIP)
+		}
+		if mac := e.VTEP(); mac != "" {
+			s.VTEPs = append(s.VTEPs, mac)
+		}
 	}
 	return s
 }

@@ -65,7 +65,7 @@ func TestEvidence(t *testing.T) {
 		if err != nil {
 			t.Fatal(tt.name, err)
 		}
-		tt.self.PublicIP = netip.MustParseAddr("10.4.8.21")
+		tt.self.PublicIPs = addrs("10.4.8.21")
 		l := subnet.Lease{Attrs: a, Key: "subnets/172.7.21.0-24", Subnet: file[0]}
 		if got := tt.self.Evidence(&l); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
@@ -267,3 +267,44 @@ func TestReservationCounts(t *testing.T) {
 		}
 	})
 }
+
+// TestEvidenceInFamilies: of two families the first one that the host and the lease both know
+// decides.
+func TestEvidenceInFamilies(t *testing.T) {
+	dual := `{"PublicIP":"10.4.7.21","PublicIPv6":"fd00:4::21","BackendType":"vxlan","BackendV6Data":{"VNI":1,"VtepMAC":"` + mac21 + `"}}`
+	six := `{"PublicIP":"0.0.0.0","PublicIPv6":"fd00:4::21","BackendType":"host-gw"}`
+	of6 := []netip.Prefix{netip.MustParsePrefix("fd00:7:0:21::/64")}
+	for _, tt := range []struct {
+		name, key, lease string
+		self             subnet.Self
+		want             subnet.Evidence
+	}{
+		{"both are ours", dual21, dual, subnet.Self{PublicIPs: addrs("10.4.7.21", "fd00:4::21")}, subnet.Proof},
+		{"IPv6 has changed", dual21, dual, subnet.Self{PublicIPs: addrs("10.4.7.21", "fd00:4::99")}, subnet.Proof},
+		{"IPv4 has changed", dual21, dual, subnet.Self{PublicIPs: addrs("10.4.7.99", "fd00:4::21")}, subnet.NoEvidence},
+		{"the host uses IPv6 alone now", dual21, dual, subnet.Self{PublicIPs: addrs("fd00:4::21")}, subnet.Proof},
+		{"the host used IPv6 alone", six21, six, subnet.Self{PublicIPs: addrs("10.4.7.21", "fd00:4::21")}, subnet.Proof},
+		{"families that have nothing in common", six21, six, subnet.Self{PublicIPs: addrs("10.4.7.21")}, subnet.NoEvidence},
+		{"the VTEP of IPv6, and its subnet", dual21, dual, subnet.Self{PublicIPs: addrs("10.4.7.99"), VTEPs: []string{mac21}, Subnets: of6}, subnet.Hint},
+		{"an address of IPv6, and its subnet", six21, six, subnet.Self{PublicIPs: addrs("fd00:4::99"), Addrs: addrs("fd00:4::21"), Subnets: of6}, subnet.Hint},
+	} {
+		store := subnettest.NewStore()
+		store.Set(tt.key, tt.lease, subnet.LeaseTTL)
+		s, err := store.Client().List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		leases := s.Read(time.Now()).Leases
+		if len(leases) != 1 {
+			t.Fatalf("%s: %v", tt.name, leases)
+		}
+		if got := tt.self.Evidence(&leases[0]); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+const (
+	dual21 = "subnets/172.7.21.0-24&fd00:7:0:21::-64"
+	six21  = "subnets/0.0.0.0-0&fd00:7:0:21::-64"
+)

@@ -46,18 +46,18 @@ func FullKey(prefix, key string) string {
 // explainFile says once why the subnet file's subnet is not taken, where another is, and
 // what an operator can do who wants it. own is the lease that is taken; zero: a new one.
 func (h *leaseHolder) explainFile(r *replica, c Claim, own Lease) {
-	p := h.previous
-	if !p.IsValid() || h.explained || own.Subnet == p {
+	p := h.previous.First()
+	if !p.IsValid() || h.explained || own.Subnets().has(p) {
 		return
 	}
 	h.explained = true
 	values := []any{"subnet", p, "publicIP", c.Attrs.PublicIP}
 	if own.Subnet.IsValid() {
-		values = append(values, "leased", own.Subnet, "key", h.paths.key(own.Key))
+		values = append(values, "leased", own.Subnets(), "key", h.paths.key(own.Key))
 	}
-	holder, leased := r.overlapping(p, func(l *Lease) bool { return l.Subnet != p })
+	holder, leased := r.overlapping(p, func(l *Lease) bool { return !l.Subnets().has(p) })
 	switch {
-	case !c.Config.Fits(p):
+	case c.Config.fitting(SubnetsOf(p)) == Subnets{}:
 		klog.InfoS("Subnet file names a subnet that does not fit the config: taking another one",
 			append(values, "network", c.Config.Network, "subnetLen", c.Config.SubnetLen,
 				"subnetMin", c.Config.SubnetMin, "subnetMax", c.Config.SubnetMax)...)
@@ -82,15 +82,15 @@ const thenRestart = "restart flanneld and then this host's containers"
 
 // reserveFile is the command that gives this host the subnet file's subnet at its next start.
 func (h *leaseHolder) reserveFile(c Claim) string {
-	return h.paths.flanneld("lease", "reserve", h.previous.String(), c.Attrs.PublicIP.String())
+	return h.paths.flanneld("lease", "reserve", h.previous.First().String(), c.Attrs.PublicIP.String())
 }
 
 // Argument is a lease's key as the command line takes it: its subnet, where that says it
 // all, and otherwise the key's name.
 func Argument(key string) string {
-	p, err := ParseKey(key)
-	if err == nil && key == Key(p) {
-		return p.String()
+	s, err := ParseKey(key)
+	if err == nil && !isDual(key) && key == s.Key() {
+		return s.First().String()
 	}
 	return strings.TrimPrefix(key, LeaseDir+"/")
 }

@@ -198,7 +198,7 @@ func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next af
 		next.relist = !h.refuse(due.entry.Key)
 		next.stuck = h.lost.lose(due.entry)
 		return next
-	case errors.Is(err, ErrBlocked) && due.entry.Key != Key(h.previous):
+	case errors.Is(err, ErrBlocked) && due.entry.Key != h.previous.Key():
 		h.refuse(due.entry.Key) // the subnet file's is worth waiting for
 	case due.do == remove: // which is no write of the lease that is held
 	case err != nil:

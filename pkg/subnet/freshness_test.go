@@ -17,7 +17,7 @@ import (
 )
 
 // on21 has a host take the subnet 172.7.21.0/24.
-func on21(o *subnet.Options) { o.Previous = prefix21 }
+func on21(o *subnet.Options) { o.Previous = subnet.SubnetsOf(prefix21) }
 
 // knows reports whether a host knows of a lease of this subnet.
 func knows(h *host, prefix string) bool {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"flanneld/pkg/inet"
 )
 
 // TestOverlappingPeers: of leases that overlap, those are routed whose routes take
@@ -71,7 +73,7 @@ func TestOverlappingPeers(t *testing.T) {
 				}
 				all = append(all, Lease{
 					Attrs: Attrs{PublicIP: netip.MustParseAddr(l.ip), BackendData: l.data},
-					Key:   "subnets/" + l.key, Subnet: p, Created: l.created, Modified: l.modified,
+					Key:   "subnets/" + l.key, Subnet: p.Of(inet.IPv4), IPv6Subnet: p.Of(inet.IPv6), Created: l.created, Modified: l.modified,
 				})
 			}
 			sortLeases(all)

@@ -1,11 +1,14 @@
 package subnet
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"flanneld/pkg/inet"
 )
 
 // Claim is what this host wants of the store: a lease under this config that
@@ -63,10 +66,11 @@ const (
 // because only then every earlier claim to the same addresses shows as well.
 type leaseHolder struct {
 	margin   time.Duration // renew this long before the lease expires
-	previous netip.Prefix  // the subnet file's, the first choice of a new host
+	previous Subnets       // the subnet file's, the first choice of a new host
 
-	own       Lease                     // zero: none
-	candidate netip.Prefix              // being created; kept until it shows or is refused
+	own       Lease                     // zero: none; it may lack a family that was just asked for
+	good      Subnets                   // of it, those that this host may use
+	candidate Subnets                   // being created; kept until they show or are refused
 	refused   map[netip.Prefix]struct{} // somebody else was first, though the replica does not show it yet
 	explained bool                      // said why the subnet file's subnet is not taken
 	full      bool                      // no subnet was free at the last try
@@ -133,19 +137,28 @@ func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
 	return h.acquire(r, c, now)
 }
 
-// tidy removes what this host held in a former Network, and what it created a moment
-// after another host had leased that by another key. It does so once for each subnet
-// that it takes, when nothing else is due. A reservation is an operator's, and stays.
+// tidy removes what this host has no more use for: what it held in a former Network, the
+// key that its present one took the place of, and what it created a moment after another
+// host had leased that by another key. It does so once for each key that it takes, when
+// nothing else is due. A reservation is an operator's, and stays.
 func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
-	if due.do != wait || h.contested || h.tidied == h.own.Key {
+	if due.do != wait || h.contested || h.tidied == h.own.Key || len(c.Config.Lacking(h.own.Subnets())) > 0 {
 		return due
 	}
+	self := h.self(c)
 	for key, l := range r.leases {
-		if key == h.own.Key || l.PublicIP != c.Attrs.PublicIP || l.Expires.IsZero() || h.dropped[key] {
+		if key == h.own.Key || self.Evidence(&l) != Proof || l.Expires.IsZero() || h.dropped[key] {
 			continue
 		}
-		other, overlaps := r.overlapping(l.Subnet, h.notOther(c, key))
-		if lost := overlaps && older(&other, &l); !lost && !c.Config.Outside(l.Subnet) {
+		covered, useless := false, true
+		for _, p := range l.Subnets().All() {
+			half, used := c.Config.For(inet.Of(p.Addr()))
+			other, overlaps := r.overlapping(p, h.notOther(c, key))
+			lost := overlaps && older(&other, &l)
+			held := h.own.Subnets().has(p)
+			covered, useless = covered || held, useless && (held || lost || !used || half.Outside(p))
+		}
+		if !useless {
 			continue
 		}
 		klog.InfoS("Removing a lease of this host's that it has no more use for",
@@ -154,6 +167,8 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 			h.dropped = map[string]bool{}
 		}
 		h.dropped[key] = true // whatever becomes of it: it ends by itself
+		// Who takes a subnet's route away by the key that goes has it again by the one that stays.
+		h.announce = h.announce || covered
 		return step{do: remove, entry: Entry{Key: key, Modified: l.Modified}}
 	}
 	h.tidied = h.own.Key
@@ -162,33 +177,39 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 
 // maintain looks after the lease that is held; false means that it is not any more.
 func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
-	subnet := h.own.Subnet
+	subnets := h.own.Subnets()
 	current, exists := r.leases[h.own.Key]
-	other, overlaps := r.overlapping(subnet, h.notOther(c, h.own.Key))
-	mine := exists && (h.evidence(c, &current) != NoEvidence || current.Attrs == h.own.Attrs)
+	if !exists {
+		current = h.own
+		current.Created = math.MaxUint64 // whatever is there came first
+	}
+	mine := h.evidence(c, &current) != NoEvidence || current.Attrs == h.own.Attrs
+	other, overlaps := r.overlappingAny(c.Config.fitting(subnets), h.notOther(c, h.own.Key))
+	good := h.goodOf(r, c, &current)
+	h.good = good
 	switch {
-	case !c.Config.Fits(subnet):
+	case c.Config.fitting(subnets) == Subnets{}:
 		klog.ErrorS(nil, "Lease does not fit the config any more: taking another subnet",
-			"subnet", subnet, "advice", moveContainers)
+			"subnet", subnets, "advice", moveContainers)
 		h.own = Lease{}
 		return step{}, false
 
 	case exists && !mine:
 		klog.ErrorS(nil, "Lease belongs to another host now: taking another subnet",
-			"subnet", subnet, "publicIP", current.PublicIP, "advice", moveContainers)
+			"subnet", subnets, "publicIP", current.PublicIP, "advice", moveContainers)
 		h.own = Lease{}
 		return step{}, false
 
 	case exists && h.takenBack(r, c, &current, now):
 		klog.ErrorS(nil, "Lease's holder lives at the former address, and this host is its copy: taking another subnet",
-			"subnet", subnet, "publicIP", current.PublicIP, "advice", moveContainers)
+			"subnet", subnets, "publicIP", current.PublicIP, "advice", moveContainers)
 		h.deny(&current)
 		h.own = Lease{}
 		return step{}, false
 
-	case overlaps && (!exists || older(&other, &current)):
+	case good == Subnets{}:
 		klog.ErrorS(nil, "Lease overlaps one that another host took earlier: giving it up and taking another subnet",
-			"subnet", subnet, "other", other.Subnet, "publicIP", other.PublicIP, "advice", moveContainers)
+			"subnet", subnets, "other", other.Subnets(), "publicIP", other.PublicIP, "advice", moveContainers)
 		h.own = Lease{}
 		if exists {
 			return step{do: remove, entry: Entry{Key: current.Key, Modified: current.Modified}}, true
@@ -209,17 +230,27 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		ttl = 0
 	}
 	entry := Entry{Key: h.own.Key, Value: h.own.Value(c.Attrs), TTL: ttl, Modified: h.own.Modified}
-	switch {
-	case current.Attrs != c.Attrs || h.announce:
+	if !current.Says(c.Attrs) || h.announce {
 		if h.contested {
 			if again := h.answered.Add(answerEvery); h.answers >= answersAtOnce && now.Before(again) {
 				return step{wait: again.Sub(now)}, true
 			}
 			h.answered, h.answers = now, h.answers+1
-		} else if current.PublicIP != c.Attrs.PublicIP {
+		} else if was := h.address(c, &current); current.PublicIP != was {
 			h.left = current.PublicIP
 		}
 		return step{do: put, entry: entry}, true
+	}
+	if len(c.Config.Lacking(good)) > 0 {
+		if overlaps {
+			klog.ErrorS(nil, "Lease overlaps one that another host took earlier: taking another subnet of that family",
+				"subnet", subnets, "other", other.Subnets(), "publicIP", other.PublicIP, "advice", moveContainers)
+		}
+		if s, due := h.complete(r, c, good, now); due {
+			return s, true
+		}
+	}
+	switch {
 	case ttl > 0 && left <= 0:
 		return step{do: refresh, entry: entry}, true
 	case ttl > 0:
@@ -228,23 +259,42 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	return step{wait: lookAgain}, true
 }
 
+// complete gives a lease the families that it lacks, by a key in its place that has its good
+// subnets and new ones beside: hosts that hold the one are never without.
+func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time) (step, bool) {
+	for _, l := range h.leasedToUs(r, c) {
+		has := h.goodOf(r, c, &l)
+		if len(c.Config.Lacking(has)) == 0 && has.covers(good) && h.evidence(c, &l) == Proof {
+			h.adopt(l, now)
+			return h.maintain(r, c, now)
+		}
+	}
+	if s := h.create(r, c, good); s.do == put {
+		return s, true
+	}
+	return step{}, false
+}
+
+// address is the public IP that this host would give a lease.
+func (h *leaseHolder) address(c Claim, l *Lease) netip.Addr { return l.merge(c.Attrs).PublicIP }
+
 // adopt takes over what the replica shows of our lease.
 func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	switch {
 	case h.own.Key != current.Key:
-		klog.InfoS("Holding a lease", "subnet", current.Subnet, "key", h.paths.key(current.Key), "expires", current.Ends())
-		h.announce, h.contested = h.candidate != current.Subnet, false
+		klog.InfoS("Holding a lease", "subnet", current.Subnets(), "key", h.paths.key(current.Key), "expires", current.Ends())
+		h.announce, h.contested = h.candidate != current.Subnets(), false
 		h.contestedUntil, h.questioned = time.Time{}, time.Time{}
 	case h.own.Modified == current.Modified:
 		return
 	case current.Attrs == h.own.Attrs && current.Expires.IsZero() != h.own.Expires.IsZero():
-		klog.InfoS("Lease became a reservation, or stopped being one", "subnet", current.Subnet, "expires", current.Ends())
+		klog.InfoS("Lease became a reservation, or stopped being one", "subnet", current.Subnets(), "expires", current.Ends())
 	case h.written != 0 && h.written != current.Modified:
 		h.noteForeignWrite(current, now)
 	default:
 		h.announce, h.contested = false, false
 	}
-	h.own, h.candidate, h.refused, h.written = current, netip.Prefix{}, nil, current.Modified
+	h.own, h.candidate, h.refused, h.written = current, Subnets{}, nil, current.Modified
 }
 
 // noteForeignWrite notes that somebody else wrote our lease, which is to be answered. Once and
@@ -256,7 +306,7 @@ func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
 		if current.Attrs == h.own.Attrs && now.Sub(h.questioned) > answerEvery {
 			h.questioned = now
 			klog.InfoS("Another host asks whether this lease's holder lives: answering",
-				"subnet", current.Subnet, "publicIP", current.PublicIP, "key", h.paths.key(current.Key))
+				"subnet", current.Subnets(), "publicIP", current.PublicIP, "key", h.paths.key(current.Key))
 			return
 		}
 	}
@@ -267,7 +317,7 @@ func (h *leaseHolder) noteForeignWrite(current Lease, now time.Time) {
 // recordRenewal takes over the reply to a renewal.
 func (h *leaseHolder) recordRenewal(e Entry, now time.Time) {
 	h.own.Modified, h.own.Expires, h.own.ExpiryUnknown = e.Modified, expiry(e, now), false
-	klog.InfoS("Renewed the lease", "subnet", h.own.Subnet, "expires", h.own.Ends())
+	klog.InfoS("Renewed the lease", "subnet", h.own.Subnets(), "expires", h.own.Ends())
 }
 
 // apart is how far this host's two clocks may part before a lease is renewed

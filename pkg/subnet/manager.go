@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -24,7 +23,7 @@ const (
 // Options are what a Manager needs besides its Registry.
 type Options struct {
 	RenewMargin time.Duration // renew the lease this long before it expires
-	Previous    netip.Prefix  // the subnet that the subnet file names; invalid: none
+	Previous    Subnets       // those that the subnet file names; zero: none
 	Resumed     bool          // this host has worked with it: a store that does not know its lease has lost it
 
 	// Dir tells where the keys are, and Command makes a command line of flanneld's that finds
@@ -89,7 +88,7 @@ func NewManager(r Registry, o Options) *Manager {
 		margin: o.RenewMargin, previous: o.Previous, paths: paths{o.Dir, o.Command},
 	}}
 	if o.Resumed {
-		s.replica.ours = o.Previous
+		s.replica.ours = o.Previous.First()
 	}
 	retry := func(code condition.Code, what string, longest time.Duration) *condition.Retry {
 		return condition.NewRetry(o.Conditions, code, what, longest)
@@ -110,7 +109,7 @@ type View struct {
 	Listed    bool              // a full list has arrived
 	Config    string            // the config key's value; empty: no such key
 	NoConfig  NoConfig          // in that case
-	Own       Lease             // the lease that this host holds; zero: none
+	Own       Lease             // the lease that this host holds, with the subnets that it may use; zero: none
 	Leases    []Lease           // every well-formed lease, our own too, by subnets, of one the holder's first
 	Degraded  bool              // leases may be missing though their holders live: what is not here may still exist
 	Malformed map[string]string // key → what is wrong with the entry
@@ -144,7 +143,7 @@ func (s *state) view(proven, now time.Time) View {
 		awaits = s.holder.awaits(&s.replica, *s.claim)
 	}
 	return View{
-		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own,
+		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own.only(s.holder.good),
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
 		Omitted: s.replica.omitted, Living: living, Awaits: awaits, ConfigTooLong: s.replica.tooLong,
 		Read: read, Current: current, Stored: stored,

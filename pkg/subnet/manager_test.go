@@ -45,7 +45,7 @@ func (h *host) cause(code condition.Code) string {
 type hostOption func(*subnet.Options)
 
 func previous(s string) hostOption {
-	return func(o *subnet.Options) { o.Previous = netip.MustParsePrefix(s) }
+	return func(o *subnet.Options) { o.Previous = subnet.SubnetsOf(netip.MustParsePrefix(s)) }
 }
 
 func start(t testing.TB, store *subnettest.Store, claim *subnet.Claim, options ...hostOption) *host {

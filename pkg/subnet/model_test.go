@@ -116,7 +116,7 @@ func (m *model) add(i int, clone bool) {
 }
 
 func (m *model) start(h *modelHost) {
-	o := func(o *subnet.Options) { o.Previous, o.Resumed = h.file, h.restarts > 0 }
+	o := func(o *subnet.Options) { o.Previous, o.Resumed = subnet.SubnetsOf(h.file), h.restarts > 0 }
 	h.host = start(m.t, m.store, &subnet.Claim{Config: m.config, Attrs: h.attrs}, o)
 	h.restarts++
 	h.client.Partition(h.down)
@@ -307,7 +307,7 @@ func (m *model) stale(h *modelHost) string {
 	}
 	for _, e := range m.store.Entries() {
 		p, err := subnet.ParseKey(e.Key)
-		known := func(l subnet.Lease) bool { return l.Subnet == p && l.Attrs.Marshal() == strings.TrimSpace(e.Value) }
+		known := func(l subnet.Lease) bool { return l.Subnets() == p && l.Attrs.Marshal() == strings.TrimSpace(e.Value) }
 		if _, bad := subnet.ParseAttrs(e.Value); bad != nil {
 			if err == nil && v.Malformed[e.Key] == "" {
 				return "says that it is current, and does not know the malformed " + e.Key
@@ -347,7 +347,7 @@ func (m *model) homeless() string {
 func (m *model) leased() (all []netip.Prefix) {
 	for _, e := range m.store.Entries() {
 		if p, err := subnet.ParseKey(e.Key); err == nil {
-			all = append(all, p)
+			all = append(all, p.First())
 		}
 	}
 	return all

@@ -6,7 +6,7 @@ import "net/netip"
 // be first where there are several. Those that skip tells of do not count; nil: all do.
 func (r *replica) overlapping(p netip.Prefix, skip func(*Lease) bool) (first Lease, found bool) {
 	counts := func(l *Lease) bool {
-		return l.Subnet.Overlaps(p) && (skip == nil || !skip(l)) && (!found || older(l, &first))
+		return l.overlaps(p) && (skip == nil || !skip(l)) && (!found || older(l, &first))
 	}
 	switch {
 	case !p.IsValid():
@@ -24,17 +24,32 @@ func (r *replica) overlapping(p netip.Prefix, skip func(*Lease) bool) (first Lea
 	return first, found
 }
 
+// overlaps reports whether one of the lease's subnets overlaps p.
+func (l *Lease) overlaps(p netip.Prefix) bool {
+	return l.Subnet.Overlaps(p) || l.IPv6Subnet.Overlaps(p)
+}
+
+// overlappingAny is overlapping for several subnets.
+func (r *replica) overlappingAny(all Subnets, skip func(*Lease) bool) (first Lease, found bool) {
+	for _, p := range all.All() {
+		if l, there := r.overlapping(p, skip); there && (!found || older(&l, &first)) {
+			first, found = l, true
+		}
+	}
+	return first, found
+}
+
 // names tells whether there is a lease of exactly this subnet.
 func (r *replica) names(p netip.Prefix) bool {
-	_, found := r.overlapping(p, func(l *Lease) bool { return l.Subnet != p })
+	_, found := r.overlapping(p, func(l *Lease) bool { return l.Subnet != p && l.IPv6Subnet != p })
 	return found
 }
 
 // spoiled are the subnets of keys whose values cannot be read: they are somebody's.
 func (r *replica) spoiled() (out []netip.Prefix) {
 	for key := range r.malformedAt {
-		if p, err := ParseKey(key); err == nil {
-			out = append(out, p)
+		if s, err := ParseKey(key); err == nil {
+			out = append(out, s.All()...)
 		}
 	}
 	return out

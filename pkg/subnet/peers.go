@@ -19,11 +19,14 @@ func Peers(
 	rejected = map[string]string{}
 	peers = leases[:0]
 	family := c.family()
+	own, _ = own.For(family)
+	sorted := true
 	for i := range leases {
 		lease, ok := leases[i].For(family)
-		if !ok || lease.Key == own.Key && lease.Subnet == own.Subnet {
+		if !ok || lease.Subnet == own.Subnet && (lease.Key == own.Key || lease.PublicIP == own.PublicIP) {
 			continue
 		}
+		sorted = sorted && lease.Subnet == leases[i].Subnet
 		reason := unfit(&c, &own, &lease, hostAddrs)
 		if reason == "" && refuse != nil {
 			reason = refuse(&lease)
@@ -34,11 +37,16 @@ func Peers(
 		}
 		peers = append(peers, lease)
 	}
+	if !sorted {
+		sortLeases(peers)
+	}
 	return dropIntruders(peers, rejected), rejected
 }
 
 func unfit(c *Config, own, l *Lease, hostAddrs []netip.Addr) string {
 	switch {
+	case !l.PublicIP.IsValid():
+		return fmt.Sprintf("says nowhere where its host is reached by %v", c.family())
 	case c.Outside(l.Subnet) && !slices.ContainsFunc(c.Others, func(p netip.Prefix) bool { return within(p, l.Subnet) }):
 		return fmt.Sprintf("lies outside of the network %v", c.Network)
 	case l.PublicIP == own.PublicIP && l.Expires.IsZero():

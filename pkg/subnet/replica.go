@@ -112,9 +112,6 @@ func (r *replica) put(e Entry, now time.Time) {
 	case inLeases(e.Key) && strange(e.Key):
 		r.noteStrange(e)
 	case inLeases(e.Key):
-		if p, _ := ParseKey(e.Key); !p.IsValid() { // of IPv6 alone
-			return
-		}
 		lease, err := parseLease(e, now)
 		if err != nil {
 			r.expire(e.Key, now) // a lease that turned malformed is no lease any more
@@ -125,7 +122,9 @@ func (r *replica) put(e Entry, now time.Time) {
 		r.drop(e.Key)
 		r.leases[e.Key] = lease
 		r.lengths.include(e.Key, lease.Subnet.Bits())
-		r.releaseOverlapping(lease.Subnet)
+		for _, p := range lease.Subnets().All() {
+			r.releaseOverlapping(p)
+		}
 	}
 }
 

@@ -107,7 +107,7 @@ func BenchmarkEvent(b *testing.B) {
 			st := &state{}
 			st.replica.replace(s, time.Now())
 			own := st.replica.leases["subnets/10.0.0.0-24"]
-			config := Config{Network: netip.MustParsePrefix("10.0.0.0/8"), SubnetLen: 24}
+			config := Config{Range: Range{Network: netip.MustParsePrefix("10.0.0.0/8"), SubnetLen: 24}}
 			config.SubnetMin, config.SubnetMax = own.Subnet.Addr(), netip.MustParseAddr("10.255.255.0")
 			event := []Event{{Entry: s.Entries[1]}}
 			for b.Loop() {

@@ -84,5 +84,5 @@ func (r *replica) releaseOverlapping(p netip.Prefix) {
 		delete(r.retained, Key(p))
 		return
 	}
-	maps.DeleteFunc(r.retained, func(_ string, l retainedLease) bool { return l.Subnet.Overlaps(p) })
+	maps.DeleteFunc(r.retained, func(_ string, l retainedLease) bool { return l.overlaps(p) })
 }

@@ -90,7 +90,7 @@ func TestWritesThatAreNoProgress(t *testing.T) {
 				}
 				o := subnet.Options{RenewMargin: time.Hour, Conditions: &condition.Set{}}
 				if tt.previous != "" {
-					o.Previous = netip.MustParsePrefix(tt.previous)
+					o.Previous = subnet.SubnetsOf(netip.MustParsePrefix(tt.previous))
 				}
 				registry := &obstinate{Client: store.Client(), refuse: always(nil)}
 				m := subnet.NewManager(registry, o)

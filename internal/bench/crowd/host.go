@@ -41,7 +41,7 @@ func (h *Host) start() error {
 		Attrs:  subnet.Attrs{PublicIP: h.address, BackendType: h.crowd.options.Config.BackendType},
 	}
 	options := subnet.Options{
-		RenewMargin: h.crowd.options.RenewMargin, Previous: h.previous, Resumed: h.previous.IsValid(),
+		RenewMargin: h.crowd.options.RenewMargin, Previous: subnet.SubnetsOf(h.previous), Resumed: h.previous.IsValid(),
 	}
 	if h.whole {
 		h.manager = subnet.NewManager(h.meter, options)

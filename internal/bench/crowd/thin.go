@@ -159,7 +159,7 @@ func (t *taken) one(e subnet.Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e.Created > t.last.Load() {
-		t.indexes, t.subnets = append(t.indexes, e.Created), append(t.subnets, p)
+		t.indexes, t.subnets = append(t.indexes, e.Created), append(t.subnets, p.First())
 		t.last.Store(e.Created)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 
 	"flanneld/pkg/backend"
-	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -41,7 +40,7 @@ func (b hostGW) MTU() int { return b.host.Link.MTU }
 // Desired routes to every peer on the link, whatever its lease says: a peer
 // that has gone over to vxlan already still takes plain packets.
 func (b hostGW) Desired(
-	_ inet.Family, _ subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
+	_ subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
 ) (kernel.State, []backend.Path) {
 	routes, paths := make([]kernel.Route, 0, len(peers)), make([]backend.Path, len(peers))
 	for i := range peers {

@@ -10,7 +10,6 @@ import (
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/backend/hostgw"
-	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -47,7 +46,7 @@ func TestHostGW(t *testing.T) {
 		lease(24, "host-gw", ""),                              // behind a router
 		lease(25, "udp", ""),
 	}
-	s, paths := b.Desired(inet.IPv4, lease(21, "host-gw", ""), peers, func(ip netip.Addr) backend.Answer {
+	s, paths := b.Desired(lease(21, "host-gw", ""), peers, func(ip netip.Addr) backend.Answer {
 		if ip == peers[2].PublicIP {
 			return backend.No
 		}
@@ -73,7 +72,7 @@ func TestHostGW(t *testing.T) {
 	if len(s.Devices)+len(s.Neighbours)+len(s.FDB) > 0 || s.Partial {
 		t.Errorf("more than routes: %+v", s)
 	}
-	if s, _ := b.Desired(inet.IPv4, lease(21, "host-gw", ""), nil, nil); len(s.Routes) > 0 {
+	if s, _ := b.Desired(lease(21, "host-gw", ""), nil, nil); len(s.Routes) > 0 {
 		t.Errorf("routes without peers: %v", s.Routes)
 	}
 }
@@ -106,7 +105,7 @@ func BenchmarkDesired(b *testing.B) {
 				peers[i].Subnet = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
 			}
 			for b.Loop() {
-				if s, _ := h.Desired(inet.IPv4, subnet.Lease{}, peers, func(netip.Addr) backend.Answer { return backend.Yes }); len(s.Routes) != n {
+				if s, _ := h.Desired(subnet.Lease{}, peers, func(netip.Addr) backend.Answer { return backend.Yes }); len(s.Routes) != n {
 					b.Fatalf("%d routes", len(s.Routes))
 				}
 			}

@@ -57,10 +57,15 @@ func readOptions(c subnet.Config, h backend.Host) (options, error) {
 }
 
 // deviceName is flannel's name for the device. Linux allows 15 bytes, which the
-// dot exceeds where the VNI has eight digits.
-func deviceName(vni int) string {
-	if vni > 9_999_999 {
-		return fmt.Sprintf("flannel%d", vni)
+// dot exceeds where the VNI has eight digits; with IPv6 five, for which flannel has no name.
+func deviceName(f inet.Family, vni int) string {
+	formats := []string{"flannel.%d", "flannel%d"}
+	if f == inet.IPv6 {
+		formats = []string{"flannel-v6.%d", "fl-v6.%d"}
 	}
-	return fmt.Sprintf("flannel.%d", vni)
+	name := fmt.Sprintf(formats[0], vni)
+	if len(name) > 15 {
+		name = fmt.Sprintf(formats[1], vni)
+	}
+	return name
 }

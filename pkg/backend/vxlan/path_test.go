@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"flanneld/pkg/backend"
-	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
 )
@@ -80,7 +79,7 @@ func TestReasons(t *testing.T) {
 		{"no answer, no VTEP", `{}`, []subnet.Lease{lease(42, "host-gw", "")}, backend.Path{Reason: backend.OnLinkUnknown}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, paths := mode(t, c.options, host()).Desired(inet.IPv4, lease(21, Type, ownData), c.peers, onLink)
+			s, paths := mode(t, c.options, host()).Desired(lease(21, Type, ownData), c.peers, onLink)
 			checkPaths(t, s, c.peers, paths)
 			if got := paths[len(paths)-1]; got.Mode != c.want.Mode || got.Reason != c.want.Reason {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)

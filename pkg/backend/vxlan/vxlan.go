@@ -1,6 +1,6 @@
 // Package vxlan is the vxlan backend (RFC 7348): packets between hosts travel
-// in UDP datagrams between VTEPs, the devices flannel.<VNI>, so hosts may stand
-// behind routers. With DirectRouting, peers on the same link get plain packets.
+// in UDP datagrams between VTEPs, so hosts may stand behind routers. The devices are
+// flannel.<VNI>, and flannel-v6.<VNI> for the packets of IPv6, which travel in IPv6. With DirectRouting, peers on the same link get plain packets.
 //
 // A peer's VTEP has the address and MAC that its lease says. So nothing is ever
 // asked of the network: the neighbour and the forwarding entry of each peer are
@@ -53,8 +53,9 @@ func New(c subnet.Config, h backend.Host) (backend.Backend, error) {
 		return nil, err
 	}
 	b := &vxlan{host: h, network: c.Network, direct: o.DirectRouting}
+	outer := inet.Of(h.Local)
 	b.device = kernel.Device{
-		Name: deviceName(o.VNI), MTU: o.MTU - overhead(inet.Of(h.Local)), NoChecksumOffload: o.DisableTxChecksum,
+		Name: deviceName(outer, o.VNI), MTU: o.MTU - overhead(outer), NoChecksumOffload: o.DisableTxChecksum,
 		Kind: kernel.VXLAN{VNI: o.VNI, Port: o.Port, Parent: h.Link.Name, Local: h.Local, GBP: o.GBP, Learning: o.Learning},
 	}
 	if b.device.MAC, err = chooseMAC(b.device, h); err != nil {
@@ -72,9 +73,9 @@ func (b *vxlan) MTU() int { return b.device.MTU }
 // Desired reaches each peer the way its lease says: one of another backend by a
 // plain route. So a cluster changes its mode host by host.
 func (b *vxlan) Desired(
-	family inet.Family, own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
+	own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
 ) (kernel.State, []backend.Path) {
-	t := b.tunnel(family, own, len(peers))
+	t := b.tunnel(own, len(peers))
 	paths := make([]backend.Path, len(peers))
 	for i := range peers {
 		paths[i] = b.choosePath(t, &peers[i], onLink)
@@ -112,10 +113,10 @@ type tunnel struct {
 }
 
 // tunnel has the device, and room for as many peers.
-func (b *vxlan) tunnel(family inet.Family, own subnet.Lease, peers int) *tunnel {
+func (b *vxlan) tunnel(own subnet.Lease, peers int) *tunnel {
 	d := b.device
 	d.Addrs = kernel.AddrsOf(kernel.DeviceAddr{
-		Prefix: netip.PrefixFrom(own.Subnet.Addr(), family.Bits()), Network: b.network, SubnetLen: own.Subnet.Bits(),
+		Prefix: netip.PrefixFrom(own.Subnet.Addr(), own.Subnet.Addr().BitLen()), Network: b.network, SubnetLen: own.Subnet.Bits(),
 	})
 	through := peers
 	if b.direct {
