@@ -12,7 +12,8 @@ import (
 // br_netfilter it passes the rules for what is forwarded, though it only crosses
 // their bridge.
 func findBridge(f Facts) []Finding {
-	if f.Sysctl["net.bridge.bridge-nf-call-iptables"] != "1" || !f.Env.Subnet.IsValid() {
+	setting := f.words().bridged
+	if f.Sysctl[setting] != "1" || !f.Env.Subnet.IsValid() {
 		return nil
 	}
 	here, dev := container(f.Env.Subnet), f.inner()
@@ -22,7 +23,7 @@ func findBridge(f Facts) []Finding {
 		if f.blocksPeers(v) {
 			continue
 		}
-		through := "iptables, where " + by(v)
+		through := f.words().iptables + ", where " + by(v)
 		fix := []string{printable.Command(v.Table.Program, "-I", "FORWARD", "-i", dev, "-o", dev, "-j", "ACCEPT")}
 		switch {
 		case !byIPTables(v.Table):
@@ -34,7 +35,7 @@ func findBridge(f Facts) []Finding {
 		out = append(
 			out,
 			fault(
-				append(fix, "sysctl -w net.bridge.bridge-nf-call-iptables=0   # or so, if nothing else needs br_netfilter"),
+				append(fix, "sysctl -w "+setting+"=0   # or so, if nothing else needs br_netfilter"),
 				"containers of this host do not reach each other: br_netfilter sends what crosses %s through %s drops it",
 				dev,
 				through,

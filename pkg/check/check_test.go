@@ -186,8 +186,8 @@ func TestSelect(t *testing.T) {
 
 func TestPrint(t *testing.T) {
 	found := []Finding{
-		{"daemon", OK, "runs", nil},
-		{"forward", Fault, "dropped\x1b[2J", []string{"iptables -D FORWARD -j DROP", "or\totherwise"}},
+		{Step: "daemon", Level: OK, Text: "runs"},
+		{Step: "forward", Level: Fault, Text: "dropped\x1b[2J", Fix: []string{"iptables -D FORWARD -j DROP", "or\totherwise"}},
 	}
 	const want = `ok     daemon   runs
 FAULT  forward  dropped?[2J

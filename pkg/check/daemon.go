@@ -7,8 +7,10 @@ import (
 	"strings"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
+	"flanneld/pkg/subnet"
 )
 
 // logFix leads to the daemon's own words.
@@ -49,8 +51,7 @@ func findDaemon(f Facts) []Finding {
 }
 
 func goodConfig(f Facts) string {
-	n := f.Status.Network
-	return fmt.Sprintf("network %v, backend %s", n.Network, n.Backend)
+	return fmt.Sprintf("network %v, backend %s", subnet.SubnetsOf(f.networks()...), f.Status.Network.Backend)
 }
 
 func findConfig(f Facts) []Finding {
@@ -83,8 +84,12 @@ func (f Facts) fixConfig(code condition.Code) (fix []string) {
 		return fix
 	}
 	fix = []string{f.flanneld("config", "set") + " - < FILE   # FILE: with this cluster's config (docs/configuration.md)"}
-	if n := f.Env.Network; n.IsValid() {
-		fix[0] += fmt.Sprintf("; %s here was written for the Network %v", f.envFile(), n)
+	var written []string
+	for _, n := range f.Env.Networks() {
+		written = append(written, fmt.Sprintf("%sNetwork %v", dialects[inet.Of(n.Addr())].prefix, n))
+	}
+	if len(written) > 0 {
+		fix[0] += fmt.Sprintf("; %s here was written for the %s", f.envFile(), strings.Join(written, " and the "))
 	}
 	return fix
 }

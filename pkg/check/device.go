@@ -2,7 +2,9 @@ package check
 
 import (
 	"fmt"
+	"strconv"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
@@ -26,14 +28,19 @@ func findDevice(f Facts) []Finding {
 		return nil
 	}
 	var out []Finding
+	seen := map[int]bool{}
 	for _, s := range f.Sockets {
+		if seen[s.Process.PID] || s.Family == inet.IPv4 && f.family == inet.IPv6 {
+			continue // one of IPv6 takes what is of IPv4 as well, and not the reverse
+		}
+		seen[s.Process.PID] = true
 		fix := fmt.Sprintf("stop %s (pid %d), or give flanneld another Port in Backend, by flanneld config set",
 			printable.Word(s.Process.Name), s.Process.PID)
 		out = append(out, fault([]string{fix},
 			"UDP port %d, the tunnel's, is held by %s (pid %d)", s.Port, s.Process.Name, s.Process.PID))
 	}
 	for _, l := range f.Links {
-		if l.Name != d.Name && sameTunnel(l, *d) {
+		if l.Name != d.Name && sameTunnel(l, *d) && f.mayCollide(l) {
 			out = append(out, fault([]string{printable.Command("ip", "link", "del", l.Name) + "   # if nothing else needs it"},
 				"%s is a %s device with the VNI %d and port %d that flanneld needs", l.Name, l.Type, d.VNI, d.Port))
 		}
@@ -41,10 +48,31 @@ func findDevice(f Facts) []Finding {
 	if len(out) > 0 {
 		return out
 	}
+	if least := f.words().leastMTU; f.family == inet.IPv6 && d.MTU < least {
+		h := f.Status.Host
+		enough := strconv.Itoa(least + h.MTU - d.MTU)
+		return []Finding{fault([]string{printable.Command("ip", "link", "set", h.Interface, "mtu", enough) +
+			"   # or more, as all that is between hosts carries"},
+			"the tunnel leaves containers packets of %d bytes, and IPv6 needs %d or more", d.MTU, least)}
+	}
 	if wrong := f.wrongDevice(); wrong != "" {
-		return []Finding{fault(f.repairFix(), "%s", wrong)}
+		l, _ := f.link(d.Name)
+		_, fitting := f.unfit(l)
+		if l.Name == "" {
+			fitting = nil
+		}
+		return []Finding{fault(append(fitting, f.repairFix()...), "%s", wrong)}
 	}
 	return nil
+}
+
+func (f Facts) unfits(l kernel.Link) string { why, _ := f.unfit(l); return why }
+
+// mayCollide reports whether the kernel has one of l and f's device alone. Tunnels of
+// different families may be alike in all else.
+func (f Facts) mayCollide(l kernel.Link) bool {
+	v, is := l.Kind.(kernel.VXLAN)
+	return !is || !v.Local.IsValid() && f.family == inet.IPv4 || v.Local.IsValid() && inet.Of(v.Local) == f.family
 }
 
 // wrongDevice compares the device with the wanted one. What is wrong the daemon
@@ -62,6 +90,8 @@ func (f Facts) wrongDevice() string {
 			d.Name, has.ID, has.Port, d.VNI, d.Port)
 	case !l.Up:
 		return d.Name + " is down"
+	case f.unfits(l) != "":
+		return f.unfits(l)
 	case l.MTU != d.MTU:
 		return fmt.Sprintf("%s has MTU %d, and flanneld wants %d", d.Name, l.MTU, d.MTU)
 	case !l.Has(d.Addr):

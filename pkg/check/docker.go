@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/printable"
 )
@@ -19,7 +20,12 @@ func findEnv(f Facts) []Finding {
 	if f.Status == nil || f.Status.Lease == nil {
 		return skipped("not before the lease")
 	}
-	file, l := f.Status.Daemon.SubnetFile, f.Status.Lease
+	file, mtu := f.Status.Daemon.SubnetFile, f.Status.Lease.MTU
+	for _, h := range f.Status.Halves() { // what both carry
+		if h.Lease != nil {
+			mtu = min(mtu, h.Lease.MTU)
+		}
+	}
 	fix := []string{restartFix}
 	if c, failed := f.condition(condition.SubnetFileUnwritten); failed {
 		dir := filepath.Dir(file)
@@ -43,19 +49,19 @@ func findEnv(f Facts) []Finding {
 		return []Finding{fault(fix, "%s is not there: docker cannot learn this host's subnet", file)}
 	case f.EnvError != nil:
 		return []Finding{fault(fix, "%v", f.EnvError)}
-	case f.Env.Subnet != l.Subnet:
+	case f.Env.Subnets() != f.leased():
 		return []Finding{
 			fault(
 				[]string{printable.Command("rm", file) + "; " + restartFix},
 				"%s says %v, and this host has %v: somebody has edited it",
 				file,
-				f.Env.Subnet,
-				l.Subnet,
+				f.Env.Subnets(),
+				f.leased(),
 			),
 		}
-	case f.Env.MTU != l.MTU:
+	case f.Env.MTU != mtu:
 		return []Finding{
-			fault(fix, "%s says MTU %d, and packets may have %d bytes: somebody has edited it", file, f.Env.MTU, l.MTU),
+			fault(fix, "%s says MTU %d, and packets may have %d bytes: somebody has edited it", file, f.Env.MTU, mtu),
 		}
 	}
 	if c, contested := f.condition(condition.SubnetFileContested); contested { // right just now
@@ -96,6 +102,11 @@ func findDocker(f Facts) []Finding {
 		out = append(out, fault(fix, "%s has %s, and subnet.env says %v%s", bridge.Name, addresses(bridge), want, late))
 	}
 	for _, p := range append(ports, bridge) {
+		if why, raise := f.unfit(p); why != "" {
+			return append(out, fault(append(raise, fix...), "%s", why))
+		}
+	}
+	for _, p := range append(ports, bridge) {
 		// A bridge without ports shows 1500, whatever dockerd was told.
 		if p.MTU > f.Env.MTU && (p.Name != bridge.Name || len(ports) > 0) {
 			return append(
@@ -126,6 +137,11 @@ func (f Facts) noBridge(want netip.Prefix) []Finding {
 				fault(fix, "%s has %s, and subnet.env says %v: it was made for another subnet", l.Name, addresses(l), want),
 			}
 		}
+	}
+	if f.bridge != "" && f.bridge != dockerBridge { // it has the subnet of the other family
+		l, _ := f.link(f.bridge)
+		fix, _ := f.remake(f.bridge)
+		return []Finding{fault(fix, "%s has %s, and subnet.env says %v", l.Name, addresses(l), want)}
 	}
 	fix, late := f.remake(dockerBridge)
 	fix = append(fix, "nothing, if the subnet is not docker's: CNI and Podman make their bridge with the first container")
@@ -187,6 +203,8 @@ func (f Facts) remake(bridge string) (fix []string, late string) {
 				f.Docker.PID,
 				f.EnvTime.Sub(f.Docker.Started).Round(time.Second),
 			)
+		} else if f.family == inet.IPv6 && f.Docker != nil && !f.Docker.IPv6 {
+			late = fmt.Sprintf("; the command line of dockerd (pid %d) has no --ipv6", f.Docker.PID)
 		}
 		return fix, late
 	case "cni0":
@@ -212,7 +230,9 @@ func has(l kernel.Link, p netip.Prefix) bool {
 func addresses(l kernel.Link) string {
 	var out []string
 	for _, a := range l.Addrs {
-		out = append(out, a.Prefix.String())
+		if a.Addr().Is4() || !a.LinkLocal { // that the kernel gives to each
+			out = append(out, a.Prefix.String())
+		}
 	}
 	if len(out) == 0 {
 		return "no address"

@@ -85,22 +85,25 @@ func (p Prober) lostInTunnel(f Facts, peer status.Peer, dst netip.Addr, said str
 	if !f.local(h.PublicIP) {
 		return fault([]string{
 			fmt.Sprintf(
-				"iptables -t nat -A PREROUTING -d %v -p udp --dport %d -j DNAT --to-destination %v   # on the router with "+
+				"%s -t nat -A PREROUTING -d %v -p udp --dport %d -j DNAT --to-destination %v   # on the router with "+
 					"%v, or the like",
+				f.words().iptables,
 				h.PublicIP,
 				port,
 				h.Address,
 				h.PublicIP,
 			),
 			fmt.Sprintf(
-				"conntrack -D -p udp --dport %d   # there, or wait half a minute: it remembers what it has turned away",
+				"conntrack -D%s -p udp --dport %d   # there, or wait half a minute: it remembers what it has turned away",
+				f.words().conntrack,
 				port,
 			),
 			f.checkThere(peer),
 		}, "%s: the router with this host's public IP %v seems not to pass UDP port %d on%s", lost, h.PublicIP, port, said)
 	}
 	allow := fmt.Sprintf(
-		"iptables -I INPUT -p udp --dport %d -s %v -j ACCEPT   # on the peer, or the like on what is between",
+		"%s -I INPUT -p udp --dport %d -s %v -j ACCEPT   # on the peer, or the like on what is between",
+		f.words().iptables,
 		port,
 		f.neighbourhood(h.Address),
 	)
@@ -127,7 +130,7 @@ func (p Prober) thorough(f Facts, peer status.Peer, src, dst netip.Addr) []Findi
 	var out []Finding
 	mtu := f.Status.Lease.MTU
 	if a, err := p.ping(src, dst, mtu); err == nil && !a.Echo {
-		fits := p.largest(src, dst, mtu)
+		fits := p.largest(src, dst, mtu, f.words().leastMTU)
 		outer := fits
 		if peer.Mode == status.Tunnel {
 			outer += f.Status.Host.MTU - f.Status.Device.MTU
@@ -173,9 +176,9 @@ func (f Facts) noTCP(peer status.Peer, dst netip.Addr) Finding {
 }
 
 // largest looks for the longest packet that gets through.
-func (p Prober) largest(src, dst netip.Addr, mtu int) int {
+func (p Prober) largest(src, dst netip.Addr, mtu, least int) int {
 	low, high := small, mtu // the first gets through, the second does not
-	for high-low > 1 && high > leastMTU/2 {
+	for high-low > 1 && high > least/2 {
 		middle := (low + high) / 2
 		if a, err := p.pingFor(probeTime/2, src, dst, middle); err == nil && a.Echo {
 			low = middle

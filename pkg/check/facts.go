@@ -10,6 +10,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -30,17 +31,21 @@ type Facts struct {
 
 	Links    []kernel.Link
 	Routes   []kernel.FoundRoute
-	Entries  kernel.Entries      // of the tunnel's device
-	Paths    map[netip.Addr]Path // where the kernel sends a packet to
-	inKernel status.Kernel       // Routes and Entries, by what they are looked up by; see Run
-	before   []Finding           // what earlier steps have found; see Run
-	Rules    []kernel.Rule       // that are asked before the main table, in that order
-	Sysctl   map[string]string   // "net.ipv4.ip_forward": "1"; what does not exist is not there
-	Kernel   string              // release: "6.1.0-18-amd64"
-	Sockets  []Socket            // other programs' on the tunnel's UDP port
+	Entries  kernel.Entries                // of the tunnel's device
+	Paths    map[netip.Addr]Path           // where the kernel sends a packet to
+	inKernel status.Kernel                 // Routes and Entries, by what they are looked up by; see Run
+	before   []Finding                     // what earlier steps have found; see Run
+	family   inet.Family                   // 0: all; see of
+	external string                        // an interface to other hosts; see of
+	bridge   string                        // that containers are behind; see of
+	Rules    map[inet.Family][]kernel.Rule // that are asked before the main table, in that order
+	Sysctl   map[string]string             // "net.ipv4.ip_forward": "1"; what does not exist is not there
+	Kernel   string                        // release: "6.1.0-18-amd64"
+	Sockets  []Socket                      // other programs' on the tunnel's UDP port
+	Leasing  map[string]bool               // interfaces with an IPv6 address that is theirs for a time only
 
-	Firewall   rules.Ruleset // of both flavours of iptables, and of nftables beside them
-	NoIPTables bool          // its rules could not be read
+	Firewall   rules.Ruleset        // of both flavours of iptables, and of nftables beside them
+	NoIPTables map[inet.Family]bool // its rules could not be read
 	NoNFTables bool
 
 	Env      subnet.Env
@@ -66,10 +71,12 @@ type Path struct {
 	Err error
 }
 
-// Socket is a UDP socket and the process that has it.
+// Socket is a UDP socket and the process that has it. One of IPv6 may be one of IPv4 as
+// well.
 type Socket struct {
 	Port    int
 	Process Process
+	Family  inet.Family
 }
 
 // Process is a running program.
@@ -77,6 +84,7 @@ type Process struct {
 	PID     int
 	Name    string
 	Started time.Time
+	IPv6    bool // its command line has --ipv6; known of dockerd
 }
 
 // NeededFile is a file of the daemon's, the flag that names it and why it cannot be read.

@@ -99,6 +99,6 @@ func TestEtcdFindings(t *testing.T) {
 			denied(f, condition.EtcdUnreadable, "open /cert/client.pem")
 		}, "certificates", Fault, "open /cert/client.pem: permission denied", "chown 977 /cert/client.pem"},
 	} {
-		tt.check(t)
+		tt.check(t, healthy())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -181,16 +182,16 @@ flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: c
 		}, "route", Fault, "packets to 172.7.22.1 leave by ens34, and should leave by flannel.1", "ip route del 172.7.22.0/25"},
 		{"a rule", func(f *Facts) {
 			f.Paths[gateway(far)] = Path{Dev: "ens33", Via: peer}
-			f.Rules = []kernel.Rule{{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}
+			f.Rules = map[inet.Family][]kernel.Rule{inet.IPv4: {{Priority: 7, Narrow: true}, {Priority: 8, Dst: own}, {Priority: 9}}}
 		}, "route", Fault, "leave by ens33 to 10.4.7.22", "ip rule add to 172.7.0.0/16 lookup main priority 8   # asked before the rule of priority 9"},
 		{"a route of the local table", func(f *Facts) {
 			f.Paths[gateway(far)] = Path{Dev: "lo"}
-			f.Rules = []kernel.Rule{{Priority: 32767}}
+			f.Rules = map[inet.Family][]kernel.Rule{inet.IPv4: {{Priority: 32767}}}
 		}, "route", Fault, "leave by lo", "ip route show table local match 172.7.22.1"},
 		{"a peer's address on this host", func(f *Facts) {
 			f.Paths[gateway(far)] = Path{Dev: "lo"}
 			f.Links = append(f.Links, kernel.Link{Name: "br-old", Up: true, Type: "bridge", Addrs: addr("172.7.22.1/32")})
-			f.Rules = []kernel.Rule{{Priority: 32767}}
+			f.Rules = map[inet.Family][]kernel.Rule{inet.IPv4: {{Priority: 32767}}}
 		}, "route", Fault, "leave by lo", "ip addr del 172.7.22.1/32 dev br-old"},
 		{"a peer's subnet on a bridge of this host", func(f *Facts) {
 			f.Links = append(f.Links, kernel.Link{Name: "br-old", Up: true, Type: "bridge", Addrs: addr("172.7.22.1/24")})
@@ -210,7 +211,7 @@ flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: c
 		{"the operator's rule in docker's chain", func(f *Facts) {
 			f.Firewall = saved("filter", ":DOCKER-USER - [0:0]", "FORWARD -j DOCKER-USER", "DOCKER-USER -s 172.7.22.0/24 -j DROP")
 		}, "forward", Fault, "what 172.7.22.0/24 sends to containers is dropped, by: iptables -A DOCKER-USER -s 172.7.22.0/24 -j DROP", "iptables -D DOCKER-USER -s 172.7.22.0/24 -j DROP"},
-		{"iptables is not there", func(f *Facts) { f.Firewall, f.NoIPTables = nil, true }, "forward", Unknown, "iptables could not be read", ""},
+		{"iptables is not there", func(f *Facts) { f.Firewall, f.NoIPTables = nil, map[inet.Family]bool{inet.IPv4: true} }, "forward", Unknown, "iptables could not be read", ""},
 		{"policies close the port", func(f *Facts) { f.Firewall = saved("filter", ":INPUT DROP [0:0]") }, "port", Fault, "by the policy of filter INPUT", "iptables -I INPUT -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT"},
 		{"the port is closed in the raw table", func(f *Facts) { f.Firewall = saved("raw", "PREROUTING -p udp -j DROP") }, "port", Fault, "dropped where they arrive", "iptables -t raw -I PREROUTING -p udp --dport 8472 -s 10.4.7.0/24 -j ACCEPT"},
 		{"a bridge under a policy", func(f *Facts) {
@@ -300,15 +301,34 @@ flanneld config get --etcd-endpoints=https://10.4.7.12:2379   # shows the key: c
 		{"not ready for another reason", func(f *Facts) { f.Status.Daemon.Ready, f.Status.Daemon.Reason = false, "who knows" }, "flanneld", Fault, "not ready: who knows", "journalctl"},
 		{"what could not be read", func(f *Facts) { f.Unread = []string{"sockets could not be read"} }, "flanneld", Unknown, "sockets could not be read", ""},
 	} {
-		tt.check(t)
+		for _, family := range inet.Families() {
+			if family == inet.IPv4 || !slices.Contains(ofIPv4, tt.name) {
+				spoilt := healthy()
+				tt.spoil(&spoilt)
+				in := tt
+				in.name, in.text, in.fix = family.String()+": "+tt.name, as(family, tt.text), as(family, tt.fix)
+				in.look(t, asIn(family, spoilt))
+			}
+		}
 	}
 }
 
+// ofIPv4 are those that IPv6 has not: it has no rp_filter, no setting of an interface by which
+// it forwards, and another form of the kernel's own routes and of addresses of one link.
+var ofIPv4 = []string{
+	"docker0's own route is gone", "nobody knows who has configured the device", "the default route leads into the tunnel",
+	"no forwarding on docker0", "rp_filter of all interfaces",
+}
+
 // check spoils a healthy host, and looks for the finding.
-func (tt finding) check(t *testing.T) {
+func (tt finding) check(t *testing.T, f Facts) {
 	t.Helper()
-	f := healthy()
 	tt.spoil(&f)
+	tt.look(t, f)
+}
+
+func (tt finding) look(t *testing.T, f Facts) {
+	t.Helper()
 	found := all(f)
 	ok := false
 	for _, x := range found {

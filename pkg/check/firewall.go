@@ -9,6 +9,7 @@ import (
 
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
@@ -42,11 +43,11 @@ func (f Facts) back(p status.Peer) rules.Packet {
 }
 
 // protocols are those that a rule may be about as a whole.
-var protocols = []string{"tcp", "udp", "icmp"}
+func (f Facts) protocols() []string { return []string{"tcp", "udp", f.words().icmp} }
 
 // containers' packets to and from p's.
 func (f Facts) containers(p status.Peer) (out []crossing) {
-	for _, protocol := range protocols {
+	for _, protocol := range f.protocols() {
 		to, from := f.out(p), f.back(p)
 		to.Protocol, from.Protocol = protocol, protocol
 		out = append(out, crossing{to, rules.Forwarded, fmt.Sprintf("what containers send to %v", p.Subnet)})
@@ -65,8 +66,12 @@ const fewSingledOut = 16
 // singledOut are containers' addresses that rules name in front of everything
 // else, as docker 28 and 29 write them, but for one.
 func (f Facts) singledOut(but netip.Addr) (out []netip.Addr) {
-	own := f.Status.Lease.Subnet
-	notAddress := func(r rune) bool { return !strings.ContainsRune("0123456789./", r) }
+	own, characters := f.Status.Lease.Subnet, "0123456789./"
+	if f.family == inet.IPv6 {
+		characters += ":abcdef"
+	}
+	single := fmt.Sprintf("/%d", f.family.Bits())
+	notAddress := func(r rune) bool { return !strings.ContainsRune(characters, r) }
 	for _, t := range f.Firewall {
 		for _, c := range t.Chains {
 			if c.Hook != rules.Prerouting {
@@ -74,7 +79,7 @@ func (f Facts) singledOut(but netip.Addr) (out []netip.Addr) {
 			}
 			for _, r := range c.Rules {
 				for _, word := range strings.FieldsFunc(r.Text, notAddress) {
-					a, err := netip.ParseAddr(strings.TrimSuffix(word, "/32"))
+					a, err := netip.ParseAddr(strings.TrimSuffix(word, single))
 					if err == nil && own.Contains(a) && a != but && !slices.Contains(out, a) && len(out) < fewSingledOut {
 						out = append(out, a)
 					}
@@ -154,8 +159,8 @@ func findForward(f Facts, p status.Peer) []Finding {
 	if f.Status.Lease == nil || p.Dev == "" {
 		return skipped("there is no way to look along")
 	}
-	if f.NoIPTables {
-		return unknown("iptables could not be read")
+	if f.NoIPTables[f.family] {
+		return unknown("%s could not be read", f.words().iptables)
 	}
 	var out []Finding
 	for _, c := range f.containers(p) {
@@ -203,8 +208,8 @@ func (f Facts) blocked(v rules.Verdict, what string) Finding {
 // findPort looks whether the tunnel's own packets get out and in.
 func findPort(f Facts, p status.Peer) []Finding {
 	crossings := f.tunnel(p)
-	if len(crossings) > 0 && f.NoIPTables {
-		return unknown("iptables could not be read")
+	if len(crossings) > 0 && f.NoIPTables[f.family] {
+		return unknown("%s could not be read", f.words().iptables)
 	}
 	var out []Finding
 	for _, c := range crossings {

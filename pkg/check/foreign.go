@@ -5,31 +5,47 @@ import (
 	"net/netip"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
+	"flanneld/pkg/subnet"
 	"flanneld/pkg/underlay"
 )
 
 // ground is what nobody but flanneld may put anything on.
 func (f Facts) ground() (g kernel.Ground) {
-	network := f.Env.Network
-	if f.Status != nil && f.Status.Network != nil {
-		network = f.Status.Network.Network
-	}
-	g.Networks = []netip.Prefix{}
-	if network.IsValid() {
-		g.Networks = append(g.Networks, network)
-	}
-	if f.Status == nil || f.Status.Lease == nil {
+	g.Networks = append([]netip.Prefix{}, f.networks()...)
+	if f.Status == nil {
 		return g
 	}
-	own := f.Status.Lease.Subnet
-	g.Own = []netip.Prefix{own}
-	if d := f.Status.Device; d != nil {
-		a := kernel.DeviceAddr{Prefix: netip.PrefixFrom(d.Addr, d.Addr.BitLen()), Network: network, SubnetLen: own.Bits()}
-		g.Devices = []kernel.Device{{Name: d.Name, Addrs: kernel.AddrsOf(a)}}
+	for _, h := range f.Status.Halves() {
+		if h.Lease == nil {
+			continue
+		}
+		own := h.Lease.Subnet
+		g.Own = append(g.Own, own)
+		if d := h.Device; d != nil {
+			network := subnet.SubnetsOf(f.networks()...).Of(inet.Of(own.Addr()))
+			a := kernel.DeviceAddr{Prefix: netip.PrefixFrom(d.Addr, d.Addr.BitLen()), Network: network, SubnetLen: own.Bits()}
+			g.Devices = append(g.Devices, kernel.Device{Name: d.Name, Addrs: kernel.AddrsOf(a)})
+		}
 	}
 	return g
+}
+
+// networks are the cluster's, as far as they are known.
+func (f Facts) networks() (all []netip.Prefix) {
+	if f.Status != nil {
+		for _, h := range f.Status.Halves() {
+			if h.Network != nil && h.Network.Network.IsValid() {
+				all = append(all, h.Network.Network)
+			}
+		}
+	}
+	if len(all) == 0 {
+		all = f.Env.Networks()
+	}
+	return all
 }
 
 const foreignStep = "foreign"
@@ -49,7 +65,7 @@ func findOnDevice(f Facts) (out []Finding) {
 			found.Text += fmt.Sprintf(", and leads %v into the network", need)
 		}
 		if x.Leads().Bits() == 0 {
-			found.Fix = append(found.Fix, "ip route show default   # does this host have its own again? what manages its "+
+			found.Fix = append(found.Fix, dialects[inet.Of(x.Leads().Addr())].ip+" route show default   # does this host have its own again? what manages its "+
 				"interface brings it back, when restarted")
 		}
 		out, managers = append(out, found), nil // once
@@ -73,9 +89,7 @@ func (f Facts) underlay() underlay.Host {
 	external, own := "", f.ground().Own
 	var needs []underlay.Need
 	if f.Status != nil {
-		if f.Status.Host != nil {
-			external = f.Status.Host.Interface
-		}
+		external = f.externalOf(f)
 		for _, m := range f.Members {
 			if a, err := netip.ParseAddr(m.Host); err == nil {
 				needs = append(needs, underlay.Address(a, "etcd"))
@@ -119,7 +133,8 @@ func findDiverted(f Facts) (out []Finding) {
 	}
 	former, others := f.ground().Diverted(f.Links, f.Routes)
 	for _, r := range former { // which the daemon removes, unless something keeps it from doing so
-		others = append(others, kernel.Conflict{Place: kernel.InOwn, Dst: f.Status.Lease.Subnet, Found: *r})
+		own := f.leased().Of(inet.Of(r.Dst.Addr()))
+		others = append(others, kernel.Conflict{Place: kernel.InOwn, Dst: own, Found: *r})
 	}
 	for _, c := range others {
 		fix := []string{c.Command()}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/kernel"
@@ -26,6 +24,7 @@ func findInterface(f Facts) []Finding {
 	}
 	h := f.Status.Host
 	l, exists := f.link(h.Interface)
+	unfit, fitting := f.unfit(l)
 	holder, elsewhere := f.holder(h.Address)
 	restart := f.restartWith(holder) + "   # or give " + holder + " its old name again"
 	switch {
@@ -55,15 +54,12 @@ func findInterface(f Facts) []Finding {
 				h.Interface,
 			),
 		}
+	case unfit != "":
+		return []Finding{fault(append(fitting, f.bringBack()...), "%s", unfit)}
 	case !l.Has(h.Address):
 		return []Finding{
 			fault(
-				[]string{
-					printable.Command("networkctl", "reconfigure", h.Interface) + "   # or what else manages the network: " +
-						printable.Command("nmcli", "device", "reapply", h.Interface) + ", netplan apply, ifup",
-					fmt.Sprintf("ip address add %v/BITS dev %s   # BITS: the length of its network",
-						h.Address, printable.Word(h.Interface)),
-				},
+				f.bringBack(),
 				"%s has lost its address %v",
 				h.Interface,
 				h.Address,
@@ -85,6 +81,22 @@ func findInterface(f Facts) []Finding {
 		}
 	}
 	return nil
+}
+
+// bringBack gives the external interface its address again.
+func (f Facts) bringBack() (fix []string) {
+	h := f.Status.Host
+	for _, dev := range f.hearing() {
+		if key := f.setting(dev, "accept_ra"); dev == h.Interface && f.Sysctl[f.setting(dev, "forwarding")] == "1" {
+			fix = append(fix, setSysctl(key, 2)+"   # where the address is by router advertisements: a host that forwards "+
+				"takes none otherwise")
+		}
+	}
+	return append(fix,
+		printable.Command("networkctl", "reconfigure", h.Interface)+"   # or what else manages the network: "+
+			printable.Command("nmcli", "device", "reapply", h.Interface)+", netplan apply, ifup",
+		fmt.Sprintf("ip address add %v/BITS dev %s   # BITS: the length of its network",
+			h.Address, printable.Word(h.Interface)))
 }
 
 // otherWay is the interface that has the public IP and that peers are on the link of,
@@ -113,6 +125,9 @@ func (f Facts) onLink(name string, ip netip.Addr) bool {
 
 // noInterface says why flanneld has chosen none.
 func (f Facts) noInterface() []Finding {
+	if c, missing := f.missing(f.family); missing {
+		return f.noFamily(c)
+	}
 	missing, there := f.condition(condition.InterfaceMissing)
 	if !there {
 		return skipped("none is chosen before etcd has been read")
@@ -124,6 +139,29 @@ func (f Facts) noInterface() []Finding {
 	return []Finding{fault(fix, "flanneld finds no external interface: %s", missing.Cause)}
 }
 
+// noFamily is about a family that this host has no interface for, beside one that it has.
+func (f Facts) noFamily(c condition.Condition) []Finding {
+	const text = "flanneld finds no external interface, and works without this family: %s"
+	if l, exists := f.link(f.external); exists {
+		if why, fix := f.unfit(l); why != "" {
+			return []Finding{fault(fix, text, why)}
+		}
+	}
+	if _, known := f.Sysctl[f.words().forwarding]; !known {
+		return []Finding{fault([]string{"cat /proc/cmdline   # has it ipv6.disable=1? take that away, and start this host anew"},
+			text, "its kernel has none")}
+	}
+	fix := []string{f.words().ip + " -brief address   # which interface leads to the other hosts? give it an address that they reach"}
+	for _, dev := range f.hearing() {
+		if f.Sysctl[f.setting(dev, "forwarding")] == "1" {
+			key := f.setting(dev, "accept_ra")
+			fix = append([]string{setSysctl(key, 2) + "   # where addresses are by router advertisements: a host that forwards " +
+				"takes none otherwise"}, fix...)
+		}
+	}
+	return []Finding{fault(fix, text, c.Cause)}
+}
+
 // restartWith has flanneld use another interface. It names the flag that the daemon
 // has now, which has to go.
 func (f Facts) restartWith(iface string) string {
@@ -132,16 +170,6 @@ func (f Facts) restartWith(iface string) string {
 		text += " in place of " + printable.Word("--iface="+old)
 	}
 	return text
-}
-
-// setSysctl is the command that sets "net.ipv4.conf.flannel.1.forwarding" and its like:
-// sysctl wants a dot in an interface's name as a slash (sysctl(8)).
-func setSysctl(key string, value int) string {
-	if rest, isConf := strings.CutPrefix(key, "net.ipv4.conf."); isConf {
-		at := strings.LastIndexByte(rest, '.')
-		key = "net.ipv4.conf." + strings.ReplaceAll(rest[:at], ".", "/") + rest[at:]
-	}
-	return printable.Command("sysctl", "-w", key+"="+strconv.Itoa(value))
 }
 
 // candidates are interfaces that may lead to other hosts.
@@ -171,54 +199,4 @@ func (f Facts) holder(ip netip.Addr) (string, bool) {
 func (f Facts) local(ip netip.Addr) bool {
 	_, found := f.holder(ip)
 	return found
-}
-
-// findForwarding looks at whether the kernel forwards at all.
-func findForwarding(f Facts) []Finding {
-	if f.Sysctl["net.ipv4.ip_forward"] == "0" {
-		return []Finding{
-			fault(
-				[]string{
-					"sysctl -w net.ipv4.ip_forward=1",
-					"echo net.ipv4.ip_forward=1 | tee /etc/sysctl.d/90-flanneld.conf   # for the next start",
-				},
-				"this host forwards no packets: net.ipv4.ip_forward is 0",
-			),
-		}
-	}
-	var out []Finding
-	for _, dev := range f.devices() {
-		if key := "net.ipv4.conf." + dev + ".forwarding"; f.Sysctl[key] == "0" {
-			out = append(
-				out,
-				fault(
-					[]string{setSysctl(key, 1)},
-					"what arrives on %s is not forwarded: %s is 0",
-					dev,
-					key,
-				),
-			)
-		}
-	}
-	return out
-}
-
-// devices are those that containers' packets pass.
-func (f Facts) devices() (out []string) {
-	out = append(out, f.inner())
-	if f.Status != nil && f.Status.Host != nil {
-		out = append(out, f.Status.Host.Interface)
-	}
-	if f.Status != nil && f.Status.Device != nil {
-		out = append(out, f.Status.Device.Name)
-	}
-	return out
-}
-
-// strict reports whether a device drops what it would not answer through
-// itself (rp_filter; Linux takes the higher of the two settings).
-func (f Facts) strict(dev string) bool {
-	all, _ := strconv.Atoi(f.Sysctl["net.ipv4.conf.all.rp_filter"])
-	own, _ := strconv.Atoi(f.Sysctl["net.ipv4.conf."+dev+".rp_filter"])
-	return max(all, own) == 1
 }

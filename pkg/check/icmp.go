@@ -12,11 +12,57 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
-// headers are those of IPv4 and ICMP, in bytes.
-const headers = 20 + 8
+// wire is how a family sends packets that ask for an answer.
+type wire struct {
+	network     string // as net.ListenPacket has it
+	protocol    int    // of ICMP (IANA)
+	echo, reply icmp.Type
+	headers     int // of IP and ICMP, in bytes
+	level       int // of these options of a socket:
+	whole, hops int // never cut into pieces; how many routers may pass it on
+	original    func(packet []byte) (dst net.IP, icmp []byte)
+	refusals    map[icmp.Type]map[int]Refusal // by their codes
+}
+
+const protocolOfIPv6 = 58 // of ICMP (IANA)
+
+// anyCode stands for all codes of a type.
+const anyCode = -1
+
+// wires are those of RFC 792 and RFC 1812 section 5.2.7.1, and of RFC 4443. Of IPv6's
+// packets the kernel computes the checksum, which is over the addresses as well, and
+// verifies it (RFC 3542 section 3.1).
+var wires = map[inet.Family]wire{
+	inet.IPv4: {
+		network: "ip4:icmp", protocol: 1, echo: ipv4.ICMPTypeEcho, reply: ipv4.ICMPTypeEchoReply, headers: 20 + 8,
+		level: unix.IPPROTO_IP, whole: unix.IP_MTU_DISCOVER, hops: unix.IP_TTL, original: originalOfIPv4,
+		refusals: map[icmp.Type]map[int]Refusal{
+			ipv4.ICMPTypeTimeExceeded: {anyCode: Expired},
+			ipv4.ICMPTypeDestinationUnreachable: {
+				4: TooLong, 9: Forbidden, 10: Forbidden, 13: Forbidden, 0: NoNetwork, 6: NoNetwork, 11: NoNetwork,
+				1: NoHost, 7: NoHost, 12: NoHost, 3: NoPort,
+			},
+		},
+	},
+	inet.IPv6: {
+		network: "ip6:ipv6-icmp", protocol: protocolOfIPv6, echo: ipv6.ICMPTypeEchoRequest, reply: ipv6.ICMPTypeEchoReply,
+		headers: ipv6.HeaderLen + 8,
+		level:   unix.IPPROTO_IPV6, whole: unix.IPV6_MTU_DISCOVER, hops: unix.IPV6_UNICAST_HOPS, original: originalOfIPv6,
+		refusals: map[icmp.Type]map[int]Refusal{
+			ipv6.ICMPTypeTimeExceeded: {anyCode: Expired},
+			ipv6.ICMPTypePacketTooBig: {anyCode: TooLong},
+			ipv6.ICMPTypeDestinationUnreachable: {
+				0: NoNetwork, 6: NoNetwork, 1: Forbidden, 5: Forbidden, 2: NoHost, 3: NoHost, 4: NoPort,
+			},
+		},
+	},
+}
 
 // Answer is what comes back of a packet.
 type Answer struct {
@@ -30,7 +76,7 @@ type Answer struct {
 // Refusal is why a packet did not arrive.
 type Refusal string
 
-// The refusals of ICMP (RFC 792, RFC 1812 section 5.2.7.1).
+// The refusals of ICMP; see wires.
 const (
 	Expired   Refusal = "it went in a circle"
 	TooLong   Refusal = "it is longer than a packet on this path may be"
@@ -72,15 +118,16 @@ func (Host) Step(src, dst netip.Addr, hops int, wait time.Duration) (Answer, err
 
 // ping sends a packet that at most ttl routers pass on; 0: as many as usual.
 func ping(src, dst netip.Addr, size, ttl int, wait time.Duration) (Answer, error) {
-	conn, err := listen(src, ttl)
+	w := wires[inet.Of(dst)]
+	conn, err := w.listen(src, ttl)
 	if err != nil {
 		return Answer{}, fmt.Errorf("open a raw socket at %v: %w", src, err)
 	}
 	defer conn.Close()
 	id := os.Getpid() & 0xffff
 	seq := int(time.Now().UnixNano()) & 0xffff
-	echo := icmp.Echo{ID: id, Seq: seq, Data: make([]byte, max(0, size-headers))}
-	message := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &echo}
+	echo := icmp.Echo{ID: id, Seq: seq, Data: make([]byte, max(0, size-w.headers))}
+	message := icmp.Message{Type: w.echo, Body: &echo}
 	packet, err := message.Marshal(nil)
 	if err != nil {
 		return Answer{}, err
@@ -92,25 +139,25 @@ func ping(src, dst netip.Addr, size, ttl int, wait time.Duration) (Answer, error
 	case errors.Is(err, unix.EMSGSIZE):
 		return Answer{Text: string(TooLong)}, nil
 	case errors.Is(err, unix.EPERM):
-		return Answer{Text: "iptables of this host drops it"}, nil
+		return Answer{Text: dialects[inet.Of(dst)].iptables + " of this host drops it"}, nil
 	case err != nil:
 		return Answer{Text: err.Error()}, nil
 	}
 	return await(conn, dst, id, seq)
 }
 
-func listen(src netip.Addr, ttl int) (net.PacketConn, error) {
+func (w wire) listen(src netip.Addr, ttl int) (net.PacketConn, error) {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
 		err := c.Control(func(fd uintptr) {
-			failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+			failed = unix.SetsockoptInt(int(fd), w.level, w.whole, unix.IP_PMTUDISC_DO)
 			if ttl > 0 {
-				failed = errors.Join(failed, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, ttl))
+				failed = errors.Join(failed, unix.SetsockoptInt(int(fd), w.level, w.hops, ttl))
 			}
 		})
 		return errors.Join(err, failed)
 	}}
-	return config.ListenPacket(context.Background(), "ip4:icmp", src.String())
+	return config.ListenPacket(context.Background(), w.network, src.String())
 }
 
 // await reads what comes until it is the answer to our packet.
@@ -124,61 +171,68 @@ func await(conn net.PacketConn, dst netip.Addr, id, seq int) (Answer, error) {
 		if err != nil {
 			return Answer{}, fmt.Errorf("read answers from %v: %w", dst, err)
 		}
-		addr, _ := netip.AddrFromSlice(from.(*net.IPAddr).IP.To4())
+		addr, _ := netip.AddrFromSlice(from.(*net.IPAddr).IP)
 		if a, ours := answer(buffer[:n], dst, id, seq); ours {
-			a.From = addr
+			a.From = addr.Unmap()
 			return a, nil
 		}
 	}
 }
 
-// answer reads an ICMP message (RFC 792).
+// answer reads an ICMP message of dst's family.
 func answer(packet []byte, dst netip.Addr, id, seq int) (Answer, bool) {
-	m, err := icmp.ParseMessage(1, packet)
+	w := wires[inet.Of(dst)]
+	m, err := icmp.ParseMessage(w.protocol, packet)
 	if err != nil {
 		return Answer{}, false
 	}
 	var original []byte
 	switch body := m.Body.(type) {
 	case *icmp.Echo:
-		return Answer{Answered: true, Echo: true}, m.Type == ipv4.ICMPTypeEchoReply && body.ID == id && body.Seq == seq
+		return Answer{Answered: true, Echo: true}, m.Type == w.reply && body.ID == id && body.Seq == seq
 	case *icmp.DstUnreach:
 		original = body.Data
 	case *icmp.TimeExceeded:
 		original = body.Data
+	case *icmp.PacketTooBig:
+		original = body.Data
 	default:
 		return Answer{}, false
 	}
-	h, err := ipv4.ParseHeader(original)
-	if err != nil || len(original) < h.Len+8 || !h.Dst.Equal(net.IP(dst.AsSlice())) {
+	to, echo := w.original(original)
+	if len(echo) < 8 || !to.Equal(net.IP(dst.AsSlice())) {
 		return Answer{}, false
 	}
-	echo := original[h.Len:]
 	if int(echo[4])<<8|int(echo[5]) != id || int(echo[6])<<8|int(echo[7]) != seq {
 		return Answer{}, false
 	}
-	a := Answer{Answered: true, Refusal: refusal(m)}
+	a := Answer{Answered: true, Refusal: w.refusal(m)}
 	if a.Text = string(a.Refusal); a.Text == "" {
 		a.Text = fmt.Sprintf("it cannot be delivered (code %d)", m.Code)
 	}
 	return a, true
 }
 
-func refusal(m *icmp.Message) Refusal {
-	if m.Type == ipv4.ICMPTypeTimeExceeded {
-		return Expired
+func originalOfIPv4(packet []byte) (dst net.IP, icmp []byte) {
+	h, err := ipv4.ParseHeader(packet)
+	if err != nil || len(packet) < h.Len {
+		return nil, nil
 	}
-	switch m.Code {
-	case 4:
-		return TooLong
-	case 9, 10, 13:
-		return Forbidden
-	case 0, 6, 11:
-		return NoNetwork
-	case 1, 7, 12:
-		return NoHost
-	case 3:
-		return NoPort
+	return h.Dst, packet[h.Len:]
+}
+
+func originalOfIPv6(packet []byte) (dst net.IP, icmp []byte) {
+	h, err := ipv6.ParseHeader(packet)
+	if err != nil || h.NextHeader != protocolOfIPv6 { // ours have no others in between
+		return nil, nil
 	}
-	return ""
+	return h.Dst, packet[ipv6.HeaderLen:]
+}
+
+func (w wire) refusal(m *icmp.Message) Refusal {
+	of := w.refusals[m.Type]
+	if r, all := of[anyCode]; all {
+		return r
+	}
+	return of[m.Code]
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -46,12 +47,7 @@ func (f Facts) ports(bridge string) (out []kernel.Link) {
 
 // inner is the name of the bridge that this host's containers are behind, or
 // will be: docker's, unless another one is there.
-func (f Facts) inner() string {
-	if all := f.bridges(); len(all) > 0 {
-		return all[0].Name
-	}
-	return dockerBridge
-}
+func (f Facts) inner() string { return cmp.Or(f.bridge, dockerBridge) }
 
 // masquerade says how flanneld, who knows the whole network, comes to translate
 // addresses in place of what has made the bridge.

@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
@@ -11,9 +12,9 @@ import (
 func goodLease(f Facts) string {
 	l := f.Status.Lease
 	if l.Expires.IsZero() {
-		return fmt.Sprintf("%v, a reservation", l.Subnet)
+		return fmt.Sprintf("%v, a reservation", f.leased())
 	}
-	return fmt.Sprintf("%v until %s", l.Subnet, l.Expires.Format(time.DateTime))
+	return fmt.Sprintf("%v until %s", f.leased(), l.Expires.Format(time.DateTime))
 }
 
 func findLease(f Facts) []Finding {
@@ -31,19 +32,29 @@ func findLease(f Facts) []Finding {
 			fault(
 				[]string{fix},
 				"the lease of %v has expired on %s: another host may take it at any time",
-				s.Lease.Subnet,
+				f.leased(),
 				s.Lease.Expires.Format(time.DateTime),
 			),
 		}
 	case f.has(condition.LeaseContested):
 		return []Finding{fault(
 			f.fixContested(),
-			"another host writes the lease of %v: it seems to have the public IP %v too, so traffic reaches only one of them",
-			s.Lease.Subnet,
-			s.Host.PublicIP,
+			"another host writes the lease of %v: it seems to have the public IP %s too, so traffic reaches only one of them",
+			f.leased(),
+			strings.Join(f.publicIPs(), " or "),
 		)}
 	}
 	return nil
+}
+
+// publicIPs are this host's, of each family.
+func (f Facts) publicIPs() (all []string) {
+	for _, h := range f.Status.Halves() {
+		if h.Host != nil {
+			all = append(all, h.Host.PublicIP.String())
+		}
+	}
+	return all
 }
 
 // fixContested gives a host an address of its own. Behind the NAT of a virtual
@@ -82,8 +93,10 @@ func (f Facts) noLease() []Finding {
 		why = cmp.Or(c.Cause, c.Message)
 	}
 	if f.has(condition.UnderlayOverlap) {
-		return []Finding{fault([]string{"give the config key another Network, or a SubnetMin and SubnetMax that leave out " +
-			"what hosts need: " + f.flanneld("config", "get")}, "this host has no subnet: %s", why)}
+		begin := dialects[f.inUse()[0]].prefix // of the field's name
+		return []Finding{fault([]string{fmt.Sprintf("give the config key another %[1]sNetwork, or a %[1]sSubnetMin and "+
+			"%[1]sSubnetMax that leave out what hosts need: ", begin) + f.flanneld("config", "get")},
+			"this host has no subnet: %s", why)}
 	}
 	return []Finding{fault([]string{
 		f.flanneld("lease", "list") + "   # are all subnets taken? flanneld lease release --now SUBNET " +

@@ -50,8 +50,8 @@ func place(v rules.Verdict) string {
 }
 
 func (f Facts) foreignForward(v rules.Verdict, c crossing) Finding {
-	fix := []string{insertRule(v, "ip", "saddr", f.network(), "accept") + "; " +
-		insertRule(v, "ip", "daddr", f.network(), "accept") + "   # and the same where the table comes from"}
+	fix := []string{insertRule(v, f.words().nft, "saddr", f.network(), "accept") + "; " +
+		insertRule(v, f.words().nft, "daddr", f.network(), "accept") + "   # and the same where the table comes from"}
 	switch {
 	case v.Table.Name == "docker-bridges":
 		return f.dockerForward(v, c)

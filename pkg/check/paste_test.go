@@ -12,6 +12,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 )
@@ -65,7 +66,7 @@ func hostile(name string) map[string]func(*Facts) {
 			f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: far, Dev: name}})
 			f.Entries.FDB = nil
 		},
-		"process": func(f *Facts) { f.Sockets = []Socket{{8472, Process{7, name, now}}} },
+		"process": func(f *Facts) { f.Sockets = []Socket{{8472, Process{PID: 7, Name: name}, inet.IPv4}} },
 		"subnet file": func(f *Facts) {
 			f.Status.Daemon.SubnetFile, f.OptsScript, f.Env.Subnet, f.Links[2].Addrs = path, path, far, nil
 		},

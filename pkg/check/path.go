@@ -91,7 +91,8 @@ func stray(err error) string {
 // fixStray names what the kernel asks before flanneld's route: a rule, or a
 // narrower route.
 func (f Facts) fixStray(p status.Peer, to netip.Addr) []string {
-	show := fmt.Sprintf("ip route get %v; ip route show match %v; ip rule", to, to)
+	ip := f.words().ip
+	show := fmt.Sprintf("%[1]s route get %[2]v; %[1]s route show match %[2]v; %[1]s rule", ip, to)
 	for _, r := range f.Routes {
 		if r.Dst.Contains(to) && r.Dst.Bits() > p.Subnet.Bits() {
 			return []string{fmt.Sprintf("ip route del %v   # a narrower route than flanneld's", r.Dst), show}
@@ -103,13 +104,13 @@ func (f Facts) fixStray(p status.Peer, to netip.Addr) []string {
 				return fix
 			}
 		}
-		return []string{fmt.Sprintf("ip route show table local match %v   # of these, what begins with local and "+
-			"others wrote: ip route del local PREFIX dev lo table local", to)}
+		return []string{fmt.Sprintf("%[1]s route show table local match %[2]v   # of these, what begins with local and "+
+			"others wrote: %[1]s route del local PREFIX dev lo table local", ip, to)}
 	}
-	for _, r := range f.Rules {
+	for _, r := range f.Rules[f.family] {
 		if !r.Narrow && (!r.Dst.IsValid() || r.Dst.Contains(to)) {
 			// What comes before may have to stay for what else it is about.
-			first := fmt.Sprintf("ip rule add to %s lookup main priority %d", f.network(), max(r.Priority, 1)-1)
+			first := fmt.Sprintf("%s rule add to %s lookup main priority %d", ip, f.network(), max(r.Priority, 1)-1)
 			return []string{first + "   # asked before the rule of priority " + strconv.Itoa(r.Priority), show}
 		}
 	}
@@ -149,7 +150,7 @@ func findReversePath(f Facts, p status.Peer) []Finding {
 		return nil
 	}
 	fix := []string{
-		setSysctl("net.ipv4.conf."+h.Interface+".rp_filter", 2),
+		setSysctl(f.setting(h.Interface, "rp_filter"), 2),
 		fmt.Sprintf("ip route get %v   # or: fix this route", p.PublicIP),
 	}
 	return []Finding{fault(fix,

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/status"
 )
 
@@ -19,7 +20,6 @@ const (
 	probeTime    = 500 * time.Millisecond // for an answer
 	tries        = 2
 	small        = 84 // bytes, as ping sends them
-	leastMTU     = 576
 	probesAtOnce = 16
 )
 
@@ -32,26 +32,41 @@ func (p Prober) Run(f Facts, peers []status.Peer, found []Finding) []Finding {
 	case len(peers) == 0:
 		return named("probe", skipped("there is no peer"), nil)
 	}
+	families := f.inUse()
+	views := f.views(families)
 	answers := make([][]Finding, len(peers))
-	reason := obstacle(found)
 	slots := make(chan struct{}, probesAtOnce)
 	var probing sync.WaitGroup
 	for i, peer := range peers {
+		v, known := views[inet.Of(peer.Subnet.Addr())]
+		if !known || v.Status.Lease == nil || v.Status.Host == nil {
+			continue
+		}
+		reason := v.obstacle(found)
 		slots <- struct{}{}
 		probing.Go(func() {
 			defer func() { <-slots }()
-			answers[i] = p.peer(f, peer, reason)
+			answers[i] = p.peer(v, peer, reason)
 		})
 	}
 	probing.Wait()
-	var all []Finding
-	for _, x := range answers {
-		all = append(all, x...)
+	all := make([][]Finding, len(families))
+	for i, family := range families {
+		of, n := []Finding(nil), 0
+		for j, peer := range peers {
+			if inet.Of(peer.Subnet.Addr()) == family {
+				of, n = append(of, answers[j]...), n+1
+			}
+		}
+		if n == 0 {
+			of = skipped("there is no peer")
+		}
+		all[i] = named("probe", merge(of), func() string {
+			return fmt.Sprintf("%s answered, to packets of up to %d bytes, and passed on what is for containers",
+				these(n), views[family].Status.Lease.MTU)
+		})
 	}
-	return named("probe", merge(all), func() string {
-		return fmt.Sprintf("%s answered, to packets of up to %d bytes, and passed on what is for containers",
-			these(len(peers)), f.Status.Lease.MTU)
-	})
+	return joined(families, all)
 }
 
 func these(n int) string {
@@ -77,9 +92,9 @@ func source(f Facts) netip.Addr {
 }
 
 // obstacle names the first step with a fault that keeps packets from a peer.
-func obstacle(found []Finding) string {
+func (f Facts) obstacle(found []Finding) string {
 	for _, x := range found {
-		if _, blocks := declared(x.Step); blocks && x.Level == Fault {
+		if _, blocks := declared(x.Step); blocks && x.Level == Fault && f.concerns(x) {
 			return x.Step
 		}
 	}
@@ -160,7 +175,8 @@ func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
 	if reason != "" {
 		return skipped("no answer from %v: fix what %s says first", dst, reason)
 	}
-	return []Finding{p.lost(f, peer, dst, said, p.Dropped() > before)}
+	filtered := f.family == inet.IPv4 && p.Dropped() > before // IPv6 has no such filter
+	return []Finding{p.lost(f, peer, dst, said, filtered)}
 }
 
 func orHere(a netip.Addr) string {

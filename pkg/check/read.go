@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,9 +40,10 @@ func read(ctx context.Context, daemon status.Socket, ask func(context.Context) (
 	if errors.Is(err, status.ErrNoAnswer) {
 		f.Frozen = frozen(daemon)
 	}
-	f.note("interfaces and routes", f.readKernel())
 	f.readEnv()
+	f.note("interfaces and routes", f.readKernel())
 	f.readSysctl()
+	f.Leasing = readLeasing()
 	f.note("sockets", f.readSockets())
 	f.readFirewall(ctx)
 	f.Docker = findProcess("dockerd")
@@ -64,7 +66,8 @@ func (f *Facts) note(what string, err error) {
 }
 
 func (f *Facts) readKernel() error {
-	conn, err := kernel.Open(inet.IPv4)
+	families := f.askedFor()
+	conn, err := kernel.Open(families...)
 	if err != nil {
 		return err
 	}
@@ -73,22 +76,38 @@ func (f *Facts) readKernel() error {
 		return err
 	}
 	for _, l := range f.Links {
-		if f.Status != nil && f.Status.Device != nil && l.Name == f.Status.Device.Name && l.Kind != nil {
-			if f.Entries, err = conn.Entries(l); err != nil {
-				return err
-			}
+		if l.Kind == nil || !f.isDevice(l.Name) {
+			continue
 		}
+		of, err := conn.Entries(l)
+		if err != nil {
+			return err
+		}
+		f.Entries.Neighbours = append(f.Entries.Neighbours, of.Neighbours...)
+		f.Entries.FDB = append(f.Entries.FDB, of.FDB...)
 	}
 	if f.Routes, err = conn.Routes(); err != nil {
 		return err
 	}
-	f.Rules, err = conn.Rules(inet.IPv4)
-	return err
+	f.Rules = map[inet.Family][]kernel.Rule{}
+	for _, family := range families {
+		if f.Rules[family], err = conn.Rules(family); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isDevice tells the tunnel's end of one of the families.
+func (f Facts) isDevice(name string) bool {
+	return f.Status != nil && slices.ContainsFunc(f.Status.Halves(), func(h status.Half) bool {
+		return h.Device != nil && h.Device.Name == name
+	})
 }
 
 // ReadPaths asks the kernel how it reaches peers.
 func (f *Facts) ReadPaths(peers []status.Peer) {
-	conn, err := kernel.Open(inet.IPv4)
+	conn, err := kernel.Open(f.inUse()...)
 	if err == nil {
 		defer conn.Close()
 		_, err = conn.Links() // their names
@@ -108,14 +127,25 @@ func (f *Facts) ReadPaths(peers []status.Peer) {
 	}
 }
 
+// perDevice are the settings of an interface that matter.
+var perDevice = map[inet.Family][]string{
+	inet.IPv4: {"forwarding", "rp_filter"},
+	inet.IPv6: {"forwarding", "force_forwarding", "accept_ra", "disable_ipv6"},
+}
+
 func (f *Facts) readSysctl() {
-	keys := []string{"net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.bridge.bridge-nf-call-iptables"}
-	for _, dev := range f.devices() {
-		keys = append(keys, "net.ipv4.conf."+dev+".forwarding", "net.ipv4.conf."+dev+".rp_filter")
-	}
-	for _, key := range keys {
-		if content, err := os.ReadFile(sysctlFile(key)); err == nil {
-			f.Sysctl[key] = strings.TrimSpace(string(content))
+	for _, family := range f.askedFor() {
+		v := f.of(family)
+		keys := []string{v.words().forwarding, v.words().bridged, v.setting("all", "rp_filter")}
+		for _, dev := range append(v.devices(), v.outward()...) {
+			for _, name := range perDevice[family] {
+				keys = append(keys, v.setting(dev, name))
+			}
+		}
+		for _, key := range keys {
+			if content, err := os.ReadFile(sysctlFile(key)); err == nil {
+				f.Sysctl[key] = strings.TrimSpace(string(content))
+			}
 		}
 	}
 	var name unix.Utsname
@@ -124,12 +154,10 @@ func (f *Facts) readSysctl() {
 	}
 }
 
-// sysctlFile is where a setting lies. A dot in an interface's name, as in
-// flannel.1, separates nothing.
+// sysctlFile is where a setting lies.
 func sysctlFile(key string) string {
-	if rest, isConf := strings.CutPrefix(key, "net.ipv4.conf."); isConf {
-		dev, setting := rest[:strings.LastIndexByte(rest, '.')], rest[strings.LastIndexByte(rest, '.')+1:]
-		return "/proc/sys/net/ipv4/conf/" + dev + "/" + setting
+	if conf, dev, name, is := sysctlOf(key); is {
+		return "/proc/sys/" + strings.ReplaceAll(conf, ".", "/") + dev + "/" + name
 	}
 	return "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
 }

@@ -217,10 +217,17 @@ func speaksTLS(ctx context.Context, address string) bool {
 func answersPings(ctx context.Context, host string) bool {
 	all, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
 	if err != nil || len(all) == 0 {
+		all, err = net.DefaultResolver.LookupNetIP(ctx, "ip6", host)
+	}
+	if err != nil || len(all) == 0 {
 		return false
 	}
+	src, dst := netip.IPv4Unspecified(), all[0].Unmap()
+	if dst.Is6() {
+		src = netip.IPv6Unspecified()
+	}
 	for range tries {
-		a, err := (Host{}).Ping(netip.IPv4Unspecified(), all[0].Unmap(), small, probeTime)
+		a, err := (Host{}).Ping(src, dst, small, probeTime)
 		if err == nil && a.Echo {
 			return true
 		}

@@ -12,6 +12,7 @@ import (
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/firewall/nftables"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 // commandTime bounds one program that is asked.
@@ -37,18 +38,24 @@ func run(ctx context.Context, path string, args ...string) (string, error) {
 // readFirewall reads the rules of both flavours of iptables, and all others of
 // nftables. Where iptables is not installed it has none.
 func (f *Facts) readFirewall(ctx context.Context) {
-	byIPTables, err := readIPTables(ctx)
-	f.NoIPTables = err != nil
-	f.note("iptables", err)
+	f.Firewall, f.NoIPTables = nil, map[inet.Family]bool{}
+	byIPTables := map[string]flavours{} // by the family of nftables
+	for _, family := range f.inUse() {
+		of, err := readIPTables(ctx, family)
+		f.NoIPTables[family] = err != nil
+		f.note(dialects[family].iptables, err)
+		f.Firewall = append(f.Firewall, of.known...)
+		byIPTables[dialects[family].nft] = of
+	}
 	all, err := nftables.Read()
 	if errors.Is(err, nftables.ErrUnsupported) {
 		err = nil // then nobody has made any
 	}
 	f.NoNFTables = err != nil
 	f.note("nftables", err)
-	f.Firewall = byIPTables.known
+	all = slices.DeleteFunc(all, f.unused)
 	for _, t := range all {
-		if !byIPTables.has(t) && !(f.NoIPTables && madeByIPTables(t)) {
+		if !byIPTables[t.Family].has(t) && !f.madeByUnread(t) {
 			f.Firewall = append(f.Firewall, t)
 		}
 	}
@@ -66,18 +73,29 @@ type flavours struct {
 // has reports whether a table of nftables is one that iptables has told of, and
 // understands better.
 func (f flavours) has(t *rules.Table) bool {
-	return t.Family == "ip" && slices.ContainsFunc(f.nft, func(known *rules.Table) bool { return known.Name == t.Name })
+	return slices.ContainsFunc(f.nft, func(known *rules.Table) bool { return known.Name == t.Name })
 }
 
-// madeByIPTables tells iptables-nft's tables by their names.
-func madeByIPTables(t *rules.Table) bool {
-	return t.Family == "ip" && slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, t.Name)
+// unused tells a table of nftables that sees no packet of containers.
+func (f Facts) unused(t *rules.Table) bool {
+	return slices.ContainsFunc(inet.Families(), func(family inet.Family) bool {
+		return dialects[family].nft == t.Family && !slices.Contains(f.inUse(), family)
+	})
 }
 
-// readIPTables reads iptables, and the rules of its other flavour where there are
-// any: those hold as well.
-func readIPTables(ctx context.Context) (out flavours, err error) {
-	program, found := iptables.Find("iptables")
+// madeByUnread tells iptables-nft's tables by their names, where iptables told nothing.
+func (f Facts) madeByUnread(t *rules.Table) bool {
+	return slices.ContainsFunc(inet.Families(), func(family inet.Family) bool {
+		return f.NoIPTables[family] && dialects[family].nft == t.Family &&
+			slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, t.Name)
+	})
+}
+
+// readIPTables reads iptables for a family, and the rules of its other flavour where there
+// are any: those hold as well.
+func readIPTables(ctx context.Context, family inet.Family) (out flavours, err error) {
+	name := dialects[family].iptables
+	program, found := iptables.Find(name)
 	if !found {
 		return out, nil
 	}
@@ -89,12 +107,12 @@ func readIPTables(ctx context.Context) (out flavours, err error) {
 	if err != nil {
 		return out, err
 	}
-	out.known = iptables.Parse("iptables", text)
+	out.known = iptables.Parse(name, text)
 	if strings.Contains(version, "nf_tables") {
 		out.nft = out.known
-		return out, out.other(ctx, "iptables-legacy")
+		return out, out.other(ctx, name+"-legacy")
 	}
-	return out, out.other(ctx, "iptables-nft")
+	return out, out.other(ctx, name+"-nft")
 }
 
 // other adds a flavour beside the one that is called iptables. That it cannot be
@@ -110,7 +128,7 @@ func (f *flavours) other(ctx context.Context, flavour string) error {
 	}
 	tables := iptables.Parse(flavour, text)
 	f.known = append(f.known, tables...)
-	if flavour == "iptables-nft" {
+	if strings.HasSuffix(flavour, "-nft") {
 		f.nft = tables
 	}
 	return nil

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/status"
 )
 
@@ -32,9 +34,43 @@ func findProcess(name string) *Process {
 			continue
 		}
 		pid, _ := strconv.Atoi(filepath.Base(proc))
-		return &Process{PID: pid, Name: name, Started: started(proc)}
+		return &Process{PID: pid, Name: name, Started: started(proc), IPv6: hasFlag(proc, "--ipv6")}
 	}
 	return nil
+}
+
+// hasFlag reports whether a process was started with a flag that is true.
+func hasFlag(proc, flag string) bool {
+	content, _ := os.ReadFile(proc + "/cmdline")
+	for word := range strings.SplitSeq(string(content), "\x00") {
+		if name, value, given := strings.Cut(word, "="); name == flag && (!given || value == "true") {
+			return true
+		}
+	}
+	return false
+}
+
+// readLeasing finds the interfaces with IPv6 addresses that are theirs for a time only, as
+// those by router advertisements are.
+func readLeasing() map[string]bool {
+	content, _ := os.ReadFile("/proc/self/net/if_inet6") // none: the kernel has no IPv6
+	return leasing(string(content))
+}
+
+// leasing reads proc_pid_net(5): address, index, length, scope, flags and name.
+func leasing(text string) map[string]bool {
+	const permanent = 0x80 // IFA_F_PERMANENT (linux/if_addr.h)
+	all := map[string]bool{}
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) != 6 || fields[3] != "00" { // not of global scope
+			continue
+		}
+		if flags, err := strconv.ParseUint(fields[4], 16, 32); err == nil && flags&permanent == 0 {
+			all[fields[5]] = true
+		}
+	}
+	return all
 }
 
 // frozen is the process ID of a daemon that is stopped; 0: it is not.
@@ -85,35 +121,44 @@ func bootTime() (time.Time, bool) {
 // readSockets finds programs that hold the tunnel's port. The tunnel's own
 // socket belongs to the kernel, and to no process.
 func (f *Facts) readSockets() error {
-	if f.Status == nil || f.Status.Device == nil {
+	port := 0
+	if f.Status != nil {
+		for _, h := range f.Status.Halves() {
+			if h.Device != nil {
+				port = h.Device.Port // one for all
+			}
+		}
+	}
+	if port == 0 {
 		return nil
 	}
-	port := f.Status.Device.Port
-	inodes := map[string]bool{}
-	for _, file := range []string{"/proc/self/net/udp", "/proc/self/net/udp6"} {
+	inodes := map[string]inet.Family{}
+	for family, file := range map[inet.Family]string{inet.IPv4: "/proc/self/net/udp", inet.IPv6: "/proc/self/net/udp6"} {
 		found, err := udpInodes(file, port)
 		if err != nil && !os.IsNotExist(err) {
 			return err
 		}
 		for _, inode := range found {
-			inodes["socket:["+inode+"]"] = true
+			inodes["socket:["+inode+"]"] = family
 		}
 	}
 	if len(inodes) == 0 {
 		return nil
 	}
 	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	seen := map[int]bool{}
 	for _, fd := range fds {
 		target, err := os.Readlink(fd)
-		if err != nil || !inodes[target] {
+		family, is := inodes[target]
+		if err != nil || !is {
 			continue
 		}
 		proc := filepath.Dir(filepath.Dir(fd))
 		pid, _ := strconv.Atoi(filepath.Base(proc))
-		if comm, err := os.ReadFile(proc + "/comm"); err == nil && !seen[pid] {
-			seen[pid] = true
-			f.Sockets = append(f.Sockets, Socket{Port: port, Process: Process{PID: pid, Name: strings.TrimSpace(string(comm))}})
+		if comm, err := os.ReadFile(proc + "/comm"); err == nil {
+			s := Socket{port, Process{PID: pid, Name: strings.TrimSpace(string(comm))}, family}
+			if !slices.Contains(f.Sockets, s) {
+				f.Sockets = append(f.Sockets, s)
+			}
 		}
 	}
 	return nil

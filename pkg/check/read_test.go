@@ -17,6 +17,7 @@ import (
 
 	"flanneld/internal/lab"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
@@ -87,7 +88,7 @@ func TestRead(t *testing.T) {
 		what      string
 		got, want any
 	}{
-		{"rules", f.Rules, []kernel.Rule{
+		{"rules", f.Rules[inet.IPv4], []kernel.Rule{
 			{Priority: 77, Dst: netip.MustParsePrefix("172.7.24.0/24")}, {Priority: 78, Narrow: true}, {Priority: 32767},
 		}},
 		{"subnet.env", f.Env, subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: own, MTU: 1450}},
@@ -96,7 +97,7 @@ func TestRead(t *testing.T) {
 		{"no way", f.Paths[netip.MustParseAddr("172.7.23.1")].Err != nil, true},
 		{"ip_forward", f.Sysctl["net.ipv4.ip_forward"], "1"},
 		{"a setting of a device with a dot", f.Sysctl["net.ipv4.conf.flannel.1.rp_filter"], "2"},
-		{"sockets", f.Sockets, []Socket{{9472, Process{PID: os.Getpid(), Name: comm(t)}}}},
+		{"sockets", f.Sockets, []Socket{{9472, Process{PID: os.Getpid(), Name: comm(t)}, inet.IPv4}}},
 		{"dockerd", f.Docker != nil && f.Docker.PID == dockerd && time.Since(f.Docker.Started).Abs() < time.Minute, true},
 		{"tables", tables(f.Firewall), []string{"iptables filter", "nft office"}},
 		{"the kernel", strings.Contains(f.Kernel, "."), true},

@@ -32,11 +32,13 @@ func Select(s *status.Status, what string) (peers []status.Peer, missing *Findin
 	case err != nil || s == nil:
 		return nil, nil, err
 	}
-	if l, h := s.Lease, s.Host; l != nil && l.Subnet.Contains(ip) || h != nil && (h.PublicIP == ip || h.Address == ip) {
-		return nil, nil, fmt.Errorf("%s: %w", what, ErrOwn)
+	for _, h := range s.Halves() {
+		if l, h := h.Lease, h.Host; l != nil && l.Subnet.Contains(ip) || h != nil && (h.PublicIP == ip || h.Address == ip) {
+			return nil, nil, fmt.Errorf("%s: %w", what, ErrOwn)
+		}
 	}
 	if p, found := s.Of(ip); found {
-		return []status.Peer{p}, nil, nil
+		return halves(s.Peers, p), nil, nil
 	}
 	none := fault(
 		[]string{
@@ -48,6 +50,16 @@ func Select(s *status.Status, what string) (peers []status.Peer, missing *Findin
 	)
 	none.Step = "peer"
 	return nil, &none, nil
+}
+
+// halves are the entries of the host that p is of, one for each family.
+func halves(all []status.Peer, p status.Peer) (out []status.Peer) {
+	for _, x := range all {
+		if x.Subnet == p.Subnet || p.Key != "" && x.Key == p.Key {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 func address(what string) (netip.Addr, error) {

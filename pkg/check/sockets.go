@@ -16,7 +16,7 @@ const discard = 9
 // Connect implements Network.
 func (Host) Connect(src, dst netip.Addr, wait time.Duration) (Answer, error) {
 	dialer := net.Dialer{Timeout: wait, LocalAddr: &net.TCPAddr{IP: src.AsSlice()}}
-	conn, err := dialer.Dial("tcp4", netip.AddrPortFrom(dst, discard).String())
+	conn, err := dialer.Dial("tcp", netip.AddrPortFrom(dst, discard).String())
 	if err == nil {
 		conn.Close()
 		return Answer{Answered: true, Echo: true, From: dst}, nil
@@ -37,7 +37,7 @@ func refused(err error, by netip.Addr) Answer {
 // ProbeUDP implements Network. The datagram is eight zeros, which a vxlan device
 // ignores as they lack the flag I (RFC 7348, section 5).
 func (Host) ProbeUDP(src netip.Addr, to netip.AddrPort, wait time.Duration) (Answer, error) {
-	conn, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(src, 0)), net.UDPAddrFromAddrPort(to))
+	conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(src, 0)), net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		return refused(err, to.Addr()), nil
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
@@ -27,6 +28,8 @@ type Finding struct {
 	Level Level    `json:"level"`
 	Text  string   `json:"text"`
 	Fix   []string `json:"fix,omitempty"` // commands, mostly
+
+	family inet.Family // that it is about; 0: all that are in use
 }
 
 // step looks at one thing. What it returns needs no Step; nothing means that all
@@ -40,8 +43,11 @@ type step struct {
 	// is the reason for.
 	covers []condition.Code
 	blocks bool // its fault keeps packets from a peer
-	good   func(Facts) string
-	find   func(Facts) []Finding
+	// each are the families that it looks at, one after the other; nil: it looks once at
+	// all that there is.
+	each func(Facts) []inet.Family
+	good func(Facts) string
+	find func(Facts) []Finding
 }
 
 // prerequisite is a step to be right first.
@@ -54,8 +60,10 @@ func steps() []step {
 	kernel := kernelCodes()
 	return []step{
 		{name: "daemon", good: goodDaemon, find: findDaemon},
-		{name: "interface", good: goodInterface, find: findInterface, blocks: true,
-			covers: slices.Concat(etcd, kernel, []condition.Code{condition.InterfaceMissing, condition.InterfaceDown})},
+		{name: "interface", good: goodInterface, find: findInterface, each: Facts.askedFor, blocks: true,
+			covers: slices.Concat(etcd, kernel, []condition.Code{
+				condition.InterfaceMissing, condition.InterfaceDown, condition.FamilyMissing,
+			})},
 		{name: foreignStep, find: findOnDevice, blocks: true,
 			good:   says("flanneld's device has nothing that others have put there"),
 			covers: slices.Concat(etcd, []condition.Code{condition.UnderlayDiverted, condition.DeviceForeign})},
@@ -80,16 +88,18 @@ func steps() []step {
 			}},
 		{name: "own routes", good: says("nothing leads this host's own subnet away"), find: findDiverted,
 			covers: []condition.Code{condition.RouteConflict}},
-		{name: "device", good: goodDevice, find: findDevice, covers: append(kernel, condition.KernelContention), blocks: true},
+		{name: "device", good: goodDevice, find: findDevice, each: Facts.inUse, blocks: true,
+			covers: append(kernel, condition.KernelContention)},
 		{
 			name:   "subnet.env",
 			good:   says("says what the lease says"),
 			find:   findEnv,
 			covers: []condition.Code{condition.SubnetFileUnwritten, condition.SubnetFileContested},
 		},
-		{name: "docker", good: goodDocker, find: findDocker, after: []prerequisite{{"subnet.env", "subnet.env is right"}}},
-		{name: "forwarding", good: says("on"), find: findForwarding},
-		{name: "bridge", good: says("containers of this host may reach each other"), find: findBridge},
+		{name: "docker", good: goodDocker, find: findDocker, each: Facts.inUse,
+			after: []prerequisite{{"subnet.env", "subnet.env is right"}}},
+		{name: "forwarding", good: goodForwarding, find: findForwarding, each: Facts.inUse},
+		{name: "bridge", good: says("containers of this host may reach each other"), find: findBridge, each: Facts.inUse},
 	}
 }
 
@@ -164,18 +174,46 @@ func unknown(format string, args ...any) []Finding {
 
 // Run walks all steps.
 func Run(f Facts, peers []status.Peer) []Finding {
-	f.inKernel = status.NewKernel(f.Routes, f.Entries)
+	views := f.views(f.askedFor())
 	for _, s := range steps() {
-		found := s.find(f)
-		if first, there := f.firstFaulty(s.after); there && faulty(found) {
-			found = skipped("not before %s: %s", first.text, found[0].Text)
-		}
-		f.before = append(f.before, named(s.name, found, func() string { return s.good(f) })...)
+		f.before = append(f.before, s.look(f, views)...)
 	}
 	for _, s := range pathSteps() {
-		f.before = append(f.before, named(s.name, s.all(f, peers), func() string { return s.good })...)
+		f.before = append(f.before, named(s.name, s.all(f, views, peers), func() string { return s.good })...)
 	}
 	return f.before
+}
+
+// views are what of gives for each family.
+func (f Facts) views(families []inet.Family) map[inet.Family]Facts {
+	all := map[inet.Family]Facts{}
+	for _, family := range families {
+		all[family] = f.of(family)
+	}
+	return all
+}
+
+// look carries a step out.
+func (s step) look(f Facts, views map[inet.Family]Facts) []Finding {
+	if s.each == nil {
+		return s.once(f)
+	}
+	families := s.each(f)
+	found := make([][]Finding, len(families))
+	for i, family := range families {
+		v := views[family]
+		v.before = f.before
+		found[i] = s.once(v)
+	}
+	return joined(families, found)
+}
+
+func (s step) once(f Facts) []Finding {
+	found := s.find(f)
+	if first, there := f.firstFaulty(s.after); there && faulty(found) {
+		found = skipped("not before %s: %s", first.text, found[0].Text)
+	}
+	return named(s.name, found, func() string { return s.good(f) })
 }
 
 // firstFaulty is the first of these steps that has found a fault.
@@ -189,7 +227,12 @@ func (f Facts) firstFaulty(after []prerequisite) (prerequisite, bool) {
 
 // faulty reports whether an earlier step has found a fault.
 func (f Facts) faulty(step string) bool {
-	return slices.ContainsFunc(f.before, func(x Finding) bool { return x.Step == step && x.Level == Fault })
+	return slices.ContainsFunc(f.before, func(x Finding) bool { return x.Step == step && x.Level == Fault && f.concerns(x) })
+}
+
+// concerns reports whether a finding is about what f is about.
+func (f Facts) concerns(x Finding) bool {
+	return x.family == 0 || f.family == 0 || x.family == f.family
 }
 
 // fine reports whether an earlier step has found that all is well.
@@ -216,7 +259,7 @@ func named(name string, found []Finding, good func() string) []Finding {
 }
 
 // all looks at every peer. What has one fix is one finding.
-func (s pathStep) all(f Facts, peers []status.Peer) []Finding {
+func (s pathStep) all(f Facts, views map[inet.Family]Facts, peers []status.Peer) []Finding {
 	switch {
 	case f.Status == nil:
 		return skipped("flanneld does not say which peers there are")
@@ -224,14 +267,26 @@ func (s pathStep) all(f Facts, peers []status.Peer) []Finding {
 		return skipped("there is no peer")
 	}
 	var out []Finding
+	several := len(f.inUse()) > 1
 	for _, p := range peers {
-		found := s.find(f, p)
+		family := inet.Of(p.Subnet.Addr())
+		v, known := views[family]
+		if !known {
+			continue
+		}
+		v.before = f.before
+		found := s.find(v, p)
 		if s.after != nil {
-			if first, there := f.firstFaulty(s.after(p)); there && faulty(found) {
+			if first, there := v.firstFaulty(s.after(p)); there && faulty(found) {
 				found = skipped("not before %s", first.text)
 			}
 		}
-		out = append(out, found...)
+		for _, x := range found {
+			if several {
+				x.family = family
+			}
+			out = append(out, x)
+		}
 	}
 	return merge(out)
 }
@@ -252,7 +307,9 @@ func merge(all []Finding) (out []Finding) {
 			place[key], texts[i] = i, map[string]bool{}
 			out = append(out, x)
 		}
-		texts[i][x.Text] = true
+		if texts[i][x.Text] = true; out[i].family != x.family {
+			out[i].family = 0
+		}
 	}
 	for i := range out {
 		if more := len(texts[i]) - 1; more > 0 {

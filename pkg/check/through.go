@@ -79,8 +79,11 @@ func (p Prober) through(f Facts, peer status.Peer, src netip.Addr, trials []*tri
 	<-step.done
 	switch {
 	case !step.Answered:
-		return []Finding{fault([]string{"sysctl -w net.ipv4.ip_forward=1   # on the peer " + peer.PublicIP.String(), there},
-			"%v does not pass on what is for its containers: it answers itself, and seems to forward nothing", peer.PublicIP)}
+		fix := []string{there}
+		if f.family == inet.IPv4 { // of which nothing else is lost by it
+			fix = []string{"sysctl -w " + f.words().forwarding + "=1   # on the peer " + peer.PublicIP.String(), there}
+		}
+		return []Finding{fault(fix, "%v does not pass on what is for its containers: it answers itself, and seems to forward nothing", peer.PublicIP)}
 	case bridge.Echo:
 		return []Finding{fault([]string{there + ": which rule?"},
 			"%v does not pass on what is for its containers, though it forwards: a rule of its firewall seems to drop it, "+

@@ -14,6 +14,7 @@ import (
 	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/iptables"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 )
 
@@ -191,7 +192,11 @@ func (f Facts) allow(m Member) string {
 	if m.From.IsValid() {
 		args = append(args, "-s", m.From.String())
 	}
-	return printable.Command("iptables", append(args, "-j", "ACCEPT")...)
+	family := inet.IPv4
+	if m.From.IsValid() {
+		family = inet.Of(m.From)
+	}
+	return printable.Command(dialects[family].iptables, append(args, "-j", "ACCEPT")...)
 }
 
 // ownDrop names a rule of this host in the way to a member.
@@ -206,7 +211,7 @@ func (f Facts) ownDrop(m Member) (fix []string) {
 	for _, v := range f.drops(crossing{packet: packet, path: rules.Sent}) {
 		switch {
 		case !byIPTables(v.Table):
-			fix = append(fix, insertRule(v, "ip", "daddr", m.Host, "tcp", "dport", m.Port, "accept"))
+			fix = append(fix, insertRule(v, dialects[inet.Of(dst)].nft, "daddr", m.Host, "tcp", "dport", m.Port, "accept"))
 		case v.Rule != nil:
 			fix = append(fix, insert(v, "-p", "tcp", "--dport", m.Port, "-d", m.Host, "-j", "ACCEPT")+
 				"   # in front of this host's own: "+iptables.Show(*v.Rule))
