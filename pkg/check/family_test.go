@@ -30,9 +30,9 @@ var inIPv6 = strings.NewReplacer(
 	"ip route get", "ip -6 route get", "ip route show", "ip -6 route show", "ip rule", "ip -6 rule",
 	"ip saddr", "ip6 saddr", "ip daddr", "ip6 daddr", "ip office", "ip6 office", "ip docker", "ip6 docker",
 	"iptables -", "ip6tables -", "iptables could", "ip6tables could", "iptables of", "ip6tables of",
-	"iptables, where", "ip6tables, where", "FORWARD -p icmp ", "FORWARD -p ipv6-icmp ",
+	"icmp-admin-prohibited", "icmp6-adm-prohibited", "icmp-net-unreachable", "icmp6-no-route", "iptables, where", "ip6tables, where", "FORWARD -p icmp ", "FORWARD -p ipv6-icmp ",
 	"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "bridge-nf-call-iptables", "bridge-nf-call-ip6tables",
-	"for the Network ", "for the IPv6Network ", "conntrack -D", "conntrack -D -f ipv6",
+	"through iptables", "through ip6tables", "for the Network ", "for the IPv6Network ", "conntrack -D", "conntrack -D -f ipv6",
 )
 
 // as is what is found, or printed, of IPv4 as it is in a family.

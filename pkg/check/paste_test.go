@@ -131,15 +131,21 @@ func hostile(name string) map[string]func(*Facts) {
 // that check prints carries out nothing but the command that check means.
 func TestWhatIsPastedIsNotCarriedOut(t *testing.T) {
 	seen := map[string]bool{}
-	for _, name := range payloads {
+	for i, name := range payloads {
 		for what, spoil := range hostile(name) {
-			f := healthy()
-			spoil(&f)
-			for _, x := range append(all(f), prober(f)...) {
-				for _, line := range x.Fix {
-					if !seen[line] {
-						seen[line] = true
-						pasted(t, what, line)
+			spoilt := healthy()
+			spoil(&spoilt)
+			hosts := []Facts{spoilt}
+			if i%4 == 0 { // the lines are made by the same code
+				hosts = append(hosts, routed(asIn(inet.IPv6, spoilt), name))
+			}
+			for _, f := range hosts {
+				for _, x := range append(all(f), prober(f)...) {
+					for _, line := range x.Fix {
+						if !seen[line] {
+							seen[line] = true
+							pasted(t, what, line)
+						}
 					}
 				}
 			}
@@ -161,13 +167,30 @@ func TestWhatIsPastedIsNotCarriedOut(t *testing.T) {
 	}
 }
 
+// routed is a host of IPv6 that does not forward, and has a default route by an interface
+// of that name, and packets too short.
+func routed(f Facts, name string) Facts {
+	conf := dialects[inet.IPv6].conf
+	f.Sysctl["net.ipv6.conf.all.forwarding"], f.Sysctl[conf+name+".accept_ra"], f.Sysctl[conf+name+".disable_ipv6"] = "0", "1", "1"
+	if l, _ := f.link(name); l.Kind == nil { // a tunnel's has a finding of its own
+		f.Routes = append(f.Routes, kernel.FoundRoute{Route: kernel.Route{Dst: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fe80::2"), Dev: name}, Protocol: 9, Metric: 1024})
+	}
+	for i := range f.Links {
+		if f.Links[i].Type == "veth" {
+			f.Links[i].MTU = 1200
+		}
+	}
+	return f
+}
+
 // prober is what probes find where large packets get lost and TCP does.
 func prober(f Facts) []Finding {
 	if f.Status == nil {
 		return nil
 	}
+	family := f.inUse()[0]
 	echo := Answer{Answered: true, Echo: true, From: netip.MustParseAddr("172.7.22.1")}
-	n := &network{answers: map[string]Answer{"172.7.22.1": echo}, longest: 1000}
+	n := &network{answers: answersIn(family, map[string]Answer{"172.7.22.1": echo}), longest: 1000}
 	return Prober{Network: n, Dropped: func() int { return 0 }}.Run(f, f.Status.Peers, nil)
 }
 

@@ -10,6 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+
+	"flanneld/pkg/firewall/firewalltest"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/status"
 )
 
@@ -68,7 +74,7 @@ func (n *network) Step(src, dst netip.Addr, hops int, wait time.Duration) (Answe
 }
 
 func (n *network) ProbeUDP(_ netip.Addr, to netip.AddrPort, _ time.Duration) (Answer, error) {
-	return n.answers["udp "+to.String()], nil
+	return n.answers[fmt.Sprintf("udp %v:%d", to.Addr(), to.Port())], nil
 }
 
 func (n *network) Connect(_, dst netip.Addr, _ time.Duration) (Answer, error) {
@@ -129,23 +135,28 @@ flanneld check 172.7.21.0/24   # on the peer 10.4.7.22: if it says the same`},
 			text: "answers pings, and no TCP: a firewall on 10.4.7.22", fix: "flanneld check 172.7.21.0/24   # on the peer 10.4.7.22"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := healthy()
-			if tt.spoil != nil {
-				tt.spoil(&f)
-			}
-			tt.answers = withContainer(tt.answers)
-			n := &network{answers: tt.answers, longest: tt.longest}
-			counter := -tt.dropped
-			dropped := func() int { counter += tt.dropped; return counter }
-			found := Prober{Network: n, Dropped: dropped}.Run(f, f.Status.Peers, tt.found)
-			if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, tt.text) || !strings.Contains(strings.Join(x.Fix, "\n"), tt.fix) {
-				t.Errorf("%+v\nwant %s %q %q", found, tt.level, tt.text, tt.fix)
-			}
-			n.mu.Lock() // packets may be under way still
-			defer n.mu.Unlock()
-			if !n.seen["172.7.21.1 172.7.22.1"] && len(f.bridges()) > 0 {
-				t.Errorf("docker0's address, as good as a container's, has not sent anything: %v", n.seen)
-			}
+			eachFamily(t, func(t *testing.T, family inet.Family) {
+				if family == inet.IPv6 && tt.dropped > 0 {
+					t.Skip("it has no rp_filter")
+				}
+				f := healthy()
+				if tt.spoil != nil {
+					tt.spoil(&f)
+				}
+				f = asIn(family, f)
+				n := &network{answers: answersIn(family, withContainer(tt.answers)), longest: tt.longest}
+				counter := -tt.dropped
+				dropped := func() int { counter += tt.dropped; return counter }
+				found := Prober{Network: n, Dropped: dropped}.Run(f, f.Status.Peers, tt.found)
+				if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, as(family, tt.text)) || !strings.Contains(strings.Join(x.Fix, "\n"), as(family, tt.fix)) {
+					t.Errorf("%+v\nwant %s %q %q", found, tt.level, as(family, tt.text), as(family, tt.fix))
+				}
+				n.mu.Lock() // packets may be under way still
+				defer n.mu.Unlock()
+				if !n.seen[as(family, "172.7.21.1 172.7.22.1")] && len(f.bridges()) > 0 {
+					t.Errorf("docker0's address, as good as a container's, has not sent anything: %v", n.seen)
+				}
+			})
 		})
 	}
 }
@@ -156,6 +167,16 @@ func withContainer(answers map[string]Answer) map[string]Answer {
 	all := map[string]Answer{there.String(): {Answered: true, Echo: true, From: there}, "tcp " + there.String(): {Answered: true, From: there}}
 	maps.Copy(all, answers)
 	return all
+}
+
+// answersIn are those in a family.
+func answersIn(f inet.Family, all map[string]Answer) map[string]Answer {
+	out := map[string]Answer{}
+	for to, a := range all {
+		a.From, a.Text = firewalltest.Addr(f, a.From), as(f, a.Text)
+		out[as(f, to)] = a
+	}
+	return out
 }
 
 // TestProbeThrough has a peer that answers itself, and what becomes of packets for its
@@ -215,9 +236,17 @@ func TestProbeThrough(t *testing.T) {
 			says := func(r Refusal) Answer { return Answer{Answered: true, Refusal: r, Text: string(r), From: by} }
 			all["step "+there] = says(Expired)
 			maps.Copy(all, tt.says(says))
-			found := Prober{Network: &network{answers: all}, Dropped: func() int { return 0 }}.Run(f, f.Status.Peers, nil)
-			if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, tt.text) || !strings.Contains(strings.Join(x.Fix, "\n"), tt.fix) {
-				t.Errorf("%s, %s: %+v\nwant %s %q %q", mode, tt.name, found, tt.level, tt.text, tt.fix)
+			for _, family := range inet.Families() {
+				text, fix := as(family, tt.text), as(family, tt.fix)
+				if family == inet.IPv6 { // whose fix is not as simple
+					fix = strings.TrimPrefix(fix, "sysctl -w net.ipv6.conf.all.forwarding=1   # on the peer fc00:a:4:7::16\n")
+				}
+				f := asIn(family, f)
+				found := Prober{Network: &network{answers: answersIn(family, all)}, Dropped: func() int { return 0 }}.Run(f, f.Status.Peers, nil)
+				if x := found[0]; len(found) != 1 || x.Step != "probe" || x.Level != tt.level || !strings.Contains(x.Text, text) || !strings.Contains(strings.Join(x.Fix, "\n"), fix) ||
+					family == inet.IPv6 && strings.Contains(strings.Join(x.Fix, "\n"), "sysctl") {
+					t.Errorf("%s, %s, %v: %+v\nwant %s %q %q", mode, tt.name, family, found, tt.level, text, fix)
+				}
 			}
 		}
 	}
@@ -255,23 +284,52 @@ func TestProbeThatCannotBe(t *testing.T) {
 
 // FuzzAnswer reads what a raw socket may bring, by whomever it was sent.
 func FuzzAnswer(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 0, 0, 7, 0, 9, 1, 2})
-	f.Add(append([]byte{3, 13, 0, 0, 0, 0, 0, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 172, 7, 22, 1}, 8, 0, 0, 0, 0, 7, 0, 9))
+	unreachable := map[inet.Family]icmp.Type{inet.IPv4: ipv4.ICMPTypeDestinationUnreachable, inet.IPv6: ipv6.ICMPTypeDestinationUnreachable}
+	forbidding := map[inet.Family]int{inet.IPv4: 13, inet.IPv6: 1}
 	f.Add([]byte{11, 0, 0, 0, 0, 0, 0, 0, 0x4f, 0, 0, 1})
-	dst := netip.MustParseAddr("172.7.22.1")
-	if a, ours := answer([]byte{0, 0, 0, 0, 0, 7, 0, 9, 1, 2}, dst, 7, 9); !ours || !a.Echo {
-		f.Errorf("an echo is read as %+v, %t", a, ours)
-	}
-	forbidden := append([]byte{3, 13, 0, 0, 0, 0, 0, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 172, 7, 22, 1}, 8, 0, 0, 0, 0, 7, 0, 9)
-	if a, ours := answer(forbidden, dst, 7, 9); !ours || a.Echo || !a.Answered || a.Text != "a firewall forbids it" {
-		f.Errorf("a prohibition is read as %+v, %t", a, ours)
-	}
-	if _, ours := answer(forbidden, dst, 7, 10); ours {
-		f.Error("an answer to another's ping is ours")
+	var all []netip.Addr
+	for _, family := range inet.Families() {
+		dst := gateway(firewalltest.Prefix(family, far))
+		all = append(all, dst)
+		echo, err := (&icmp.Message{Type: wires[family].reply, Body: &icmp.Echo{ID: 7, Seq: 9, Data: []byte{1, 2}}}).Marshal(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		forbidden := refusing(f, family, unreachable[family], forbidding[family])
+		f.Add(echo)
+		f.Add(forbidden)
+		if a, ours := answer(echo, dst, 7, 9); !ours || !a.Echo {
+			f.Errorf("an echo is read as %+v, %t", a, ours)
+		}
+		if a, ours := answer(forbidden, dst, 7, 9); !ours || a.Echo || !a.Answered || a.Text != "a firewall forbids it" {
+			f.Errorf("a prohibition is read as %+v, %t", a, ours)
+		}
+		if _, ours := answer(forbidden, dst, 7, 10); ours {
+			f.Error("an answer to another's ping is ours")
+		}
 	}
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		if a, ours := answer(packet, dst, 7, 9); ours && !a.Answered {
-			t.Errorf("%+v", a)
+		for _, dst := range all {
+			if a, ours := answer(packet, dst, 7, 9); ours && !a.Answered {
+				t.Errorf("%+v", a)
+			}
+		}
+	})
+}
+
+// FuzzLeasing reads what names interfaces may have.
+func FuzzLeasing(f *testing.F) {
+	const text = "00000000000000000000000000000001 01 80 10 80       lo\nfe800000000000000000000000000001 02 40 20 80    ens33\n" +
+		"20010db8000000000000000000000021 02 40 00 00    ens33\n20010db8000000000000000000000022 03 40 00 80     eth1\n"
+	f.Add(text)
+	if all := leasing(text); len(all) != 1 || !all["ens33"] {
+		f.Errorf("%v", all)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for name := range leasing(text) {
+			if name == "" || strings.ContainsAny(name, " \n") {
+				t.Errorf("%q", name)
+			}
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,13 +33,14 @@ func sh(t *testing.T, script string) {
 }
 
 // layNetwork makes ens33, which leads to a host called far, which forwards
-// packets; and takes them away at the end.
+// packets, of both families; and takes them away at the end.
 func layNetwork(t *testing.T) {
 	t.Helper()
 	sh(t, `ip netns add far
 		ip link add ens33 up type veth peer name eth0 netns far
-		ip address add 10.4.7.21/24 dev ens33
-		ip netns exec far sh -ec 'ip link set lo up; ip link set eth0 up; ip address add 10.4.7.22/24 dev eth0; sysctl -qw net.ipv4.ip_forward=1'`)
+		ip address add 10.4.7.21/24 dev ens33; ip address add fc00:a:4:7::15/64 dev ens33 nodad
+		ip netns exec far sh -ec 'ip link set lo up; ip link set eth0 up; ip address add 10.4.7.22/24 dev eth0; sysctl -qw net.ipv4.ip_forward=1
+			ip address add fc00:a:4:7::16/64 dev eth0 nodad; sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0'`)
 	t.Cleanup(func() { sh(t, "ip netns del far; ip link del ens33 2>/dev/null || true") })
 }
 
@@ -109,6 +111,95 @@ func TestRead(t *testing.T) {
 	if !f.Firewall.Evaluate(rules.Packet{Src: container(own)}, rules.Forwarded).Dropped {
 		t.Errorf("%+v", f.Firewall)
 	}
+}
+
+// TestReadBothFamilies reads of each what is its own, and nothing of one that is not used.
+func TestReadBothFamilies(t *testing.T) {
+	layNetwork(t)
+	sh(t, `ip link add flannel.1 up mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning; ip address add 172.7.21.0/32 dev flannel.1
+		ip link add flannel-v6.1 up mtu 1430 type vxlan id 1 local fc00:a:4:7::15 dev ens33 dstport 8472 nolearning; ip address add fc00:ac:7:15::/128 dev flannel-v6.1 nodad
+		ip link set flannel.1 alias flanneld; ip link set flannel-v6.1 alias flanneld
+		ip link add docker0 up mtu 1430 type bridge; ip address add 172.7.21.1/24 dev docker0; ip address add fc00:ac:7:15::1/64 dev docker0 nodad
+		ip route add 172.7.22.0/24 via 172.7.22.0 dev flannel.1 onlink proto 77; ip route add fc00:ac:7:16::/64 via fc00:ac:7:16:: dev flannel-v6.1 onlink proto 77
+		while read via dev host; do ip neigh replace $via lladdr 0a:00:00:00:00:16 dev $dev nud permanent; bridge fdb replace 0a:00:00:00:00:16 dev $dev dst $host self permanent; done <<-EOF
+			172.7.22.0 flannel.1 10.4.7.22
+			fc00:ac:7:16:: flannel-v6.1 fc00:a:4:7::16
+		EOF
+		ip -6 rule add to fc00:ac:7:18::/64 table 99 priority 77
+		ip address add 2001:db8::21/64 dev ens33 nodad valid_lft 9999 preferred_lft 9999
+		sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.ens33.accept_ra=1 net.ipv6.conf.flannel-v6/1.disable_ipv6=0
+		ip6tables -A FORWARD -s fc00:ac:7::/48 -j DROP; nft add table inet office; nft add table ip6 home; nft add table ip away`)
+	t.Cleanup(func() {
+		sh(t, "ip link del flannel.1; ip link del flannel-v6.1; ip link del docker0; ip -6 rule del priority 77; ip6tables -F; nft delete table inet office; nft delete table ip6 home; nft delete table ip away; sysctl -qw net.ipv6.conf.all.forwarding=0")
+	})
+	file := filepath.Join(t.TempDir(), "subnet.env")
+	whole := subnet.Env{Network: netip.MustParsePrefix("172.7.0.0/16"), Subnet: own, IPv6Network: netip.MustParsePrefix("fc00:ac:7::/48"), IPv6Subnet: netip.MustParsePrefix("fc00:ac:7:15::/64"), MTU: 1430}
+	if err := os.WriteFile(file, whole.Marshal(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	both := *dual().Status
+	both.Daemon.SubnetFile, both.Etcd = file, status.Etcd{}
+	both.Device.Port, both.IPv6.Device.Port = 9472, 9472
+	held, err := net.ListenPacket("udp6", "[::]:9472")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	reading := func(s status.Status) Facts {
+		f := read(t.Context(), status.SocketOf(status.DefaultPrefix), func(context.Context) (status.Status, error) { return s, nil })
+		f.ReadPaths(s.Peers)
+		if len(f.Unread) > 0 || f.Env != whole {
+			t.Errorf("%v, %+v", f.Unread, f.Env)
+		}
+		return f
+	}
+	f := reading(both)
+	six := f.of(inet.IPv6)
+	for _, p := range both.Peers {
+		if state := f.of(inet.Of(p.PublicIP)).inKernel.State(p); state != status.InPlace {
+			t.Errorf("the way to %v: %s", p.Subnet, state)
+		}
+		if path := f.Paths[gateway(p.Subnet)]; path != (Path{Via: p.Via, Dev: p.Dev}) {
+			t.Errorf("the way to %v: %+v", p.Subnet, path)
+		}
+	}
+	for _, tt := range []struct {
+		what      string
+		got, want any
+	}{
+		{"rules", f.Rules[inet.IPv6][0], kernel.Rule{Priority: 77, Dst: netip.MustParsePrefix("fc00:ac:7:18::/64")}},
+		{"the bridge", len(six.bridges()) == 1 && has(six.bridges()[0], netip.MustParsePrefix("fc00:ac:7:15::1/64")), true},
+		{"settings", f.Sysctl["net.ipv6.conf.all.forwarding"] + f.Sysctl["net.ipv6.conf.ens33.forwarding"] + f.Sysctl["net.ipv6.conf.ens33.accept_ra"], "111"},
+		{"a setting of a device with a dot", f.Sysctl["net.ipv6.conf.flannel-v6.1.disable_ipv6"], "0"},
+		{"addresses for a time", f.Leasing["ens33"] && !f.Leasing["docker0"], true},
+		{"router advertisements", len(six.deaf()), 1},
+		{"sockets", f.Sockets, []Socket{{9472, Process{PID: os.Getpid(), Name: comm(t)}, inet.IPv6}}},
+		{"tables", withRules(f.Firewall), []string{"ip6tables filter", "nft office", "nft home", "nft away"}},
+	} {
+		if diff := cmp.Diff(tt.want, tt.got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+			t.Errorf("%s: %s", tt.what, diff)
+		}
+	}
+	for _, p := range six.Status.Peers {
+		if v := f.Firewall.Evaluate(six.out(p), rules.Forwarded); !v.Dropped || v.Table.Program != "ip6tables" {
+			t.Errorf("%+v", v)
+		}
+	}
+
+	alone := reading(*f.of(inet.IPv4).Status)
+	for _, l := range alone.Links {
+		if len(only(l.Addrs, inet.IPv6, kernel.Addr.Addr)) > 0 {
+			t.Errorf("%s has %v", l.Name, l.Addrs)
+		}
+	}
+	if diff := cmp.Diff([]string{"nft office", "nft away"}, withRules(alone.Firewall)); diff != "" || alone.Sysctl["net.ipv6.conf.all.forwarding"] != "" {
+		t.Errorf("%s; %v", diff, alone.Sysctl)
+	}
+}
+
+// withRules are the tables without iptables' own empty one, which other tests leave.
+func withRules(all rules.Ruleset) []string {
+	return slices.DeleteFunc(tables(all), func(name string) bool { return name == "iptables filter" })
 }
 
 func tables(all rules.Ruleset) (out []string) {
