@@ -40,7 +40,7 @@ func layNetwork(t *testing.T) {
 		ip link add ens33 up type veth peer name eth0 netns far
 		ip address add 10.4.7.21/24 dev ens33; ip address add fc00:a:4:7::15/64 dev ens33 nodad
 		ip netns exec far sh -ec 'ip link set lo up; ip link set eth0 up; ip address add 10.4.7.22/24 dev eth0; sysctl -qw net.ipv4.ip_forward=1
-			ip address add fc00:a:4:7::16/64 dev eth0 nodad; sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0'`)
+			ip address add fc00:a:4:7::16/64 dev eth0 nodad; sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv4.icmp_ratemask=0 net.ipv6.icmp.ratelimit=0'`)
 	t.Cleanup(func() { sh(t, "ip netns del far; ip link del ens33 2>/dev/null || true") })
 }
 
