@@ -331,7 +331,7 @@ func TestFindingsOfDualStack(t *testing.T) {
 			advertised(f)
 			f.Leasing = nil
 			f.Links[0].Addrs = addr("10.4.7.21/24")
-		}, "interface", Fault, prefix + "ens33 has lost its address fc00:a:4:7::15", "sysctl -w net.ipv6.conf.ens33.accept_ra=2   # where the address is by router advertisements: a host that forwards takes none otherwise\nnetworkctl reconfigure ens33"},
+		}, "interface", Fault, prefix + "ens33 has lost its address fc00:a:4:7::15", "sysctl -w net.ipv6.conf.ens33.accept_ra=2   # where addresses are by router advertisements: a host that forwards takes none otherwise\nnetworkctl reconfigure ens33"},
 		{"switched off on the external interface", func(f *Facts) { f.Sysctl["net.ipv6.conf.ens33.disable_ipv6"] = "1" }, "interface", Fault, prefix + "IPv6 is switched off on ens33", "sysctl -w net.ipv6.conf.ens33.disable_ipv6=0\nnetworkctl"},
 		{"no forwarding", func(f *Facts) { f.Sysctl["net.ipv6.conf.all.forwarding"] = "0" }, "forwarding", Fault, prefix + "this host forwards no packets: net.ipv6.conf.all.forwarding is 0",
 			"sysctl -w net.ipv6.conf.all.forwarding=1\nprintf '%s\\n' net.ipv6.conf.all.forwarding=1 | tee -a /etc/sysctl.d/90-flanneld.conf   # for the next start"},
@@ -349,7 +349,7 @@ func TestFindingsOfDualStack(t *testing.T) {
 			}
 		}, "forwarding", OK, "on", ""},
 		{"router advertisements that are not taken", advertised, "forwarding", Fault, prefix + "ens33 takes no router advertisements, as this host forwards (net.ipv6.conf.ens33.accept_ra is 1): an address that it has by them expires",
-			"sysctl -w net.ipv6.conf.ens33.accept_ra=2\nprintf '%s\\n' net.ipv6.conf.ens33.accept_ra=2 | tee -a"},
+			"sysctl -w net.ipv6.conf.ens33.accept_ra=2   # the route comes back with the next one\nprintf '%s\\n' net.ipv6.conf.ens33.accept_ra=2 | tee -a"},
 		{"router advertisements that are not taken, nor needed", func(f *Facts) { advertised(f); f.Leasing = nil }, "forwarding", OK, prefix + "on, and so ens33 takes no router advertisements: that needs net.ipv6.conf.ens33.accept_ra=2", ""},
 		{"router advertisements that are taken", func(f *Facts) { advertised(f); f.Sysctl["net.ipv6.conf.ens33.accept_ra"] = "2" }, "forwarding", OK, "on", ""},
 		{"no forwarding of the other family", func(f *Facts) { f.Sysctl["net.ipv4.ip_forward"] = "0" }, "forwarding", Fault, "IPv4: this host forwards no packets: net.ipv4.ip_forward is 0", "sysctl -w net.ipv4.ip_forward=1"},

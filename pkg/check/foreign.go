@@ -65,7 +65,8 @@ func findOnDevice(f Facts) (out []Finding) {
 			found.Text += fmt.Sprintf(", and leads %v into the network", need)
 		}
 		if x.Leads().Bits() == 0 {
-			found.Fix = append(found.Fix, dialects[inet.Of(x.Leads().Addr())].ip+" route show default   # does this host have its own again? what manages its "+
+			ip := dialects[inet.Of(x.Leads().Addr())].ip
+			found.Fix = append(found.Fix, ip+" route show default   # does this host have its own again? what manages its "+
 				"interface brings it back, when restarted")
 		}
 		out, managers = append(out, found), nil // once

@@ -86,13 +86,7 @@ func findInterface(f Facts) []Finding {
 // bringBack gives the external interface its address again.
 func (f Facts) bringBack() (fix []string) {
 	h := f.Status.Host
-	for _, dev := range f.hearing() {
-		if key := f.setting(dev, "accept_ra"); dev == h.Interface && f.Sysctl[f.setting(dev, "forwarding")] == "1" {
-			fix = append(fix, setSysctl(key, 2)+"   # where the address is by router advertisements: a host that forwards "+
-				"takes none otherwise")
-		}
-	}
-	return append(fix,
+	return append(f.hearAgain(),
 		printable.Command("networkctl", "reconfigure", h.Interface)+"   # or what else manages the network: "+
 			printable.Command("nmcli", "device", "reapply", h.Interface)+", netplan apply, ifup",
 		fmt.Sprintf("ip address add %v/BITS dev %s   # BITS: the length of its network",
@@ -148,18 +142,12 @@ func (f Facts) noFamily(c condition.Condition) []Finding {
 		}
 	}
 	if _, known := f.Sysctl[f.words().forwarding]; !known {
-		return []Finding{fault([]string{"cat /proc/cmdline   # has it ipv6.disable=1? take that away, and start this host anew"},
-			text, "its kernel has none")}
+		look := "cat /proc/cmdline   # has it ipv6.disable=1? take that away, and start this host anew"
+		return []Finding{fault([]string{look}, text, "its kernel has none")}
 	}
-	fix := []string{f.words().ip + " -brief address   # which interface leads to the other hosts? give it an address that they reach"}
-	for _, dev := range f.hearing() {
-		if f.Sysctl[f.setting(dev, "forwarding")] == "1" {
-			key := f.setting(dev, "accept_ra")
-			fix = append([]string{setSysctl(key, 2) + "   # where addresses are by router advertisements: a host that forwards " +
-				"takes none otherwise"}, fix...)
-		}
-	}
-	return []Finding{fault(fix, text, c.Cause)}
+	look := f.words().ip + " -brief address   # which interface leads to the other hosts? give it an address that they " +
+		"reach"
+	return []Finding{fault(append(f.hearAgain(), look), text, c.Cause)}
 }
 
 // restartWith has flanneld use another interface. It names the flag that the daemon

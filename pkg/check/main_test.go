@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
@@ -22,6 +23,13 @@ func TestMain(m *testing.M) {
 		}
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		select {}
+	}
+	if prefix := os.Getenv(routerEnv); prefix != "" {
+		if err := advertise(netip.MustParsePrefix(prefix)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	lab.Main(m) // the readers read a network namespace of the test's own
 }

@@ -252,6 +252,50 @@ func TestProbeThrough(t *testing.T) {
 	}
 }
 
+// TestProbeOverNetwork tries a peer on a real link, and what becomes of packets for its
+// containers: rows of through.go's table.
+func TestProbeOverNetwork(t *testing.T) { eachFamily(t, testProbeOverNetwork) }
+
+func testProbeOverNetwork(t *testing.T, f inet.Family) {
+	layNetwork(t)
+	nodad := map[inet.Family]string{inet.IPv6: " nodad"}[f]
+	sh(t, as(f, `ip link add docker0 up type bridge; ip address add 172.7.21.1/24 dev docker0`+nodad+`; ip route add 172.7.22.0/24 via 10.4.7.22
+		ip netns exec far sh -ec 'ip link add docker0 up type bridge; ip address add 172.7.22.1/24 dev docker0`+nodad+`; ip route add 172.7.21.0/24 via 10.4.7.21
+			sysctl -qw net.ipv4.neigh.docker0.retrans_time_ms=50 net.ipv6.neigh.docker0.retrans_time_ms=50'
+		ip netns add box; ip netns exec far ip link add veth2 up master docker0 type veth peer name eth0 netns box
+		ip netns exec box sh -ec 'ip link set eth0 up'`))
+	t.Cleanup(func() { sh(t, "ip netns del box; ip link del docker0") })
+	host := healthy()
+	p := &host.Status.Peers[0]
+	p.Mode, p.Via, p.Dev, p.MAC, host.Status.Device, host.Status.Lease.MTU = status.Direct, peer, "ens33", "", nil, 1500
+	host = asIn(f, host)
+	down := map[inet.Family]Finding{
+		inet.IPv4: {Level: Fault, Text: "10.4.7.22 has no way to its own containers, though it has the address 172.7.22.1"},
+		inet.IPv6: {Level: Note, Text: "10.4.7.22 has no bridge for containers"}, // its address is gone with it
+	}[f]
+	for _, tt := range []struct {
+		name, how, undo string
+		level           Level
+		text            string
+	}{
+		{"no container", "", "", OK, "the peer answered, to packets of up to 1500 bytes"},
+		{"a container", "ip netns exec box sh -ec 'ip address add 172.7.22.2/24 dev eth0" + nodad + "; ip route add default via 172.7.22.1'", "", OK, "the peer answered"},
+		{"a rule rejects", "ip netns exec far iptables -A FORWARD -j REJECT", "ip netns exec far iptables -F FORWARD", Fault, "it says that a firewall forbids it"},
+		{"a bridge that is down", "ip netns exec far ip link set docker0 down", "", down.Level, down.Text},
+	} {
+		if tt.how != "" {
+			sh(t, as(f, tt.how))
+		}
+		found := Prober{Network: Host{}, Dropped: DroppedByReversePath}.Run(host, host.Status.Peers, nil)
+		if x := found[0]; len(found) != 1 || x.Level != tt.level || !strings.Contains(x.Text, as(f, tt.text)) {
+			t.Errorf("%s: %+v\nwant %s %q", tt.name, found, tt.level, as(f, tt.text))
+		}
+		if tt.undo != "" {
+			sh(t, as(f, tt.undo))
+		}
+	}
+}
+
 // Where there is no docker0 here, the tunnel's address or the host's own sends.
 func TestProbeFromAHostWithoutDocker(t *testing.T) {
 	f := healthy()

@@ -36,7 +36,7 @@ func sh(t *testing.T, script string) {
 // packets, of both families; and takes them away at the end.
 func layNetwork(t *testing.T) {
 	t.Helper()
-	sh(t, `ip netns add far
+	sh(t, `sysctl -qw net.ipv6.conf.default.accept_dad=0; ip netns add far; ip netns exec far sysctl -qw net.ipv6.conf.default.accept_dad=0
 		ip link add ens33 up type veth peer name eth0 netns far
 		ip address add 10.4.7.21/24 dev ens33; ip address add fc00:a:4:7::15/64 dev ens33 nodad
 		ip netns exec far sh -ec 'ip link set lo up; ip link set eth0 up; ip address add 10.4.7.22/24 dev eth0; sysctl -qw net.ipv4.ip_forward=1
@@ -291,6 +291,35 @@ func TestStat(t *testing.T) {
 	}
 	if at := started(proc); !at.IsZero() {
 		t.Error(at)
+	}
+}
+
+// TestNFTablesOfIPv6 has somebody's tables drop what is of IPv6, and not of IPv4.
+func TestNFTablesOfIPv6(t *testing.T) {
+	for _, tt := range []struct{ script, text, fix string }{
+		{"table inet office { chain c { type filter hook forward priority 0; ip6 daddr fc00:ac:7:16::/64 drop; }; }",
+			`the nftables table "inet office" drops what containers send to fc00:ac:7:16::/64, in chain c, by: ip6 daddr fc00:ac:7:16::/64 drop; no iptables rule overrules it`,
+			"nft insert rule inet office c ip6 saddr fc00:ac:7::/48 accept; nft insert rule inet office c ip6 daddr fc00:ac:7::/48 accept   # and the same where the table comes from\nnft delete rule inet office c handle "},
+		{"table ip6 office { chain c { type filter hook forward priority 0; policy drop; }; }",
+			`the nftables table "ip6 office" drops what it does not know, and does not know the network fc00:ac:7::/48`, "nft insert rule ip6 office c ip6 saddr fc00:ac:7::/48 accept"},
+		{"table ip6 docker-bridges { chain raw-PREROUTING { type filter hook prerouting priority raw; ip6 daddr fc00:ac:7:15::2 iifname != docker0 drop; }; }",
+			`docker drops what fc00:ac:7:16::/64 sends to containers, in its nftables table "ip6 docker-bridges", in chain raw-PREROUTING, by: ip6 daddr fc00:ac:7:15::2 iifname != "docker0" drop`, "mk-docker-opts.sh"},
+		{"table ip6 office { chain c { type filter hook input priority 0; udp dport 8472 drop; }; }",
+			"the tunnel's packets from fc00:a:4:7::16, UDP port 8472, are dropped where they arrive", "nft insert rule ip6 office c udp dport 8472 accept"},
+	} {
+		sh(t, "nft flush ruleset; nft '"+tt.script+"'")
+		f := dual()
+		f.readFirewall(t.Context())
+		var found []Finding
+		for _, x := range Run(f, f.Status.Peers) {
+			if x.Level != OK {
+				found = append(found, x)
+			}
+		}
+		if len(found) != 1 || found[0].Step != "nftables" || !strings.HasPrefix(found[0].Text, tt.text) || !strings.HasPrefix(strings.Join(found[0].Fix, "\n"), tt.fix) {
+			t.Errorf("%s: %+v", tt.script, found)
+		}
+		sh(t, "nft flush ruleset")
 	}
 }
 

@@ -227,7 +227,9 @@ func (f Facts) firstFaulty(after []prerequisite) (prerequisite, bool) {
 
 // faulty reports whether an earlier step has found a fault.
 func (f Facts) faulty(step string) bool {
-	return slices.ContainsFunc(f.before, func(x Finding) bool { return x.Step == step && x.Level == Fault && f.concerns(x) })
+	return slices.ContainsFunc(f.before, func(x Finding) bool {
+		return x.Step == step && x.Level == Fault && f.concerns(x)
+	})
 }
 
 // concerns reports whether a finding is about what f is about.

@@ -50,7 +50,7 @@ func keepSysctl(assignments ...string) string {
 }
 
 func goodForwarding(f Facts) string {
-	if deaf := f.hearing(); len(deaf) > 0 {
+	if deaf := f.unheard(); len(deaf) > 0 {
 		return fmt.Sprintf("on, and so %s takes no router advertisements: that needs %s=2",
 			deaf[0], f.setting(deaf[0], "accept_ra"))
 	}
@@ -60,9 +60,8 @@ func goodForwarding(f Facts) string {
 // findForwarding looks at whether the kernel forwards at all.
 func findForwarding(f Facts) (out []Finding) {
 	w := f.words()
-	switch {
-	case f.Sysctl[w.forwarding] != "0":
-	case slices.ContainsFunc(f.devices(), func(dev string) bool { return f.Sysctl[f.setting(dev, "force_forwarding")] != "1" }):
+	byItself := func(dev string) bool { return f.Sysctl[f.setting(dev, "force_forwarding")] == "1" } // Linux 6.17
+	if f.Sysctl[w.forwarding] == "0" && !every(f.devices(), byItself) {
 		return []Finding{fault(f.switchOn(), "this host forwards no packets: %s is 0", w.forwarding)}
 	}
 	if f.family == inet.IPv6 { // of which that of an interface decides about other things
@@ -82,6 +81,10 @@ func findForwarding(f Facts) (out []Finding) {
 		}
 	}
 	return out
+}
+
+func every(devices []string, is func(string) bool) bool {
+	return !slices.ContainsFunc(devices, func(dev string) bool { return !is(dev) })
 }
 
 // switchOn has a host forward. From then on it takes no router advertisements unless told
@@ -137,16 +140,31 @@ func (f Facts) tunnels(dev string) bool {
 	return exists && l.Tunnel()
 }
 
+// unheard are those of them on which none are taken, as this host forwards.
+func (f Facts) unheard() []string {
+	return slices.DeleteFunc(f.hearing(), func(dev string) bool { return f.Sysctl[f.setting(dev, "forwarding")] != "1" })
+}
+
+// hearAgain has them taken.
+func (f Facts) hearAgain() (fix []string) {
+	for _, dev := range f.unheard() {
+		fix = append(fix, setSysctl(f.setting(dev, "accept_ra"), 2)+"   # where addresses are by router advertisements: a host "+
+			"that forwards takes none otherwise")
+	}
+	return fix
+}
+
 // deaf finds interfaces that have something by router advertisements, and take no more.
 func (f Facts) deaf() (out []Finding) {
-	for _, dev := range f.hearing() {
-		if !f.Leasing[dev] || f.Sysctl[f.setting(dev, "forwarding")] != "1" {
+	for _, dev := range f.unheard() {
+		if !f.Leasing[dev] {
 			continue
 		}
 		key := f.setting(dev, "accept_ra")
-		out = append(out, fault([]string{setSysctl(key, 2), keepSysctl(assignment(key, 2))},
-			"%s takes no router advertisements, as this host forwards (%s is 1): an address that it has by them expires, "+
-				"and a default route is gone", dev, key))
+		now := setSysctl(key, 2) + "   # the route comes back with the next one"
+		out = append(out, fault([]string{now, keepSysctl(assignment(key, 2))},
+			"%s takes no router advertisements, as this host forwards (%s is 1): an address that it has by them "+
+				"expires, and a default route is gone", dev, key))
 	}
 	return out
 }

@@ -29,6 +29,9 @@ import (
 //	the same, and a default route    expired         by another router, or -
 //
 // An echo to docker0's address comes back in all of these but where it is not there.
+//
+// IPv6 is the same but for two things: a bridge that is down has no address any more, and
+// only net.ipv6.conf.all.forwarding decides, not that of a device (Linux 6.18).
 
 const (
 	neighbourTime = 4 * time.Second // in which a kernel gives a neighbour up: three tries, one a second (arp(7))
@@ -83,7 +86,8 @@ func (p Prober) through(f Facts, peer status.Peer, src netip.Addr, trials []*tri
 		if f.family == inet.IPv4 { // of which nothing else is lost by it
 			fix = []string{"sysctl -w " + f.words().forwarding + "=1   # on the peer " + peer.PublicIP.String(), there}
 		}
-		return []Finding{fault(fix, "%v does not pass on what is for its containers: it answers itself, and seems to forward nothing", peer.PublicIP)}
+		return []Finding{fault(fix, "%v does not pass on what is for its containers: it answers itself, and seems to "+
+			"forward nothing", peer.PublicIP)}
 	case bridge.Echo:
 		return []Finding{fault([]string{there + ": which rule?"},
 			"%v does not pass on what is for its containers, though it forwards: a rule of its firewall seems to drop it, "+
