@@ -220,6 +220,8 @@ func (m *Manager) writeLease(ctx context.Context, s step) (Entry, error) {
 		return m.registry.Refresh(ctx, s.entry)
 	case remove:
 		return Entry{}, m.registry.Delete(ctx, s.entry)
+	case replace:
+		return m.registry.Replace(ctx, s.old, s.entry)
 	default:
 		return m.registry.Put(ctx, s.entry)
 	}

@@ -46,6 +46,7 @@ const lookAgain = time.Minute
 type step struct {
 	do    action
 	entry Entry
+	old   Entry // that goes with a replacement
 	wait  time.Duration
 
 	unsettled bool // there is something to write, after the wait
@@ -56,6 +57,7 @@ type action int
 const (
 	wait action = iota
 	put
+	replace
 	refresh
 	remove
 )
@@ -177,6 +179,9 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 
 // maintain looks after the lease that is held; false means that it is not any more.
 func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
+	if made, there := r.leases[h.candidate.Key()]; there && h.evidence(c, &made) == Proof {
+		h.adopt(made, now) // in the place of the present one
+	}
 	subnets := h.own.Subnets()
 	current, exists := r.leases[h.own.Key]
 	if !exists {
@@ -260,7 +265,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 }
 
 // complete gives a lease the families that it lacks, by a key in its place that has its good
-// subnets and new ones beside: hosts that hold the one are never without.
+// subnets and new ones beside: they are leased at each moment.
 func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time) (step, bool) {
 	for _, l := range h.leasedToUs(r, c) {
 		has := h.goodOf(r, c, &l)
@@ -269,10 +274,14 @@ func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time)
 			return h.maintain(r, c, now)
 		}
 	}
-	if s := h.create(r, c, good); s.do == put {
-		return s, true
+	s := h.create(r, c, good)
+	if s.do != put {
+		return step{}, false
 	}
-	return step{}, false
+	if !h.own.Expires.IsZero() { // a reservation is an operator's
+		s.do, s.old = replace, Entry{Key: h.own.Key, Modified: h.own.Modified}
+	}
+	return s, true
 }
 
 // address is the public IP that this host would give a lease.
