@@ -107,7 +107,7 @@ func run(ctx context.Context, o Options, registry store) error {
 			return e.Command(words...)
 		},
 	})
-	rules, err := newFirewall(o, former.Network, inside, wrong)
+	rules, err := newFirewall(o, former.Networks(), inside, wrong)
 	if err != nil {
 		return err
 	}
@@ -143,17 +143,19 @@ func Backends() map[string]backend.Factory {
 func runAll(ctx context.Context, tasks []task) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, t := range tasks {
-		group.Go(func() error {
-			if err := t.Run(ctx); err != nil {
-				return fmt.Errorf("%v: %w", t, err)
-			}
-			return nil
-		})
+		group.Go(func() error { return runTask(ctx, t) })
 	}
 	err := group.Wait()
 	klog.InfoS("Stopping flanneld, routes, devices and rules stay")
 	klog.Flush()
 	return err
+}
+
+func runTask(ctx context.Context, t task) error {
+	if err := t.Run(ctx); err != nil {
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	return nil
 }
 
 func announce(own subnet.Lease) {

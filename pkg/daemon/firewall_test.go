@@ -11,7 +11,9 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall"
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/subnet"
 )
 
@@ -48,10 +50,15 @@ func TestWhichFirewall(t *testing.T) {
 			ctx, stop := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- r.Run(ctx) }()
-			f := firewallTasks{options: Options{Firewall: tt.flag, IPMasq: true}, iptables: tt.iptables, marks: tt.marks, rules: r}
-			f.set(subnet.Config{Range: subnet.Range{Network: netip.MustParsePrefix("172.7.0.0/16")}, NFTables: tt.key}, netip.MustParsePrefix("172.7.21.0/24"), nil)
-			if w := <-got; w.NFTables != tt.want {
-				t.Errorf("by nftables: %v, want %v", w.NFTables, tt.want)
+			for _, family := range inet.Families() {
+				r := &familyRules{family: family, iptables: tt.iptables, marks: tt.marks, rules: r}
+				f := firewallTasks{options: Options{Firewall: tt.flag, IPMasq: true}, inside: &introspection{}, wrong: &condition.Set{}, families: map[inet.Family]*familyRules{
+					inet.IPv4: {}, inet.IPv6: {}, family: r}}
+				network, own := netip.MustParsePrefix("172.7.0.0/16"), netip.MustParsePrefix("172.7.21.0/24")
+				f.set(subnet.Config{Range: subnet.Range{Network: firewalltest.Prefix(family, network)}, NFTables: tt.key}, firewalltest.Prefix(family, own), nil)
+				if w := <-got; w.NFTables != tt.want || w.Family() != family {
+					t.Errorf("%v by nftables: %v, want %v for %v", w.Family(), w.NFTables, tt.want, family)
+				}
 			}
 			stop()
 			if err := <-ended; err != nil {
@@ -74,7 +81,7 @@ func TestBrokenIPTables(t *testing.T) {
 		ends bool
 	}{{FirewallAuto, true}, {IPTables, true}, {NFTables, false}} {
 		inside, wrong := &introspection{}, &condition.Set{}
-		_, err := newFirewall(Options{Firewall: tt.flag, IPTablesResync: time.Second, IPMasq: true, ForwardRules: true}, netip.Prefix{}, inside, wrong)
+		_, err := newFirewall(Options{Firewall: tt.flag, IPTablesResync: time.Second, IPMasq: true, ForwardRules: true}, nil, inside, wrong)
 		if (err != nil) != tt.ends {
 			t.Errorf("--firewall=%s: %v", tt.flag, err)
 		}

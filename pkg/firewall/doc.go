@@ -3,7 +3,9 @@
 //
 // One [Reconciler] drives both, so that a change from one to the other, and a host
 // that has both, need no special code: each writer gets what is wanted, and removes
-// its other rules.
+// its other rules. IPv4 and IPv6 have a Reconciler each, with writers of its own: the
+// rules of a family depend on nothing of the other's, and each can fail, or not be
+// there, by itself. What follows holds for both.
 //
 // # Which of the two
 //

@@ -116,7 +116,7 @@ func TestAProgramThatDoesNotAnswerIsToldOf(t *testing.T) {
 				}
 				var want []map[string]string
 				if tt.told {
-					want = append(want, map[string]string{hung: rules.NoAnswer{Program: "/usr/sbin/iptables-save"}.Error()})
+					want = append(want, map[string]string{"iptables": rules.NoAnswer{Program: "/usr/sbin/iptables-save"}.Error()})
 				}
 				b.expectReports(want...)
 				b.after(time.Minute / 2)
@@ -138,7 +138,7 @@ func TestAnErrorOfTimeIsTheSameNews(t *testing.T) {
 	for range 3 {
 		h.record(rules.Result{Outcomes: []rules.Outcome{{Subject: "iptables filter FORWARD", Err: err}}}, time.Now())
 	}
-	if len(told) != 1 || told[0][hung].Code != condition.FirewallNotApplied {
+	if len(told) != 1 || told[0]["iptables"].Code != condition.FirewallNotApplied {
 		t.Errorf("told %v", told)
 	}
 	h.record(rules.Result{Outcomes: []rules.Outcome{{Subject: "iptables filter FORWARD"}}}, time.Now())

@@ -22,7 +22,7 @@ type history struct {
 	streaks  map[string]repairStreak
 	problems map[string]condition.Condition
 	reported map[string]condition.Condition
-	hangs    bool // in the last pass a program did not answer
+	hung     string // the subject of a program that did not answer in the last pass
 	rules    []string
 	retries  *backoff.ExponentialBackOff
 }
@@ -71,7 +71,7 @@ func (h *history) reset() {
 // record logs and reports the result of a pass. It returns when the next pass is
 // due at the latest, and how long changes are ignored until then.
 func (h *history) record(p rules.Result, now time.Time) (next, quiet time.Duration) {
-	quiet, h.hangs = quietTime, false
+	quiet, h.hung = quietTime, ""
 	for _, o := range p.Outcomes {
 		h.recordOne(o, now)
 		if h.streaks[o.Subject].count >= repairsToReport {
@@ -103,12 +103,9 @@ func (h *history) report() {
 	h.reported = maps.Clone(h.problems)
 }
 
-// hung is the subject of a program that does not answer, whatever it was run for.
-const hung = "iptables"
-
 // noAnswer tells of a program that does not answer, before its pass ends.
-func (h *history) noAnswer(err error) {
-	h.problems[hung] = notApplied(hung, err)
+func (h *history) noAnswer(err rules.NoAnswer) {
+	h.problems[err.Subject()] = notApplied(err.Subject(), err)
 	h.report()
 }
 
@@ -124,7 +121,7 @@ func notApplied(subject string, err error) condition.Condition {
 // dropGone drops the problems of chains that the last pass did not look at.
 func (h *history) dropGone(outcomes []rules.Outcome) {
 	maps.DeleteFunc(h.problems, func(subject string, _ condition.Condition) bool {
-		if subject == hung && h.hangs {
+		if subject == h.hung {
 			return false
 		}
 		return !slices.ContainsFunc(outcomes, func(o rules.Outcome) bool { return o.Subject == subject })
@@ -134,8 +131,8 @@ func (h *history) dropGone(outcomes []rules.Outcome) {
 func (h *history) recordOne(o rules.Outcome, now time.Time) {
 	var silent rules.NoAnswer
 	if errors.As(o.Err, &silent) { // as noAnswer has said
-		h.problems[hung] = notApplied(hung, silent)
-		h.hangs = true
+		h.hung = silent.Subject()
+		h.problems[h.hung] = notApplied(h.hung, silent)
 		return
 	}
 	if o.Err != nil {

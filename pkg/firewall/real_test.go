@@ -20,20 +20,25 @@ import (
 	"flanneld/pkg/condition"
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/iptables"
+	"flanneld/pkg/inet"
 )
 
-func eachFlavour(t *testing.T, test func(t *testing.T, flavour string)) {
-	for _, flavour := range lab.IPTablesFlavours {
-		t.Run(flavour, func(t *testing.T) {
-			useFlavour(t, flavour)
-			test(t, flavour)
-		})
+// eachFlavour runs a test over both flavours and both families. What it says of IPv4 is
+// translated.
+func eachFlavour(t *testing.T, test func(t *testing.T, f inet.Family)) {
+	for _, f := range inet.Families() {
+		for _, flavour := range lab.IPTablesFlavours {
+			t.Run(fmt.Sprint(f, " ", flavour), func(t *testing.T) {
+				useFlavour(t, f, flavour)
+				test(t, f)
+			})
+		}
 	}
 }
 
-// useFlavour makes one flavour the iptables of PATH, with empty tables, and
+// useFlavour makes one flavour the iptables of PATH, with empty tables of a family, and
 // returns the folder it is found in.
-func useFlavour(t testing.TB, flavour string) string {
+func useFlavour(t testing.TB, f inet.Family, flavour string) string {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
@@ -42,10 +47,10 @@ func useFlavour(t testing.TB, flavour string) string {
 	}
 	empty := func() {
 		for _, table := range []string{"raw", "nat", "filter"} {
-			runIPTables(t, "-t", table, "-F")
-			runIPTables(t, "-t", table, "-X")
+			runIPTables(t, f, "-t", table, "-F")
+			runIPTables(t, f, "-t", table, "-X")
 		}
-		runIPTables(t, "-P", "FORWARD", "ACCEPT")
+		runIPTables(t, f, "-P", "FORWARD", "ACCEPT")
 	}
 	empty()
 	t.Cleanup(empty) // both flavours act on every packet
@@ -69,16 +74,20 @@ func run(t testing.TB, program string, args ...string) string {
 	return string(out)
 }
 
-func runIPTables(t testing.TB, args ...string) string {
+func runIPTables(t testing.TB, f inet.Family, args ...string) string {
 	t.Helper()
-	return run(t, "iptables", append([]string{"--wait"}, args...)...)
+	all := []string{"--wait"}
+	for _, a := range args {
+		all = append(all, firewalltest.In(f, a))
+	}
+	return run(t, iptables.Program(f), all...)
 }
 
 // rulesNow are a chain's rules as iptables prints them.
-func rulesNow(t testing.TB, h chainID) []string {
+func rulesNow(t testing.TB, f inet.Family, h chainID) []string {
 	t.Helper()
 	var out []string
-	for line := range strings.Lines(runIPTables(t, "-t", h.table, "-S", h.chain)) {
+	for line := range strings.Lines(runIPTables(t, f, "-t", h.table, "-S", h.chain)) {
 		if spec, isRule := strings.CutPrefix(strings.TrimSpace(line), "-A "+h.chain+" "); isRule {
 			out = append(out, spec)
 		}
@@ -87,11 +96,11 @@ func rulesNow(t testing.TB, h chainID) []string {
 }
 
 // eventually waits for a chain to hold exactly these rules.
-func eventually(t testing.TB, h chainID, want ...string) {
+func eventually(t testing.TB, f inet.Family, h chainID, want ...string) {
 	t.Helper()
 	var diff string
 	for range 300 {
-		if diff = cmp.Diff(firewalltest.Lines(want...), rulesNow(t, h)); diff == "" {
+		if diff = cmp.Diff(firewalltest.All(f, want...), rulesNow(t, f, h)); diff == "" {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -136,9 +145,9 @@ func (s *status) wait(t testing.TB, n int) map[string]string {
 
 // reconcile runs a Reconciler over the real iptables until the test ends, or until
 // stop is called.
-func reconcile(t testing.TB, s *status) (r *Reconciler, stop func()) {
+func reconcile(t testing.TB, f inet.Family, s *status) (r *Reconciler, stop func()) {
 	t.Helper()
-	w, err := iptables.New()
+	w, err := iptables.New(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,13 +174,13 @@ func runs(t testing.TB, r *Reconciler) (stop func()) {
 }
 
 func TestRulesStayInPlace(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, _ string) {
+	eachFlavour(t, func(t *testing.T, f inet.Family) {
 		var s status
-		runIPTables(t, "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
-		k, stop := reconcile(t, &s)
-		k.Set(firewalltest.Everything)
-		eventually(t, natChain, firewalltest.OurMasq)
-		eventually(t, forwardChain, firewalltest.OurForward, firewalltest.RejectAll)
+		runIPTables(t, f, "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
+		k, stop := reconcile(t, f, &s)
+		k.Set(firewalltest.Wanted(f, firewalltest.Everything))
+		eventually(t, f, natChain, firewalltest.OurMasq)
+		eventually(t, f, forwardChain, firewalltest.OurForward, firewalltest.RejectAll)
 
 		for _, fault := range []struct{ name, commands string }{
 			{"flushed", "-t nat -F"},
@@ -184,23 +193,23 @@ func TestRulesStayInPlace(t *testing.T) {
 		} {
 			t.Run(fault.name, func(t *testing.T) {
 				for command := range strings.Lines(fault.commands) {
-					runIPTables(t, strings.Fields(command)...)
+					runIPTables(t, f, strings.Fields(command)...)
 				}
-				eventually(t, natChain, firewalltest.OurMasq)
-				eventually(t, forwardChain, firewalltest.OurForward, firewalltest.RejectAll)
+				eventually(t, f, natChain, firewalltest.OurMasq)
+				eventually(t, f, forwardChain, firewalltest.OurForward, firewalltest.RejectAll)
 			})
 		}
 
-		runIPTables(t, "-t", "nat", "-I", "POSTROUTING", "-s", "172.7.21.0/24", "!", "-o", "docker0", "-j", "MASQUERADE") // docker restarted
-		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
-		k.Set(firewalltest.OnlyMasq)
-		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
-		eventually(t, forwardChain, firewalltest.RejectAll)
-		k.Set(firewalltest.Everything)
-		eventually(t, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
+		runIPTables(t, f, "-t", "nat", "-I", "POSTROUTING", "-s", "172.7.21.0/24", "!", "-o", "docker0", "-j", "MASQUERADE") // docker restarted
+		eventually(t, f, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
+		k.Set(firewalltest.Wanted(f, firewalltest.OnlyMasq))
+		eventually(t, f, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
+		eventually(t, f, forwardChain, firewalltest.RejectAll)
+		k.Set(firewalltest.Wanted(f, firewalltest.Everything))
+		eventually(t, f, natChain, firewalltest.OurMasq, firewalltest.DockerMasq)
 
 		stop()
-		if diff := cmp.Diff(firewalltest.Lines(firewalltest.OurMasq, firewalltest.DockerMasq), rulesNow(t, natChain)); diff != "" {
+		if diff := cmp.Diff(firewalltest.All(f, firewalltest.OurMasq, firewalltest.DockerMasq), rulesNow(t, f, natChain)); diff != "" {
 			t.Errorf("after the end -want +got:\n%s", diff)
 		}
 	})
@@ -209,14 +218,14 @@ func TestRulesStayInPlace(t *testing.T) {
 // TestFormerRules starts where v0.11, an earlier run for another network and
 // the tutorial's reader have left their rules.
 func TestLegacyRules(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, _ string) {
+	eachFlavour(t, func(t *testing.T, f inet.Family) {
 		load := func(table, chain string, specs []string) {
 			script := "*" + table + "\n"
 			for _, spec := range specs {
 				script += "-A " + chain + " " + spec + "\n"
 			}
-			restore := exec.Command("iptables-restore", "--noflush")
-			restore.Stdin = strings.NewReader(script + "COMMIT\n")
+			restore := exec.Command(iptables.Program(f)+"-restore", "--noflush")
+			restore.Stdin = strings.NewReader(firewalltest.In(f, script+"COMMIT\n"))
 			if out, err := restore.CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
@@ -226,12 +235,12 @@ func TestLegacyRules(t *testing.T) {
 		load("nat", "POSTROUTING", firewalltest.Lines(firewalltest.ByHand, oldMasq, firewalltest.DockerMasq, firewalltest.Uncommented(firewalltest.OurMasq)))
 		load("filter", "FORWARD", firewalltest.Lines(`-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.RejectAll, firewalltest.Uncommented(firewalltest.OurForward)))
 		var s status
-		k, _ := reconcile(t, &s)
+		k, _ := reconcile(t, f, &s)
 		want := firewalltest.Everything
 		want.Former = netip.MustParsePrefix("172.8.0.0/16")
-		k.Set(want)
-		eventually(t, natChain, firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq)
-		eventually(t, forwardChain, `-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.OurForward, firewalltest.RejectAll)
+		k.Set(firewalltest.Wanted(f, want))
+		eventually(t, f, natChain, firewalltest.ByHand, firewalltest.OurMasq, firewalltest.DockerMasq)
+		eventually(t, f, forwardChain, `-d 172.7.21.0/24 -j ACCEPT`, other, firewalltest.OurForward, firewalltest.RejectAll)
 		if reports := s.all(); len(reports) != 0 {
 			t.Errorf("reported %v", reports)
 		}
@@ -241,9 +250,9 @@ func TestLegacyRules(t *testing.T) {
 // TestFormerChains starts where flannel 0.28 has left its chains (observed), one
 // of them also for another network.
 func TestLegacyChains(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, _ string) {
-		restore := exec.Command("iptables-restore", "--noflush")
-		restore.Stdin = strings.NewReader(`*nat
+	eachFlavour(t, func(t *testing.T, f inet.Family) {
+		restore := exec.Command(iptables.Program(f)+"-restore", "--noflush")
+		restore.Stdin = strings.NewReader(firewalltest.In(f, `*nat
 :FLANNEL-POSTRTG - [0:0]
 -A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
 -A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
@@ -256,17 +265,17 @@ COMMIT
 -A FLANNEL-FWD -s 172.7.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
 -A FLANNEL-FWD -s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
 COMMIT
-`)
+`))
 		if out, err := restore.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		var s status
-		k, _ := reconcile(t, &s)
-		k.Set(firewalltest.OnlyForward)
-		eventually(t, natChain)
-		eventually(t, chainID{"filter", "FLANNEL-FWD"}, `-s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`)
-		eventually(t, forwardChain, `-m comment --comment "flanneld forward" -j FLANNEL-FWD`, firewalltest.OurForward)
-		if out, err := exec.Command("iptables", "-t", "nat", "-S", "FLANNEL-POSTRTG").CombinedOutput(); err == nil {
+		k, _ := reconcile(t, f, &s)
+		k.Set(firewalltest.Wanted(f, firewalltest.OnlyForward))
+		eventually(t, f, natChain)
+		eventually(t, f, chainID{"filter", "FLANNEL-FWD"}, `-s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`)
+		eventually(t, f, forwardChain, `-m comment --comment "flanneld forward" -j FLANNEL-FWD`, firewalltest.OurForward)
+		if out, err := exec.Command(iptables.Program(f), "-t", "nat", "-S", "FLANNEL-POSTRTG").CombinedOutput(); err == nil {
 			t.Errorf("it is still there:\n%s", out)
 		}
 		if reports := s.all(); len(reports) != 0 {
@@ -295,12 +304,12 @@ func wrap(t *testing.T, dir, program, script string) {
 func TestNothingIsWrittenWhereNothingDiffers(t *testing.T) {
 	for _, flavour := range lab.IPTablesFlavours {
 		t.Run(flavour, func(t *testing.T) {
-			dir := useFlavour(t, flavour)
+			dir := useFlavour(t, inet.IPv4, flavour)
 			reads, writes := filepath.Join(dir, "reads"), filepath.Join(dir, "writes")
 			wrap(t, dir, "iptables-save", "echo >>"+reads)
 			wrap(t, dir, "iptables-restore", "echo >>"+writes)
 			var s status
-			k, stop := reconcile(t, &s)
+			k, stop := reconcile(t, inet.IPv4, &s)
 			k.Set(firewalltest.Everything)
 			for lines(t, reads) < 20 {
 				time.Sleep(20 * time.Millisecond)
@@ -323,7 +332,7 @@ func lines(t *testing.T, path string) int {
 }
 
 func TestFailingIPTables(t *testing.T) {
-	dir := useFlavour(t, "iptables-nft")
+	dir := useFlavour(t, inet.IPv4, "iptables-nft")
 	broken := filepath.Join(dir, "broken")
 	wrap(t, dir, "iptables-save", `[ ! -e `+broken+` ] || { echo "iptables-save: Permission denied
 (you must be root)" >&2; exit 4; }`)
@@ -339,7 +348,7 @@ func TestFailingIPTables(t *testing.T) {
 		if err := os.WriteFile(fault.file, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		k, stop := reconcile(t, &s)
+		k, stop := reconcile(t, inet.IPv4, &s)
 		k.Set(firewalltest.Everything)
 		problems := s.wait(t, 1)
 		for _, subject := range fault.subjects {
@@ -352,17 +361,17 @@ func TestFailingIPTables(t *testing.T) {
 		}
 		for n := 2; len(s.wait(t, n)) > 0; n++ { // one table may be well before the other
 		}
-		eventually(t, natChain, firewalltest.OurMasq)
-		eventually(t, forwardChain, firewalltest.OurForward)
+		eventually(t, inet.IPv4, natChain, firewalltest.OurMasq)
+		eventually(t, inet.IPv4, forwardChain, firewalltest.OurForward)
 		stop()
-		runIPTables(t, "-F")
-		runIPTables(t, "-t", "nat", "-F")
+		runIPTables(t, inet.IPv4, "-F")
+		runIPTables(t, inet.IPv4, "-t", "nat", "-F")
 	}
 }
 
 // TestHeldLock holds the lock of iptables-legacy as another program would.
 func TestHeldLock(t *testing.T) {
-	useFlavour(t, "iptables-legacy")
+	useFlavour(t, inet.IPv4, "iptables-legacy")
 	lock := func() *os.File {
 		f, err := os.OpenFile("/run/xtables.lock", os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
@@ -374,7 +383,7 @@ func TestHeldLock(t *testing.T) {
 		return f
 	}
 	var s status
-	k, stop := reconcile(t, &s)
+	k, stop := reconcile(t, inet.IPv4, &s)
 	held := lock()
 	k.Set(firewalltest.Everything)
 	problems := s.wait(t, 1)
@@ -386,8 +395,8 @@ func TestHeldLock(t *testing.T) {
 	if problems := s.wait(t, 2); len(problems) != 0 {
 		t.Errorf("after the end of it: %v", problems)
 	}
-	eventually(t, natChain, firewalltest.OurMasq)
-	eventually(t, forwardChain, firewalltest.OurForward)
+	eventually(t, inet.IPv4, natChain, firewalltest.OurMasq)
+	eventually(t, inet.IPv4, forwardChain, firewalltest.OurForward)
 
 	held = lock()
 	defer held.Close()

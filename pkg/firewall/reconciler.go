@@ -3,6 +3,7 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -59,16 +60,22 @@ const (
 	slowTimePlaced = 10 * time.Second
 )
 
-// Reconciler keeps the wanted rules in place. Rules stay when it ends, so that
-// traffic flows on.
+// Reconciler keeps the wanted rules of one family in place. Rules stay when it ends, so
+// that traffic flows on.
 type Reconciler struct {
 	options Options
-	changed chan struct{} // one slot: Set was called
+	changed chan struct{} // one slot: Set or Remove was called
 
-	mu     sync.Mutex
-	wanted *rules.Wanted // nil: Set was not called yet
+	mu    sync.Mutex
+	goal  *goal // nil: Set was not called yet
+	marks bool  // rules depend on which peers there are
+}
+
+// goal is what there must be.
+type goal struct {
+	wanted rules.Wanted
+	ends   bool          // once it is reached, nobody looks any more
 	placed chan struct{} // closed once its rules have been seen in place
-	marks  bool          // rules depend on which peers there are
 }
 
 // New returns a Reconciler; Run starts it.
@@ -85,32 +92,43 @@ func (r *Reconciler) String() string { return "firewall" }
 // It may be called at any time from any goroutine. The channel is closed once the
 // rules for w have been seen in place; it is never closed where another Set comes
 // before that.
-func (r *Reconciler) Set(w rules.Wanted) (placed <-chan struct{}) {
+func (r *Reconciler) Set(w rules.Wanted) (placed <-chan struct{}) { return r.set(w, false) }
+
+// Remove is Set for the time when a family is not in use: rules for networks of before
+// go, and once they have been seen to be gone, nothing is read until the next Set.
+func (r *Reconciler) Remove(network, former netip.Prefix, table string) (gone <-chan struct{}) {
+	return r.set(rules.Wanted{Network: network, Subnet: network, Former: former, Table: table}, true)
+}
+
+func (r *Reconciler) set(w rules.Wanted, ends bool) <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.wanted != nil && (r.wanted.Equal(w) || !r.marks && r.wanted.SameDevices(w)) {
-		r.wanted = &w
-		return r.placed
+	next := &goal{wanted: w, ends: ends}
+	if g := r.goal; g != nil && g.ends == ends && (g.wanted.Equal(w) || !r.marks && g.wanted.SameDevices(w)) {
+		next.placed = g.placed
+		r.goal = next
+		return next.placed
 	}
-	r.wanted, r.placed = &w, make(chan struct{})
+	next.placed = make(chan struct{})
+	r.goal = next
 	select {
 	case r.changed <- struct{}{}:
 	default:
 	}
-	return r.placed
+	return next.placed
 }
 
-func (r *Reconciler) latest() (w *rules.Wanted, placed chan struct{}) {
+func (r *Reconciler) latest() *goal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.wanted, r.placed
+	return r.goal
 }
 
 // setMarks records whether the rules of a pass for w depend on marks.
 func (r *Reconciler) setMarks(w rules.Wanted, marks bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.marks = marks; marks && !r.wanted.Equal(w) { // peers were added meanwhile
+	if r.marks = marks; marks && !r.goal.wanted.Equal(w) { // peers were added meanwhile
 		select {
 		case r.changed <- struct{}{}:
 		default:
@@ -126,6 +144,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	defer quietOver.Stop()
 	var changes <-chan struct{} // nil during the quiet time after a pass
 	var closed chan struct{}    // the one that was closed last
+	ended := false              // a goal was reached that ends
 	for {
 		select {
 		case <-ctx.Done():
@@ -134,35 +153,41 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			history.reset()
 			cause = "wanted"
 		case <-quietOver.C:
-			changes = r.options.Changed
+			if !ended {
+				changes = r.options.Changed
+			}
 			continue
 		case <-changes:
 			cause = "changed"
 		case <-timer.C:
 			cause = "timer"
 		}
-		wanted, placed := r.latest()
-		if wanted == nil {
+		goal := r.latest()
+		if goal == nil {
 			timer.Reset(r.options.Resync)
 			continue
 		}
 		// In the background: iptables may wait for its lock longer than we may
 		// take to stop.
 		done, start := make(chan rules.Result, 1), time.Now()
-		go func() { done <- r.pass(ctx, *wanted) }()
-		p, ended := r.await(ctx, done, history, placed == closed)
-		if !ended {
+		go func() { done <- r.pass(ctx, goal.wanted) }()
+		p, came := r.await(ctx, done, history, goal.placed == closed)
+		if !came {
 			return nil
 		}
 		logPass(cause, time.Since(start), p)
-		r.setMarks(*wanted, p.Marks)
+		r.setMarks(goal.wanted, p.Marks)
 		next, quiet := history.record(p, time.Now())
-		timer.Reset(next)
 		changes = nil
-		if placed != closed && !p.Failed() {
-			close(placed)
-			closed = placed
+		if goal.placed != closed && !p.Failed() {
+			close(goal.placed)
+			closed = goal.placed
 		}
+		if ended = goal.ends && goal.placed == closed; ended {
+			timer.Stop()
+			continue
+		}
+		timer.Reset(next)
 		quietOver.Reset(max(quiet, min(4*time.Since(start), longestRest)))
 	}
 }

@@ -3,6 +3,7 @@ package firewall
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -226,6 +227,51 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 			t.Error("it is done before it begins again")
 		}
 		b.after(resync)
+	})
+}
+
+// TestRemove: rules of a family that is not in use any more go, and then nobody looks.
+func TestRemove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFixture(t)
+		defer b.stop()
+		b.Set(firewalltest.Everything)
+		b.after(time.Second)
+		nothing := rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Network, Table: "flanneld"}
+		b.kernel.do(func(f *fake) { f.fail[chains[0]] = errors.New("line 2 failed") })
+		gone := b.Remove(firewalltest.Network, netip.Prefix{}, "flanneld")
+		b.after(3 * resync)
+		if isClosed(gone) {
+			t.Error("they count as gone, and are not")
+		}
+		b.kernel.do(func(f *fake) { clear(f.fail) })
+		b.after(resync)
+		b.inPlace(chains[0], nothing)
+		b.inPlace(chains[1], nothing)
+		if !isClosed(gone) || b.Remove(firewalltest.Network, netip.Prefix{}, "flanneld") != gone {
+			t.Error("nobody tells that they are gone")
+		}
+		if last := b.reports[len(b.reports)-1]; len(last) > 0 || len(b.kept) != 2 || len(b.kept[1]) != 0 {
+			t.Errorf("reports are %v, kept rules %v", b.reports, b.kept)
+		}
+		before, _ := b.kernel.counts()
+		for range 100 {
+			b.undo(chains[0])
+			b.Remove(firewalltest.Network, netip.Prefix{}, "flanneld")
+			b.after(resync)
+		}
+		if looks, _ := b.kernel.counts(); looks != before {
+			t.Errorf("%d looks at rules that are gone", looks-before)
+		}
+		placed := b.Set(firewalltest.Everything)
+		b.after(time.Second)
+		b.inPlace(chains[0], firewalltest.Everything)
+		if !isClosed(placed) {
+			t.Error("they are back, and nobody tells")
+		}
+		b.undo(chains[0])
+		b.after(time.Second)
+		b.inPlace(chains[0], firewalltest.Everything)
 	})
 }
 

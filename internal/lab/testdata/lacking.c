@@ -33,9 +33,14 @@ static void spoil(char *data, size_t size) {
 	}
 }
 
+// aboutRules tells whether an option is one of iptables or ip6tables.
+static int aboutRules(int level, int name) {
+	return (level == IPPROTO_IP || level == IPPROTO_IPV6) && name >= netfilter;
+}
+
 int getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
 	int (*real)(int, int, int, void *, socklen_t *) = dlsym(RTLD_NEXT, "getsockopt");
-	if (level == IPPROTO_IP && name >= netfilter)
+	if (aboutRules(level, name))
 		spoil(value, *size);
 	return real(fd, level, name, value, size);
 }
@@ -43,7 +48,7 @@ int getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
 int setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
 	int (*real)(int, int, int, const void *, socklen_t) = dlsym(RTLD_NEXT, "setsockopt");
 	char *copy;
-	if (level != IPPROTO_IP || name < netfilter || !(copy = malloc(size)))
+	if (!aboutRules(level, name) || !(copy = malloc(size)))
 		return real(fd, level, name, value, size);
 	memcpy(copy, value, size);
 	spoil(copy, size);

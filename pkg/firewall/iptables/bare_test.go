@@ -12,6 +12,7 @@ import (
 
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 // TestWithoutComments is what becomes of chains on a host whose rules can have none. A
@@ -60,30 +61,32 @@ func TestWithoutComments(t *testing.T) {
 		{"docker has gone", userChain, everything, lines(in, out, marked), []string{}, false},
 		{"docker has gone from raw", rawChain, everything, lines(marked), []string{}, false},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			f := newFake()
-			if tt.docker {
-				f.load(dockersDrop)
-			}
-			f.chains[tt.home] = tt.before
-			f.refuses = []string{"--comment"}
-			for range 2 {
-				w := &Writer{program: f, randomFully: true}
-				drift(t, w, tt.want)
-				want := tt.after
-				if want == nil {
-					want = tt.before
+		eachFamily(t, func(t *testing.T, family inet.Family) {
+			t.Run(tt.name, func(t *testing.T) {
+				f, wanted := newFake(), firewalltest.Wanted(family, tt.want)
+				if tt.docker {
+					f.load(dockersDrop)
 				}
-				if diff := cmp.Diff(lines(want...), lines(f.rules(tt.home)...)); diff != "" {
-					t.Fatalf("-want +got:\n%s", diff)
-				}
-				writes := f.writes
-				for h, again := range drift(t, w, tt.want) {
-					if again != "" || f.writes > writes {
-						t.Errorf("a second pass finds wrong, in %v: %s", h, again)
+				f.chains[tt.home] = as(family, tt.before)
+				f.refuses = []string{"--comment"}
+				for range 2 {
+					w := over(family, f)
+					drift(t, w, wanted)
+					want := tt.after
+					if want == nil {
+						want = tt.before
+					}
+					if diff := cmp.Diff(lines(as(family, want)...), lines(f.rules(tt.home)...)); diff != "" {
+						t.Fatalf("-want +got:\n%s", diff)
+					}
+					writes := f.writes
+					for h, again := range drift(t, w, wanted) {
+						if again != "" || f.writes > writes {
+							t.Errorf("a second pass finds wrong, in %v: %s", h, again)
+						}
 					}
 				}
-			}
+			})
 		})
 	}
 }
@@ -183,9 +186,9 @@ func TestAChainThatWasLeft(t *testing.T) {
 
 // TestWaitIsUnknown: iptables-restore before 1.6.2 has no --wait.
 func TestWaitIsUnknown(t *testing.T) {
-	c := useFlavour(t, "iptables-nft")
-	refusesOption(t, filepath.Dir(c.path), "--wait")
-	c, err := newCommand(context.Background())
+	c := useFlavour(t, inet.IPv4, "iptables-nft")
+	refusesOption(t, inet.IPv4, filepath.Dir(c.path), "--wait")
+	c, err := newCommand(context.Background(), inet.IPv4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +196,7 @@ func TestWaitIsUnknown(t *testing.T) {
 	for range 2 {
 		drift(t, w, everything)
 	}
-	if n := strings.Count(savedRules(t), "--comment flanneld"); n != 6 {
-		t.Errorf("%d rules:\n%s", n, savedRules(t))
+	if n := strings.Count(savedRules(t, inet.IPv4), "--comment flanneld"); n != 6 {
+		t.Errorf("%d rules:\n%s", n, savedRules(t, inet.IPv4))
 	}
 }

@@ -13,10 +13,13 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
-// ErrNotInstalled is in New's error on a machine without iptables.
-var ErrNotInstalled = errors.New("iptables is not installed")
+// NotInstalled is in New's error on a machine without iptables for a family.
+type NotInstalled struct{ Family inet.Family }
+
+func (n NotInstalled) Error() string { return Program(n.Family) + " is not installed" }
 
 // lockSeconds is how long iptables waits for the lock that all its users share
 // (iptables-legacy: /run/xtables.lock; iptables-nft has none).
@@ -32,6 +35,7 @@ const (
 // command is the iptables of this machine.
 type command struct {
 	*iptables.IPTables
+	family      inet.Family
 	path        string
 	savePath    string // the path of iptables-save
 	restorePath string // and of iptables-restore
@@ -42,12 +46,12 @@ type command struct {
 }
 
 // locate finds the programs, and runs none of them.
-func locate(dirs ...string) (command, error) {
-	path, ok := find("iptables", dirs)
+func locate(f inet.Family, dirs ...string) (command, error) {
+	path, ok := find(Program(f), dirs)
 	if !ok {
 		return command{}, fmt.Errorf(
 			"%w: it is neither in PATH nor in %s; install it, or start flanneld with --firewall=nftables",
-			ErrNotInstalled, strings.Join(dirs, ", "))
+			NotInstalled{f}, strings.Join(dirs, ", "))
 	}
 	// From the same directory: a machine may have several flavours, with rules of
 	// their own.
@@ -60,7 +64,8 @@ func locate(dirs ...string) (command, error) {
 		return command{}, err
 	}
 	return command{
-		path: path, savePath: savePath, restorePath: restorePath, timeout: rulesTime, activity: &activity{},
+		family: f, path: path, savePath: savePath, restorePath: restorePath, timeout: rulesTime,
+		activity: &activity{},
 	}, nil
 }
 
@@ -77,8 +82,13 @@ func (c command) ask(ctx context.Context) (command, error) {
 		err error
 	}
 	answered := make(chan answer, 1)
+	protocol := iptables.ProtocolIPv4
+	if c.family == inet.IPv6 {
+		protocol = iptables.ProtocolIPv6
+	}
 	go func() {
-		ipt, err := iptables.New(iptables.Path(c.path), iptables.Timeout(lockSeconds))
+		ipt, err := iptables.New(
+			iptables.IPFamily(protocol), iptables.Path(c.path), iptables.Timeout(lockSeconds))
 		answered <- answer{ipt, err}
 	}()
 	select {
@@ -94,11 +104,13 @@ func (c command) ask(ctx context.Context) (command, error) {
 	}
 }
 
-// sibling is the path of iptables-save or the like in the directory of iptables.
+// sibling is the path of iptables-save or the like in the directory of iptables, by the
+// ending that its name has.
 func sibling(path, ending string) (string, error) {
 	found, err := exec.LookPath(path + ending)
 	if err != nil {
-		return "", fmt.Errorf("find iptables%s beside %s: %w; install the whole iptables package", ending, path, err)
+		return "", fmt.Errorf("find %s beside %s: %w; install the whole iptables package",
+			filepath.Base(path)+ending, path, err)
 	}
 	return found, nil
 }

@@ -1,5 +1,5 @@
 // Package iptables reads and writes rules with this host's iptables, of either
-// flavour.
+// flavour, and those of IPv6 in the same way with its ip6tables.
 //
 // # Which rules are ours
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 // programs writes an iptables of shell scripts.
@@ -21,7 +22,7 @@ func programs(t *testing.T, iptables, save, restore string) *Writer {
 		}
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	w, err := New()
+	w, err := New(inet.IPv4)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"flanneld/pkg/firewall/firewalltest"
+	"flanneld/pkg/inet"
 )
 
 // Short names for what most tests here are about.
@@ -206,8 +207,8 @@ func (f *fake) has(_ context.Context, h chainID, rule string) bool {
 }
 
 // newCommand finds iptables and asks what it is able to do.
-func newCommand(ctx context.Context, dirs ...string) (command, error) {
-	c, err := locate(dirs...)
+func newCommand(ctx context.Context, f inet.Family, dirs ...string) (command, error) {
+	c, err := locate(f, dirs...)
 	if err != nil {
 		return c, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 // translations are rules of other programs in nat POSTROUTING and in a chain that it may
@@ -28,13 +29,17 @@ var exceptions = []string{`-s 172.7.0.0/16 -d 192.168.9.0/24 -j ACCEPT`, `-d 10.
 // TestFates holds what our rules may change of what other programs' translations do, over
 // chains at random: nothing but what containers see of each other and of clients, and what
 // nobody translates.
-func TestFates(t *testing.T) {
+func TestFates(t *testing.T) { eachFamily(t, testFates) }
+
+func testFates(t *testing.T, family inet.Family) {
 	addresses := func(all ...string) (out []netip.Addr) {
 		for _, a := range all {
-			out = append(out, netip.MustParseAddr(a))
+			out = append(out, firewalltest.Addr(family, netip.MustParseAddr(a)))
 		}
 		return out
 	}
+	translations, exceptions := as(family, translations), as(family, exceptions)
+	onlyMasq := firewalltest.Wanted(family, firewalltest.OnlyMasq)
 	rapid.Check(t, func(t *rapid.T) {
 		pool := translations
 		excepted := rapid.Bool().Draw(t, "with exceptions")
@@ -44,16 +49,16 @@ func TestFates(t *testing.T) {
 		f := newFake()
 		office := chainID{"nat", "OFFICE"}
 		f.chains[office] = rapid.SliceOfN(rapid.SampledFrom(pool), 0, 3).Draw(t, "office")
-		jumps := append(slices.Clone(pool), `-j OFFICE`, `-s 172.7.21.0/24 -j OFFICE`)
+		jumps := append(slices.Clone(pool), `-j OFFICE`, firewalltest.In(family, `-s 172.7.21.0/24 -j OFFICE`))
 		early := rapid.SliceOfN(rapid.SampledFrom(jumps), 0, 4).Draw(t, "before our start")
 		late := rapid.SliceOfN(rapid.SampledFrom(jumps), 0, 3).Draw(t, "afterwards")
 		inserts := rapid.Bool().Draw(t, "inserted")
 
-		w := &Writer{program: f, randomFully: true}
+		w := over(family, f)
 		f.chains[natChain] = early
 		ran := func() {
-			w.Apply(context.Background(), firewalltest.OnlyMasq, false)
-			if drift, err := anyDrift(t, w, firewalltest.OnlyMasq); drift != "" || err != nil {
+			w.Apply(context.Background(), onlyMasq, false)
+			if drift, err := anyDrift(t, w, onlyMasq); drift != "" || err != nil {
 				t.Fatalf("the second pass found %q, %v:\n%s", drift, err, f.text())
 			}
 		}
@@ -65,9 +70,9 @@ func TestFates(t *testing.T) {
 		}
 		ran()
 
-		after := Parse("iptables", f.text())
+		after := Parse(w.name(), f.text())
 		f.chains[natChain] = alone
-		before := Parse("iptables", f.text())
+		before := Parse(w.name(), f.text())
 		by := func(r *rules.Rule) string {
 			switch {
 			case r == nil:
@@ -83,12 +88,12 @@ func TestFates(t *testing.T) {
 					for _, protocol := range []string{"tcp", "udp"} {
 						p := rules.Packet{Out: out, Src: src, Dst: dst, Protocol: protocol, DstPort: 9, State: "NEW"}
 						was, is := by(before.Evaluate(p, rules.Path{rules.Postrouting}).SNAT), by(after.Evaluate(p, rules.Path{rules.Postrouting}).SNAT)
-						fromInside, toInside := firewalltest.Network.Contains(src), firewalltest.Network.Contains(dst)
+						fromInside, toInside := onlyMasq.Network.Contains(src), onlyMasq.Network.Contains(dst)
 						var wrong bool
 						switch {
 						case fromInside && toInside:
 							wrong = is != "" && !strings.Contains(is, "-p udp")
-						case firewalltest.Subnet.Contains(dst):
+						case onlyMasq.Subnet.Contains(dst):
 							wrong = is != "" && is != was
 						case was != "" && was != "masqueraded":
 							wrong = is != was

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
-// Writer writes the rules of this host's iptables.
+// Writer writes the rules of this host's iptables for one family.
 type Writer struct {
+	family      inet.Family
 	found       *command // nil in tests
 	program     program  // nil: its version is not known yet
 	randomFully bool
@@ -41,15 +43,19 @@ type program interface {
 	has(ctx context.Context, at chainID, rule string) bool
 }
 
-// New finds this machine's iptables, also where PATH lacks sbin. It runs none: one
-// that hangs is Apply's error. New's error wraps ErrNotInstalled where there is none.
-func New() (*Writer, error) {
-	c, err := locate(systemDirs...)
+// New finds this machine's iptables for a family, also where PATH lacks sbin. It runs
+// none: one that hangs is Apply's error. New's error wraps a NotInstalled where there is
+// none.
+func New(f inet.Family) (*Writer, error) {
+	c, err := locate(f, systemDirs...)
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{found: &c}, nil
+	return &Writer{family: f, found: &c}, nil
 }
+
+// name is the program's.
+func (w *Writer) name() string { return Program(w.family) }
 
 // WaitsFor returns which program Apply waits for, and how long already; "": none. It
 // may be called from any goroutine.
@@ -77,7 +83,7 @@ func (w *Writer) ask(ctx context.Context) error {
 }
 
 // Apply compares and, where anything differs, writes, one chain after the other.
-// Result.Rules are arguments of iptables. If nobody has changed the rules since they
+// Result.Rules are arguments of iptables, or a command of ip6tables. If nobody has changed the rules since they
 // were as wanted, it reads nothing.
 func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out rules.Result) {
 	if err := w.ask(ctx); err != nil {
@@ -102,12 +108,12 @@ func (w *Writer) Apply(ctx context.Context, wanted rules.Wanted, _ bool) (out ru
 func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Result) {
 	text, err := w.program.save(ctx)
 	if err == nil {
-		err = checkComplete(text)
+		err = checkComplete(w.name()+"-save", text)
 	}
 	if err != nil {
 		return w.unread(wanted, err)
 	}
-	p := planner{Parse("iptables", text), wanted, w.can()}
+	p := planner{Parse(w.name(), text), wanted, w.can()}
 	p.wanted.Marked = wanted.Marked && p.can.marks
 	w.sweep(ctx, p.set)
 	parts, marks := p.plan()
@@ -119,14 +125,14 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	out.Marks, w.unmarked = marks, !marks
 	for _, q := range parts {
 		_, c := p.chain(q.chainID)
-		o := rules.Outcome{Subject: "iptables " + q.String(), Drift: q.drift(c)}
+		o := rules.Outcome{Subject: w.name() + " " + q.String(), Drift: q.drift(c)}
 		if o.Drift != "" {
 			another, err := false, error(nil)
 			if _, unseen := w.unseen[q.chainID]; unseen || w.unsure(q) {
 				another, err = w.learn(ctx, q)
 			}
 			if err != nil && w.unsure(q) {
-				o = rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot try what iptables takes: %w", err)}
+				o = rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot try what %s takes: %w", w.name(), err)}
 			} else if !another {
 				if o = w.place(ctx, o, q, c); o.Err != nil {
 					another, _ = w.learn(ctx, q)
@@ -143,7 +149,7 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 		}
 		out.Outcomes = append(out.Outcomes, o)
 		for _, s := range q.want {
-			out.Rules = append(out.Rules, fmt.Sprintf("-t %s -A %s %s", q.table, q.chain, s))
+			out.Rules = append(out.Rules, w.shown(fmt.Sprintf("-t %s -A %s %s", q.table, q.chain, s)))
 		}
 		if errors.Is(o.Err, errLocked) || errors.As(o.Err, &rules.NoAnswer{}) {
 			return out // for the other chains iptables would wait just as long
@@ -152,17 +158,25 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	failed := func(o rules.Outcome) bool { return o.Err != nil }
 	for _, h := range legacyChains { // once ours are in place, so that traffic has rules all the time
 		if script := p.legacyScript(h); script != "" && !slices.ContainsFunc(out.Outcomes, failed) {
-			o := rules.Outcome{Subject: "iptables " + h.String(), Drift: "rules of an earlier flannel were there"}
+			o := rules.Outcome{Subject: w.name() + " " + h.String(), Drift: "rules of an earlier flannel were there"}
 			out.Outcomes = append(out.Outcomes, w.write(ctx, o, script))
 		}
 	}
 	return out
 }
 
+// shown is a rule for operators to read. Those of IPv4 have always been arguments alone.
+func (w *Writer) shown(rule string) string {
+	if w.family == inet.IPv6 {
+		return w.name() + " " + rule
+	}
+	return rule
+}
+
 // unread is the result where the rules could not be read.
 func (w *Writer) unread(wanted rules.Wanted, err error) rules.Result {
 	return rules.Result{
-		Outcomes: []rules.Outcome{{Subject: "iptables", Err: fmt.Errorf("cannot read iptables rules: %w", err)}},
+		Outcomes: []rules.Outcome{{Subject: w.name(), Err: fmt.Errorf("cannot read %s rules: %w", w.name(), err)}},
 		Marks:    wanted.Marked && !w.unmarked, // rules that are there may accept marked packets only
 	}
 }
@@ -182,7 +196,7 @@ func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, c *rul
 	}
 	again := w.unseen[q.chainID] == now || missing && w.unseen[q.chainID].script == script
 	if again && missing && w.program.has(ctx, q.chainID, q.text(q.want[0])) {
-		o.Err = fmt.Errorf("iptables-save does not show rules that iptables -C finds: %s", o.Drift)
+		o.Err = fmt.Errorf("%[1]s-save does not show rules that %[1]s -C finds: %[2]s", w.name(), o.Drift)
 		return o
 	}
 	drift := o.Drift
@@ -193,7 +207,7 @@ func (w *Writer) place(ctx context.Context, o rules.Outcome, q chainPlan, c *rul
 		w.unseen = map[chainID]attempt{}
 	}
 	if w.unseen[q.chainID] = now; again {
-		o.Err = fmt.Errorf("iptables-restore %w: %s", rules.ErrNotThere, drift)
+		o.Err = fmt.Errorf("%s-restore %w: %s", w.name(), rules.ErrNotThere, drift)
 	}
 	return o
 }
@@ -203,7 +217,7 @@ func (w *Writer) write(ctx context.Context, o rules.Outcome, script string) rule
 		return rules.Outcome{Subject: o.Subject}
 	}
 	if err := w.program.restore(ctx, script); err != nil {
-		return rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot write iptables rules: %w", err)}
+		return rules.Outcome{Subject: o.Subject, Err: fmt.Errorf("cannot write %s rules: %w", w.name(), err)}
 	}
 	return o
 }

@@ -21,6 +21,7 @@ import (
 	"flanneld/internal/lab"
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 // everyWanted is all that can be asked for: each yes-or-no of rules.Wanted, both ways.
@@ -40,13 +41,13 @@ func everyWanted() []rules.Wanted {
 
 // everyPart is what all rules that the planner can write are made of, with whatever
 // other programs have.
-func everyPart(t *testing.T) (out []part) {
+func everyPart(t *testing.T, f inet.Family) (out []part) {
 	for _, set := range []string{"", docker28(t, "docker-28-plain.txt"), docker28(t, "docker-28-direct-routing.txt")} {
 		for _, w := range everyWanted() {
 			for _, comments := range []bool{true, false} {
 				can := everyAbility
 				can.comments = comments
-				parts, _ := planner{Parse("iptables", set), w, can}.plan()
+				parts, _ := planner{Parse(Program(f), firewalltest.In(f, set)), firewalltest.Wanted(f, w), can}.plan()
 				for _, q := range parts {
 					for _, s := range q.want {
 						for _, p := range partsOf(q.table, q.text(s)) {
@@ -98,8 +99,16 @@ func inNewNamespace(t *testing.T) {
 // TestWithoutEachPart takes away one part of our rules at a time, on the real kernel: there
 // is another way, which carries the same packets, or an error that names it and what
 // brings it about.
-func TestWithoutEachPart(t *testing.T) {
-	for _, p := range everyPart(t) {
+func TestWithoutEachPart(t *testing.T) { eachFamily(t, testWithoutEachPart) }
+
+func testWithoutEachPart(t *testing.T, family inet.Family) {
+	modules := func(says string) string {
+		if family == inet.IPv6 {
+			return strings.NewReplacer("iptable_", "ip6table_", "IP_NF", "IP6_NF").Replace(says)
+		}
+		return says
+	}
+	for _, p := range everyPart(t, family) {
 		about, known := without[p]
 		if !known {
 			t.Errorf("our rules are made of %+v too: say what happens without it", p)
@@ -117,11 +126,11 @@ func TestWithoutEachPart(t *testing.T) {
 					t.Fatal(err)
 				}
 				if about.option != "" {
-					refusesOption(t, dir, about.option)
+					refusesOption(t, family, dir, about.option)
 				}
-				want := firewalltest.Everything
+				want := firewalltest.Wanted(family, firewalltest.Everything)
 				want.Marked = true
-				dockerDrops(t, func(table string) bool { return p != part{table, ""} })
+				dockerDrops(t, family, func(table string) bool { return p != part{table, ""} })
 				kernel, err := lab.NewLacking(t.TempDir(), about.lacks...)
 				if err != nil {
 					t.Fatal(err)
@@ -130,7 +139,7 @@ func TestWithoutEachPart(t *testing.T) {
 					name, value, _ := strings.Cut(e, "=")
 					t.Setenv(name, value)
 				}
-				w, err := New()
+				w, err := New(family)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -142,10 +151,10 @@ func TestWithoutEachPart(t *testing.T) {
 					for range 2 {
 						_, err := once(w, want)
 						var lacks rules.Lacks
-						if !errors.As(err, &lacks) || !strings.Contains(err.Error(), "refuses "+says+"; or start flanneld with --firewall=nftables") {
+						if !errors.As(err, &lacks) || !strings.Contains(err.Error(), "refuses "+modules(says)+"; or start flanneld with --firewall=nftables") {
 							t.Fatalf("error %v\nwant %s", err, says)
 						}
-						if lacks.Fix == "" || !strings.Contains(says, "run "+lacks.Fix+", or") {
+						if lacks.Fix == "" || !strings.Contains(modules(says), "run "+lacks.Fix+", or") {
 							t.Errorf("the command that mends it is %q", lacks.Fix)
 						}
 					}
@@ -154,13 +163,13 @@ func TestWithoutEachPart(t *testing.T) {
 					}
 				}
 				settles(t, w, want)
-				w, err = New() // a restart writes nothing again
+				w, err = New(family) // a restart writes nothing again
 				if err != nil {
 					t.Fatal(err)
 				}
-				before := savedRules(t)
+				before := savedRules(t, family)
 				settles(t, w, want)
-				if diff := cmp.Diff(before, savedRules(t)); diff != "" {
+				if diff := cmp.Diff(before, savedRules(t, family)); diff != "" {
 					t.Errorf("after a restart -before +after:\n%s", diff)
 				}
 				if err := kernel.Set(); err != nil { // the module is loaded
@@ -170,14 +179,14 @@ func TestWithoutEachPart(t *testing.T) {
 					w.answers[a] = answer{refused: w.answers[a].refused, when: time.Now().Add(-2 * answerTime)}
 				}
 				settles(t, w, want)
-				if about.lacks != nil && !strings.Contains(savedRules(t), "-j MASQUERADE --random-fully") {
-					t.Errorf("what the kernel has now is not used:\n%s", savedRules(t))
+				if about.lacks != nil && !strings.Contains(savedRules(t, family), "-j MASQUERADE --random-fully") {
+					t.Errorf("what the kernel has now is not used:\n%s", savedRules(t, family))
 				}
-				if got := strings.Count(savedRules(t), "--comment flanneld"); about.lacks != nil && got < 6 {
-					t.Errorf("%d rules have our comment:\n%s", got, savedRules(t))
+				if got := strings.Count(savedRules(t, family), "--comment flanneld"); about.lacks != nil && got < 6 {
+					t.Errorf("%d rules have our comment:\n%s", got, savedRules(t, family))
 				}
-				settles(t, w, firewalltest.Nothing)
-				if text := savedRules(t); strings.Contains(text, "172.7.0.0/16") || strings.Contains(text, tryChain) {
+				settles(t, w, firewalltest.Wanted(family, firewalltest.Nothing))
+				if text := savedRules(t, family); strings.Contains(text, want.Network.String()) || strings.Contains(text, tryChain) {
 					t.Errorf("in the end there is\n%s", text)
 				}
 			})
@@ -186,8 +195,11 @@ func TestWithoutEachPart(t *testing.T) {
 }
 
 // TestLackingHosts is hosts that lack more than one thing, or in another way.
-func TestLackingHosts(t *testing.T) {
-	takesNothing := "this host's iptables takes no rule at all: use a kernel with "
+func TestLackingHosts(t *testing.T) { eachFamily(t, testLackingHosts) }
+
+func testLackingHosts(t *testing.T, family inet.Family) {
+	takesNothing := "this host's " + Program(family) + " takes no rule at all: use a kernel with "
+	legacy := map[inet.Family]string{inet.IPv4: "ip_tables, iptable_filter and iptable_nat,", inet.IPv6: "ip6_tables, ip6table_filter and ip6table_nat,"}[family]
 	for _, tt := range []struct {
 		name, flavour string
 		lacks         []string // of the kernel
@@ -196,7 +208,7 @@ func TestLackingHosts(t *testing.T) {
 	}{
 		{"no nft_compat", "iptables-nft", []string{"match", "target", "comment", "mark", "MASQUERADE"}, nil, "run modprobe -a nft_compat xt_MASQUERADE"},
 		{"no nft_counter", "iptables-nft", []string{"counter"}, nil, takesNothing + "nf_tables, nft_compat and nft_counter"},
-		{"no iptables-legacy in the kernel", "iptables-legacy", []string{"filter", "nat", "raw", "mangle"}, nil, takesNothing + "ip_tables"},
+		{"no iptables-legacy in the kernel", "iptables-legacy", []string{"filter", "nat", "raw", "mangle"}, nil, takesNothing + legacy},
 		{"no comments nor marks", "iptables-legacy", []string{"comment", "mark"}, nil, ""},
 		{"no comments nor marks", "iptables-nft", []string{"comment", "mark"}, nil, ""},
 		{"no comments, marks and raw", "iptables-legacy", []string{"comment", "mark", "raw"}, nil, ""},
@@ -211,7 +223,7 @@ func TestLackingHosts(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tt.says == "" {
-				dockerDrops(t, func(table string) bool { return !slices.Contains(tt.lacks, table) })
+				dockerDrops(t, family, func(table string) bool { return !slices.Contains(tt.lacks, table) })
 			}
 			kernel, err := lab.NewLacking(t.TempDir(), tt.lacks...)
 			if err != nil {
@@ -221,11 +233,11 @@ func TestLackingHosts(t *testing.T) {
 				name, value, _ := strings.Cut(e, "=")
 				t.Setenv(name, value)
 			}
-			w, err := New()
+			w, err := New(family)
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := firewalltest.Everything
+			want := firewalltest.Wanted(family, firewalltest.Everything)
 			want.Marked = true
 			if tt.says == "" {
 				settles(t, w, want)
@@ -286,7 +298,7 @@ func settles(t *testing.T, w *Writer, want rules.Wanted) {
 	if drift != "" || err != nil {
 		t.Fatalf("it finds %q, %v", drift, err)
 	}
-	set := Parse("iptables", savedRules(t))
+	set := Parse(w.name(), savedRules(t, w.family))
 	here, there, outside := netip.MustParseAddr("172.7.21.2"), netip.MustParseAddr("172.7.22.2"), netip.MustParseAddr("8.8.8.8")
 	for _, p := range []struct {
 		name   string
@@ -298,16 +310,16 @@ func settles(t *testing.T, w *Writer, want rules.Wanted) {
 		{"out", rules.Packet{In: "docker0", Out: "ens33", Src: here, Dst: outside}, true},
 	} {
 		p.packet.Protocol, p.packet.State = "tcp", "NEW"
-		v := set.Evaluate(p.packet, rules.Forwarded)
+		v := set.Evaluate(firewalltest.Packet(w.family, p.packet), rules.Forwarded)
 		if (want.Forward && v.Dropped) || (want.Masquerade && (v.SNAT != nil) != p.hidden) {
-			t.Errorf("%s: %+v in\n%s", p.name, v, savedRules(t))
+			t.Errorf("%s: %+v in\n%s", p.name, v, savedRules(t, w.family))
 		}
 	}
 }
 
-func savedRules(t *testing.T) string {
+func savedRules(t *testing.T, f inet.Family) string {
 	t.Helper()
-	c, err := newCommand(context.Background())
+	c, err := newCommand(context.Background(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,9 +337,9 @@ func savedRules(t *testing.T) string {
 }
 
 // dockerDrops has rules as docker 28 makes them, in the tables that there are.
-func dockerDrops(t *testing.T, has func(table string) bool) {
+func dockerDrops(t *testing.T, f inet.Family, has func(table string) bool) {
 	t.Helper()
-	c, err := newCommand(context.Background())
+	c, err := newCommand(context.Background(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,23 +350,23 @@ func dockerDrops(t *testing.T, has func(table string) bool) {
 		if table, _, _ := strings.Cut(script[1:], "\n"); !has(table) {
 			continue
 		}
-		if err := c.restore(context.Background(), script); err != nil {
+		if err := c.restore(context.Background(), firewalltest.In(f, script)); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
 // refusesOption has the programs of a folder refuse an option, as an older release does.
-func refusesOption(t *testing.T, dir, option string) {
+func refusesOption(t *testing.T, f inet.Family, dir, option string) {
 	t.Helper()
 	for _, end := range []string{"", "-restore"} {
-		name := filepath.Join(dir, "iptables"+end)
+		name := filepath.Join(dir, Program(f)+end)
 		original, err := os.Readlink(name)
 		if err == nil {
 			err = os.Remove(name)
 		}
-		script := "#!/bin/bash\ninput=$(if [ ${0##*/} = iptables-restore ]; then cat; fi)\ncase \"$* $input\" in *" + option +
-			"*) echo \"iptables: unknown option '" + option + "'\" >&2; exit 2;; esac\nexec -a iptables" + end + " " + original + " \"$@\" <<<\"$input\"\n"
+		script := "#!/bin/bash\ninput=$(if [ ${0##*/} = " + Program(f) + "-restore ]; then cat; fi)\ncase \"$* $input\" in *" + option +
+			"*) echo \"iptables: unknown option '" + option + "'\" >&2; exit 2;; esac\nexec -a " + Program(f) + end + " " + original + " \"$@\" <<<\"$input\"\n"
 		if err == nil {
 			err = os.WriteFile(name, []byte(script), 0o755)
 		}

@@ -83,7 +83,7 @@ func (c condition) holds(p rules.Packet) rules.Truth {
 	case "-o":
 		return rules.Known(true, isInterface(value, p.Out))
 	case "-p":
-		return isOneOf([]string{value}, p.Protocol)
+		return isOneOf([]string{protocolName(value)}, p.Protocol)
 	case "--ctstate", "--state":
 		return isOneOf(strings.Split(value, ","), p.State)
 	case "--dport", "--dports":
@@ -95,6 +95,15 @@ func (c condition) holds(p rules.Packet) rules.Truth {
 		return rules.Known(ok, p.Mark&mask == want)
 	}
 	return rules.Maybe
+}
+
+// protocolName is a protocol as a Packet has it: iptables prints the names of
+// /etc/protocols.
+func protocolName(value string) string {
+	if value == "ipv6-icmp" || value == "58" {
+		return "icmpv6"
+	}
+	return value
 }
 
 func inPrefix(value string, a netip.Addr) rules.Truth {

@@ -7,7 +7,16 @@ import (
 	"strings"
 
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
+
+// Program is the program that has the rules for a family.
+func Program(f inet.Family) string {
+	if f == inet.IPv6 {
+		return "ip6tables"
+	}
+	return "iptables"
+}
 
 // hooks are the kernel's, by the names that iptables gives its chains.
 var hooks = map[string]rules.Hook{
@@ -16,7 +25,7 @@ var hooks = map[string]rules.Hook{
 }
 
 // priority is the place of a table's base chains among those of a hook
-// (linux/netfilter_ipv4.h).
+// (linux/netfilter_ipv4.h); IPv6 has the same.
 func priority(table, chain string) int {
 	switch {
 	case table == "raw":
@@ -33,15 +42,20 @@ func priority(table, chain string) int {
 	return 0
 }
 
-// Parse reads the output of iptables-save. program is the one that changes these
-// rules, such as "iptables". Lines of an unknown kind are ignored.
+// Parse reads the output of iptables-save or ip6tables-save. program is the one that
+// changes these rules, such as "iptables" or "ip6tables-legacy"; it says of which
+// family they are. Lines of an unknown kind are ignored.
 func Parse(program, text string) (out rules.Ruleset) {
 	var table *rules.Table
+	family := "ip"
+	if strings.HasPrefix(program, Program(inet.IPv6)) {
+		family = "ip6"
+	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(line, "*"):
-			table = &rules.Table{Family: "ip", Name: line[1:], Program: program, Chains: map[string]*rules.Chain{}}
+			table = &rules.Table{Family: family, Name: line[1:], Program: program, Chains: map[string]*rules.Chain{}}
 			out = append(out, table)
 		case table == nil:
 		case strings.HasPrefix(line, ":"):
@@ -63,9 +77,9 @@ func Parse(program, text string) (out rules.Ruleset) {
 	return out
 }
 
-// checkComplete returns an error for text that is not the whole output of
-// iptables-save: if rules seemed to be missing, they would be written again and again.
-func checkComplete(text string) error {
+// checkComplete returns an error for text that is not the whole output of a program
+// such as iptables-save: if rules seemed to be missing, they would be written again and again.
+func checkComplete(program, text string) error {
 	tables, ended := 0, 0
 	for line := range strings.Lines(text) {
 		switch line = strings.TrimSpace(line); {
@@ -76,11 +90,11 @@ func checkComplete(text string) error {
 			ended++
 		default:
 			// Without the line: a text that stays the same is logged once.
-			return errors.New("iptables-save printed something that is not a rule")
+			return errors.New(program + " printed something that is not a rule")
 		}
 	}
 	if tables != ended {
-		return fmt.Errorf("iptables-save printed %d tables, but the end of %d", tables, ended)
+		return fmt.Errorf("%s printed %d tables, but the end of %d", program, tables, ended)
 	}
 	return nil
 }

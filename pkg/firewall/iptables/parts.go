@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 )
 
@@ -138,9 +139,10 @@ func (w *Writer) learn(ctx context.Context, q chainPlan) (another bool, err erro
 				}
 				switch { // only what has changed since the last trial
 				case refused && !a.refused:
-					klog.InfoS("This host's iptables refuses a part of rules", "table", p.table, "part", p.text)
+					klog.InfoS("This host's "+w.name()+" refuses a part of rules", "table", p.table, "part", p.text)
 				case !refused && a.refused:
-					klog.InfoS("This host's iptables takes a part of rules that it refused", "table", p.table, "part", p.text)
+					klog.InfoS("This host's "+w.name()+" takes a part of rules that it refused",
+						"table", p.table, "part", p.text)
 				}
 				if w.answers == nil {
 					w.answers = map[part]answer{}
@@ -199,7 +201,7 @@ func (w *Writer) takes(ctx context.Context, p part) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	set := Parse("iptables", text)
+	set := Parse(w.name(), text)
 	_, c := planner{set: set}.chain(chainID{p.table, tryChain})
 	w.sweep(ctx, set)
 	want := parseRule(rule)
@@ -230,18 +232,21 @@ func (w *Writer) lacking(q chainPlan, err error) error {
 	for _, spec := range q.want {
 		for _, p := range partsOf(q.table, q.text(spec)) {
 			if a := w.answers[p]; a.refused && !a.old {
-				text, fix := p.advice(w.inNFTables())
+				text, fix := p.advice(w.family, w.inNFTables())
 				return rules.Lacks{Text: text + "; or start flanneld with --firewall=nftables", Fix: fix, Err: err}
 			}
 		}
 	}
 	if w.takesNothing {
 		modules := "ip_tables, iptable_filter and iptable_nat"
+		if w.family == inet.IPv6 {
+			modules = "ip6_tables, ip6table_filter and ip6table_nat"
+		}
 		if w.inNFTables() {
 			modules = "nf_tables, nft_compat and nft_counter"
 		}
-		return fmt.Errorf("this host's iptables takes no rule at all: use a kernel with %s, give flanneld "+
-			"CAP_NET_ADMIN and CAP_NET_RAW, or start it with --firewall=nftables: %w", modules, err)
+		return fmt.Errorf("this host's %s takes no rule at all: use a kernel with %s, give flanneld "+
+			"CAP_NET_ADMIN and CAP_NET_RAW, or start it with --firewall=nftables: %w", w.name(), modules, err)
 	}
 	return err
 }
@@ -252,8 +257,11 @@ func (w *Writer) inNFTables() bool {
 }
 
 // advice names the part, and what brings it about.
-func (p part) advice(inNFTables bool) (text, fix string) {
+func (p part) advice(f inet.Family, inNFTables bool) (text, fix string) {
 	what, module, option := "the table "+p.table, "iptable_"+p.table, "CONFIG_IP_NF_"+strings.ToUpper(p.table)
+	if f == inet.IPv6 {
+		module, option = "ip6table_"+p.table, "CONFIG_IP6_NF_"+strings.ToUpper(p.table)
+	}
 	load := []string{}
 	words := splitArgs(p.text)
 	switch {
@@ -269,5 +277,5 @@ func (p part) advice(inNFTables bool) (text, fix string) {
 		}
 	}
 	fix = printable.Command("modprobe", append(load, module)...)
-	return fmt.Sprintf("this host's iptables refuses %s: run %s, or use a kernel with %s", what, fix, option), fix
+	return fmt.Sprintf("this host's %s refuses %s: run %s, or use a kernel with %s", Program(f), what, fix, option), fix
 }

@@ -107,7 +107,7 @@ func (p planner) masquerade() chainPlan {
 		keep.before = i
 	}
 	masquerade.after = p.decided(t, q)
-	masquerade.before = max(masquerade.after, endOf(t, q))
+	masquerade.before = max(masquerade.after, p.endOf(t, q))
 	if masquerade.after <= keep.before { // all four together, as flannel has them
 		keep.before = min(keep.before, masquerade.before)
 		masquerade.before = keep.before
@@ -149,10 +149,10 @@ func (p planner) decided(t *rules.Table, q chainPlan) int {
 	}}
 	count := 0
 	for _, fates := range [][]fate{
-		leaving.fates(q.chain, q.others, class{src: network, dst: anywhere}),
-		entering.fates(q.chain, q.others, class{src: anywhere, dst: network}),
+		leaving.fates(q.chain, q.others, class{src: network, dst: p.anywhere()}),
+		entering.fates(q.chain, q.others, class{src: p.anywhere(), dst: network}),
 	} {
-		for i, f := range fates[:min(endOf(t, q)+1, len(fates))] {
+		for i, f := range fates[:min(p.endOf(t, q)+1, len(fates))] {
 			if f == isUnwanted {
 				count = max(count, i+1)
 			}
@@ -163,8 +163,9 @@ func (p planner) decided(t *rules.Table, q chainPlan) int {
 
 // endOf is how many rules of other programs precede the one that ends the chain for all
 // packets.
-func endOf(t *rules.Table, q chainPlan) int {
+func (p planner) endOf(t *rules.Table, q chainPlan) int {
 	never := func(*body, string, class, bool) bool { return false }
+	anywhere := p.anywhere()
 	fates := search{table: t, unwanted: never}.fates(q.chain, q.others, class{src: anywhere, dst: anywhere})
 	if i := slices.IndexFunc(fates, func(f fate) bool { return f == returns || f == ends }); i >= 0 {
 		return i
@@ -179,7 +180,8 @@ func (p planner) forward() chainPlan {
 	q := p.about(filterForward, specs)
 	t, c := p.chain(filterForward)
 	at, s := q.anywhereIn(), search{table: t, unwanted: dropsAll, skip: isDockerUser}
-	for _, packets := range []class{{src: p.wanted.Network, dst: anywhere}, {src: anywhere, dst: p.wanted.Network}} {
+	network, anywhere := p.wanted.Network, p.anywhere()
+	for _, packets := range []class{{src: network, dst: anywhere}, {src: anywhere, dst: network}} {
 		if i := s.first(q.chain, q.others, packets); i >= 0 {
 			at.before = min(at.before, i)
 		}
@@ -191,7 +193,10 @@ func (p planner) forward() chainPlan {
 	return q
 }
 
-var anywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+// anywhere is all addresses of the family.
+func (p planner) anywhere() netip.Prefix {
+	return netip.PrefixFrom(p.wanted.Network.Addr(), 0).Masked()
+}
 
 func dropsAll(b *body, _ string, _ class, unconditional bool) bool { return unconditional && drops(b) }
 

@@ -11,6 +11,7 @@ import (
 
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 const (
@@ -154,26 +155,28 @@ func TestPlan(t *testing.T) {
 		{"docker put its rules in front", forwardChain, forward, lines(dockersForward, ourForward), nil, ""},
 		{"the tutorial's rule in front", forwardChain, forward, lines(`-d 172.7.21.0/24 -j ACCEPT`, ourForward), nil, ""},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			f := newFake()
-			f.chains[tt.home] = tt.before
-			w := &Writer{program: f, randomFully: true}
-			if got := drift(t, w, tt.want)[tt.home]; got != tt.because {
-				t.Errorf("found wrong: %q, want %q", got, tt.because)
-			}
-			want := tt.after
-			if want == nil {
-				want = tt.before
-			}
-			if diff := cmp.Diff(want, f.rules(tt.home)); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-			if again := drift(t, w, tt.want)[tt.home]; again != "" {
-				t.Errorf("then found wrong: %q", again)
-			}
-		})
-	}
+	eachFamily(t, func(t *testing.T, family inet.Family) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				f, wanted := newFake(), firewalltest.Wanted(family, tt.want)
+				f.chains[tt.home] = as(family, tt.before)
+				w := over(family, f)
+				if got, because := drift(t, w, wanted)[tt.home], firewalltest.In(family, tt.because); got != because {
+					t.Errorf("found wrong: %q, want %q", got, because)
+				}
+				want := tt.after
+				if want == nil {
+					want = tt.before
+				}
+				if diff := cmp.Diff(as(family, want), f.rules(tt.home)); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+				if again := drift(t, w, wanted)[tt.home]; again != "" {
+					t.Errorf("then found wrong: %q", again)
+				}
+			})
+		}
+	})
 }
 
 // drift is what a pass has repaired, by chain.
@@ -184,7 +187,7 @@ func drift(t testing.TB, w *Writer, want rules.Wanted) map[chainID]string {
 		if o.Err != nil {
 			t.Fatal(o.Err)
 		}
-		table, chain, _ := strings.Cut(strings.TrimPrefix(o.Subject, "iptables "), " ")
+		table, chain, _ := strings.Cut(strings.TrimPrefix(o.Subject, w.name()+" "), " ")
 		out[chainID{table, chain}] = o.Drift
 	}
 	return out
@@ -217,7 +220,7 @@ func TestRulesThatCannotBeListed(t *testing.T) {
 			}
 		})
 	}
-	if err := checkComplete(whole); err != nil {
+	if err := checkComplete("iptables-save", whole); err != nil {
 		t.Error(err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"flanneld/internal/lab"
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 // foreign are rules of other people, per chain; some of which ours must precede.
@@ -49,19 +50,20 @@ func legacyRules(h chainID) []string {
 func checkOnePass(t *rapid.T, w *Writer, load func(h chainID, specs []string), list func(h chainID) []string) {
 	want := rules.Wanted{Network: firewalltest.Network, Subnet: firewalltest.Subnet, Peers: firewalltest.Peers, Masquerade: true, Forward: true,
 		Former: netip.MustParsePrefix("172.8.0.0/16")}
+	want = firewalltest.Wanted(w.family, want)
 	if rapid.IntRange(0, 9).Draw(t, "nothing wanted") == 0 {
 		want.Masquerade, want.Forward = false, false
 	}
 	before := map[chainID][]string{}
 	for _, h := range []chainID{natChain, forwardChain} {
-		before[h] = rapid.SliceOfN(rapid.SampledFrom(append(legacyRules(h), foreign[h]...)), 0, 14).Draw(t, h.chain)
+		before[h] = rapid.SliceOfN(rapid.SampledFrom(as(w.family, append(legacyRules(h), foreign[h]...))), 0, 14).Draw(t, h.chain)
 		load(h, before[h])
 	}
 	at := saved(t, w)
 	if _, bad := anyDrift(t, w, want); bad != nil {
 		t.Fatal(bad)
 	}
-	p := planner{Parse("iptables", at), want, w.can()}
+	p := planner{Parse(w.name(), at), want, w.can()}
 	parts, _ := p.plan()
 	for h, specs := range before {
 		q := parts[slices.IndexFunc(parts, func(q chainPlan) bool { return q.chainID == h })]
@@ -89,8 +91,8 @@ func checkOnePass(t *rapid.T, w *Writer, load func(h chainID, specs []string), l
 			}
 		}
 	}
-	set := Parse("iptables", saved(t, w))
-	if v := set.Evaluate(rules.Packet{In: "docker0", Out: "flannel.1", Src: firewalltest.Subnet.Addr().Next(), Dst: firewalltest.Network.Addr().Next(), State: "NEW"}, rules.Forwarded); want.Masquerade && v.SNAT != nil && !v.Dropped {
+	set := Parse(w.name(), saved(t, w))
+	if v := set.Evaluate(rules.Packet{In: "docker0", Out: "flannel.1", Src: want.Subnet.Addr().Next(), Dst: want.Network.Addr().Next(), State: "NEW"}, rules.Forwarded); want.Masquerade && v.SNAT != nil && !v.Dropped {
 		t.Fatalf("the address of a container is translated by %s", v.SNAT.Text)
 	}
 	if again, err := anyDrift(t, w, want); again != "" || err != nil {
@@ -123,31 +125,33 @@ func keepIf(in []string, keep func(string) bool) []string {
 	return out
 }
 
-func TestOnePassFromAnyState(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		f := newFake()
-		checkOnePass(t, &Writer{program: f, randomFully: true}, func(h chainID, specs []string) { f.chains[h] = specs }, f.rules)
-	})
-}
+func TestOnePassFromAnyState(t *testing.T) { eachFamily(t, testOnePass("")) }
 
 // TestOnePassWithoutComments is the same where ours can have none.
-func TestOnePassWithoutComments(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		f := newFake()
-		f.refuses = []string{"--comment flanneld "}
-		checkOnePass(t, &Writer{program: f, randomFully: true}, func(h chainID, specs []string) { f.chains[h] = specs }, f.rules)
-	})
+func TestOnePassWithoutComments(t *testing.T) { eachFamily(t, testOnePass("--comment flanneld ")) }
+
+func testOnePass(refuses string) func(*testing.T, inet.Family) {
+	return func(t *testing.T, family inet.Family) {
+		rapid.Check(t, func(t *rapid.T) {
+			f := newFake()
+			if refuses != "" {
+				f.refuses = []string{refuses}
+			}
+			checkOnePass(t, over(family, f), func(h chainID, specs []string) { f.chains[h] = specs }, f.rules)
+		})
+	}
 }
 
-// useFlavour makes one flavour the iptables of PATH, with empty tables.
-func useFlavour(t testing.TB, flavour string) command {
+// useFlavour makes one flavour the iptables of PATH, with empty tables, and returns that
+// of a family.
+func useFlavour(t testing.TB, f inet.Family, flavour string) command {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	if err := lab.IPTablesAs(flavour, dir); err != nil {
 		t.Fatal(err)
 	}
-	c, err := newCommand(context.Background())
+	c, err := newCommand(context.Background(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,43 +167,45 @@ func useFlavour(t testing.TB, flavour string) command {
 }
 
 func TestOnePassFromAnyStateOfTheKernel(t *testing.T) {
-	for _, flavour := range lab.IPTablesFlavours {
-		t.Run(flavour, func(t *testing.T) {
-			c := useFlavour(t, flavour)
-			list := func(h chainID) []string {
-				lines, err := c.List(h.table, h.chain)
-				if err != nil {
-					t.Fatal(err)
-				}
-				var out []string
-				for _, line := range lines[1:] { // behind the policy
-					out = append(out, strings.TrimPrefix(line, "-A "+h.chain+" "))
-				}
-				return out
-			}
-			rapid.Check(t, func(t *rapid.T) {
-				checkOnePass(t, &Writer{program: c, randomFully: true}, func(h chainID, specs []string) {
-					script := "*" + h.table + "\n-F " + h.chain + "\n"
-					for _, s := range specs {
-						script += "-A " + h.chain + " " + s + "\n"
-					}
-					if err := c.restore(context.Background(), script+"COMMIT\n"); err != nil {
+	eachFamily(t, func(t *testing.T, family inet.Family) {
+		for _, flavour := range lab.IPTablesFlavours {
+			t.Run(flavour, func(t *testing.T) {
+				c := useFlavour(t, family, flavour)
+				list := func(h chainID) []string {
+					lines, err := c.List(h.table, h.chain)
+					if err != nil {
 						t.Fatal(err)
 					}
-					if diff := cmp.Diff(lines(specs...), lines(list(h)...)); diff != "" {
-						t.Fatalf("iptables prints it differently -written +read:\n%s", diff)
+					var out []string
+					for _, line := range lines[1:] { // behind the policy
+						out = append(out, strings.TrimPrefix(line, "-A "+h.chain+" "))
 					}
-				}, list)
+					return out
+				}
+				rapid.Check(t, func(t *rapid.T) {
+					checkOnePass(t, over(family, c), func(h chainID, specs []string) {
+						script := "*" + h.table + "\n-F " + h.chain + "\n"
+						for _, s := range specs {
+							script += "-A " + h.chain + " " + s + "\n"
+						}
+						if err := c.restore(context.Background(), script+"COMMIT\n"); err != nil {
+							t.Fatal(err)
+						}
+						if diff := cmp.Diff(lines(specs...), lines(list(h)...)); diff != "" {
+							t.Fatalf("%s prints it differently -written +read:\n%s", Program(family), diff)
+						}
+					}, list)
+				})
 			})
-		})
-	}
+		}
+	})
 }
 
 // BenchmarkPass is what one idle look costs.
 func BenchmarkPass(b *testing.B) {
 	for _, flavour := range lab.IPTablesFlavours {
 		b.Run(flavour, func(b *testing.B) {
-			w := &Writer{program: useFlavour(b, flavour), randomFully: true}
+			w := &Writer{program: useFlavour(b, inet.IPv4, flavour), randomFully: true}
 			w.Apply(context.Background(), everything, false)
 			for b.Loop() {
 				for _, o := range w.Apply(context.Background(), everything, false).Outcomes {
@@ -215,8 +221,8 @@ func BenchmarkPass(b *testing.B) {
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", t.TempDir())
-	_, err := newCommand(context.Background(), dir, "/nowhere")
-	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), dir+", /nowhere; install it") || !strings.Contains(err.Error(), "--firewall=nftables") {
+	_, err := newCommand(context.Background(), inet.IPv4, dir, "/nowhere")
+	if !errors.As(err, &NotInstalled{}) || !strings.HasPrefix(err.Error(), "iptables is not installed: ") || !strings.Contains(err.Error(), dir+", /nowhere; install it") || !strings.Contains(err.Error(), "--firewall=nftables") {
 		t.Errorf("error %v", err)
 	}
 	program := func(name, script string) {
@@ -226,15 +232,15 @@ func TestFind(t *testing.T) {
 	}
 	program("iptables", "echo nonsense")
 	program("iptables-save", "")
-	if _, err := newCommand(context.Background(), dir); err == nil || !strings.Contains(err.Error(), "find iptables-restore beside "+dir) {
+	if _, err := newCommand(context.Background(), inet.IPv4, dir); err == nil || !strings.Contains(err.Error(), "find iptables-restore beside "+dir) {
 		t.Errorf("error %v", err)
 	}
 	program("iptables-restore", "")
-	if _, err := newCommand(context.Background(), dir); err == nil || !strings.Contains(err.Error(), "nonsense") {
+	if _, err := newCommand(context.Background(), inet.IPv4, dir); err == nil || !strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("error %v", err)
 	}
 	program("iptables", "echo 'iptables v1.6.1'")
-	c, err := newCommand(context.Background(), dir)
+	c, err := newCommand(context.Background(), inet.IPv4, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +251,7 @@ func TestFind(t *testing.T) {
 		t.Error("1.6.1 keeps its rules in nf_tables")
 	}
 	program("iptables", "echo 'iptables v1.8.9 (nf_tables)'")
-	if c, err = newCommand(context.Background(), dir); err != nil || !c.inNFTables {
+	if c, err = newCommand(context.Background(), inet.IPv4, dir); err != nil || !c.inNFTables {
 		t.Errorf("1.8.9's rules are not in nf_tables: %v", err)
 	}
 	if c.restorePath != filepath.Join(dir, "iptables-restore") || c.savePath != filepath.Join(dir, "iptables-save") {
@@ -293,7 +299,7 @@ func TestHangingIPTables(t *testing.T) {
 		program("iptables"+end, "exec sleep 60")
 	}
 	program("iptables", "echo 'iptables v1.8.9 (legacy)'")
-	c, err := newCommand(context.Background(), dir)
+	c, err := newCommand(context.Background(), inet.IPv4, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +315,7 @@ func TestHangingIPTables(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(100*time.Millisecond, cancel)
 	began := time.Now()
-	if _, err := newCommand(ctx, dir); err == nil || time.Since(began) > 2*time.Second {
+	if _, err := newCommand(ctx, inet.IPv4, dir); err == nil || time.Since(began) > 2*time.Second {
 		t.Errorf("after %v, error %v", time.Since(began), err)
 	}
 }

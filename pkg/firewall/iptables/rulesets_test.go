@@ -13,6 +13,7 @@ import (
 
 	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 const (
@@ -151,27 +152,29 @@ func TestRuleSets(t *testing.T) {
 				natChain:     lines(`-m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`),
 				forwardChain: lines(`-m comment --comment "flanneld forward" -j FLANNEL-FWD`, ourForward)}, ""},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			f := newFake()
-			f.load(tt.set)
-			w := &Writer{program: f, randomFully: true}
-			drift(t, w, tt.want)
-			for h, want := range tt.after {
-				if diff := cmp.Diff(lines(want...), lines(f.rules(h)...)); diff != "" {
-					t.Errorf("%v -want +got:\n%s", h, diff)
+	eachFamily(t, func(t *testing.T, family inet.Family) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				f, wanted := newFake(), firewalltest.Wanted(family, tt.want)
+				f.load(firewalltest.In(family, tt.set))
+				w := over(family, f)
+				drift(t, w, wanted)
+				for h, want := range tt.after {
+					if diff := cmp.Diff(lines(as(family, want)...), lines(f.rules(h)...)); diff != "" {
+						t.Errorf("%v -want +got:\n%s", h, diff)
+					}
 				}
-			}
-			for h, again := range drift(t, w, tt.want) {
-				if again != "" {
-					t.Errorf("a second pass finds wrong, in %v: %s", h, again)
+				for h, again := range drift(t, w, wanted) {
+					if again != "" {
+						t.Errorf("a second pass finds wrong, in %v: %s", h, again)
+					}
 				}
-			}
-			if got := lost(Parse("iptables", f.text())); got != tt.lost {
-				t.Errorf("lost in the end: %q, want %q", got, tt.lost)
-			}
-		})
-	}
+				if got := lost(family, Parse(w.name(), f.text())); got != tt.lost {
+					t.Errorf("lost in the end: %q, want %q", got, tt.lost)
+				}
+			})
+		}
+	})
 }
 
 // flannel28 is what v0.28 writes (observed).
@@ -197,7 +200,7 @@ COMMIT
 
 // lost names the packets that do not get through: in from a peer, out to it, and
 // from a neighbour of the host that is none of the network's.
-func lost(set rules.Ruleset) string {
+func lost(f inet.Family, set rules.Ruleset) string {
 	here, there, neighbour := netip.MustParseAddr("172.7.21.2"), netip.MustParseAddr("172.7.22.2"), netip.MustParseAddr("10.4.7.99")
 	var out []string
 	for _, p := range []struct {
@@ -209,7 +212,7 @@ func lost(set rules.Ruleset) string {
 		{"lan", rules.Packet{In: "ens33", Out: "docker0", Src: neighbour, Dst: here}},
 	} {
 		p.packet.Protocol, p.packet.State = "tcp", "NEW"
-		if set.Evaluate(p.packet, rules.Forwarded).Dropped {
+		if set.Evaluate(firewalltest.Packet(f, p.packet), rules.Forwarded).Dropped {
 			out = append(out, p.name)
 		}
 	}
@@ -217,43 +220,52 @@ func lost(set rules.Ruleset) string {
 }
 
 func TestKept(t *testing.T) {
-	f := newFake()
-	f.load(docker28(t, "docker-28-plain.txt"))
-	kept := (&Writer{program: f, randomFully: true}).Apply(context.Background(), onlyForward, false).Rules
-	want := []string{
-		"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
-		"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
-		"-t filter -A DOCKER-USER -s 172.7.21.0/24 -d 172.7.0.0/16 -o flannel.1 -j ACCEPT",
-		"-t raw -A PREROUTING -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
-	}
-	if !slices.Equal(kept, want) {
-		t.Errorf("kept are\n%s\nwant\n%s", strings.Join(kept, "\n"), strings.Join(want, "\n"))
-	}
+	eachFamily(t, func(t *testing.T, family inet.Family) {
+		f := newFake()
+		f.load(firewalltest.In(family, docker28(t, "docker-28-plain.txt")))
+		kept := over(family, f).Apply(context.Background(), firewalltest.Wanted(family, onlyForward), false).Rules
+		want := as(family, []string{
+			"-t filter -A FORWARD -s 172.7.0.0/16 -j ACCEPT", "-t filter -A FORWARD -d 172.7.0.0/16 -j ACCEPT",
+			"-t filter -A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
+			"-t filter -A DOCKER-USER -s 172.7.21.0/24 -d 172.7.0.0/16 -o flannel.1 -j ACCEPT",
+			"-t raw -A PREROUTING -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT",
+		})
+		if family == inet.IPv6 { // a list has both families' rules
+			for i, r := range want {
+				want[i] = "ip6tables " + r
+			}
+		}
+		if !slices.Equal(kept, want) {
+			t.Errorf("kept are\n%s\nwant\n%s", strings.Join(kept, "\n"), strings.Join(want, "\n"))
+		}
+	})
 }
 
 // Where the kernel has nf_tables, packets from peers are matched by their mark, and
 // nothing else passes docker: not what forges an address of the network.
-func TestMarkedPackets(t *testing.T) {
+func TestMarkedPackets(t *testing.T) { eachFamily(t, testMarkedPackets) }
+
+func testMarkedPackets(t *testing.T, family inet.Family) {
 	f := newFake()
-	f.load(docker28(t, "docker-28-plain.txt"))
-	want := onlyForward
+	f.load(firewalltest.In(family, docker28(t, "docker-28-plain.txt")))
+	want := firewalltest.Wanted(family, onlyForward)
 	want.Marked = true
-	w := &Writer{program: f, randomFully: true}
+	w := over(family, f)
 	for range 2 {
 		if result := w.Apply(context.Background(), want, false); !result.Marks {
 			t.Error("the result does not ask for marks")
 		}
 		const marked = `-d 172.7.21.0/24 -m mark --mark 0x1000/0x1000 -m comment --comment flanneld -j ACCEPT`
 		for h, rules := range map[chainID][]string{rawChain: lines(marked, singledOut), userChain: lines(marked, peersOut)} {
-			if diff := cmp.Diff(rules, f.rules(h)); diff != "" {
+			if diff := cmp.Diff(as(family, rules), f.rules(h)); diff != "" {
 				t.Errorf("%v -want +got:\n%s", h, diff)
 			}
 		}
 	}
-	set := Parse("iptables", f.text())
+	set := Parse(w.name(), f.text())
 	for mark, dropped := range map[uint32]bool{0: true, rules.PeerMark: false, rules.PeerMark | 1: false, 0x2000: true} {
 		p := rules.Packet{In: "ens33", Out: "docker0", Src: netip.MustParseAddr("172.7.22.2"), Dst: netip.MustParseAddr("172.7.21.2"), State: "NEW", Mark: mark}
-		if v := set.Evaluate(p, rules.Forwarded); v.Dropped != dropped {
+		if v := set.Evaluate(firewalltest.Packet(family, p), rules.Forwarded); v.Dropped != dropped {
 			t.Errorf("with mark %#x: %+v", mark, v)
 		}
 	}

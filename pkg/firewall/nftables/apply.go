@@ -20,10 +20,10 @@ var errForeign = errors.New("it is not flanneld's: rename it")
 func (c conn) apply(want table) (drift string, err error) {
 	have, exists, err := c.table(want.family, want.name)
 	if err != nil {
-		return "", fmt.Errorf("cannot read the nftables table ip %s: %w", want.name, err)
+		return "", fmt.Errorf("cannot read the nftables table %v: %w", want, err)
 	}
 	if exists && !have.isOurs() {
-		return "", fmt.Errorf("cannot write the nftables table ip %s: %w", want.name, errForeign)
+		return "", fmt.Errorf("cannot write the nftables table %v: %w", want, errForeign)
 	}
 	if drift = have.drift(exists, want); drift != "" {
 		err = c.commit(want, false)
@@ -31,7 +31,7 @@ func (c conn) apply(want table) (drift string, err error) {
 		err = have.update(want)
 	}
 	if err != nil {
-		return drift, fmt.Errorf("cannot write the nftables table ip %s: %w", want.name, err)
+		return drift, fmt.Errorf("cannot write the nftables table %v: %w", want, err)
 	}
 	return drift, nil
 }

@@ -9,7 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 var wanted = rules.Wanted{
@@ -100,8 +102,11 @@ const everything = `table ip flanneld {
 }
 `
 
-func TestTable(t *testing.T) {
+func TestTable(t *testing.T) { eachFamily(t, testTable) }
+
+func testTable(t *testing.T, f inet.Family) {
 	emptyRuleset(t)
+	everything := as(f, everything)
 	without := func(change func(*rules.Wanted)) rules.Wanted {
 		w := wanted
 		change(&w)
@@ -137,20 +142,22 @@ func TestTable(t *testing.T) {
 		{"neither", without(func(w *rules.Wanted) { w.Forward, w.Masquerade = false, false }), true, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			apply(t, tableFor(test.w, test.marks))
+			apply(t, tableFor(firewalltest.Wanted(f, test.w), test.marks))
 			if diff := cmp.Diff(test.want, nft(t, "list ruleset")); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			if wrong := apply(t, tableFor(test.w, test.marks)); wrong != "" {
+			if wrong := apply(t, tableFor(firewalltest.Wanted(f, test.w), test.marks)); wrong != "" {
 				t.Errorf("written again, as: %s", wrong)
 			}
 		})
 	}
 }
 
-func TestApplyRepairs(t *testing.T) {
+func TestApplyRepairs(t *testing.T) { eachFamily(t, testApplyRepairs) }
+
+func testApplyRepairs(t *testing.T, f inet.Family) {
 	emptyRuleset(t)
-	table := tableFor(wanted, false)
+	table := tableFor(firewalltest.Wanted(f, wanted), false)
 	for _, test := range []struct{ name, how, wrong string }{
 		{"at first", "", "the table ip flanneld is not there"},
 		{"nothing", "", ""},
@@ -169,15 +176,15 @@ func TestApplyRepairs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.how != "" {
-				nft(t, test.how)
+				nft(t, as(f, test.how))
 			}
-			if wrong := apply(t, table); wrong != test.wrong {
-				t.Errorf("wrong was %q, want %q", wrong, test.wrong)
+			if wrong := apply(t, table); wrong != as(f, test.wrong) {
+				t.Errorf("wrong was %q, want %q", wrong, as(f, test.wrong))
 			}
 			if wrong := apply(t, table); wrong != "" {
 				t.Errorf("the second time it was %q", wrong)
 			}
-			if diff := cmp.Diff(everything, nft(t, "list ruleset")); diff != "" {
+			if diff := cmp.Diff(as(f, everything), nft(t, "list ruleset")); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -185,20 +192,24 @@ func TestApplyRepairs(t *testing.T) {
 }
 
 func TestForeignTable(t *testing.T) {
-	emptyRuleset(t)
-	nft(t, "table ip flanneld { chain c { accept; }; }")
-	before := nft(t, "list ruleset")
-	if _, err := connect(t).apply(tableFor(wanted, false)); !errors.Is(err, errForeign) {
-		t.Errorf("error %v", err)
-	}
-	if now := nft(t, "list ruleset"); now != before {
-		t.Errorf("it was\n%sand is\n%s", before, now)
-	}
-	nft(t, "flush ruleset; add table ip flanneld; add table ip6 flanneld")
-	apply(t, tableFor(wanted, false))
-	if now := nft(t, "list ruleset"); !strings.Contains(now, "table ip6 flanneld") {
-		t.Error("the other family's table is gone")
-	}
+	eachFamily(t, func(t *testing.T, f inet.Family) {
+		emptyRuleset(t)
+		w := firewalltest.Wanted(f, wanted)
+		nft(t, as(f, "table ip flanneld { chain c { accept; }; }"))
+		before := nft(t, "list ruleset")
+		if _, err := connect(t).apply(tableFor(w, false)); !errors.Is(err, errForeign) {
+			t.Errorf("error %v", err)
+		}
+		if now := nft(t, "list ruleset"); now != before {
+			t.Errorf("it was\n%sand is\n%s", before, now)
+		}
+		other := map[inet.Family]string{inet.IPv4: "table ip6 flanneld", inet.IPv6: "table ip flanneld"}[f]
+		nft(t, "flush ruleset; add table ip flanneld; add table ip6 flanneld")
+		apply(t, tableFor(w, false))
+		if now := nft(t, "list ruleset"); !strings.Contains(now, other) {
+			t.Error("the other family's table is gone")
+		}
+	})
 }
 
 func TestLegacyTables(t *testing.T) {
@@ -208,38 +219,83 @@ func TestLegacyTables(t *testing.T) {
 				ip saddr != NET.0.0/16 ip daddr NET.21.0/24 return; ip saddr NET.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random; ip saddr != NET.0.0/16 ip daddr NET.0.0/16 masquerade fully-random; }
 			chain forward { type filter hook forward priority filter; policy accept; ip saddr NET.0.0/16 accept; ip daddr NET.0.0/16 accept; }
 		}`
+	ours, others := strings.ReplaceAll(of028, "NET", "172.7"), strings.ReplaceAll(of028, "NET", "172.8")
+	network := netip.MustParsePrefix("172.7.0.0/16")
 	for _, test := range []struct {
 		name, tables string
 		removed      []string
+		left         netip.Prefix
 	}{
-		{"none", "", nil},
-		{"one", strings.ReplaceAll(of028, "NET", "172.7"), []string{"flannel-ipv4"}},
-		{"both", strings.ReplaceAll(of028, "NET", "172.7") + "\ntable ip6 flannel-ipv6 { }", []string{"flannel-ipv4", "flannel-ipv6"}},
-		{"another network's", strings.ReplaceAll(of028, "NET", "172.8") + "\ntable ip6 flannel-ipv6 { }", nil},
-		{"of IPv6 alone", "table ip6 flannel-ipv6 { }", nil},
-		{"a host route of the network's name", "table ip flannel-ipv4 { chain forward { ip saddr 172.7.0.0 accept; }; }", nil},
+		{"none", "", nil, netip.Prefix{}},
+		{"one", ours, []string{"flannel-ipv4"}, network},
+		{"another network's", others, nil, netip.MustParsePrefix("172.8.0.0/16")},
+		{"an empty one", "table ip flannel-ipv4 { }", nil, netip.Prefix{}},
+		{"a host route of the network's name", "table ip flannel-ipv4 { chain forward { ip saddr 172.7.0.0 accept; }; }", nil, netip.MustParsePrefix("172.7.0.0/32")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			emptyRuleset(t)
-			nft(t, test.tables+"\ntable ip other { }")
-			before := nft(t, "list ruleset")
-			removed, err := connect(t).deleteLegacy(wanted)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(test.removed, removed); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-			now := nft(t, "list ruleset")
-			if test.removed == nil && now != before || strings.Contains(now, "flannel-ipv4") != (test.removed == nil && strings.Contains(test.tables, "ipv4")) || !strings.Contains(now, "table ip other") {
-				t.Errorf("it was\n%sand is\n%s", before, now)
-			}
+			eachFamily(t, func(t *testing.T, f inet.Family) {
+				emptyRuleset(t)
+				// The other family's table is its Writer's.
+				other := map[inet.Family]inet.Family{inet.IPv4: inet.IPv6, inet.IPv6: inet.IPv4}[f]
+				nft(t, as(f, test.tables)+"\n"+as(other, ours)+"\ntable ip other { }")
+				before := nft(t, "list ruleset")
+				mine, flannels, err := Left(f, "flanneld")
+				if want := firewalltest.Prefix(f, test.left); err != nil || mine.IsValid() || flannels != want {
+					t.Errorf("left are %v and %v, want %v; error %v", mine, flannels, want, err)
+				}
+				removed, err := connect(t).deleteLegacy(firewalltest.Wanted(f, wanted))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var want []string
+				for _, name := range test.removed {
+					want = append(want, as(f, name))
+				}
+				if diff := cmp.Diff(want, removed); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+				now := nft(t, "list ruleset")
+				if test.removed == nil && now != before || !strings.Contains(now, "table ip other") || !strings.Contains(now, as(other, "flannel-ipv4")) ||
+					strings.Contains(now, as(f, "flannel-ipv4")) != (test.removed == nil && test.tables != "") {
+					t.Errorf("it was\n%sand is\n%s", before, now)
+				}
+			})
 		})
 	}
 }
 
+// TestLeft: our own table shows for which network it is, in any form that it has.
+func TestLeft(t *testing.T) {
+	eachFamily(t, func(t *testing.T, f inet.Family) {
+		w := firewalltest.Wanted(f, wanted)
+		w.Table = "flanneld-0badc0de"
+		beside := w
+		beside.NFTables = false
+		for _, tt := range []struct {
+			table table
+			want  netip.Prefix
+		}{
+			{tableFor(w, false), w.Network}, {tableFor(beside, true), w.Subnet}, {tableFor(beside, false), netip.Prefix{}},
+		} {
+			emptyRuleset(t)
+			apply(t, tt.table)
+			ours, flannels, err := Left(f, w.Table)
+			if err != nil || ours != tt.want || flannels.IsValid() {
+				t.Errorf("left are %v and %v, error %v; want %v", ours, flannels, err, tt.want)
+			}
+		}
+		emptyRuleset(t)
+		nft(t, as(f, "table ip flanneld-0badc0de { chain c { ip saddr 10.0.0.0/8 accept; }; }"))
+		if ours, _, err := Left(f, w.Table); err != nil || ours.IsValid() {
+			t.Errorf("somebody else's table has %v, error %v", ours, err)
+		}
+	})
+}
+
 // TestManyPeers comes and goes by the thousand, and does not write what is there.
-func TestManyPeers(t *testing.T) {
+func TestManyPeers(t *testing.T) { eachFamily(t, testManyPeers) }
+
+func testManyPeers(t *testing.T, f inet.Family) {
 	emptyRuleset(t)
 	w := wanted
 	w.Peers = nil
@@ -247,6 +303,7 @@ func TestManyPeers(t *testing.T) {
 		a := netip.AddrFrom4([4]byte{10, byte(64 + i>>8), byte(i), 0})
 		w.Peers = append(w.Peers, rules.Peer{Subnet: netip.PrefixFrom(a, 24), Device: "ens33", Host: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})})
 	}
+	w = firewalltest.Wanted(f, w)
 	apply(t, tableFor(w, true))
 	if wrong := apply(t, tableFor(w, true)); wrong != "" {
 		t.Errorf("written again, as: %s", wrong)

@@ -1,5 +1,7 @@
 // Package nftables reads the tables of nf_tables in this network namespace, and
-// keeps a table of flanneld's own there.
+// keeps a table of flanneld's own there: one for each family of packets, of the same
+// name. A table for both (inet) would need a kernel that has it, Linux 5.2 for its chains
+// of type nat, and every change of one family's rules would replace the other's.
 //
 // It talks to the kernel over netlink and never runs the program nft: the one of
 // Debian 12 crashes at every call, also "nft -f", once the tables of docker 29 exist.

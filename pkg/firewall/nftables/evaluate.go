@@ -18,9 +18,10 @@ type host struct {
 
 // body is a rule as the kernel runs it.
 type body struct {
-	host  *host
-	sets  map[string]*set // of its table
-	exprs []any
+	host   *host
+	family byte            // of its table
+	sets   map[string]*set // of its table
+	exprs  []any
 }
 
 // Evaluate applies the rule to a packet. With a condition on something that is not

@@ -12,6 +12,7 @@ import (
 
 // installedTable is a table as the kernel has it.
 type installedTable struct {
+	family byte
 	chains []installedChain
 	sets   []addresses
 }
@@ -43,6 +44,7 @@ func (c conn) tableNow(family nftables.TableFamily, name string) (t installedTab
 	if exists, err = c.exists(family, name); err != nil || !exists {
 		return t, false, err
 	}
+	t.family = byte(family)
 	chains, err := c.dump(unix.NFT_MSG_GETCHAIN, byte(family))
 	if err != nil {
 		return t, false, err
@@ -106,9 +108,9 @@ func (t installedTable) drift(exists bool, want table) string {
 	case !exists && len(want.chains) == 0:
 		return ""
 	case !exists:
-		return "the table ip " + want.name + " is not there"
+		return "the table " + want.String() + " is not there"
 	case len(want.chains) == 0:
-		return "the table ip " + want.name + " is there, and not wanted"
+		return "the table " + want.String() + " is there, and not wanted"
 	case len(t.chains) != len(want.chains):
 		return fmt.Sprintf("%d chains in place of %d", len(t.chains), len(want.chains))
 	}

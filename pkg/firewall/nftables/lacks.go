@@ -176,6 +176,9 @@ func (k *Writer) taken(t table) {
 // advice names what a step adds, and what brings it about.
 func (s step) advice() (text, fix string) {
 	what, module, option := "a table of family ip", "nf_tables", "CONFIG_NF_TABLES_IPV4"
+	if s.family == nftables.TableFamilyIPv6 {
+		what, option = "a table of family ip6", "CONFIG_NF_TABLES_IPV6"
+	}
 	switch e := s.last.(type) {
 	case addresses, *expr.Lookup:
 		what, module, option = "a set of addresses", "nft_hash", "CONFIG_NF_TABLES_SET"

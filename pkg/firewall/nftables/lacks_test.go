@@ -16,7 +16,9 @@ import (
 	extension "github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 // kindOf names what a step adds.
@@ -37,7 +39,8 @@ func kindOf(last any) string {
 }
 
 // everyKind is all that our tables can be made of, whatever is wanted.
-func everyKind() (out []string) {
+func everyKind(f inet.Family) (out []string) {
+	wanted := firewalltest.Wanted(f, wanted)
 	all := []rules.Wanted{{Network: wanted.Network, Subnet: wanted.Subnet, Peers: wanted.Peers}}
 	for i := range reflect.TypeFor[rules.Wanted]().NumField() {
 		if reflect.TypeFor[rules.Wanted]().Field(i).Type.Kind() == reflect.Bool {
@@ -112,9 +115,12 @@ var core = []string{"payload", "bitwise", "cmp", "verdict"}
 
 // TestWithoutEachPart has the kernel refuse one thing at a time of all that our table can
 // be made of.
-func TestWithoutEachPart(t *testing.T) {
-	for _, kind := range everyKind() {
+func TestWithoutEachPart(t *testing.T) { eachFamily(t, testWithoutEachPart) }
+
+func testWithoutEachPart(t *testing.T, f inet.Family) {
+	for _, kind := range everyKind(f) {
 		says, known := without[kind]
+		says = as(f, says)
 		if !known {
 			if !slices.Contains(core, kind) {
 				t.Errorf("our table is made of %q too: say what happens without it", kind)
@@ -123,7 +129,7 @@ func TestWithoutEachPart(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			emptyRuleset(t)
-			want := wanted
+			want := firewalltest.Wanted(f, wanted)
 			if kind == "masq, random: false" {
 				want.PlainPorts = true
 			}
@@ -139,19 +145,19 @@ func TestWithoutEachPart(t *testing.T) {
 				}
 			}
 			if says == "" {
-				carries(t)
+				carries(t, f)
 			} else if _, err := once(w, want); !strings.Contains(says, "run "+fixOf(err)+", or") {
 				t.Errorf("the command that mends it is %q", fixOf(err))
 			} else if list := nft(t, "list ruleset"); list != "" {
 				t.Errorf("there is\n%s", list)
 			}
 			// Docker's own table needs marks, and nothing does instead.
-			nft(t, "add table ip docker-bridges")
+			nft(t, as(f, "add table ip docker-bridges"))
 			_, err := once(w, want)
 			if marks := slices.Contains([]string{"set", "lookup", "meta", "chain filter"}, kind); (err != nil) != (marks || says != "") || marks && !strings.Contains(err.Error(), "modprobe") {
 				t.Errorf("with docker's table: %v", err)
 			}
-			nft(t, "delete table ip docker-bridges")
+			nft(t, as(f, "delete table ip docker-bridges"))
 
 			w.close() // the module is loaded
 			w.commit, w.learned, w.asked = nil, time.Now().Add(-2*answerTime), time.Now().Add(-2*answerTime)
@@ -166,7 +172,7 @@ func TestWithoutEachPart(t *testing.T) {
 			if drift := connectAnd(t, tableFor(want, true)); drift != "" {
 				t.Errorf("with the module: %s", drift)
 			}
-			carries(t)
+			carries(t, f)
 			if list := nft(t, "list ruleset"); strings.Contains(list, tryTable) {
 				t.Errorf("left behind:\n%s", list)
 			}
@@ -201,7 +207,7 @@ func once(w *Writer, want rules.Wanted) (drift string, err error) {
 }
 
 // carries holds what our table does for packets.
-func carries(t *testing.T) {
+func carries(t *testing.T, f inet.Family) {
 	t.Helper()
 	set, err := Read()
 	if err != nil {
@@ -218,7 +224,7 @@ func carries(t *testing.T) {
 	} {
 		p.packet.State = "NEW"
 		by := ""
-		v := set.Evaluate(p.packet, rules.Forwarded)
+		v := set.Evaluate(firewalltest.Packet(f, p.packet), rules.Forwarded)
 		if v.SNAT != nil {
 			by = v.SNAT.Chain
 		}
@@ -229,11 +235,13 @@ func carries(t *testing.T) {
 }
 
 // TestCanMark asks before rules are written that match marks.
-func TestCanMark(t *testing.T) {
+func TestCanMark(t *testing.T) { eachFamily(t, testCanMark) }
+
+func testCanMark(t *testing.T, f inet.Family) {
 	emptyRuleset(t)
 	for kind, can := range map[string]bool{"": true, "counter": true, "set": false, "lookup": false, "meta": false, "chain filter": false, "chain nat": true} {
 		w := &Writer{commit: lacking(kind)}
-		if got := w.CanMark(wanted); got != can {
+		if got := w.CanMark(firewalltest.Wanted(f, wanted)); got != can {
 			t.Errorf("without %q: %v", kind, got)
 		}
 		if list := nft(t, "list ruleset"); list != "" {

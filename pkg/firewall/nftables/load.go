@@ -19,38 +19,31 @@ const (
 	statusLow = 0x3f
 )
 
-var protocols = map[string]byte{"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
-
-// isIPv6 reports whether the packet has an IPv6 address.
-func isIPv6(p *rules.Packet) bool { return p.Src.Is6() || p.Dst.Is6() }
+var protocols = map[string]byte{
+	"icmp": unix.IPPROTO_ICMP, "icmpv6": unix.IPPROTO_ICMPV6, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP,
+}
 
 // payload is bytes of the packet's headers.
 func payload(p *rules.Packet, e *expr.Payload) field {
-	header := fullyUnknown(int(e.Offset) + int(e.Len))
-	put := func(offset int, value []byte) {
-		if offset < len(header.value) {
-			copy(header.value[offset:], value)
-			copy(header.known[offset:], fullyKnown(value).known)
+	h, bytes := headers[protocolOf(p)], fullyUnknown(int(e.Offset)+int(e.Len))
+	put := func(offset uint32, value []byte) {
+		if int(offset) < len(bytes.value) {
+			copy(bytes.value[offset:], value)
+			copy(bytes.known[offset:], fullyKnown(value).known)
 		}
 	}
 	protocol, hasProtocol := protocols[p.Protocol]
 	switch {
-	case e.Base == expr.PayloadBaseNetworkHeader && isIPv6(p):
-		if hasProtocol {
-			put(6, []byte{protocol})
-		}
-		put(8, p.Src.AsSlice())
-		put(24, p.Dst.AsSlice())
 	case e.Base == expr.PayloadBaseNetworkHeader:
 		if hasProtocol {
-			put(9, []byte{protocol})
+			put(h.protocol, []byte{protocol})
 		}
-		put(12, p.Src.AsSlice())
-		put(16, p.Dst.AsSlice())
-	case e.Base == expr.PayloadBaseTransportHeader && p.DstPort != 0 && p.Protocol != "icmp":
+		put(h.address(source), p.Src.AsSlice())
+		put(h.address(destination), p.Dst.AsSlice())
+	case e.Base == expr.PayloadBaseTransportHeader && p.DstPort != 0 && !strings.HasPrefix(p.Protocol, "icmp"):
 		put(2, binary.BigEndian.AppendUint16(nil, uint16(p.DstPort)))
 	}
-	return field{header.value[e.Offset:], header.known[e.Offset:]}
+	return field{bytes.value[e.Offset:], bytes.known[e.Offset:]}
 }
 
 // meta is what the kernel knows about a packet beside its contents. An interface that
@@ -69,15 +62,9 @@ func (h *host) meta(p *rules.Packet, key expr.MetaKey) field {
 	case expr.MetaKeyMARK:
 		return fullyKnown(native(p.Mark))
 	case expr.MetaKeyNFPROTO:
-		if isIPv6(p) {
-			return fullyKnown([]byte{unix.NFPROTO_IPV6})
-		}
-		return fullyKnown([]byte{unix.NFPROTO_IPV4})
+		return fullyKnown([]byte{protocolOf(p)})
 	case expr.MetaKeyPROTOCOL:
-		if isIPv6(p) {
-			return fullyKnown([]byte{0x86, 0xdd})
-		}
-		return fullyKnown([]byte{0x08, 0x00})
+		return fullyKnown(etherTypes[protocolOf(p)])
 	case expr.MetaKeyL4PROTO:
 		if hasProtocol {
 			return fullyKnown([]byte{protocol})
@@ -85,6 +72,9 @@ func (h *host) meta(p *rules.Packet, key expr.MetaKey) field {
 	}
 	return fullyUnknown(16)
 }
+
+// etherTypes are the families as a frame's header names them.
+var etherTypes = map[byte][]byte{unix.NFPROTO_IPV4: {0x08, 0x00}, unix.NFPROTO_IPV6: {0x86, 0xdd}}
 
 // index is the index of an interface.
 func (h *host) index(name string) field {

@@ -81,8 +81,8 @@ func (t *table) addMarks(w rules.Wanted) {
 			to := rules.Spec{In: dev, Dst: rules.Side{Prefix: w.Subnet}}
 			marks.rules = append(marks.rules, slices.Concat(t.conditions(to), from, setMark))
 			marks.texts = append(marks.texts, fmt.Sprintf(
-				"iifname %q ip daddr %v ip saddr%s @%s meta mark set meta mark | %#x",
-				dev, w.Subnet.Masked(), masked, set.name, rules.PeerMark))
+				"iifname %q %[2]s daddr %v %[2]s saddr%[4]s @%[5]s meta mark set meta mark | %#[6]x",
+				dev, t.familyName(), w.Subnet.Masked(), masked, set.name, rules.PeerMark))
 		}
 		for _, bits := range slices.Sorted(maps.Keys(subnets)) {
 			name := fmt.Sprintf("subnets-%d", i)

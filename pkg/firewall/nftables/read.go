@@ -20,8 +20,8 @@ const (
 // attempts bounds how often tables are read again that changed meanwhile.
 const attempts = 5
 
-// Read reads all tables of the families ip and inet, also those of iptables-nft. Its
-// error wraps ErrUnsupported if the kernel has no nf_tables.
+// Read reads all tables of the families ip, ip6 and inet, also those of iptables-nft and
+// ip6tables-nft. Its error wraps ErrUnsupported if the kernel has no nf_tables.
 func Read() (rules.Ruleset, error) {
 	c, err := open()
 	if err != nil {
@@ -58,9 +58,6 @@ func (c conn) consistently(read func() error) error {
 	}
 	return errors.New("nf_tables changes faster than it can be read; try again")
 }
-
-// families are those that are read: packets of IPv4 pass through both.
-var families = map[byte]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_INET: "inet"}
 
 var hooks = map[uint32]rules.Hook{
 	unix.NF_INET_PRE_ROUTING: rules.Prerouting, unix.NF_INET_LOCAL_IN: rules.Input, unix.NF_INET_FORWARD: rules.Forward,
@@ -182,7 +179,7 @@ func (r *reading) rule(a answer) error {
 	if comment == "" {
 		comment = commentOf(a.attributes[unix.NFTA_RULE_USERDATA])
 	}
-	b := body{host: r.host, sets: r.sets[name], exprs: exprs}
+	b := body{host: r.host, family: a.family, sets: r.sets[name], exprs: exprs}
 	handle := a.uint64(unix.NFTA_RULE_HANDLE)
 	c.Rules = append(c.Rules, rules.Rule{
 		Table: t, Chain: c.Name, Text: b.text(handle), Comment: comment, Handle: handle, Body: b,

@@ -10,7 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 func load(t testing.TB, file string) rules.Ruleset {
@@ -109,36 +111,43 @@ func TestDocker29(t *testing.T) {
 		{"docker-29-onlymark", direct, direct, direct},
 		{"docker-29-options", unpublished, "", unpublished},
 	} {
-		t.Run(test.file, func(t *testing.T) {
-			by := func(p rules.Packet) string {
-				v := read(t).Evaluate(p, rules.Forwarded)
-				if v.Dropped {
-					return v.Rule.Text
+		eachFamily(t, func(t *testing.T, f inet.Family) {
+			t.Run(test.file, func(t *testing.T) {
+				file, alone, with, strange, direct := test.file, as(f, test.alone), as(f, test.with), as(f, test.stranger), as(f, direct)
+				if f == inet.IPv6 {
+					file = strings.Replace(file, "docker-29", "docker-29-ipv6", 1)
 				}
-				return ""
-			}
-			all := load(t, test.file)
-			if got := by(from); got != test.alone {
-				t.Errorf("alone, it is dropped by %q, want %q", got, test.alone)
-			}
-			if v := all.Evaluate(to, rules.Forwarded); v.Dropped || (v.SNAT != nil) != strings.Contains(listing(all), "MASQUERADE\"") {
-				t.Errorf("alone, what we send: %+v", v)
-			}
-			apply(t, tableFor(wanted, true))
-			if got := by(from); got != test.with {
-				t.Errorf("with our table, it is dropped by %q, want %q", got, test.with)
-			}
-			if got := by(stranger); got != test.stranger {
-				t.Errorf("with our table, a stranger's is dropped by %q, want %q", got, test.stranger)
-			}
-			if v := read(t).Evaluate(to, rules.Forwarded); v.Dropped || v.SNAT != nil {
-				t.Errorf("with our table, what we send: %+v", v)
-			}
-			established := from
-			established.State = "ESTABLISHED"
-			if got := by(established); got != "" && got != direct {
-				t.Errorf("an answer is dropped by %q", got)
-			}
+				to := firewalltest.Packet(f, to)
+				by := func(p rules.Packet) string {
+					v := read(t).Evaluate(firewalltest.Packet(f, p), rules.Forwarded)
+					if v.Dropped {
+						return v.Rule.Text
+					}
+					return ""
+				}
+				all := load(t, file)
+				if got := by(from); got != alone {
+					t.Errorf("alone, it is dropped by %q, want %q", got, alone)
+				}
+				if v := all.Evaluate(to, rules.Forwarded); v.Dropped || (v.SNAT != nil) != strings.Contains(listing(all), "MASQUERADE\"") {
+					t.Errorf("alone, what we send: %+v", v)
+				}
+				apply(t, tableFor(firewalltest.Wanted(f, wanted), true))
+				if got := by(from); got != with {
+					t.Errorf("with our table, it is dropped by %q, want %q", got, with)
+				}
+				if got := by(stranger); got != strange {
+					t.Errorf("with our table, a stranger's is dropped by %q, want %q", got, strange)
+				}
+				if v := read(t).Evaluate(to, rules.Forwarded); v.Dropped || v.SNAT != nil {
+					t.Errorf("with our table, what we send: %+v", v)
+				}
+				established := from
+				established.State = "ESTABLISHED"
+				if got := by(established); got != "" && got != direct {
+					t.Errorf("an answer is dropped by %q", got)
+				}
+			})
 		})
 	}
 }
@@ -158,9 +167,11 @@ func TestTexts(t *testing.T) {
 		"ip saddr 10.0.0.0/8 accept", "ip saddr != 10.1.0.0/20 drop", "ip saddr { 10.0.0.1, 10.0.0.3-10.0.0.9 } accept", "ct state established,related accept", "ct state vmap { invalid : drop, established : accept } continue",
 		"ct status dnat accept", "meta mark 0x00000001 accept", "meta mark & 0x0000ff00 == 0x00000100 accept", "meta mark set 0x00001000", "fib daddr type local accept", "limit rate 10/second accept", "limit rate over 5/minute drop",
 		`iif "lo" accept`, "meta nfproto ipv4 accept", "ct mark 0x00000002 accept", "tcp dport >= 1024 accept", "reject", "meta mark set ct mark", "meta mark set meta mark | 0x00001000",
+		"ip6 saddr fd00:7::/64 accept", "ip6 saddr fd00:7::/61 accept", "ip6 saddr fe80::/10 drop", "ip6 daddr != fd00:7::2 drop", "ip6 saddr { fd00::1, fd00::3-fd00::9 } accept", "ip6 daddr fd00:7::2 tcp dport 80 accept",
+		"meta l4proto ipv6-icmp accept", "meta nfproto ipv6 accept", "ip6 nexthdr tcp accept", "meta protocol ip6 accept",
 	}
 	// Not printed; the handle is enough.
-	other := []string{"tcp flags syn drop", "ip saddr . tcp dport { 10.0.0.1 . 22 } accept", "meta skuid 0 accept", "tcp option maxseg size set rt mtu", "ip ttl 1 drop"}
+	other := []string{"tcp flags syn drop", "ip saddr . tcp dport { 10.0.0.1 . 22 } accept", "meta skuid 0 accept", "tcp option maxseg size set rt mtu", "ip ttl 1 drop", "ip6 hoplimit 1 drop", "icmpv6 type nd-neighbor-solicit accept", "ip6 saddr . tcp dport { fd00::1 . 22 } accept"}
 	nft(t, fmt.Sprintf(script, strings.Join(append(append([]string{}, same...), other...), "\n\t")))
 	got := read(t)[0].Chains["f"].Rules
 	if len(got) != len(same)+len(other) {
@@ -196,9 +207,13 @@ func FuzzExpressions(f *testing.F) {
 	f.Add([]byte("\x10\x00\x01\x80\x09\x00\x01\x00meta\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, list []byte) {
 		exprs, _ := expressions(2, list)
-		b := body{host: &host{}, exprs: exprs}
-		b.Evaluate(&rules.Packet{In: "a", Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2")})
-		b.text(1)
+		for family := range families {
+			b := body{host: &host{}, family: family, exprs: exprs}
+			b.Evaluate(&rules.Packet{In: "a", Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2")})
+			b.Evaluate(&rules.Packet{In: "a", Src: netip.MustParseAddr("fd00::1"), Dst: netip.MustParseAddr("fd00::2")})
+			b.text(1)
+			prefixes(headers[family], exprs)
+		}
 	})
 }
 
@@ -237,6 +252,60 @@ func TestUnknownIsMaybe(t *testing.T) {
 		here := p
 		if e := read(t)[0].Chains["c"].Rules[0].Body.Evaluate(&here); e.Match != want || here.Mark != 0 {
 			t.Errorf("%s: matches %v, want %v; mark %#x", rule, e.Match, want, here.Mark)
+		}
+	}
+}
+
+// TestWhatIPv6PacketsMatch asks what only one family has.
+func TestWhatIPv6PacketsMatch(t *testing.T) {
+	p := rules.Packet{In: "eth0", Out: "docker0", Src: netip.MustParseAddr("fd00:7:0:22::1"), Dst: netip.MustParseAddr("fd00:7:0:21::2"), Protocol: "tcp", DstPort: 80, State: "NEW"}
+	echo := p
+	echo.Protocol, echo.DstPort = "icmpv6", 0
+	for _, tt := range []struct {
+		rule       string
+		tcp, icmp6 rules.Truth
+	}{
+		{"ip6 saddr fd00:7:0:22::1", rules.Yes, rules.Yes},
+		{"ip6 saddr fd00:7::/32 ip6 daddr fd00:7:0:21::/64", rules.Yes, rules.Yes},
+		{"ip6 saddr fd00:7:0:22::/63 ip6 daddr != fd00:7:0:20::/63", rules.No, rules.No},
+		{"ip6 daddr { fd00:7:0:20::/64, fd00:7:0:21::-fd00:7:0:21::2 }", rules.Yes, rules.Yes},
+		{"ip6 daddr { fd00:7:0:20::/64, fd00:7:0:21::3-fd00:7:0:22:: }", rules.No, rules.No},
+		{"ip6 saddr . tcp dport { fd00:7:0:22::/64 . 80-90 }", rules.Yes, rules.No},
+		{"meta l4proto ipv6-icmp", rules.No, rules.Yes},
+		{"meta l4proto icmp", rules.No, rules.No},
+		{"ip6 nexthdr { tcp, udp }", rules.Yes, rules.No},
+		{"icmpv6 type echo-request", rules.No, rules.Maybe},
+		{"ip6 hoplimit 1", rules.Maybe, rules.Maybe},
+		{"meta nfproto ipv6", rules.Yes, rules.Yes},
+		{"meta nfproto ipv4", rules.No, rules.No},
+		{"meta protocol ip6", rules.Yes, rules.Yes},
+		{"meta protocol ip", rules.No, rules.No},
+		{"ip saddr 0.0.0.0/0 ip daddr != 10.0.0.0/8", rules.No, rules.No},
+		{"tcp dport 80", rules.Yes, rules.No},
+	} {
+		emptyRuleset(t)
+		nft(t, "table inet t { chain c { type filter hook forward priority 0; "+tt.rule+" reject; }; }")
+		for of, want := range map[*rules.Packet]rules.Truth{&p: tt.tcp, &echo: tt.icmp6} {
+			here := *of
+			if e := read(t)[0].Chains["c"].Rules[0].Body.Evaluate(&here); e.Match != want {
+				t.Errorf("%s: %s matches %v, want %v", tt.rule, of.Protocol, e.Match, want)
+			}
+		}
+	}
+}
+
+// TestFamiliesAreApart: a table of one family sees no packets of the other, and one for
+// both does.
+func TestFamiliesAreApart(t *testing.T) {
+	for _, f := range inet.Families() {
+		src, dst := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+		p := firewalltest.Packet(f, rules.Packet{In: "eth0", Out: "docker0", Src: src, Dst: dst})
+		for family, drops := range map[string]bool{"ip": f == inet.IPv4, "ip6": f == inet.IPv6, "inet": true} {
+			emptyRuleset(t)
+			nft(t, "table "+family+" t { chain c { type filter hook forward priority 0; drop; }; }")
+			if v := read(t).Evaluate(p, rules.Forwarded); v.Dropped != drops {
+				t.Errorf("a packet of %v in a table of %s: dropped %v", f, family, v.Dropped)
+			}
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// DefaultTable is the name of our table, of family ip, where nobody says another one.
-// All that is in it is ours.
+// DefaultTable is the name of our table, of family ip and of family ip6, where nobody
+// says another one. All that is in it is ours.
 const DefaultTable = "flanneld"
 
 // tableOf is the name of a daemon's table.
@@ -27,6 +27,11 @@ type table struct {
 	chains []chain
 	sets   []addresses
 }
+
+func (t table) familyName() string { return families[byte(t.family)] }
+
+// String is the table as nft names it.
+func (t table) String() string { return t.familyName() + " " + t.name }
 
 // chain is a base chain of ours.
 type chain struct {
@@ -56,7 +61,7 @@ const (
 //   - masquerade comes last, so that an operator's own translations for special
 //     cases take precedence.
 func tableFor(w rules.Wanted, marks bool) table {
-	t := table{name: tableOf(w), family: nftables.TableFamilyIPv4}
+	t := table{name: tableOf(w), family: tableFamily(w.Family())}
 	if w.Forward && (w.NFTables || marks) {
 		t.addMarks(w)
 	}
@@ -70,7 +75,7 @@ func tableFor(w rules.Wanted, marks bool) table {
 		}
 		t.add(chain{
 			name: "masquerade", kind: nftables.ChainTypeNAT, hook: *nftables.ChainHookPostrouting,
-			priority: prioritySource + 1, rules: t.all(specs, false), texts: ruleTexts(specs),
+			priority: prioritySource + 1, rules: t.all(specs, false), texts: t.ruleTexts(specs),
 		})
 	}
 	return t
@@ -140,22 +145,11 @@ func isInterface(key expr.MetaKey, name string) []expr.Any {
 	}
 }
 
-// end is one of the two addresses of a packet.
-type end int
-
-const (
-	source end = iota
-	destination
-)
-
 // address loads an address into register 1.
 func (t *table) address(which end) *expr.Payload {
-	offset, size := uint32(12), uint32(4)
-	if t.family == nftables.TableFamilyIPv6 {
-		offset, size = 8, 16
-	}
+	h := headers[byte(t.family)]
 	return &expr.Payload{
-		DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset + uint32(which)*size, Len: size,
+		DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: h.address(which), Len: h.size,
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // text is a rule much as nft prints it. If it has an expression that this package
 // cannot print, text is its handle.
 func (b body) text(handle uint64) string {
-	w := printer{body: b, operands: map[uint32]operand{}}
+	w := printer{body: b, family: b.family, operands: map[uint32]operand{}}
 	for _, e := range b.exprs {
 		if !w.step(e) {
 			return fmt.Sprintf("rule %d", handle)
@@ -26,6 +26,7 @@ type printer struct {
 	body
 	operands map[uint32]operand
 	words    []string
+	family   byte   // of the packets that come so far
 	protocol string // that the rule has compared with
 }
 
@@ -130,13 +131,18 @@ func verdictText(v *expr.Verdict) string {
 // header is a part of the packet.
 func (w *printer) header(e *expr.Payload) (operand, bool) {
 	h := operand{print: decimal, size: int(e.Len)}
+	family := w.family
+	if _, known := headers[family]; !known { // nft asks for the family first
+		family = unix.NFPROTO_IPV4
+	}
+	name, at := families[family], headers[family]
 	switch {
-	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 12 && e.Len <= 4:
-		h.name, h.print = "ip saddr", address(e.Len)
-	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 16 && e.Len <= 4:
-		h.name, h.print = "ip daddr", address(e.Len)
-	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == 9 && e.Len == 1:
-		h.name, h.print = "ip protocol", protocolName
+	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == at.address(source) && e.Len <= at.size:
+		h.name, h.print = name+" saddr", at.show(e.Len)
+	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == at.address(destination) && e.Len <= at.size:
+		h.name, h.print = name+" daddr", at.show(e.Len)
+	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == at.protocol && e.Len == 1:
+		h.name, h.print = map[string]string{"ip": "ip protocol", "ip6": "ip6 nexthdr"}[name], protocolName
 	case e.Base == expr.PayloadBaseTransportHeader && e.Offset <= 2 && e.Len == 2 &&
 		(w.protocol == "tcp" || w.protocol == "udp"):
 		h.name = w.protocol + map[uint32]string{0: " sport", 2: " dport"}[e.Offset]
@@ -158,13 +164,14 @@ func (w *printer) retract(name string) {
 }
 
 var metas = map[expr.MetaKey]operand{
-	expr.MetaKeyIIFNAME: {name: "iifname", print: quoted, size: unix.IFNAMSIZ},
-	expr.MetaKeyOIFNAME: {name: "oifname", print: quoted, size: unix.IFNAMSIZ},
-	expr.MetaKeyMARK:    {name: "meta mark", print: number},
-	expr.MetaKeyL4PROTO: {name: "meta l4proto", print: protocolName, size: 1},
-	expr.MetaKeyIIF:     {name: "iif"},
-	expr.MetaKeyOIF:     {name: "oif"},
-	expr.MetaKeyNFPROTO: {name: "meta nfproto", print: familyName, size: 1},
+	expr.MetaKeyIIFNAME:  {name: "iifname", print: quoted, size: unix.IFNAMSIZ},
+	expr.MetaKeyOIFNAME:  {name: "oifname", print: quoted, size: unix.IFNAMSIZ},
+	expr.MetaKeyMARK:     {name: "meta mark", print: number},
+	expr.MetaKeyL4PROTO:  {name: "meta l4proto", print: protocolName, size: 1},
+	expr.MetaKeyIIF:      {name: "iif"},
+	expr.MetaKeyOIF:      {name: "oif"},
+	expr.MetaKeyNFPROTO:  {name: "meta nfproto", print: familyName, size: 1},
+	expr.MetaKeyPROTOCOL: {name: "meta protocol", print: etherTypeName, size: 2},
 }
 
 func (w *printer) meta(e *expr.Meta) bool {

@@ -26,7 +26,7 @@ func (w *printer) compare(e *expr.Cmp) bool {
 	case h.mask == nil:
 	case (h.name == "ct state" || h.name == "ct status") && e.Op == expr.CmpOpNeq && allZero(e.Data):
 		sign, value = "", h.print(h.mask)
-	case isPrefix && strings.HasPrefix(h.name, "ip "):
+	case isPrefix && (strings.HasPrefix(h.name, "ip ") || strings.HasPrefix(h.name, "ip6 ")):
 		value += "/" + strconv.Itoa(length)
 	default:
 		h.name += " & " + h.print(h.mask)
@@ -34,8 +34,13 @@ func (w *printer) compare(e *expr.Cmp) bool {
 			sign = "=="
 		}
 	}
-	if h.name == "meta l4proto" || h.name == "ip protocol" {
+	switch h.name {
+	case "meta l4proto", "ip protocol", "ip6 nexthdr":
 		w.protocol = value
+	case "meta nfproto":
+		if e.Op == expr.CmpOpEq && len(e.Data) == 1 {
+			w.family = e.Data[0]
+		}
 	}
 	w.print(h.name)
 	if sign != "" {

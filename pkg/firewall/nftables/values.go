@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -31,13 +30,11 @@ func (h *host) nameOf(index []byte) string {
 	return decimalNative(index)
 }
 
-// address prints an address of which a rule compares size bytes.
-func address(size uint32) func([]byte) string {
+// show prints an address of which a rule compares size bytes.
+func (h header) show(size uint32) func([]byte) string {
 	return func(value []byte) string {
-		var a [4]byte
-		copy(a[:], value)
-		text := netip.AddrFrom4(a).String()
-		if size < 4 {
+		text := h.prefix(value).Addr().String()
+		if size < h.size {
 			text += "/" + strconv.Itoa(int(size)*8)
 		}
 		return text
@@ -67,7 +64,9 @@ func number(value []byte) string { return fmt.Sprintf("0x%08x", nativeNumber(val
 
 func protocolName(value []byte) string {
 	for name, n := range protocols {
-		if bytes.Equal(value, []byte{n}) {
+		if bytes.Equal(value, []byte{n}) && name == "icmpv6" {
+			return "ipv6-icmp"
+		} else if bytes.Equal(value, []byte{n}) {
 			return name
 		}
 	}
@@ -80,6 +79,15 @@ func familyName(value []byte) string {
 		return "ipv4"
 	case bytes.Equal(value, []byte{unix.NFPROTO_IPV6}):
 		return "ipv6"
+	}
+	return decimal(value)
+}
+
+func etherTypeName(value []byte) string {
+	for family, kind := range etherTypes {
+		if bytes.Equal(value, kind) {
+			return families[family]
+		}
 	}
 	return decimal(value)
 }

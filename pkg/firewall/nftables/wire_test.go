@@ -13,13 +13,15 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // wire is this namespace as a router: "left" leads to senders and "right" to
 // receivers.
 type wire struct {
 	t        testing.TB
-	receiver *net.UDPConn
+	receiver map[inet.Family]*net.UDPConn
 	left     netns.NsHandle
 	port     int // of the next sender
 }
@@ -50,11 +52,16 @@ func newWire(t testing.TB) *wire {
 		for i in 2 3 4 5; do ip -n senders addr add 10.1.0.$i/24 dev peer; ip -n receivers addr add 10.2.0.$i/24 dev peer; done
 		ip -n senders route add default via 10.1.0.1; ip -n receivers route add default via 10.2.0.1
 		ip -n senders neigh add 10.1.0.1 lladdr 02:00:00:00:00:01 dev peer nud permanent
-		for i in 2 3 4 5; do ip neigh add 10.2.0.$i lladdr 02:00:00:00:00:02 dev right nud permanent; done`)
+		for i in 2 3 4 5; do ip neigh add 10.2.0.$i lladdr 02:00:00:00:00:02 dev right nud permanent; done
+		ip addr add fc00:a:1::1/64 dev left nodad; ip addr add fc00:a:2::1/64 dev right nodad; sysctl -qw net.ipv6.conf.all.forwarding=1
+		for i in 2 3 4 5; do ip -n senders addr add fc00:a:1::$i/64 dev peer nodad; ip -n receivers addr add fc00:a:2::$i/64 dev peer nodad; done
+		ip -n senders route add default via fc00:a:1::1; ip -n receivers route add default via fc00:a:2::1
+		ip -n senders neigh add fc00:a:1::1 lladdr 02:00:00:00:00:01 dev peer nud permanent
+		for i in 2 3 4 5; do ip neigh add fc00:a:2::$i lladdr 02:00:00:00:00:02 dev right nud permanent; done`)
 	t.Cleanup(func() { shell(t, "ip link del left; ip link del right; ip netns del senders; ip netns del receivers") })
-	w := &wire{t: t, port: 10_000}
+	w := &wire{t: t, port: 10_000, receiver: map[inet.Family]*net.UDPConn{}}
 	// The next packets' connections must be new.
-	err := netlink.ConntrackTableFlush(netlink.ConntrackTable)
+	err := netlink.ConntrackTableFlush(netlink.ConntrackTable) // of both families
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,15 +74,15 @@ func newWire(t testing.TB) *wire {
 		t.Fatal(err)
 	}
 	defer right.Close()
-	// Rules of the receivers' own give it what is for the other ports.
-	shell(t, fmt.Sprintf("ip netns exec receivers iptables-legacy -t nat -A PREROUTING -p udp -j REDIRECT --to-ports %d", receiverPort))
-	inside(t, right, func() {
-		w.receiver, err = net.ListenUDP("udp4", &net.UDPAddr{Port: receiverPort})
-	})
-	if err != nil {
-		t.Fatal(err)
+	for f, of := range map[inet.Family]struct{ program, network string }{inet.IPv4: {"iptables", "udp4"}, inet.IPv6: {"ip6tables", "udp6"}} {
+		// Rules of the receivers' own give it what is for the other ports.
+		shell(t, fmt.Sprintf("ip netns exec receivers %s-legacy -t nat -A PREROUTING -p udp -j REDIRECT --to-ports %d", of.program, receiverPort))
+		inside(t, right, func() { w.receiver[f], err = net.ListenUDP(of.network, &net.UDPAddr{Port: receiverPort}) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.receiver[f].Close() })
 	}
-	t.Cleanup(func() { w.receiver.Close() })
 	return w
 }
 
@@ -103,36 +110,40 @@ func (w *wire) send(t testing.TB, from, to netip.Addr, port int) (number int) {
 	t.Helper()
 	w.port = 10_000 + (w.port-10_000+1)%50_000
 	inside(t, w.left, func() {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+		domain, address := unix.AF_INET, func(a netip.Addr, port int) unix.Sockaddr { return &unix.SockaddrInet4{Addr: a.As4(), Port: port} }
+		if from.Is6() {
+			domain, address = unix.AF_INET6, func(a netip.Addr, port int) unix.Sockaddr { return &unix.SockaddrInet6{Addr: a.As16(), Port: port} }
+		}
+		fd, err := unix.Socket(domain, unix.SOCK_DGRAM, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer unix.Close(fd)
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4(), Port: w.port}); err != nil {
+		if err := unix.Bind(fd, address(from, w.port)); err != nil {
 			t.Fatal(err)
 		}
-		if err := unix.Sendto(fd, fmt.Appendf(nil, "%d", w.port), 0, &unix.SockaddrInet4{Addr: to.As4(), Port: port}); err != nil {
+		if err := unix.Sendto(fd, fmt.Appendf(nil, "%d", w.port), 0, address(to, port)); err != nil {
 			t.Fatal(err)
 		}
 	})
 	return w.port
 }
 
-// receive waits for packets until as many have come as are expected, and a
+// receive waits for packets of a family until as many have come as are expected, and a
 // little for more. It returns from whom each came, by its number.
-func (w *wire) receive(t testing.TB, expected int) map[int]netip.Addr {
+func (w *wire) receive(t testing.TB, f inet.Family, expected int) map[int]netip.Addr {
 	t.Helper()
-	out := map[int]netip.Addr{}
+	out, receiver := map[int]netip.Addr{}, w.receiver[f]
 	buffer := make([]byte, 100)
 	for {
 		wait := 2 * time.Second
 		if len(out) >= expected {
 			wait = 3 * time.Millisecond
 		}
-		if err := w.receiver.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		if err := receiver.SetReadDeadline(time.Now().Add(wait)); err != nil {
 			t.Fatal(err)
 		}
-		n, from, err := w.receiver.ReadFromUDPAddrPort(buffer)
+		n, from, err := receiver.ReadFromUDPAddrPort(buffer)
 		if err != nil {
 			return out
 		}

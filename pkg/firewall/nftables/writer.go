@@ -12,7 +12,8 @@ import (
 	"flanneld/pkg/firewall/rules"
 )
 
-// Writer keeps our table as it should be, and deletes the tables of flannel 0.28.
+// Writer keeps our table for one family as it should be, and deletes the table of flannel
+// 0.28 for it.
 type Writer struct {
 	conn *conn // nil: to be opened at the next use
 	// The generation since which the tables are as wanted, what was wanted, and the
@@ -51,7 +52,7 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 		return k.result
 	}
 	k.unchangedSince = 0
-	o := rules.Outcome{Subject: "nftables", Err: err}
+	o := rules.Outcome{Subject: subject(w), Err: err}
 	if err == nil {
 		out, o.Drift, o.Err = k.applyOurs(w, marks)
 	}
@@ -60,7 +61,7 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 		k.close()
 		return out
 	}
-	legacy := rules.Outcome{Subject: "nftables of an earlier flannel"}
+	legacy := rules.Outcome{Subject: subject(w) + " of an earlier flannel"}
 	removed, err := k.conn.deleteLegacy(w)
 	if legacy.Err = err; err != nil {
 		k.close()
@@ -75,9 +76,17 @@ func (k *Writer) Apply(ctx context.Context, w rules.Wanted, marks bool) (out rul
 	return out
 }
 
+// subject is what outcomes are about.
+func subject(w rules.Wanted) string {
+	if f := tableFamily(w.Family()); f != nftables.TableFamilyIPv4 {
+		return "nftables " + families[byte(f)]
+	}
+	return "nftables"
+}
+
 // applyOurs is Apply for our own table.
 func (k *Writer) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift string, err error) {
-	docker, err := k.conn.exists(nftables.TableFamilyIPv4, dockersTable)
+	docker, err := k.conn.exists(tableFamily(w.Family()), dockersTable)
 	if err != nil {
 		return out, "", fmt.Errorf("cannot look for the nftables table %s: %w", dockersTable, err)
 	}
@@ -97,7 +106,7 @@ func (k *Writer) applyOurs(w rules.Wanted, marks bool) (out rules.Result, drift 
 	out.Marks = (marks || docker || w.NFTables) && !k.lacks.marks
 	for _, c := range want.chains {
 		for _, s := range c.texts {
-			out.Rules = append(out.Rules, fmt.Sprintf("nft ip %s %s: %s", want.name, c.name, s))
+			out.Rules = append(out.Rules, fmt.Sprintf("nft %v %s: %s", want, c.name, s))
 		}
 	}
 	if docker && k.lacks.marks && w.Forward { // nothing else gets peers past its drops
@@ -134,9 +143,9 @@ func (k *Writer) close() {
 	}
 }
 
-func ruleTexts(specs []rules.Spec) (out []string) {
+func (t table) ruleTexts(specs []rules.Spec) (out []string) {
 	for _, s := range specs {
-		out = append(out, ruleText(s))
+		out = append(out, t.ruleText(s))
 	}
 	return out
 }
@@ -147,7 +156,7 @@ var targets = map[rules.Target]string{
 }
 
 // ruleText is a rule as nft would print it, without its counter.
-func ruleText(s rules.Spec) string {
+func (t table) ruleText(s rules.Spec) string {
 	var out []string
 	add := func(what, value string, not bool) {
 		if not {
@@ -162,10 +171,10 @@ func ruleText(s rules.Spec) string {
 		add("oifname", `"`+s.Out+`"`, false)
 	}
 	if s.Src.Prefix.IsValid() {
-		add("ip saddr", s.Src.Prefix.Masked().String(), s.Src.Not)
+		add(t.familyName()+" saddr", s.Src.Prefix.Masked().String(), s.Src.Not)
 	}
 	if s.Dst.Prefix.IsValid() {
-		add("ip daddr", s.Dst.Prefix.Masked().String(), s.Dst.Not)
+		add(t.familyName()+" daddr", s.Dst.Prefix.Masked().String(), s.Dst.Not)
 	}
 	return strings.Join(append(out, targets[s.Target]), " ")
 }

@@ -5,12 +5,17 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/pkg/firewall/firewalltest"
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 )
 
 // TestWriter has others need marks, or not, and change what they like.
-func TestWriter(t *testing.T) {
+func TestWriter(t *testing.T) { eachFamily(t, testWriter) }
+
+func testWriter(t *testing.T, f inet.Family) {
 	emptyRuleset(t)
+	subjects := map[inet.Family]string{inet.IPv4: "nftables", inet.IPv6: "nftables ip6"}
 	byIPTables := wanted
 	byIPTables.NFTables = false
 	var w Writer
@@ -35,22 +40,22 @@ func TestWriter(t *testing.T) {
 		{"which is gone", "", wanted, false, "", "chain masquerade"},
 	} {
 		if step.how != "" {
-			nft(t, step.how)
+			nft(t, as(f, step.how))
 		}
-		result := w.Apply(context.Background(), step.want, step.marks)
+		result := w.Apply(context.Background(), firewalltest.Wanted(f, step.want), step.marks)
 		for _, o := range result.Outcomes {
-			if o.Err != nil {
-				t.Errorf("%s: %v", step.name, o.Err)
+			if o.Err != nil || !strings.HasPrefix(o.Subject, subjects[f]) {
+				t.Errorf("%s: %s: %v", step.name, o.Subject, o.Err)
 			}
 		}
 		if got := result.Outcomes[0].Drift; (got == "") != (step.wrong == "") || !strings.Contains(got, step.wrong) {
 			t.Errorf("%s: wrong was %q, want %q", step.name, got, step.wrong)
 		}
 		list := nft(t, "list ruleset")
-		if strings.Contains(list, "table ip flanneld") != (step.has != "") || !strings.Contains(list, step.has) || strings.Contains(list, "flannel-ipv4") {
+		if strings.Contains(list, as(f, "table ip flanneld")) != (step.has != "") || !strings.Contains(list, step.has) || strings.Contains(list, as(f, "flannel-ipv4")) {
 			t.Errorf("%s: there is\n%s", step.name, list)
 		}
-		if len(result.Rules) > 0 != (step.has != "") {
+		if len(result.Rules) > 0 != (step.has != "") || step.has != "" && !strings.HasPrefix(result.Rules[0], as(f, "nft ip flanneld ")) {
 			t.Errorf("%s: kept are %q", step.name, result.Rules)
 		}
 	}

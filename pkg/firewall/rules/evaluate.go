@@ -14,9 +14,10 @@ type Verdict struct {
 // its conditions are known, is skipped.
 func (s Ruleset) Evaluate(p Packet, path Path) Verdict {
 	var v Verdict
+	family := p.Family()
 	for _, h := range path {
 		natDone := false // only the first chain that translates a connection counts
-		for _, b := range s.baseChains(h) {
+		for _, b := range s.baseChains(h, family) {
 			if b.chain.NAT && natDone {
 				continue
 			}

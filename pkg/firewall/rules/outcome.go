@@ -2,12 +2,14 @@ package rules
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Outcome is what a pass did to one chain or table.
 type Outcome struct {
-	Subject string // "iptables nat POSTROUTING"
+	Subject string // "iptables nat POSTROUTING", "nftables ip6"
 	Drift   string // how it differed from what is wanted, and was repaired; "" if it did not
 	Err     error
 }
@@ -48,6 +50,12 @@ func (r Result) Behind(first Result) Result {
 // NoAnswer is the error of a program that did not end in time. Its text stays the
 // same as long as that lasts, so that it is logged once.
 type NoAnswer struct{ Program string }
+
+// Subject is what it is of, whatever it was run for: "iptables" or "ip6tables".
+func (n NoAnswer) Subject() string {
+	name, _, _ := strings.Cut(filepath.Base(n.Program), "-")
+	return name
+}
 
 func (n NoAnswer) Error() string {
 	return n.Program + " has not answered for more than 3 seconds: find out what it waits for by running it by hand"

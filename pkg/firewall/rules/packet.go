@@ -1,23 +1,35 @@
 package rules
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"flanneld/pkg/inet"
+)
 
 // Packet is what rules match. A field that is empty or zero is not known, except for
 // the mark: a packet starts without one.
 type Packet struct {
 	In, Out  string // interfaces
 	Src, Dst netip.Addr
-	Protocol string // "tcp", "udp", "icmp"
+	Protocol string // "tcp", "udp", "icmp", "icmpv6"
 	DstPort  int
 	State    string // of its connection: "NEW"
 	Local    bool   // Dst is an address of this host
 	Mark     uint32
 }
 
+// Family is that of the packet's addresses; IPv4 where none is known.
+func (p Packet) Family() inet.Family {
+	if p.Src.Is6() || p.Dst.Is6() {
+		return inet.IPv6
+	}
+	return inet.IPv4
+}
+
 // Hook is a place in the kernel where base chains see a packet.
 type Hook string
 
-// The hooks of the families ip and inet.
+// The hooks of the families ip, ip6 and inet.
 const (
 	Prerouting  Hook = "prerouting"
 	Input       Hook = "input"

@@ -3,20 +3,33 @@ package rules
 import (
 	"cmp"
 	"slices"
+
+	"flanneld/pkg/inet"
 )
 
 // Ruleset is all tables of a host, in the order in which they were created. Every
-// packet passes through each of them.
+// packet passes through each of them that is for its family.
 type Ruleset []*Table
 
 // Table is chains by name.
 type Table struct {
-	Family string // "ip", "inet"
+	Family string // "ip", "ip6"; "inet": both
 	Name   string // "filter"
-	// Program is the one that changes the table: "iptables", "iptables-legacy",
+	// Program is the one that changes the table: "iptables", "ip6tables-legacy",
 	// "nft".
 	Program string
 	Chains  map[string]*Chain
+}
+
+// sees reports whether packets of a family pass through the table.
+func (t *Table) sees(f inet.Family) bool {
+	switch t.Family {
+	case "ip":
+		return f == inet.IPv4
+	case "ip6":
+		return f == inet.IPv6
+	}
+	return true
 }
 
 // Chain is rules in order. A base chain sees the packets of its Hook.
@@ -68,10 +81,13 @@ const (
 	AcceptNoNAT
 )
 
-// baseChains are the base chains of a hook in the kernel's order: among those of the
-// same priority, the one that was created last comes first.
-func (s Ruleset) baseChains(h Hook) (out []baseChain) {
+// baseChains are the base chains of a hook for a family, in the kernel's order: among
+// those of the same priority, the one that was created last comes first.
+func (s Ruleset) baseChains(h Hook, f inet.Family) (out []baseChain) {
 	for i, t := range s {
+		if !t.sees(f) {
+			continue
+		}
 		for _, c := range t.Chains {
 			if c.Hook == h {
 				out = append(out, baseChain{i, t, c})

@@ -4,9 +4,12 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+
+	"flanneld/pkg/inet"
 )
 
-// Wanted is what the containers of this host need of its firewall.
+// Wanted is what the containers of this host need of its firewall, for packets of one
+// family: that of Network, which all addresses here have.
 type Wanted struct {
 	Network netip.Prefix // the cluster's
 	Subnet  netip.Prefix // this host's
@@ -34,6 +37,14 @@ type Peer struct {
 	// they arrive by Device. Zero with a tunnel, where packets have an address of
 	// Subnet.
 	Host netip.Addr
+}
+
+// Family is the family of packets that this is about; IPv4 where nothing is.
+func (w Wanted) Family() inet.Family {
+	if w.Network.Addr().Is6() {
+		return inet.IPv6
+	}
+	return inet.IPv4
 }
 
 // Equal reports whether the same is wanted.
@@ -98,7 +109,11 @@ const (
 // upper half.
 const PeerMark = 0x1000
 
-var multicast = netip.MustParsePrefix("224.0.0.0/4")
+// multicast is what is sent to many, which never leaves by a translated address.
+var multicast = map[inet.Family]netip.Prefix{
+	inet.IPv4: netip.MustParsePrefix("224.0.0.0/4"),
+	inet.IPv6: netip.MustParsePrefix("ff00::/8"),
+}
 
 // MasqueradeSpecs are the rules that masquerade packets that leave the network, or
 // enter it on another host than the destination's. Containers see each other's own
@@ -115,7 +130,7 @@ func (w Wanted) MasqueradeSpecs() []Spec {
 	}
 	return []Spec{
 		{Src: network, Dst: network, Target: TargetNoNAT},
-		{Src: network, Dst: Side{Prefix: multicast, Not: true}, Target: masquerade},
+		{Src: network, Dst: Side{Prefix: multicast[w.Family()], Not: true}, Target: masquerade},
 		{Src: elsewhere, Dst: own, Target: TargetNoNAT}, // containers see the address of clients outside
 		{Src: elsewhere, Dst: network, Target: masquerade},
 	}
