@@ -81,6 +81,12 @@ func (h *host) with(f func(k *kerneltest.Kernel)) {
 	h.changes.signal(true)
 }
 
+func (h *host) Look(families ...inet.Family) []inet.Family {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kernel.Look(families...)
+}
+
 // The agent's view of the kernel: every call under the lock.
 func (h *host) Links() ([]kernel.Link, error) {
 	h.mu.Lock()

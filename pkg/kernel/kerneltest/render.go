@@ -68,6 +68,9 @@ func device(l kernel.Link) (lines []string) {
 	}
 	lines = append(lines, line)
 	for _, a := range l.Addrs {
+		if a.Addr().Is6() && a.LinkLocal { // which Linux gives by itself
+			continue
+		}
 		lines = append(lines, kernel.Op{Action: kernel.Add, Object: kernel.Address{Dev: l.Name, Prefix: a.Prefix}}.String())
 	}
 	return lines
