@@ -148,6 +148,9 @@ func (a *Agent) desired(u *setup, own subnet.Lease, peers families) (all desired
 
 // unanswered is the kernel's error where it did not say whether a peer is on the link.
 func (a *Agent) unanswered() error {
+	if a.current == nil {
+		return nil
+	}
 	for _, h := range a.current.halves {
 		if err := a.place(h.family).onLink.err; err != nil {
 			return err

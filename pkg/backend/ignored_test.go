@@ -15,7 +15,7 @@ var backends = map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: v
 
 func TestIgnoredFields(t *testing.T) {
 	const unknown = "flanneld knows no such field"
-	const noIPv6 = "it goes with EnableIPv6, and IPv6 is not supported yet"
+	const noIPv6 = "the config does not use IPv6: set EnableIPv6 to true"
 	meant := func(name string) string { return "did you mean " + name + "?" }
 	for _, c := range []struct {
 		fields, options string // beside Network and Type

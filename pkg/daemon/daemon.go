@@ -80,7 +80,7 @@ func run(ctx context.Context, o Options, registry store) error {
 	if err := only.hold(aFile, absolute(o.SubnetFile), "the subnet file"); err != nil {
 		return fmt.Errorf("%w: give each its own --subnet-file", err)
 	}
-	conn, err := kernel.Open(inet.IPv4)
+	conn, err := kernel.Open(inet.Families()...)
 	if err != nil {
 		return err
 	}

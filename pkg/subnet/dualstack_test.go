@@ -73,11 +73,11 @@ func TestDualStackKeys(t *testing.T) {
 	}{
 		{"one of four is left", small, []string{
 			"subnets/172.7.40.0-26&fc00:7:0:40::-64", lease22, "subnets/172.7.40.64-26&fc00:7:0:41::-64", "{", // a spoiled one is somebody's too
-			"subnets/172.7.40.128-27&fc00:7:0:42::-64", lease22, six, `{"PublicIP":"0.0.0.0"}`}, "172.7.40.192/26", nil},
+			"subnets/172.7.40.128-27&fc00:7:0:42::-64", lease22, six, `{"PublicIP":"0.0.0.0","PublicIPv6":"fd00:4::22"}`}, "172.7.40.192/26", nil},
 		{"none is left", small, []string{"subnets/172.7.40.0-25&fc00:7:0:40::-64", lease22, "subnets/172.7.40.128-25", lease22}, "none", nil},
 		{"the older of two keys is another host's", hostGW, []string{dual40, lease22, "subnets/172.7.40.0-24", lease21}, "", []string{dual40}},
 		{"the older of two keys is ours", hostGW, []string{"subnets/172.7.40.0-24", lease21, dual40, lease22}, "172.7.40.0/24", []string{dual40}},
-		{"both keys are ours", hostGW, []string{"subnets/172.7.40.0-24", lease21, dual40, lease21}, "172.7.40.0/24", []string{"subnets/172.7.40.0-24"}},
+		{"both keys are ours", hostGW, []string{"subnets/172.7.40.0-24", lease21, dual40, lease21}, "172.7.40.0/24", []string{dual40}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

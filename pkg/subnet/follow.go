@@ -143,9 +143,9 @@ const announced = 5 * time.Second
 func (m *Manager) keepLease(ctx context.Context) outcome {
 	var due step
 	m.with(func(s *state) {
-		before, living := s.holder.own, maps.Clone(s.holder.living)
+		before, living := s.holder.held(), maps.Clone(s.holder.living)
 		due = s.next(time.Now())
-		if s.holder.own != before || !maps.Equal(s.holder.living, living) {
+		if s.holder.held() != before || !maps.Equal(s.holder.living, living) {
 			signal(m.changed)
 		}
 	})

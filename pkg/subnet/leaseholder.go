@@ -97,6 +97,9 @@ type leaseHolder struct {
 	dropped map[string]bool // keys that it has tried to remove
 }
 
+// held is the lease with the subnets that this host may use.
+func (h *leaseHolder) held() Lease { return h.own.only(h.good) }
+
 // moveContainers is what to do where a host gets another subnet.
 const moveContainers = "restart this host's containers, which moves them"
 
