@@ -33,7 +33,7 @@ fc00:7::/64    -          host-gw  lease
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	problems := strings.Join(texts(s), "\n")
-	if !strings.Contains(problems, "the lease of 10.9.8.0/24 does not fit") || !strings.Contains(problems, `0.0.0.0-0&fc00:7::-64" is no lease: it says nowhere`) ||
+	if !strings.Contains(problems, "the lease of 10.9.8.0/24 does not fit") || !strings.Contains(problems, `0.0.0.0-0&fc00:7::-64" is no lease: it has PublicIP "0.0.0.0"`) ||
 		len(s.Conditions) != 2 {
 		t.Error(problems)
 	}
