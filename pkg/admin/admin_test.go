@@ -222,7 +222,7 @@ func TestChanges(t *testing.T) {
 			says: "fd00:7:0:21::/64 is leased to fd00:4::21 until"},
 		{name: "reserve both in the way of IPv6", before: []subnet.Entry{{Key: "config", Value: both}, {Key: "subnets/0.0.0.0-0&fd00:7:0:20::-60", Value: bySix22, TTL: day}}, do: reserve("172.7.21.0/24 fd00:7:0:21::/64", "10.4.7.21 fd00:4::21"), fails: true,
 			says: "fd00:7:0:21::/64 overlaps fd00:7:0:20::/60, which is leased to fd00:4::22"},
-		{name: "reserve IPv6 over garbage", before: []subnet.Entry{{Key: "config", Value: both}, {Key: six21, Value: "{"}}, do: reserve("fd00:7:0:21::/64", "fd00:4::21"), fails: true, says: "flanneld lease release --now '0.0.0.0-0&fd00:7:0:21::-64' removes it"},
+		{name: "reserve IPv6 over garbage", before: []subnet.Entry{{Key: "config", Value: both}, {Key: six21, Value: "{"}}, do: reserve("fd00:7:0:21::/64", "fd00:4::21"), fails: true, says: "flanneld lease release --now fd00:7:0:21::/64 removes it"},
 		{name: "reserve IPv6 outside of the config", before: []subnet.Entry{{Key: "config", Value: both}}, do: reserve("172.7.21.0/24 fd00:7:0:21::/80", "10.4.7.21 fd00:4::21"), fails: true,
 			says: "fd00:7:0:21::/80 is none of the subnets in the config: they are the /64 from fd00:7:0:1:: to fd00:7:0:ffff::"},
 		{name: "reserve IPv6 where there is none", before: []subnet.Entry{{Key: "config", Value: hostGW}}, do: reserve("fd00:7:0:21::/64", "fd00:4::21"), fails: true, says: "fd00:7:0:21::/64 is none of the subnets in the config, which has none of IPv6"},
