@@ -123,8 +123,10 @@ func run(ctx context.Context, o Options, registry store) error {
 	}
 	inside.agent = agent.New(agent.Options{
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
-		Backends:   Backends(),
-		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP, PublicIPv6: o.PublicIPv6},
+		Backends: Backends(),
+		External: extif.Options{
+			Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP, PublicIPv6: o.PublicIPv6,
+		},
 		Dir:        registry.Dir,
 		SubnetFile: o.SubnetFile, Former: former, FileChanges: file, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,
