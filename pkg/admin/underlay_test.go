@@ -43,6 +43,8 @@ func TestConfigOverTheUnderlay(t *testing.T) {
 		{"not by a little", `{"Network":"10.4.0.0/16","SubnetMin":"10.4.1.0","SubnetMax":"10.4.8.0","Backend":{"Type":"host-gw"}}`,
 			underlay.Known{Etcd: []underlay.Need{etcd}}, "", nil, "holds 10.4.8.12 (etcd)", false, ""},
 		{"it is so already", vx, underlay.Known{Etcd: []underlay.Need{etcd}}, over, nil, "", false, "holds 10.4.8.12 (etcd), which hosts need"},
+		{"another range, with the same hosts in it", `{"Network":"10.4.0.0/16","SubnetLen":25,"Backend":{"Type":"host-gw"}}`, underlay.Known{Etcd: []underlay.Need{etcd}}, over, nil,
+			"holds 10.4.8.12 (etcd), which hosts need", false, ""},
 		{"set aside in a larger network of theirs", `{"Network":"10.4.128.0/17","Backend":{"Type":"host-gw"}}`,
 			underlay.Known{Etcd: []underlay.Need{etcd}, Connected: []underlay.Need{at("10.4.0.0/16", "the network of ens33")}}, "", nil,
 			"", true, "Network 10.4.128.0/17 shares addresses with 10.4.0.0/16 (the network of ens33)"},

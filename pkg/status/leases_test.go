@@ -71,9 +71,9 @@ fd00:7:0:24::/64  fd00:4::24  host-gw  lease
 	)
 	now := time.Now()
 	for config, problems := range map[string][]string{
-		four:                        {"the lease of fd00:7:0:24::/64 does not fit"},
+		four:                        {"the lease of fd00:7:0:24::/64 is of IPv6 alone, which the config does not use: its host"},
 		four + "," + six:            nil,
-		`"EnableIPv4":false,` + six: {"the lease of 172.7.22.0/24 does not fit"},
+		`"EnableIPv4":false,` + six: {"the lease of 172.7.22.0/24 is of IPv4 alone, which the config does not use: its host"},
 		four + `,"EnableIPv6":true,"IPv6Network":"fd00:8::/48"`: {
 			"the lease of 172.7.23.0/24 and fd00:7:0:23::/64 does not fit", "the lease of fd00:7:0:24::/64 does not fit"},
 	} {

@@ -48,12 +48,16 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 			s.Peers = append(s.Peers, p)
 		}
 		if s.Network != nil && config.Leaves(l.Subnets()) {
+			why := "does not fit the config"
+			if !config.Misfits(l.Subnets()) {
+				why = fmt.Sprintf("is of %v alone, which the config does not use", inet.Of(l.Subnet.Addr()))
+			}
 			s.Conditions.Add(
 				condition.Condition{
 					Code:    condition.LeaseIgnored,
 					Subject: l.Key,
-					Message: fmt.Sprintf("the lease of %v does not fit the config: "+
-						"its host keeps it until flanneld is restarted there", l.Subnets()),
+					Message: fmt.Sprintf("the lease of %v %s: its host keeps it until flanneld is restarted there",
+						l.Subnets(), why),
 				},
 			)
 		}

@@ -175,6 +175,41 @@ func TestTwoKeysOfOneSubnet(t *testing.T) {
 	}
 }
 
+// TestTwoDualStackKeys: a host that has lost one of its subnets has a later key with the other.
+func TestTwoDualStackKeys(t *testing.T) {
+	const former, own = "subnets/172.7.40.0-24&fc00:7:0:40::-64", "subnets/172.7.40.0-24&fc00:7:0:41::-64"
+	from, to := subnettest.NewStore(), subnettest.NewStore()
+	for _, key := range []string{"config", former, own} {
+		from.Set(key, "of "+key, 0)
+	}
+	old, _ := from.Client().List(t.Context())
+	if err := Apply(t.Context(), Plan(old, subnet.Snapshot{}, false), from.Client(), to.Client()); err != nil {
+		t.Fatal(err)
+	}
+	now, _ := to.Client().List(t.Context())
+	if a, b := now.Find(former), now.Find(own); a.Key == "" || b.Key == "" || b.Created < a.Created {
+		t.Errorf("the new store has %+v", now.Entries)
+	}
+}
+
+// TestTakenThere: what a host has taken in the new store alone comes first there.
+func TestTakenThere(t *testing.T) {
+	const dual = "subnets/172.7.40.0-24&fc00:7:0:40::-64"
+	for _, single := range []string{"subnets/172.7.40.0-24", "subnets/0.0.0.0-0&fc00:7:0:40::-64"} {
+		from, to := subnettest.NewStore(), subnettest.NewStore()
+		from.Set(single, "old", 0)
+		to.Set("config", "{}", 0)
+		to.Set(dual, "new", 0)
+		old, _ := from.Client().List(t.Context())
+		now, _ := to.Client().List(t.Context())
+		for _, c := range Plan(old, now, false) {
+			if c.Do != Keep || c.Key == single && c.Reason != "not copied: its subnet is leased by "+dual {
+				t.Errorf("%+v", c)
+			}
+		}
+	}
+}
+
 // TestBothFamilies moves a host that has begun to use IPv6, and has a new key beside its former one; once that is gone,
 // it is left in the new store, where its host removes it. A host of IPv6 alone moves as it is.
 func TestBothFamilies(t *testing.T) {
