@@ -398,6 +398,32 @@ func TestReservationOfIPv4(t *testing.T) {
 	})
 }
 
+// TestReservationOfIPv6: a host that is given another IPv6 subnet by an operator keeps its IPv4
+// subnet when it starts anew.
+func TestReservationOfIPv6(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		claim := &subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")}
+		h := start(t, store, claim)
+		settle()
+		before := h.View().Own
+		h.stop()
+		six := netip.MustParsePrefix("fc00:7:0:9::/64")
+		if before.IPv6Subnet == six {
+			six = netip.MustParsePrefix("fc00:7:0:a::/64")
+		}
+		store.Set(subnet.Key(six), `{"PublicIP":"0.0.0.0","PublicIPv6":"fd00:4::21"}`, 0)
+		file := func(o *subnet.Options) { o.Previous, o.Resumed = before.Subnets(), true }
+		h = start(t, store, claim, file)
+		defer h.stop()
+		settle()
+		if own := h.View().Own; own.Subnet != before.Subnet || own.IPv6Subnet != six || len(store.Entries()) != 2 {
+			t.Errorf("holds %+v in place of %+v; store %v", own, before, store.Entries())
+		}
+	})
+}
+
 // TestFormerNetwork: what a host held in another Network goes once it holds a subnet of
 // the new one. Reservations stay, and what is anybody else's.
 func TestFormerNetwork(t *testing.T) {

@@ -155,15 +155,15 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 		if key == h.own.Key || self.Evidence(&l) != Proof || l.Expires.IsZero() || h.dropped[key] {
 			continue
 		}
-		covered, useless := false, true
+		covered, useless := false, true // one subnet is not to be in two keys
 		for _, p := range l.Subnets().All() {
 			half, used := c.Config.For(inet.Of(p.Addr()))
 			other, overlaps := r.overlapping(p, h.notOther(c, key))
 			lost := overlaps && older(&other, &l)
 			held := h.own.Subnets().has(p)
-			covered, useless = covered || held, useless && (held || lost || !used || half.Outside(p))
+			covered, useless = covered || held, useless && (lost || !used || half.Outside(p))
 		}
-		if !useless {
+		if !useless && !covered {
 			continue
 		}
 		klog.InfoS("Removing a lease of this host's that it has no more use for",
