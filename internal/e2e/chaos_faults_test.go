@@ -124,8 +124,8 @@ var etcdFaults = []fault{
 				"0.0.0.0-0&::-0": leaseOf(n.families(), "host-gw", 12),
 				"172.7." + own + ".0-24&fc00:7:0:253::-64": leaseOf(n.families(), "host-gw", 12), // this host's IPv4 subnet
 				"172.7.254.0-24&fc00:7:0:" + own + "::-64": leaseOf(n.families(), "host-gw", 12), // and its IPv6 subnet
-				"172.7.251.0-24&fc00:7:0:250::-64":         `{"PublicIP":"10.4.7.12","PublicIPv6":"$(reboot)","BackendType":"host-gw"}`,
-				"172.7.253.0-24&fd00:4::-64":               leaseOf(n.families(), "host-gw", 12),
+				"172.7.253.0-24&fc00:7:0:250::-64":         `{"PublicIP":"10.4.7.12","PublicIPv6":"$(reboot)","BackendType":"host-gw"}`,
+				"172.7.254.0-24&fd00:4::-64":               leaseOf(n.families(), "host-gw", 12),
 			})
 		}
 		for k, v := range keys {
