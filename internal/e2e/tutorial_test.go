@@ -16,7 +16,8 @@ import (
 // it up, line by line: with etcd on three hosts behind certificates, and on two
 // of them supervisord, dockerd and flanneld. The first run is on hosts like
 // CentOS 7's, whose sh is bash and whose iptables is the legacy one, and with
-// etcd's v2 API; the second one is with the newest etcd, the third with docker 29.
+// etcd's v2 API; the second one is with the newest etcd, the third with docker 29. Then all
+// of it a second time in dual stack, whose containers meet by both families.
 func TestTutorial(t *testing.T) {
 	t.Parallel()
 	if !realRoot(t) {
@@ -31,6 +32,8 @@ func TestTutorial(t *testing.T) {
 		{"CentOS", "bash", engine{"20.10", "iptables-legacy"}, lab.EtcdOptions{}, lab.Stacks[0]},
 		{"Debian", "dash", engine{"20.10", "iptables-nft"}, lab.EtcdOptions{Newest: true}, lab.Stacks[0]},
 		{"docker 29", "dash", engine{"29", "iptables-nft"}, lab.EtcdOptions{}, lab.Stacks[0]},
+		{"CentOS, dual stack", "bash", engine{"20.10", "iptables-legacy"}, lab.EtcdOptions{}, lab.Stacks[2]},
+		{"docker 29, dual stack", "dash", engine{"29", "iptables-nft"}, lab.EtcdOptions{Newest: true}, lab.Stacks[2]},
 	} {
 		t.Run(like.name, func(t *testing.T) {
 			t.Parallel()
