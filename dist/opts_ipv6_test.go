@@ -111,8 +111,8 @@ DOCKER_OPT_IP6TABLES="--ip6tables=true"
 // TestOptsOfIPv6AreTaken: every way to write an IPv6 subnet, and nothing else.
 func TestOptsOfIPv6AreTaken(t *testing.T) {
 	long := strings.Repeat("fc00:", 7) + "1"
-	taken := []string{"fc00::/7", "::1/128", "::/0", "fc00:7:0:23::1/64", "FC00:7::A/126", long + "/112", "1:2:3:4:5:6:7::/112", "::2:3:4:5:6:7:8/112", "1:2::7:8/99"}
-	refused := []string{"fc00:7:0:23::1", "fc00:7:0:23::1/129", "fc00:7:0:23::1/064", "fc00:7:0:23:1/64", "1::2::3/64", long + ":1/64", "1:2:3:4::5:6:7:8/64", ":1:2/64", "fc00:::1/64",
+	taken := []string{"fc00::/7", "::1/128", "fc00:7:0:23::1/64", "FC00:7::A/126", long + "/112", "1:2:3:4:5:6:7::/112", "::2:3:4:5:6:7:8/112", "1:2::7:8/99"}
+	refused := []string{"::/0", "fc00:7:0:23::1", "fc00:7:0:23::1/129", "fc00:7:0:23::1/064", "fc00:7:0:23:1/64", "1::2::3/64", long + ":1/64", "1:2:3:4::5:6:7:8/64", ":1:2/64", "fc00:::1/64",
 		"12345::/64", "fe80::1%eth0/64", "172.7.21.1/24", "::ffff:172.7.21.1/120", "g::/64", "$(touch x)", "fc00::1/64 --debug", `fc00::1/64"`, strings.Repeat("1", 100_000)}
 	eachShell(t, func(t *testing.T, shell []string) {
 		for _, subnet := range taken {
