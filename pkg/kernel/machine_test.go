@@ -91,7 +91,7 @@ func typed(command string) error {
 	if up := command == "ip link set wire up"; up || command == "ip link set wire down" { // the other end hears of it a little later
 		for range 2000 {
 			out, err := exec.Command("ip", "link", "show", "ens33").CombinedOutput()
-			if err != nil || strings.Contains(string(out), "state UP") == up {
+			if err != nil || !strings.Contains(string(out), ",UP") || strings.Contains(string(out), "state UP") == up {
 				return nil
 			}
 			time.Sleep(time.Millisecond)
