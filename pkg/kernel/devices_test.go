@@ -161,7 +161,7 @@ func TestTwoDevicesSideBySide(t *testing.T) {
 	both.Devices = append(both.Devices, next)
 	both = join(both, through("flannel.2", 23))
 	after := join(kernel.State{Devices: []kernel.Device{next}}, join(through("flannel.2", 22), through("flannel.2", 23)))
-	play4(t,
+	play(t,
 		step{want: both, ops: newDevice + `
 			ip link add flannel.2 address 0a:39:13:5c:8e:dd mtu 1450 type vxlan id 2 local 10.4.7.21 dev ens33 dstport 8472 nolearning
 			ip link set flannel.2 alias flanneld

@@ -323,7 +323,7 @@ func (g Ground) gives(dev string, a Addr) bool {
 	}
 	for _, d := range g.Devices {
 		if d.Name == dev {
-			return d.Addrs.Has(a.Prefix) || d.Addrs.former(a.Prefix)
+			return d.Addrs.Has(a.Prefix) || d.Addrs.former(a.Prefix) || d.Addrs.lengthOff(a.Prefix)
 		}
 	}
 	return a.IsSingleIP() && within(g.Networks, a.Prefix)

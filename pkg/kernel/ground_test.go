@@ -209,7 +209,7 @@ func TestForeignConfiguration(t *testing.T) {
 
 // flannel up to 0.7 gave its device an address with the length of the network.
 func TestAddressOfFlannel07(t *testing.T) {
-	play(t, step{
+	play4(t, step{
 		hand: `ip link add flannel.1 address 0a:39:13:5c:8e:15 mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning
 			ip addr add 172.7.21.0/16 dev flannel.1
 			ip link set flannel.1 up`,

@@ -1,11 +1,14 @@
 package kernel_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
@@ -151,7 +154,7 @@ func TestGatewaysThatAreLedElsewhere(t *testing.T) {
 		object := ownObject.FindStringSubmatch(lines(kerneltest.Render(m))[slices.IndexFunc(lines(kerneltest.Render(m)), ownObject.MatchString)])
 		m.sh(t, "ip nexthop replace id "+object[1]+" via fd00:4::99 dev ens33")
 		onePass(t, s, second(tunnel6(22, 23)))
-		if now := kerneltest.Render(m); strings.Contains(now, "flannel-v6.1") || strings.Contains(now, "ens33 proto") || strings.Contains(now, "/128 dev") {
+		if now := kerneltest.Render(m); strings.Contains(now, "flannel-v6.1") || strings.Contains(now, "ens33 proto") || strings.Contains(now, "/128 dev flannel-v6.2 proto") {
 			t.Error(now)
 		}
 		if again := onePass(t, s, second(tunnel6(22, 23))); len(again.Ops) > 0 {
@@ -303,7 +306,9 @@ func TestWithoutIPv6(t *testing.T) {
 	onePass(t, s, tunnel6(22))
 
 	writeFile(t, "/proc/sys/net/ipv6/conf/ens33/disable_ipv6", "1")
-	if _, err = kernel.NewSyncer(m).Apply(plain6(23)); err == nil || !strings.Contains(err.Error(), "net/ipv6/conf/ens33/disable_ipv6=0") {
+	direct := plain6(23)
+	direct.Routes[0].OnLink = true
+	if _, err = kernel.NewSyncer(m).Apply(direct); err == nil || !strings.Contains(err.Error(), "net/ipv6/conf/ens33/disable_ipv6=0") {
 		t.Error(err)
 	}
 	sysctl(m, err)
@@ -360,6 +365,10 @@ func TestRoutingOfIPv6(t *testing.T) {
 		ip route add unreachable fd00:4::67
 		ip route add fd00:8::/64 dev ens33`)
 	linkOf(t, m, "ens33")
+	eventually(t, "the host's own address", func() bool { // which is written a little after the link is up
+		is, _ := isDirect(m, "fd00:4::21", "ens33")
+		return !is
+	})
 	for addr, want := range map[string]bool{
 		"fd00:4::22": true, "fd00:8::7": true, "fd00:4::8007": false, "fd00:4::66": false, "fd00:4::67": false,
 		"fd00:4::21": false, "fd00:6::22": false, "fd00:5::22": false, "fd00:7::22": false,
@@ -397,33 +406,71 @@ func TestWatcherOfIPv6(t *testing.T) {
 	w.after(t, "")
 	const nothing, change, routing = "nothing", "change", "change of routing"
 	for _, c := range []struct{ hand, leads string }{
-		{`ip route add 172.7.22.0/24 via 10.4.7.22 proto 77`, change},
-		{`ip route replace 172.7.22.0/24 via 10.4.7.99`, routing},
-		{`ip route del 172.7.22.0/24`, routing},
-		{`ip route add 0.0.0.0/0 via 10.4.7.254`, routing},
-		{`ip route add 172.7.23.0/24 via 10.4.7.99 table 100`, nothing},
-		{`ip neigh add 172.7.22.0 lladdr 0a:39:13:5c:8e:16 dev flannel.1 nud permanent`, change},
-		{`ip neigh del 172.7.22.0 dev flannel.1`, change},
-		{`ip neigh add 10.4.7.22 lladdr 0a:39:13:5c:8e:16 dev ens33 nud reachable`, nothing},
-		{`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77`, change},
-		{`ip nexthop del id {22}`, change},
-		{`ip addr add 10.4.7.121/24 dev ens33`, routing},
-		{`ip addr change fd00:4::121/64 dev ens33 valid_lft 1000 preferred_lft 900`, nothing},
-		{`ip addr change fd00:4::121/64 dev ens33 valid_lft 2000 preferred_lft 1900`, nothing},
-		{`ip addr change fd00:4::121/64 dev ens33 valid_lft 2000 preferred_lft 0`, routing},
 		{`ip link add veth7 type veth peer name inside7`, nothing},
 		{`ip addr add fe80::7/64 dev veth7 nodad`, nothing},
 		{`ip link set veth7 up
 			ip link set inside7 up`, nothing},
 		{`ip link del veth7`, nothing},
+		{`ip route add 172.7.23.0/24 via 10.4.7.99 table 100`, nothing},
+		{`ip neigh add 10.4.7.22 lladdr 0a:39:13:5c:8e:16 dev ens33 nud reachable`, nothing},
+		{`ip route add 172.7.22.0/24 via 10.4.7.22 proto 77`, change},
+		{`ip neigh add 172.7.22.0 lladdr 0a:39:13:5c:8e:16 dev flannel.1 nud permanent`, change},
+		{`ip neigh del 172.7.22.0 dev flannel.1`, change},
+		{`ip nexthop add id {22} via 10.4.7.22 dev ens33 proto 77`, change},
+		{`ip nexthop del id {22}`, change},
+		{`ip route replace 172.7.22.0/24 via 10.4.7.99`, routing},
+		{`ip route del 172.7.22.0/24`, routing},
+		{`ip route add 0.0.0.0/0 via 10.4.7.254`, routing},
 		{`ip route add 10.9.0.0/24 dev ens33`, routing},
-		{`ip addr add fe80::7/64 dev ens33 nodad`, routing},
-		{`ip addr del 172.7.21.0/32 dev flannel.1`, routing},
 	} {
 		signal, routes := w.after(t, ids(c.hand))
 		got := map[[2]bool]string{{false, false}: nothing, {true, false}: change, {true, true}: routing}[[2]bool{signal, routes}]
 		if got != c.leads {
 			t.Errorf("%s\nleads to %q, not to %q", c.hand, got, c.leads)
+		}
+	}
+	for _, hand := range []string{ // of addresses the kernel tells a little later
+		`ip addr add 10.4.7.121/24 dev ens33`, `ip addr change fd00:4::121/64 dev ens33 valid_lft 2000 preferred_lft 0`,
+		`ip addr add fe80::7/64 dev ens33 nodad`, `ip addr del 172.7.21.0/32 dev flannel.1`,
+	} {
+		for w.signalled() {
+		}
+		w.sh(t, hand)
+		eventually(t, "a signal of "+hand, w.signalled)
+	}
+}
+
+// An address that lasts longer, as each advertisement of a router's has it, is no news;
+// one that changes is.
+func TestAddressesThatLastLonger(t *testing.T) {
+	w := watchIn(t, of6)
+	w.Filter(nil, []string{"ens33"})
+	index := linkOf(t, w.machine, "ens33").Index
+	message := func(flags byte, addr string) []byte {
+		body := make([]byte, unix.SizeofIfAddrmsg)
+		body[0], body[1], body[2] = unix.AF_INET6, 64, flags
+		binary.NativeEndian.PutUint32(body[4:], uint32(index))
+		body = binary.NativeEndian.AppendUint16(body, 4+16)
+		body = binary.NativeEndian.AppendUint16(body, unix.IFA_ADDRESS)
+		return append(body, netip.MustParseAddr(addr).AsSlice()...)
+	}
+	for i, c := range []struct {
+		kind  uint16
+		flags byte
+		addr  string
+		news  bool
+	}{
+		{unix.RTM_NEWADDR, unix.IFA_F_TENTATIVE, "2001:db8::5", true},
+		{unix.RTM_NEWADDR, 0, "2001:db8::5", true},
+		{unix.RTM_NEWADDR, 0, "2001:db8::5", false},
+		{unix.RTM_NEWADDR, 0, "2001:db8::6", true},
+		{unix.RTM_NEWADDR, unix.IFA_F_DEPRECATED, "2001:db8::5", true},
+		{unix.RTM_DELADDR, 0, "2001:db8::5", true},
+		{unix.RTM_NEWADDR, unix.IFA_F_DEPRECATED, "2001:db8::5", true},
+		{unix.RTM_NEWADDR, 0, "2001:db8::6", false},
+	} {
+		if news := w.Heard(c.kind, message(c.flags, c.addr)); news != c.news {
+			t.Errorf("%d: %v is news: %t", i, c, news)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -87,6 +88,16 @@ func typed(command string) error {
 	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %v: %s", command, err, out)
 	}
+	if up := command == "ip link set wire up"; up || command == "ip link set wire down" { // the other end hears of it a little later
+		for range 2000 {
+			out, err := exec.Command("ip", "link", "show", "ens33").CombinedOutput()
+			if err != nil || !strings.Contains(string(out), ",UP") || strings.Contains(string(out), "state UP") == up {
+				return nil
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return fmt.Errorf("%s: ens33 has not heard of it", command)
+	}
 	return nil
 }
 
@@ -143,6 +154,9 @@ func playIn(t *testing.T, in []tongue, nexthopsFrom int, steps ...step) {
 	for _, l := range in {
 		steps := slices.Clone(steps)
 		for i, s := range steps {
+			if l.family == inet.IPv6 { // its addresses went when it was down
+				s.hand = strings.Replace(s.hand, "ip link set ens33 up", "ip link set ens33 up\nip addr add 10.4.7.21/24 dev ens33", 1)
+			}
 			steps[i].hand, steps[i].want, steps[i].ops = l.hand(s.hand), l.state(s.want), l.ops(s.ops)
 			steps[i].conflicts, steps[i].foreign, steps[i].shows = l.found(s.conflicts), l.found(s.foreign), l.shows(s.shows)
 		}

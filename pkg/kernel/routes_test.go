@@ -48,7 +48,7 @@ func TestRoutesOfAFormerFlannel(t *testing.T) {
 		})
 	})
 	t.Run("host-gw, where a tunnel is wanted", func(t *testing.T) {
-		play4(t, step{
+		play(t, step{
 			hand: `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33`,
 			want: tunnel(22),
 			ops: newDevice + `

@@ -91,9 +91,6 @@ func six(text string) string {
 			line = strings.Replace(line, "ip ", "ip -6 ", 1)
 		}
 		out = append(out, line)
-		if line == "ip link set ens33 up" && strings.Contains(text, "ens33 down") { // its addresses went with it
-			out = append(out, "ip addr add fd00:4::21/64 dev ens33 nodad")
-		}
 	}
 	return strings.Join(out, "\n")
 }
@@ -131,7 +128,33 @@ func sixOps(text string) string {
 		}
 		out = append(out, op)
 	}
-	return sorted(strings.Join(out, "\n"))
+	return sorted(strings.Join(paved(out), "\n"))
+}
+
+var ledElsewhere = regexp.MustCompile(`ip route replace \S+ via (\S+) dev (\S+) onlink .*\(was (.*)$`)
+
+// paved has ops with what it takes besides where a gateway is led elsewhere.
+func paved(ops []string) []string {
+	var pave, unpave []string
+	first, last := -1, -1
+	for i, op := range ops {
+		if strings.Contains(op, "ip route ") || strings.Contains(op, "ip nexthop ") {
+			if first < 0 {
+				first = i
+			}
+			if !strings.Contains(op, " del ") {
+				last = i
+			}
+		}
+		if m := ledElsewhere.FindStringSubmatch(op); m != nil && !strings.Contains(m[3], "dev "+m[2]+" ") {
+			pave = append(pave, "ip route add "+m[1]+"/128 dev "+m[2]+" proto 77 (so that the gateway is on the link)")
+			unpave = append(unpave, "ip route del "+m[1]+"/128 dev "+m[2]+" proto 77 metric 1024")
+		}
+	}
+	if len(pave) == 0 {
+		return ops
+	}
+	return slices.Concat(ops[:first], pave, ops[first:last+1], unpave, ops[last+1:])
 }
 
 // sixShows is sixFound for the state of a kernel: next hop objects have no metric.
@@ -242,6 +265,9 @@ func (l tongue) in(m machine) machine {
 		for _, line := range lines(l.hand(commands)) {
 			if err := run(line); err != nil {
 				return err
+			}
+			if line == "ip link set ens33 up" && l.family == inet.IPv6 { // its addresses went when it was down
+				_ = run("ip addr add " + hostOf[l.family] + " dev ens33 nodad")
 			}
 		}
 		return nil

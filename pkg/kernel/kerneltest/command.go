@@ -173,7 +173,7 @@ func (k *Kernel) runRoute(action, dst string, o map[string]string, special bool)
 	r := kernel.FoundRoute{
 		Route:    kernel.Route{Dst: to, Via: addr(o["via"]), Dev: o["dev"], OnLink: o["onlink"] != ""},
 		Protocol: proto, Metric: metric(to, number(o["metric"])),
-		Special: special || o["mtu"] != "" || o["via"]+o["nhid"] == "",
+		Special: special || o["mtu"] != "" || o["via"]+o["nhid"] == "" && to.Addr().Is4(), // whose scope is the link
 	}
 	if o["nhid"] != "" {
 		if r.Nexthop = uint32(number(o["nhid"])); action != "del" && k.nexthop(r.Nexthop) == nil {
@@ -192,7 +192,7 @@ func (k *Kernel) runRoute(action, dst string, o map[string]string, special bool)
 	}
 	i := slices.IndexFunc(k.routes, func(x kernel.FoundRoute) bool {
 		return x.Dst == r.Dst && (!r.Via.IsValid() || x.Via == r.Via) && (r.Nexthop == 0 || x.Nexthop == r.Nexthop) &&
-			(o["proto"] == "" || x.Protocol == proto)
+			(o["proto"] == "" || x.Protocol == proto) && (o["metric"] == "" || x.Metric == number(o["metric"]))
 	})
 	if i < 0 {
 		return syscall.ESRCH

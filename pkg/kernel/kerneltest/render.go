@@ -78,6 +78,9 @@ func device(l kernel.Link) (lines []string) {
 
 func onDevice(e kernel.Entries) (lines []string) {
 	for _, n := range e.Neighbours {
+		if n.Addr.IsMulticast() { // which Linux knows by itself
+			continue
+		}
 		line := kernel.Op{Action: kernel.Add, Object: n.Neighbour}.String()
 		if !n.Permanent {
 			line = strings.Replace(line, "permanent", "reachable", 1)
