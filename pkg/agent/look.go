@@ -209,7 +209,7 @@ func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) 
 func fallbackAddress(l kernel.Link, ip netip.Addr) bool {
 	return slices.ContainsFunc(
 		l.Addrs,
-		func(a kernel.Addr) bool { return a.Addr() == ip && (a.LinkLocal || a.Bits() == 32) },
+		func(a kernel.Addr) bool { return a.Addr() == ip && (a.LinkLocal || a.IsSingleIP()) },
 	)
 }
 
