@@ -21,7 +21,7 @@ help: ## list what can be made
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
-test: deps-test build/etcd build/etcd-newest build/etcdctl $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
+test: deps-test build/etcd build/etcd-newest build/etcdctl build/flannel $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
 	$(GO) test -race -timeout 60m ./...
 	GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
@@ -90,7 +90,7 @@ build/dockerd: tools/dockerd/go.mod tools/dockerd/go.sum
 build/nft: scripts/nft.sh
 	scripts/nft.sh $@
 
-# What bench-lab measures beside flanneld. Its udp backend is C.
+# What bench-lab measures beside flanneld, and tests share a cluster with. Its udp backend is C.
 build/flannel: tools/flannel/go.mod tools/flannel/go.sum
 	$(GO) build -C tools/flannel -o ../../$@ github.com/flannel-io/flannel
 

@@ -11,6 +11,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// ofFamilies has the ranges and routes of as many families as there are subnets.
+func ofFamilies(conf string, subnets ...string) string {
+	var ranges, routes []string
+	for _, s := range subnets {
+		ranges = append(ranges, `[{"subnet": "`+s+`"}]`)
+		routes = append(routes, map[bool]string{false: `{"dst": "0.0.0.0/0"}`, true: `{"dst": "::/0"}`}[strings.Contains(s, ":")])
+	}
+	conf = strings.Replace(conf, `[[{"subnet": "%s"}]]`, "["+strings.Join(ranges, ", ")+"]", 1)
+	return strings.Replace(conf, `[{"dst": "0.0.0.0/0"}]`, "["+strings.Join(routes, ", ")+"]", 1)
+}
+
 // cniConf is mk-cni-conf.sh in a folder of its own, under one shell.
 func cniConf(t *testing.T, shell []string, content string, args ...string) (dir string, r result) {
 	dir = t.TempDir()
@@ -45,7 +56,7 @@ const conflist = `{
 `
 
 func TestCNIConf(t *testing.T) {
-	const mtu1500 = "\n      \"mtu\": 1500,"
+	const mtu1500, mtu1430 = "\n      \"mtu\": 1500,", "\n      \"mtu\": 1430,"
 	for name, tc := range map[string]struct {
 		content string
 		args    []string
@@ -58,6 +69,11 @@ func TestCNIConf(t *testing.T) {
 		"a narrow subnet":       {"FLANNEL_SUBNET=172.7.21.97/27\n", nil, fmt.Sprintf(conflist, "flannel", "cni0", "true", "", "172.7.21.96/27")},
 		"the narrowest":         {"FLANNEL_SUBNET=255.255.255.253/30\n", nil, fmt.Sprintf(conflist, "flannel", "cni0", "true", "", "255.255.255.252/30")},
 		"a wide subnet":         {"FLANNEL_SUBNET=10.243.129.1/9\n", nil, fmt.Sprintf(conflist, "flannel", "cni0", "true", "", "10.128.0.0/9")},
+		"both families":         {dual, nil, fmt.Sprintf(ofFamilies(conflist, "172.7.21.0/24", "fc00:7:0:23::/64"), "flannel", "cni0", "true", mtu1430)},
+		"IPv6 alone":            {sixOnly, nil, fmt.Sprintf(ofFamilies(conflist, "fc00:7:0:23::/64"), "flannel", "cni0", "true", mtu1430)},
+		"narrow, and in full":   {"FLANNEL_IPV6_SUBNET=FC00:7:0:ffff:1:2:3:7d/125\n", nil, fmt.Sprintf(ofFamilies(conflist, "fc00:7:0:ffff:1:2:3:78/125"), "flannel", "cni0", "true", "")},
+		"zeros in between":      {"FLANNEL_IPV6_SUBNET=fc00:7::10:f001/116\n", nil, fmt.Sprintf(ofFamilies(conflist, "fc00:7:0:0:0:0:10:f000/116"), "flannel", "cni0", "true", "")},
+		"within a group":        {"FLANNEL_IPV6_SUBNET=fc00:7:ffff:1::/47\n", nil, fmt.Sprintf(ofFamilies(conflist, "fc00:7:fffe::/47"), "flannel", "cni0", "true", "")},
 		"by another editor":     {"\ufeffexport FLANNEL_SUBNET=\"172.7.21.1/24\"\r\nFLANNEL_MTU='1500'\r\n", nil, fmt.Sprintf(conflist, "flannel", "cni0", "true", mtu1500, "172.7.21.0/24")},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -95,6 +111,9 @@ func TestCNIConfRefuses(t *testing.T) {
 		"byte 256":       {subnet("172.7.21.256/24"), "not an IPv4 subnet", nil},
 		"leading zero":   {subnet("172.07.21.1/24"), "not an IPv4 subnet", nil},
 		"no container":   {subnet("172.7.21.1/31"), "not an IPv4 subnet that holds a container", nil},
+		"IPv6 command":   {subnet("172.7.21.1/24") + "FLANNEL_IPV6_SUBNET=$(touch x)\n", "not an IPv6 subnet that holds a container: $(touch x)", nil},
+		"nine groups":    {"FLANNEL_IPV6_SUBNET=1:2:3:4:5:6:7:8::/64\n", "not an IPv6 subnet", nil},
+		"IPv6 too small": {"FLANNEL_IPV6_SUBNET=fc00::1/127\n", "not an IPv6 subnet that holds a container", nil},
 		"MTU":            {"FLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_MTU=1500,\n", "not a number of bytes: 1500,", nil},
 		"masq":           {subnetEnv("maybe"), "neither true nor false: maybe", nil},
 		"name":           {subnetEnv("true"), `not a name of a network`, []string{"-n", `a"`}},

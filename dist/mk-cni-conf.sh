@@ -72,10 +72,19 @@ value() {
 matches() { printf '%s\n' "$1" | grep -Eqx "$2"; }
 
 byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
+hex='[0-9A-Fa-f]{1,4}'
+address6="($hex:){7}$hex|:(:$hex){1,7}|($hex:){1,7}:"
+for groups in 1 2 3 4 5 6; do # in front of ::
+	address6="$address6|($hex:){$groups}(:$hex){1,$((7 - groups))}"
+done
+
 subnet=$(value FLANNEL_SUBNET)
-[ -n "$subnet" ] || fail "$flannel_env has no FLANNEL_SUBNET"
-matches "$subnet" "($byte\.){3}$byte/(30|[12]?[0-9])" ||
+subnet6=$(value FLANNEL_IPV6_SUBNET)
+[ -n "$subnet$subnet6" ] || fail "$flannel_env has no FLANNEL_SUBNET"
+[ -z "$subnet" ] || matches "$subnet" "($byte\.){3}$byte/(30|[12]?[0-9])" ||
 	fail "FLANNEL_SUBNET in $flannel_env is not an IPv4 subnet that holds a container: $subnet"
+[ -z "$subnet6" ] || matches "$subnet6" "($address6)/(12[0-6]|1[01][0-9]|[1-9]?[0-9])" ||
+	fail "FLANNEL_IPV6_SUBNET in $flannel_env is not an IPv6 subnet that holds a container: $subnet6"
 
 mtu=$(value FLANNEL_MTU)
 [ -z "$mtu" ] || matches "$mtu" '[1-9][0-9]{1,4}' ||
@@ -92,14 +101,43 @@ esac
 # network ADDRESS/LENGTH prints the network's first address, with the length:
 # host-local accepts no other, and gives the next one to the bridge, as in the file.
 network() (
-	length=${1#*/}
-	IFS=.
-	# shellcheck disable=SC2086 # into four numbers
-	set -- ${1%/*}
-	n=$(((($1 * 256 + $2) * 256 + $3) * 256 + $4))
-	n=$((n - n % (1 << (32 - length))))
-	echo "$((n >> 24)).$((n >> 16 & 255)).$((n >> 8 & 255)).$((n & 255))/$length"
+	left=${1#*/} address=${1%/*} width=8 format=%d point=.
+	case $address in
+	*:*) width=16 format=%x point=: ;;
+	esac
+	case $address in
+	*::*) # stands for as many zeros as are missing
+		groups=$(printf %s "$address" | tr : '\n' | grep -c .)
+		zeros=
+		while [ "$groups" -lt 8 ]; do
+			groups=$((groups + 1)) zeros=$zeros:0
+		done
+		address=${address%%::*}$zeros:${address##*::}
+		;;
+	esac
+	network=
+	IFS=$point
+	for number in $address; do
+		[ -n "$number" ] || continue # before the first colon
+		[ $width = 8 ] || number=0x$number
+		bits=$((left < width ? left : width)) left=$((left < width ? 0 : left - width))
+		# shellcheck disable=SC2059
+		network=$network$point$(printf "$format" $((number >> (width - bits) << (width - bits))))
+	done
+	network=${network#"$point"}
+	[ $width = 8 ] || network=$(printf '%s\n' "$network" | sed 's/\(:0\)\{2,\}$/::/')
+	echo "$network/${1#*/}"
 )
+
+ranges='' routes=''
+# add SUBNET DEFAULT-ROUTE adds a family if there is one.
+add() {
+	[ -n "$1" ] || return 0
+	ranges="$ranges${ranges:+, }[{\"subnet\": \"$(network "$1")\"}]"
+	routes="$routes${routes:+, }{\"dst\": \"$2\"}"
+}
+add "$subnet" 0.0.0.0/0
+add "$subnet6" ::/0
 
 mtu_line=
 [ -z "$mtu" ] || mtu_line="
@@ -120,8 +158,8 @@ text="{
       \"ipMasq\": $masq,$mtu_line
       \"ipam\": {
         \"type\": \"host-local\",
-        \"ranges\": [[{\"subnet\": \"$(network "$subnet")\"}]],
-        \"routes\": [{\"dst\": \"0.0.0.0/0\"}]
+        \"ranges\": [$ranges],
+        \"routes\": [$routes]
       }
     },
     {

@@ -31,6 +31,10 @@ usage() {
 		           flanneld there is no need to
 		  -h       this text
 
+		With an IPv6 subnet, these are --ipv6 and --fixed-cidr-v6 too, and for a dockerd
+		before 27 --experimental and --ip6tables. Where that subnet is the only one, docker
+		keeps IPv4 addresses of its own.
+
 		A dockerd whose firewall is nftables also gets options that let flanneld's peers in:
 		--allow-direct-routing=true --bridge-accept-fwmark=0x1000/0x1000. What this
 		dockerd does not know, or its daemon.json has, is left out, as it would not start.
@@ -110,14 +114,24 @@ value() {
 matches() { printf '%s\n' "$1" | grep -Eqx "$2"; }
 
 byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
+hex='[0-9A-Fa-f]{1,4}'
+address6="($hex:){7}$hex|:(:$hex){1,7}|($hex:){1,7}:"
+for groups in 1 2 3 4 5 6; do # in front of ::
+	address6="$address6|($hex:){$groups}(:$hex){1,$((7 - groups))}"
+done
+
 bip=$(value FLANNEL_SUBNET)
 bip=${bip%%,*} # of several the first, as flanneld does
-if [ -z "$bip" ]; then
+cidr6=$(value FLANNEL_IPV6_SUBNET)
+cidr6=${cidr6%%,*}
+if [ -z "$bip$cidr6" ]; then
 	warn "$missing: dockerd gets no --bip, and its containers no addresses of the cluster. Start flanneld first," \
 		"or name its file by -f"
 fi
 [ -z "$bip" ] || matches "$bip" "($byte\.){3}$byte/(3[0-2]|[12]?[0-9])" ||
 	fail "FLANNEL_SUBNET in $source is not an IPv4 subnet: $bip"
+[ -z "$cidr6" ] || matches "$cidr6" "($address6)/(12[0-8]|1[01][0-9]|[1-9]?[0-9])" ||
+	fail "FLANNEL_IPV6_SUBNET in $source is not an IPv6 subnet: $cidr6"
 
 mtu=$(value FLANNEL_MTU)
 [ -z "$mtu" ] || matches "$mtu" '[1-9][0-9]{1,4}' ||
@@ -221,10 +235,15 @@ add() {
 # file had it too, dockerd would not start.
 add_if_free() {
 	setting=${2#--} setting=${setting%%=*}
+	wanted=${2#*=}
 	if present=$(configured "$setting"); then
-		if [ "$setting" = bip ] && [ "$present" != "$bip" ]; then
+		case $setting in
+		bip | fixed-cidr-v6) ;;
+		*) wanted=$present ;;
+		esac
+		if [ "$present" != "$wanted" ]; then
 			# A dockerd on another host's subnet would be worse than none.
-			warn "dockerd will not start: remove \"bip\" from $config_file, as it is not $bip"
+			warn "dockerd will not start: remove \"$setting\" from $config_file, as it is not $wanted"
 		else
 			warn "$2 is left out, as $config_file has \"$setting\": remove it there"
 			return
@@ -265,11 +284,49 @@ add_if_known() {
 	add "$1" "$2"
 }
 
+# described NAME prints what dockerd says of an option, which may be several lines.
+described() { printf '%s\n' "$help" | awk -v "option=--$1" '/^ *-/ { in_it = $1 == option } in_it'; }
+
+# From 27 on, dockerd masquerades IPv6 and forwards ports to it as it does for IPv4.
+# Those before call that an experiment, and have to be asked for both.
+add_ip6tables() {
+	if configured ip6tables >/dev/null || [ -n "$(given ip6tables)" ]; then return; fi
+	[ -n "$dockerd" ] || ask_dockerd
+	[ $dockerd = listed ] || return
+	case $(described ip6tables) in
+	'' | *"default true"*) return ;;
+	esac
+	present=$(configured experimental) || present=$(given experimental)
+	case $present in
+	true) ;;
+	'') add EXPERIMENTAL --experimental=true ;;
+	*)
+		warn "--ip6tables=true is left out, as dockerd's \"experimental\" is $present: set it to true"
+		return
+		;;
+	esac
+	add IP6TABLES --ip6tables=true
+}
+
+shared=false # with flanneld, whose own file it is
+if [ -n "$content" ] && [ "$(readlink -f "$docker_env")" = "$(readlink -f "$flannel_env")" ]; then
+	shared=true
+fi
 decided= # here, whatever the file says
-[ -z "$bip" ] || { add_if_free BIP "--bip=$bip"; decided="$decided BIP"; }
+[ -z "$bip" ] || add_if_free BIP "--bip=$bip"
+[ -z "$bip$cidr6" ] || decided="$decided BIP"
 [ -z "$docker_masq" ] || { add_if_free IPMASQ "--ip-masq=$docker_masq"; decided="$decided IPMASQ"; }
 [ $masq = true ] || decided="$decided IPMASQ"
 [ -z "$mtu" ] || { add_if_free MTU "--mtu=$mtu"; decided="$decided MTU"; }
+if [ -n "$cidr6" ]; then
+	add_if_free IPV6 --ipv6=true
+	add_if_free FIXED_CIDR_V6 "--fixed-cidr-v6=$cidr6"
+	add_ip6tables
+	decided="$decided IPV6 FIXED_CIDR_V6"
+elif [ $shared = true ] && [ -n "$(value DOCKER_OPT_FIXED_CIDR_V6)" ]; then
+	# Ours, of a subnet that this host has not any more.
+	decided="$decided IPV6 FIXED_CIDR_V6 EXPERIMENTAL IP6TABLES"
+fi
 
 # docker's own nft tables drop what comes from other hosts, and nothing outside of
 # them can overrule that. A dockerd that can be set to nftables knows both options.
@@ -298,7 +355,7 @@ if [ $combined = true ]; then
 fi
 
 # In flanneld's own file only these lines are ours; flanneld leaves them alone likewise.
-if [ -n "$content" ] && [ "$(readlink -f "$docker_env")" = "$(readlink -f "$flannel_env")" ]; then
+if [ $shared = true ]; then
 	for name in $decided; do
 		written="$written DOCKER_OPT_$name"
 	done

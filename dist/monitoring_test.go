@@ -28,6 +28,7 @@ func scraped(t *testing.T) map[string]string {
 			Daemon:  &status.Daemon{Applied: time.Now()},
 			Network: &status.Network{Network: netip.MustParsePrefix("172.7.0.0/16"), Backend: "vxlan"},
 			Lease:   &status.Lease{Expires: time.Now()},
+			IPv6:    &status.Half{Lease: &status.Lease{Subnet: netip.MustParsePrefix("fd00:7:0:21::/64")}},
 			Etcd:    status.Etcd{Read: time.Now()},
 		}, nil
 	}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))

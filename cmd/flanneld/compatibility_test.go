@@ -39,7 +39,7 @@ func compatibility(t *testing.T, heading, pattern string) map[string]row {
 		rows[m[1]] = row{strings.TrimSpace(m[2]), m[3], strings.TrimSpace(m[4])}
 	}
 	for name, r := range rows {
-		explained := r.verdict == "same" || r.remark != "" || strings.HasPrefix(name, "IPv6")
+		explained := r.verdict == "same" || r.remark != ""
 		if !slices.Contains([]string{"same", "better", "differs", "no effect", "not supported", "new"}, r.verdict) || !explained {
 			t.Errorf("%s: %+v", name, r)
 		}
@@ -107,9 +107,6 @@ func TestCompatibilityOfFields(t *testing.T) {
 	for name, r := range rows {
 		object, options, value := map[string]string{}, "", `[]`
 		field, isOption := strings.CutPrefix(name, "Backend.")
-		if r.verdict == "not supported" {
-			value = map[string]string{"EnableIPv4": "false", "EnableIPv6": "true"}[name]
-		}
 		object["Network"] = `"172.7.0.0/16"`
 		if isOption {
 			options = fmt.Sprintf(`,%q:%s`, field, value)

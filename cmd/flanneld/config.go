@@ -146,16 +146,20 @@ func (c *call) explainConfig(a admin.Admin, now subnet.Contents) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "network  %v\nsubnets  /%d, from %v to %v\nbackend  %s\n",
-		config.Network, config.SubnetLen, config.SubnetMin, config.SubnetMax, config.BackendType)
+	for _, f := range config.Families() {
+		half, _ := config.For(f)
+		fmt.Fprintf(c.stdout, "network  %v\nsubnets  /%d, from %v to %v\n",
+			half.Network, half.SubnetLen, half.SubnetMin, half.SubnetMax)
+	}
+	fmt.Fprintf(c.stdout, "backend  %s\n", config.BackendType)
 	if note := admin.Ignored(ignored); note != "" {
 		fmt.Fprintln(c.stderr, note)
 	}
 	for _, l := range admin.Leaving(config, now.Leases) {
-		fmt.Fprintf(c.stderr, "the lease of %v by %v does not fit it\n", l.Subnet, l.PublicIP)
+		fmt.Fprintf(c.stderr, "the lease of %v by %v does not fit it\n", l.Subnets(), l.PublicIP)
 	}
-	warning, err := a.CheckUnderlay(config, now.Leases)
-	if warning != "" {
+	warnings, err := a.CheckUnderlay(config, now.Leases)
+	for _, warning := range warnings {
 		fmt.Fprintln(c.stderr, warning)
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 
 	"flanneld/internal/cli"
 	"flanneld/pkg/daemon"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet/etcdauto"
 )
@@ -39,11 +40,12 @@ func daemonFlags(o *options) []cli.Topic {
 				Help: "the same by a pattern, tried after every --iface. Repeatable. " +
 					"It is matched against the addresses first, then the names"},
 			newFlag("iface-can-reach", "IP", "", "the interface by which this host reaches an address, tried after these",
-				cli.Into(&o.CanReach, cli.IPv4)),
+				cli.Into(&o.CanReach, cli.Host)),
 			newFlag("public-ip", "IP", "",
 				"the address other hosts reach this one at; given alone, it chooses the interface; none: the interface's",
-				cli.Into(&o.PublicIP, cli.PublicIP)),
-			newFlag("public-ipv6", "IP", "", "an error, as IPv6 is not supported yet", noIPv6),
+				cli.Into(&o.PublicIP, cli.PublicIP(inet.IPv4))),
+			newFlag("public-ipv6", "IP", "", "the same for IPv6, where the config key enables that",
+				cli.Into(&o.PublicIPv6, cli.PublicIP(inet.IPv6))),
 		),
 		newTopic("lease and subnet file",
 			newFlag("subnet-file", "FILE", "/run/flannel/subnet.env", "where dockerd finds this host's subnet",
@@ -150,10 +152,6 @@ func noNetConfig(s string) error {
 		return nil
 	}
 	return noKubernetes(s)
-}
-
-func noIPv6(string) error {
-	return errors.New("asks for IPv6, which this flanneld does not support yet: remove it")
 }
 
 func noKubernetesUnlessFalse(s string) error {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"flanneld/internal/cli"
 	"flanneld/pkg/admin"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
@@ -25,23 +28,25 @@ func (p *program) leaseCommand() *cobra.Command {
   flanneld lease list -o json`,
 		}, func(c *call) []cli.Topic { return []cli.Topic{c.outputFlag(), etcdFlags(&c.options)} }, 0, listLeases),
 		p.newCommand(&cobra.Command{
-			Use:   "reserve [flags] SUBNET PUBLIC-IP",
+			Use:   "reserve [flags] SUBNET [SUBNET] PUBLIC-IP [PUBLIC-IP]",
 			Short: "keep a subnet for one host, for ever",
 			Long: `The host takes it at its next start, in place of another that it has leased. Where
 it has leased the subnet already, the lease becomes the reservation, and nothing
-else changes.`,
+else changes. A subnet of IPv4, one of IPv6, or both, each with the host's public
+IP of that family, in any order: the slash tells subnets. Both are one reservation.`,
 			Example: `  # for a host that is yet to come, or is there
   flanneld lease reserve 172.7.21.0/24 10.4.7.21
-  # from another machine
-  flanneld lease reserve 172.7.22.0/24 10.4.7.22 --etcd-endpoints=http://10.4.7.12:2379`,
-		}, onlyEtcdFlags, 2, withAdmin(reserveLease)),
+  # of both families
+  flanneld lease reserve 172.7.22.0/24 10.4.7.22 fd00:7:0:22::/64 fd00:4::22`,
+		}, onlyEtcdFlags, 4, withAdmin(reserveLease)),
 		p.newCommand(&cobra.Command{
 			Use:   "release [flags] SUBNET",
 			Short: "take a reservation back, or with --now remove a lease",
 			Long: `A reservation becomes a lease for a day, which its host renews, if there is one.
---now is for the lease of a host that is gone for good. Where several keys in etcd
-name the subnet, as a dual-stack flannel's may, name one as "lease list" shows it,
-between quotes and without what stands before the first digit.`,
+--now is for the lease of a host that is gone for good. A lease of both families is
+named by either subnet, and goes as a whole. Where several keys in etcd name the
+subnet, name one as "lease list" shows it, between quotes and without what stands
+before the first digit.`,
 			Example: `  # the host keeps it for as long as it lives
   flanneld lease release 172.7.21.0/24
   # another host may have it at once
@@ -70,23 +75,52 @@ func listLeases(ctx context.Context, c *call) error {
 }
 
 func reserveLease(ctx context.Context, c *call, a admin.Admin) error {
-	if len(c.args) != 2 {
-		return cli.Exitf(cli.Usage, "flanneld lease reserve needs a subnet and a public IP, such as 172.7.21.0/24 10.4.7.21")
+	var all []netip.Prefix
+	var ips []netip.Addr
+	for _, arg := range c.args {
+		if strings.Contains(arg, "/") {
+			p, err := asSubnet(arg)
+			if err != nil {
+				return err
+			}
+			all = append(all, p)
+			continue
+		}
+		f := inet.IPv4
+		if strings.Contains(arg, ":") {
+			f = inet.IPv6
+		}
+		ip, err := cli.PublicIP(f)(arg)
+		if err != nil || !ip.IsValid() {
+			return cli.Exitf(cli.Usage,
+				"%q must be the %v address at which other hosts reach the one that the subnet is for", arg, f)
+		}
+		ips = append(ips, ip)
 	}
-	p, err := c.subnet()
-	if err != nil {
-		return err
+	if !paired(all, ips) {
+		return cli.Exitf(cli.Usage, "flanneld lease reserve needs a subnet and a public IP, such as "+
+			"172.7.21.0/24 10.4.7.21, or two of both, one of each family")
 	}
-	ip, err := cli.PublicIP(c.args[1])
-	if err != nil || !ip.IsValid() {
-		return cli.Exitf(cli.Usage,
-			"%q must be the IPv4 address at which other hosts reach the one that the subnet is for", c.args[1])
-	}
-	change, err := a.Reserve(ctx, p, ip)
+	change, err := a.Reserve(ctx, subnet.SubnetsOf(all...), ips)
 	if err != nil {
 		return err
 	}
 	return c.carryOut(ctx, a, change)
+}
+
+// paired reports whether there are some, one of each family at most, and each subnet has its
+// address.
+func paired(subnets []netip.Prefix, ips []netip.Addr) bool {
+	var of, at []inet.Family
+	for _, p := range subnets {
+		of = append(of, inet.Of(p.Addr()))
+	}
+	for _, ip := range ips {
+		at = append(at, inet.Of(ip))
+	}
+	slices.Sort(of)
+	slices.Sort(at)
+	return len(of) > 0 && slices.Equal(of, at) && len(slices.Compact(of)) == len(at)
 }
 
 func releaseLease(ctx context.Context, c *call, a admin.Admin) error {
@@ -98,7 +132,7 @@ func releaseLease(ctx context.Context, c *call, a admin.Admin) error {
 	p := subnets.First()
 	if err != nil {
 		key = ""
-		p, err = c.subnet()
+		p, err = asSubnet(c.args[0])
 	}
 	if err != nil {
 		return err
@@ -110,11 +144,10 @@ func releaseLease(ctx context.Context, c *call, a admin.Admin) error {
 	return c.carryOut(ctx, a, change)
 }
 
-// subnet is the first argument.
-func (c *call) subnet() (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(c.args[0])
-	if err != nil || !p.Addr().Is4() {
-		return p, cli.Exitf(cli.Usage, "%q must be a subnet such as 172.7.21.0/24", c.args[0])
+func asSubnet(arg string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(arg)
+	if err != nil || p.Addr().Is4In6() {
+		return p, cli.Exitf(cli.Usage, "%q must be a subnet such as 172.7.21.0/24", arg)
 	}
 	return p, nil
 }

@@ -57,7 +57,7 @@ var effects = map[string]vain{
 	"iface-regex":     always, // where no --iface matches
 	"iface-can-reach": always, // likewise
 	"public-ip":       always,
-	"public-ipv6":     always, // an error
+	"public-ipv6":     always,
 
 	"subnet-file":               always,
 	"subnet-lease-renew-margin": always,

@@ -186,15 +186,18 @@ func (g *gathering) cost(what string, patience time.Duration, do func(context.Co
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	began := time.Now()
-	index, err := do(ctx)
+	index, refused := do(ctx)
+	err := refused
 	if err == nil {
 		err = g.crowd.Await(ctx, index)
 	}
 	took := figure(time.Since(began).Seconds())
-	if err != nil {
-		if ctx.Err() == nil {
-			g.Fatal(err)
-		}
+	switch {
+	case refused != nil && ctx.Err() == nil: // etcd cannot do it
+		took = "failed: " + err.Error()
+	case err != nil && ctx.Err() == nil:
+		g.Fatal(err)
+	case err != nil:
 		took = fmt.Sprintf("not within %.0f min: %s have no lease", patience.Minutes(), thousands(g.crowd.Without()))
 	}
 	after := g.read()

@@ -31,6 +31,10 @@ func Endpoints(s string) ([]string, error) {
 
 func checkEndpoint(s string) error {
 	form := errors.New("must be URLs of the form http://host:port or https://host:port, separated by commas")
+	_, host, _ := strings.Cut(s, "://")
+	if strings.Count(host, ":") > 1 && !strings.ContainsAny(host, "[]@/") {
+		return errors.New("must have IPv6 addresses in brackets, such as http://[fd00:4::12]:2379")
+	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.ContainsAny(s, "?# ") {
 		return form

@@ -7,9 +7,12 @@ import (
 	"net/netip"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"flanneld/pkg/inet"
 )
 
 // The functions below read a flag's value. Their errors go on from the value:
@@ -134,25 +137,34 @@ func Address(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// IPv4 takes an address of that family.
-func IPv4(s string) (netip.Addr, error) {
+// Host takes the address of another host, of either family.
+func Host(s string) (netip.Addr, error) {
 	a, err := Address(s)
-	if err != nil || !a.Is4() {
-		return netip.Addr{}, errors.New("must be an IPv4 address")
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, errors.New("must be an IP address")
 	}
-	return a, nil
+	return a.Unmap(), nil
 }
 
-// PublicIP takes an address at which another host can be reached (RFC 6890).
-func PublicIP(s string) (netip.Addr, error) {
-	if strings.TrimSpace(s) == "" {
-		return netip.Addr{}, nil
+// PublicIP takes an address of a family at which another host can be reached (RFC 6890).
+func PublicIP(f inet.Family) func(string) (netip.Addr, error) {
+	return func(s string) (netip.Addr, error) {
+		if strings.TrimSpace(s) == "" {
+			return netip.Addr{}, nil
+		}
+		a, err := Address(s)
+		if err != nil || inet.Of(a) != f || a.Zone() != "" ||
+			slices.ContainsFunc(nobodys, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			return netip.Addr{}, fmt.Errorf("must be the %v address at which other hosts reach this one", f)
+		}
+		return a, nil
 	}
-	a, err := Address(s)
-	if err != nil || !a.Is4() || a.As4()[0] == 0 || a.IsLoopback() || a.As4()[0] >= 224 {
-		return netip.Addr{}, errors.New("must be the IPv4 address at which other hosts reach this one")
-	}
-	return a, nil
+}
+
+// nobodys are where no other host can be (RFC 6890, RFC 4291).
+var nobodys = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/8"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
 }
 
 // Pattern takes a regular expression.

@@ -233,7 +233,7 @@ var others = map[string]string{
 	"--cert-file":      "etcd", "--key-file": "etcd", "--peer-cert-file": "etcd", "--peer-key-file": "etcd", "--trusted-ca-file": "etcd",
 	"--peer-trusted-ca-file": "etcd", "--listen-client-urls": "etcd", "--advertise-client-urls": "etcd",
 	"--endpoints": "etcdctl", "--ca-file": "etcdctl", "--cacert": "etcdctl", "--cert": "etcdctl", "--key": "etcdctl",
-	"--system": "sysctl",
+	"--system": "sysctl", "--ipv6": "dockerd", "--fixed-cidr-v6": "dockerd", "--ip6tables": "dockerd", "--experimental": "dockerd",
 }
 
 // Every flag and every variable that a page names is there.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -108,7 +109,7 @@ var etcdFaults = []fault{
 	}},
 	{"history overrun", ofEtcd, func(c *cluster, _ *node, _ *rand.Rand) { overrun(c, 150) }},
 	{"hostile keys", ofEtcd, func(c *cluster, n *node, random *rand.Rand) {
-		own := strings.Split(n.subnet, ".")[2]
+		own := strconv.Itoa(n.number())
 		keys := map[string]string{
 			"0.0.0.0-0":               `{"PublicIP":"10.4.7.12"}`,
 			"172.7." + own + ".0-25":  `{"PublicIP":"10.4.7.12","BackendType":"host-gw"}`,
@@ -117,6 +118,15 @@ var etcdFaults = []fault{
 			"10.4.7.0-24":             `{"PublicIP":"10.4.7.12"}`,
 			"garbage \x1b[2J":         "\x00\x01",
 			"172.7.252.0-24/deeper/x": "{}",
+		}
+		if len(n.families()) > 1 {
+			maps.Copy(keys, map[string]string{
+				"0.0.0.0-0&::-0": leaseOf(n.families(), "host-gw", 12),
+				"172.7." + own + ".0-24&fc00:7:0:253::-64": leaseOf(n.families(), "host-gw", 12), // this host's IPv4 subnet
+				"172.7.254.0-24&fc00:7:0:" + own + "::-64": leaseOf(n.families(), "host-gw", 12), // and its IPv6 subnet
+				"172.7.253.0-24&fc00:7:0:250::-64":         `{"PublicIP":"10.4.7.12","PublicIPv6":"$(reboot)","BackendType":"host-gw"}`,
+				"172.7.254.0-24&fd00:4::-64":               leaseOf(n.families(), "host-gw", 12),
+			})
 		}
 		for k, v := range keys {
 			c.etcd.Set(leases+k, v)
@@ -132,7 +142,7 @@ var etcdFaults = []fault{
 	{"config deleted and switched", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
 		c.etcd.Delete(configKey)
 		pauseAround(0, time.Second, random)
-		c.etcd.Set(configKey, []string{hostGW, vxLAN, direct}[random.IntN(3)])
+		c.etcd.Set(configKey, of(c.families(), []string{hostGW, vxLAN, direct}[random.IntN(3)]))
 	}},
 }
 
@@ -162,10 +172,11 @@ var hostFaults = []fault{
 	}},
 	{"kernel objects deleted", ofHost, func(_ *cluster, n *node, random *rand.Rand) {
 		for range 3 {
-			_, _ = n.Try("sh", "-c", []string{
-				"ip route flush proto 77", "ip link set flannel.1 down", "ip link del flannel.1",
-				"ip neigh flush nud permanent dev flannel.1", "ip addr flush dev flannel.1", "ip link set flannel.1 mtu 900",
-			}[random.IntN(6)])
+			f := n.families()[random.IntN(len(n.families()))]
+			_, _ = n.Try("sh", "-c", handfuls[f].fill([]string{
+				"IP route flush proto 77", "ip link set DEVICE down", "ip link del DEVICE",
+				"ip neigh flush nud permanent dev DEVICE", "ip addr flush dev DEVICE", "ip link set DEVICE mtu 900",
+			}[random.IntN(6)]))
 			pauseAround(0, 500*time.Millisecond, random)
 		}
 	}},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 )
 
 // everybodyHasTheirs holds the invariants: each host runs, holds its own lease
@@ -21,7 +22,7 @@ func (c *cluster) everybodyHasTheirs(after string) {
 			if !n.daemon.Running() {
 				return fmt.Errorf("the daemon of %s has ended", n)
 			}
-			if v := held[n.leaseKey()]; !strings.HasPrefix(v, `{"PublicIP":"`+n.IP.String()+`"`) {
+			if v := held[n.leaseKey()]; !strings.HasPrefix(v, n.publicIPs()) {
 				return fmt.Errorf("%s is %q", n.leaseKey(), v)
 			}
 			if err := c.rightRoutes(n); err != nil {
@@ -40,13 +41,17 @@ func (c *cluster) rightRoutes(n *node) error {
 	for route := range strings.Lines(n.routes()) {
 		have[strings.Fields(route)[0]] = true
 	}
-	delete(have, "172.7.250.0/24")
-	delete(have, "172.7.249.0/24")
-	for _, peer := range c.hosts {
-		if peer != n && !have[peer.subnet] {
-			return fmt.Errorf("%s has no route to %s:\n%s", n, peer, n.routes())
+	for _, f := range n.families() {
+		for _, hostile := range []int{249, 250, 253, 254} {
+			delete(have, lab.Subnet(f, hostile))
 		}
-		delete(have, peer.subnet)
+		for _, peer := range c.hosts {
+			subnet := lab.Subnet(f, peer.number())
+			if peer != n && !have[subnet] {
+				return fmt.Errorf("%s has no route to %s's %s:\n%s", n, peer, subnet, n.routes())
+			}
+			delete(have, subnet)
+		}
 	}
 	if len(have) > 0 {
 		return fmt.Errorf("%s has routes to %v", n, have)
@@ -71,4 +76,15 @@ func (c *cluster) everybodyRests() {
 	}
 }
 
-func (n *node) leaseKey() string { return leases + strings.Replace(n.subnet, "/", "-", 1) }
+func (n *node) leaseKey() string { return leases + n.families().LeaseKey(n.number()) }
+
+// publicIPs are how the host's lease begins.
+func (n *node) publicIPs() string {
+	switch s := n.families(); {
+	case len(s) > 1:
+		return fmt.Sprintf(`{"PublicIP":"%v","PublicIPv6":"%v",`, n.In(inet.IPv4).Address(), n.In(inet.IPv6).Address())
+	case s[0] == inet.IPv6:
+		return fmt.Sprintf(`{"PublicIP":"0.0.0.0","PublicIPv6":"%v",`, n.IP)
+	}
+	return fmt.Sprintf(`{"PublicIP":"%v",`, n.IP)
+}

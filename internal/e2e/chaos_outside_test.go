@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/etcd/client/v2"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 )
 
 // outsideFaults are what comes from outside of the daemon and is not as it should
@@ -40,15 +41,15 @@ var outsideFaults = []fault{
 }
 
 // newcomer is the key of a lease that comes and goes; nobody is there.
-const newcomer = leases + "172.7.249.0-24"
+func (c *cluster) newcomer() string { return leases + c.families().LeaseKey(249) }
 
 // memberHangs stops a member, which hosts may be following, and has them hear of
 // a lease that comes in that time.
 func (c *cluster) memberHangs(which int) {
 	c.t.Helper()
-	lease := `{"PublicIP":"10.4.7.12","BackendType":"host-gw"}`
+	lease := leaseOf(c.families(), "host-gw", 12)
 	if !strings.Contains(c.etcd.Get(configKey).Value, "host-gw") {
-		lease = `{"PublicIP":"10.4.7.12","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0e:2a:03:04:05:06"}}`
+		lease = leaseOf(c.families(), "vxlan", 12)
 	}
 	m, other := c.etcd.Members[which], (which+1)%3
 	m.Signal(syscall.SIGSTOP)
@@ -71,19 +72,21 @@ func (c *cluster) memberHangs(which int) {
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()
-	if _, err := keys.Set(ctx, newcomer, lease, nil); err != nil {
+	if _, err := keys.Set(ctx, c.newcomer(), lease, nil); err != nil {
 		c.t.Fatal(err)
 	}
 	for _, n := range c.hosts {
 		lab.Eventually(c.t, 4*soon, n.Name+" to hear of a lease while "+m.Endpoint+" hangs", func() error {
-			if !strings.Contains(n.routes(), "172.7.249.0/24 ") {
-				return fmt.Errorf("it has the routes\n%s", n.routes())
+			for _, f := range n.families() {
+				if !strings.Contains(n.routes(), lab.Subnet(f, 249)+" ") {
+					return fmt.Errorf("it has the routes\n%s", n.routes())
+				}
 			}
 			return nil
 		})
 	}
 	m.Signal(syscall.SIGCONT)
-	c.etcd.Delete(newcomer)
+	c.etcd.Delete(c.newcomer())
 }
 
 // memberTalksNonsense puts somebody else in a member's place.
@@ -120,7 +123,7 @@ func (c *cluster) configStorm() {
 	c.t.Helper()
 	before := c.etcd.Get(configKey).Value
 	for i := range 30 {
-		c.etcd.Set(configKey, fmt.Sprintf(`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","VNI":%d}}`, 100+i))
+		c.etcd.Set(configKey, c.families().Config(fmt.Sprintf(`{"Type":"vxlan","VNI":%d}`, 100+i)))
 		time.Sleep(100 * time.Millisecond)
 	}
 	c.etcd.Set(configKey, before)
@@ -130,7 +133,7 @@ func (c *cluster) configStorm() {
 func (c *cluster) underlayConfig(d time.Duration) {
 	c.t.Helper()
 	before := c.etcd.Get(configKey).Value
-	c.etcd.Set(configKey, `{"Network":"10.4.7.0/24","Backend":{"Type":"vxlan"}}`)
+	c.etcd.Set(configKey, strings.NewReplacer("172.7.0.0/16", "10.4.7.0/24", "fc00:7::/48", "fd00:4::/48").Replace(c.families().Config(`{"Type":"vxlan"}`)))
 	time.Sleep(d)
 	c.etcd.Set(configKey, before)
 }
@@ -143,7 +146,7 @@ func hangingIPTables(c *cluster, h *lab.Host) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	for _, program := range []string{"iptables", "iptables-save", "iptables-restore"} {
+	for _, program := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
 		path, err := exec.LookPath(program)
 		if err != nil {
 			c.t.Fatal(err)
@@ -160,7 +163,9 @@ func hangingIPTables(c *cluster, h *lab.Host) string {
 func (n *node) iptablesHangs(d time.Duration) {
 	hang := filepath.Join(n.Dir(), "sbin", "hang")
 	_ = os.WriteFile(hang, nil, 0o644)
-	_, _ = n.Try("iptables", "-F", "FORWARD")
+	for _, f := range n.families() {
+		_, _ = n.Try(map[inet.Family]string{inet.IPv4: "iptables", inet.IPv6: "ip6tables"}[f], "-F", "FORWARD")
+	}
 	time.Sleep(d)
 	_ = os.Remove(hang)
 }

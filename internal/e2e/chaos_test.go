@@ -18,7 +18,9 @@ import (
 // TestChaos throws faults at eight hosts, up to three at a time, and checks
 // after each round that everybody has what was theirs. `make chaos` runs it for
 // longer, with other seeds. CHAOS_NEXTHOPS=1 has all routes written by next hop objects.
-func TestChaos(t *testing.T) {
+func TestChaos(t *testing.T) { chaos(t, lab.Stacks[0]) }
+
+func chaos(t *testing.T, s lab.Stack) {
 	seconds, seed := fromEnv(t, "CHAOS_SECONDS", 30), fromEnv(t, "CHAOS_SEED", 1)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	var options []func(*lab.FlanneldOptions)
@@ -27,7 +29,7 @@ func TestChaos(t *testing.T) {
 		binary := lab.BinaryFrom(t, 0)
 		options = append(options, func(o *lab.FlanneldOptions) { o.Binary = binary })
 	}
-	c := startOnThree(t, vxLAN, 8, options...)
+	c := startOnThree(t, s, vxLAN, 8, options...)
 	lost := tally{}
 	t.Logf("seed %d, %d s", seed, seconds)
 	for end, round := time.Now().Add(time.Duration(seconds)*time.Second), 1; time.Now().Before(end) && !t.Failed(); round++ {
@@ -133,15 +135,16 @@ func total(stats map[string]lab.Stats) (all lab.Stats) {
 	return all
 }
 
-// startOnThree is a cluster of hosts from hdss7-21 on, with three etcd members.
-func startOnThree(t *testing.T, config string, hosts int, options ...func(*lab.FlanneldOptions)) *cluster {
+// startOnThree is a cluster of hosts from hdss7-21 on, with three etcd members. The
+// config is IPv4's.
+func startOnThree(t *testing.T, s lab.Stack, config string, hosts int, options ...func(*lab.FlanneldOptions)) *cluster {
 	t.Helper()
-	c := &cluster{Lab: lab.New(t), t: t}
+	c := &cluster{Lab: lab.New(t), t: t, stack: s}
 	for i := range 3 {
-		c.stores = append(c.stores, c.Host(fmt.Sprintf("etcd-%d", i+1), fmt.Sprintf("10.4.7.%d/24", 11+i)))
+		c.stores = append(c.stores, c.Host(fmt.Sprintf("etcd-%d", i+1), s.Addrs(7, 11+i)))
 	}
 	c.etcd = c.EtcdOn(lab.EtcdOptions{}, c.stores...)
-	c.etcd.Set(configKey, config)
+	c.etcd.Set(configKey, of(s, config))
 	for i := range hosts {
 		c.joinAs(fmt.Sprintf("hdss7-%d", 21+i), func(h *lab.Host, o *lab.FlanneldOptions) {
 			o.Args = append(o.Args, "--healthz-port=2401")

@@ -184,15 +184,28 @@ type box struct {
 // 8080 of the host passed on.
 func (m *machine) cni(name string) box {
 	m.t.Helper()
+	all := m.cniEach(name)
+	if len(all) != 1 {
+		m.t.Fatalf("the container has %d addresses, want one: %v", len(all), all)
+	}
+	return all[0]
+}
+
+// cniEach is cni for a container of several families: the same by each of its addresses.
+func (m *machine) cniEach(name string) (all []box) {
+	m.t.Helper()
 	out := m.sh("ip netns add " + name + ` && CNI_PATH=/opt/cni/bin NETCONFPATH=/etc/cni/net.d \
 		CAP_ARGS='{"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}' /opt/cni/bin/cnitool add flannel /run/netns/` + name)
 	var result struct {
 		IPs []struct{ Address netip.Prefix }
 	}
-	if err := json.Unmarshal([]byte(out), &result); err != nil || len(result.IPs) != 1 {
+	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		m.t.Fatalf("%v in %s", err, out)
 	}
-	return box{m, result.IPs[0].Address.Addr().String(), "nsenter --net=/run/netns/" + name + " "} // unlike ip netns exec, also for an ordinary user
+	for _, ip := range result.IPs {
+		all = append(all, box{m, ip.Address.Addr().String(), "nsenter --net=/run/netns/" + name + " "}) // unlike ip netns exec, also for an ordinary user
+	}
+	return all
 }
 
 func (b box) sh(command string) string {
@@ -208,7 +221,7 @@ func (b box) mtu() string {
 }
 
 // meets has two containers ping each other, and each tell the other whom it sees:
-// one of 172.7.21.0/24 the other's client address.
+// one of 172.7.21.0/24 the other's client address; "": its own.
 func (b box) meets(t *testing.T, other box, client string) {
 	t.Helper()
 	for _, way := range [][2]box{{b, other}, {other, b}} {
@@ -219,11 +232,15 @@ func (b box) meets(t *testing.T, other box, client string) {
 			}
 			return nil
 		})
-		to.m.write("/etc/nginx/seen.conf", "user root; pid /run/seen.pid; events {} http { access_log off; server { listen 80; return 200 $remote_addr; } }", 0o644)
+		to.m.write("/etc/nginx/seen.conf", "user root; pid /run/seen.pid; events {} http { access_log off; server { listen 80; listen [::]:80; return 200 $remote_addr; } }", 0o644)
 		to.m.sh("mkdir -p /var/log/nginx /var/lib/nginx")
+		to.m.sh("kill $(cat /run/seen.pid) 2>/dev/null || true") // of another container, or the same before
 		to.sh("nginx -c /etc/nginx/seen.conf")
-		want := strings.ReplaceAll(client, "172.7.21.", strings.TrimSuffix(from.ip, from.ip[strings.LastIndexByte(from.ip, '.')+1:]))
-		if got := from.sh("timeout 3 busybox wget -q -O - http://" + to.ip + "/"); got != want {
+		want := from.ip
+		if client != "" {
+			want = strings.ReplaceAll(client, "172.7.21.", strings.TrimSuffix(from.ip, from.ip[strings.LastIndexByte(from.ip, '.')+1:]))
+		}
+		if got := from.sh("timeout 3 busybox wget -q -O - " + lab.URL(lab.Address(to.ip))); got != want {
 			t.Errorf("%s sees %s, want %s", to.ip, got, want)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 )
 
 // startDocker starts dockerd with the options that mk-docker-opts.sh makes of
@@ -96,9 +97,12 @@ func (m *machine) container(name string) string {
 	return m.address(name)
 }
 
-func (m *machine) address(container string) string {
+func (m *machine) address(container string) string { return m.addressIn(inet.IPv4, container) }
+
+func (m *machine) addressIn(f inet.Family, container string) string {
 	m.t.Helper()
-	return m.sh("docker inspect --format '{{.NetworkSettings.IPAddress}}' " + container)
+	field := map[inet.Family]string{inet.IPv4: "IPAddress", inet.IPv6: "GlobalIPv6Address"}[f]
+	return m.sh("docker inspect --format '{{.NetworkSettings." + field + "}}' " + container)
 }
 
 // inside is a command line that runs in a container.
@@ -116,6 +120,7 @@ http {
 	access_log /var/log/nginx/access.log;
 	server {
 		listen 80;
+		listen [::]:80;
 		return 200 "hello\n";
 	}
 }

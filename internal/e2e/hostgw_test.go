@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"flanneld/internal/lab"
 )
 
 func TestHostGW(t *testing.T) {
@@ -66,10 +68,12 @@ func TestHealthz(t *testing.T) {
 
 // Whatever ends the daemon, traffic flows on, and so it does when it starts
 // again.
-func TestRestartLosesNothing(t *testing.T) {
+func TestRestartLosesNothing(t *testing.T) { restartLosesNothing(t, lab.Stacks[0]) }
+
+func restartLosesNothing(t *testing.T, s lab.Stack) {
 	for _, mode := range []string{hostGW, vxLAN} {
 		t.Run(mode, func(t *testing.T) {
-			c := start(t, mode, "hdss7-21", "hdss7-22")
+			c := startWith(t, s, of(s, mode), "hdss7-21", "hdss7-22")
 			h := c.hosts[0]
 			for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL} {
 				c.losesNothing(s.String(), func() {

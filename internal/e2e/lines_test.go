@@ -85,7 +85,7 @@ func (m *machine) number() string { return m.Name[len("hdss7-"):] }
 func (m *machine) own(text string) string {
 	n := m.number()
 	return strings.NewReplacer("https://10.4.7.21", "https://10.4.7.21", "10.4.7.21", "10.4.7."+n,
-		"172.7.21.", "172.7."+n+".", "flanneld-7-21", "flanneld-7-"+n).Replace(text)
+		"172.7.21.", "172.7."+n+".", "fd00:4::21", "fd00:4::"+n, "fc00:7:0:21:", "fc00:7:0:"+n+":", "flanneld-7-21", "flanneld-7-"+n).Replace(text)
 }
 
 // install lays out the release and writes the two files by hand, as step 1 does.

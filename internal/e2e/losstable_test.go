@@ -13,8 +13,12 @@ import (
 // TestLossTable is the promise to operators, fault by fault.
 func TestLossTable(t *testing.T) {
 	t.Parallel()
-	c := startOnThree(t, hostGW, 3)
-	n := c.hosts[0]
+	lossTable(t, lab.Stacks[0])
+}
+
+func lossTable(t *testing.T, s lab.Stack) {
+	c := startOnThree(t, s, hostGW, 3)
+	n, config := c.hosts[0], of(s, hostGW)
 	table := []struct {
 		fault string
 		do    func()
@@ -26,14 +30,14 @@ func TestLossTable(t *testing.T) {
 		{"etcd wiped", func() {
 			c.etcd.Wipe()
 			time.Sleep(time.Second)
-			c.etcd.Set(configKey, hostGW)
+			c.etcd.Set(configKey, config)
 		}},
 		{"daemon restarted over a wiped etcd", func() {
 			n.daemon.Stop()
 			c.etcd.Wipe()
 			n.daemon.Restart()
 			time.Sleep(3 * time.Second)
-			c.etcd.Set(configKey, hostGW)
+			c.etcd.Set(configKey, config)
 			n.daemon.WaitReady()
 		}},
 		{"history overrun by 2,000 events", func() { overrun(c, 250) }},
@@ -64,16 +68,20 @@ func TestLossTable(t *testing.T) {
 	t.Log(report.String())
 
 	// The lease is taken by somebody else: the host gives it up.
-	c.etcd.Set(n.leaseKey(), `{"PublicIP":"10.4.7.99","BackendType":"host-gw"}`)
+	others := leaseOf(s, "host-gw", 99)
+	c.etcd.Set(n.leaseKey(), others)
 	began := time.Now()
 	lab.Eventually(t, soon, "another lease", func() error {
-		if env := read(t, n.SubnetFile()); strings.Contains(env, strings.TrimSuffix(n.subnet, "0/24")) {
-			return fmt.Errorf("%s", env)
+		env := read(t, n.SubnetFile())
+		for _, bridge := range s.Bridges(21) {
+			if strings.Contains(env, bridge) {
+				return fmt.Errorf("%s", env)
+			}
 		}
 		return nil
 	})
 	t.Logf("own lease taken by another host: another one after %v", time.Since(began).Round(time.Millisecond))
-	if v := c.etcd.Get(n.leaseKey()).Value; v != `{"PublicIP":"10.4.7.99","BackendType":"host-gw"}` {
+	if v := c.etcd.Get(n.leaseKey()).Value; v != others {
 		t.Errorf("the other host's key became %s", v)
 	}
 	if n.daemon.Signal(syscall.SIGTERM); n.daemon.Wait(soon) != 0 {

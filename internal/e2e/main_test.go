@@ -4,12 +4,14 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 )
 
 func TestMain(m *testing.M) {
@@ -21,6 +23,7 @@ func TestMain(m *testing.M) {
 	lab.NeedNewestEtcd()
 	lab.NeedEtcdctl()
 	lab.NeedCNI()
+	lab.NeedFlannel()
 	lab.NeedFlanneld()
 	lab.Main(m)
 }
@@ -43,6 +46,7 @@ const (
 type cluster struct {
 	*lab.Lab
 	t     *testing.T
+	stack lab.Stack // of its hosts; nil: IPv4
 	etcd  *lab.Etcd
 	store *node // etcd's host
 	hosts []*node
@@ -55,16 +59,85 @@ type node struct {
 	*lab.Host
 	daemon *lab.Daemon
 	box    *lab.Container
-	subnet string // "172.7.21.0/24"
+	stack  lab.Stack // of its containers; nil: IPv4
+	subnet string    // "172.7.21.0/24"; "fc00:7:0:21::/64" where it has IPv6 alone
+}
+
+// number is 21 for both of these.
+func (n *node) number() (number int) {
+	if _, err := fmt.Sscanf(n.subnet, "172.7.%d.", &number); err != nil {
+		_, _ = fmt.Sscanf(n.subnet, "fc00:7:0:%d:", &number)
+	}
+	return number
+}
+
+func (c *cluster) families() lab.Stack { return families(c.stack) }
+
+func (n *node) families() lab.Stack { return families(n.stack) }
+
+func families(s lab.Stack) lab.Stack {
+	if s == nil {
+		return lab.Stacks[0]
+	}
+	return s
+}
+
+// of is an IPv4 config for other families.
+func of(s lab.Stack, config string) string {
+	_, backend, _ := strings.Cut(config, `"Backend": `)
+	return families(s).Config(strings.TrimSuffix(backend, "}"))
+}
+
+// way is how a peer's subnets are reached: by its number, plain or by the tunnel.
+type way struct {
+	peer   int
+	tunnel bool
+}
+
+// routesOf are the routes that flanneld writes, by each family.
+func routesOf(s lab.Stack, ways ...way) string {
+	var all []string
+	for _, f := range s {
+		for _, w := range ways {
+			subnet := netip.MustParsePrefix(lab.Subnet(f, w.peer))
+			public, _, _ := strings.Cut(lab.Stack{f}.Addrs(7, w.peer), "/")
+			route := fmt.Sprintf("%v via %s dev ens33 proto 77", subnet, public)
+			if w.tunnel {
+				route = fmt.Sprintf("%v via %v dev %s proto 77", subnet, subnet.Addr(), handfuls[f].device)
+			}
+			if f == inet.IPv6 {
+				route += " metric 1024"
+			}
+			if w.tunnel {
+				route += " onlink"
+			}
+			all = append(all, route)
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// eachStack runs a scenario with IPv4, with IPv6 and with both.
+func eachStack(t *testing.T, scenario func(t *testing.T, s lab.Stack)) {
+	t.Parallel()
+	for _, s := range lab.Stacks {
+		t.Run(s.String(), func(t *testing.T) { scenario(t, s) })
+	}
 }
 
 // start brings up a cluster with hosts such as "hdss7-21", whose last number is
 // also that of its address and of its subnet.
 func start(t *testing.T, config string, names ...string) *cluster {
 	t.Helper()
+	return startWith(t, nil, config, names...)
+}
+
+// startWith is start for hosts of other families.
+func startWith(t *testing.T, s lab.Stack, config string, names ...string) *cluster {
+	t.Helper()
 	t.Parallel()
-	c := &cluster{Lab: lab.New(t), t: t}
-	store := c.Host("hdss7-12", "10.4.7.12/24")
+	c := &cluster{Lab: lab.New(t), t: t, stack: s}
+	store := c.Host("hdss7-12", c.families().Addrs(7, 12))
 	c.etcd, c.store = c.EtcdOn(lab.EtcdOptions{}, store), &node{Host: store}
 	if config != "" {
 		c.etcd.Set(configKey, config)
@@ -92,17 +165,29 @@ func (c *cluster) joinAs(name string, change func(*lab.Host, *lab.FlanneldOption
 	if _, err := fmt.Sscanf(name, "hdss7-%d", &n); err != nil {
 		c.t.Fatal(err)
 	}
-	h := &node{Host: c.Host(name, fmt.Sprintf("10.4.7.%d/24", n)), subnet: fmt.Sprintf("172.7.%d.0/24", n)}
-	h.SubnetEnv(fmt.Sprintf("172.7.%d.1/24", n))
+	h := c.newNode(name, 7, n)
 	h.daemon = h.FlanneldAs(func(o *lab.FlanneldOptions) { change(h.Host, o) })
 	c.hosts = append(c.hosts, h)
+	return h
+}
+
+// newNode is a host of the cluster's families on a segment, with its subnet.env.
+func (c *cluster) newNode(name string, segment, n int) *node {
+	c.t.Helper()
+	s := c.families()
+	h := &node{Host: c.Host(name, s.Addrs(segment, n)), stack: c.stack, subnet: lab.Subnet(s[0], n)}
+	h.SubnetEnv(s.Bridges(n)...)
 	return h
 }
 
 // connected waits until every container reaches every other.
 func (c *cluster) connected(within time.Duration) {
 	c.t.Helper()
-	c.pairs(func(a, b *node) { a.box.Reach(b.box, within) })
+	c.pairs(func(a, b *node) {
+		for _, f := range a.families() {
+			a.box.Reach(b.box.In(f), within)
+		}
+	})
 }
 
 func (c *cluster) pairs(f func(a, b *node)) {
@@ -117,7 +202,7 @@ func (c *cluster) pairs(f func(a, b *node)) {
 }
 
 // losesNothing runs what under pings between all containers, 20 a second each
-// way, and counts those that are lost.
+// way by each family, and counts those that are lost.
 func (c *cluster) losesNothing(moment string, what func()) {
 	c.t.Helper()
 	for pair, s := range c.underPings(what) {
@@ -130,7 +215,11 @@ func (c *cluster) losesNothing(moment string, what func()) {
 func (c *cluster) underPings(what func()) map[string]lab.Stats {
 	c.t.Helper()
 	pingers := map[string]*lab.Pinger{}
-	c.pairs(func(a, b *node) { pingers[a.Name+" to "+b.Name] = a.box.PingEvery(50*time.Millisecond, b.box) })
+	c.pairs(func(a, b *node) {
+		for _, f := range a.families() {
+			pingers[a.Name+" to "+b.Name+" by "+f.String()] = a.box.PingEvery(50*time.Millisecond, b.box.In(f))
+		}
+	})
 	time.Sleep(200 * time.Millisecond)
 	what()
 	time.Sleep(500 * time.Millisecond)
@@ -144,9 +233,16 @@ func (c *cluster) underPings(what func()) map[string]lab.Stats {
 // routes are the host's routes to other hosts' subnets, one a line.
 func (n *node) routes() string {
 	var out []string
-	for line := range strings.Lines(n.Run("ip", "-4", "route", "show", "table", "main")) {
-		if strings.HasPrefix(line, "172.7.") && !strings.Contains(line, "docker0") {
-			out = append(out, strings.Join(strings.Fields(line), " "))
+	for _, f := range n.families() {
+		flag, network := "-4", "172.7."
+		if f == inet.IPv6 {
+			flag, network = "-6", "fc00:7:"
+		}
+		for line := range strings.Lines(n.Run("ip", flag, "route", "show", "table", "main")) {
+			own := strings.Contains(line, "docker0") || f == inet.IPv6 && strings.Contains(line, "proto kernel")
+			if strings.HasPrefix(line, network) && !own {
+				out = append(out, strings.TrimSuffix(strings.Join(strings.Fields(line), " "), " pref medium"))
+			}
 		}
 	}
 	return strings.Join(out, "\n")

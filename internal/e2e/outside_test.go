@@ -35,7 +35,7 @@ func TestFloodLeavesFilesForTheCore(t *testing.T) {
 		t.Cleanup(func() { conn.Close() })
 	}
 
-	c.etcd.Set(newcomer, `{"PublicIP":"10.4.7.12","BackendType":"host-gw"}`)
+	c.etcd.Set(c.newcomer(), `{"PublicIP":"10.4.7.12","BackendType":"host-gw"}`)
 	n.hasRoute(t, "172.7.249.0/24 via 10.4.7.12")
 	n.Run("ip", "route", "del", "172.7.249.0/24")
 	n.hasRoute(t, "172.7.249.0/24 via 10.4.7.12")

@@ -69,8 +69,16 @@ const (
 	needsChecksum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM, in the first byte
 	checksumStart = 6 // offset in the header of the first byte that the checksum covers
 	headerLength  = 10
-	plainStart    = 14 + 20 // of TCP or UDP in a plain frame
+	etherType     = headerLength + 12
 )
+
+// plainStart is where TCP or UDP begins in a plain frame.
+func plainStart(frame []byte) uint16 {
+	if len(frame) > etherType+1 && binary.BigEndian.Uint16(frame[etherType:]) == unix.ETH_P_IPV6 {
+		return 14 + 40
+	}
+	return 14 + 20
+}
 
 // forward is the card at work in one direction, until one of its ends is closed.
 // What comes from outside has been computed there.
@@ -84,7 +92,7 @@ func forward(from, to *os.File, sends bool) {
 		case err != nil || n < headerLength:
 			continue // a frame too long for a tunnel's is as good as lost
 		}
-		if sends && binary.NativeEndian.Uint16(frame[checksumStart:]) > plainStart {
+		if sends && binary.NativeEndian.Uint16(frame[checksumStart:]) > plainStart(frame[:n]) {
 			frame[0] &^= needsChecksum
 		}
 		_, _ = to.Write(frame[:n]) // what cannot be sent is lost

@@ -43,22 +43,22 @@ var (
 	// etcdBinary is the path of the etcd that labs run: FLANNELD_LAB_ETCD where it
 	// is set, and otherwise build/etcd, which is built once from tools/go.mod.
 	etcdBinary = sync.OnceValues(func() (string, error) {
-		return buildEtcd("FLANNELD_LAB_ETCD", "etcd", "tools", "server")
+		return buildTool("FLANNELD_LAB_ETCD", "etcd", "tools", "go.etcd.io/etcd/server/v3")
 	})
 
 	// newestBinary is likewise that of the newest etcd.
 	newestBinary = sync.OnceValues(func() (string, error) {
-		return buildEtcd("FLANNELD_LAB_ETCD_NEWEST", "etcd-newest", filepath.Join("tools", "etcd-newest"), "server")
+		return buildTool("FLANNELD_LAB_ETCD_NEWEST", "etcd-newest", "tools/etcd-newest", "go.etcd.io/etcd/server/v3")
 	})
 
 	// etcdctlBinary is the path of build/etcdctl.
 	etcdctlBinary = sync.OnceValues(func() (string, error) {
-		return buildEtcd("FLANNELD_LAB_ETCDCTL", "etcdctl", filepath.Join("tools", "etcdctl"), "etcdctl")
+		return buildTool("FLANNELD_LAB_ETCDCTL", "etcdctl", "tools/etcdctl", "go.etcd.io/etcd/etcdctl/v3")
 	})
 )
 
-// buildEtcd builds a program of etcd's into build/, from the module in a folder.
-func buildEtcd(env, name, module, program string) (string, error) {
+// buildTool builds another project's program into build/, from the module in a folder.
+func buildTool(env, name, module, program string) (string, error) {
 	if path := os.Getenv(env); path != "" {
 		return filepath.Abs(path)
 	}
@@ -69,18 +69,17 @@ func buildEtcd(env, name, module, program string) (string, error) {
 	path := filepath.Join(root, "build", name)
 	unlock, err := lockFile(path + ".lock") // packages are tested side by side
 	if err != nil {
-		return "", fmt.Errorf("build etcd: %w", err)
+		return "", fmt.Errorf("build %s: %w", name, err)
 	}
 	defer unlock()
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
 	temporary := path + ".new" // so that an interrupted build leaves nothing that looks complete
-	build := exec.Command("go", "build", "-C", filepath.Join(root, module), "-o", temporary,
-		"go.etcd.io/etcd/"+program+"/v3")
+	build := exec.Command("go", "build", "-C", filepath.Join(root, module), "-o", temporary, program)
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build etcd: %w; where this process has no network, run `make build/%s` before\n%s",
-			err, name, out)
+		return "", fmt.Errorf("build %s: %w; where this process has no network, run `make build/%s` before\n%s",
+			name, err, name, out)
 	}
 	return path, os.Rename(temporary, path)
 }

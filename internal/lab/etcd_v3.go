@@ -140,6 +140,18 @@ func (e *Etcd) Compact(revision uint64) {
 	e.must("compact", storeV3{e}.ask(ctx, "kv/compaction", map[string]any{"revision": revision, "physical": true}, nil))
 }
 
+// Replace deletes a key and sets another one in one transaction of the v3 store.
+func (e *Etcd) Replace(key, by, value string) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
+	defer cancel()
+	steps := []any{
+		map[string]any{"requestDeleteRange": map[string]any{"key": []byte(key)}},
+		map[string]any{"requestPut": map[string]any{"key": []byte(by), "value": []byte(value)}},
+	}
+	e.must("replace "+key, storeV3{e}.ask(ctx, "kv/txn", map[string]any{"success": steps}, nil))
+}
+
 // Grants are the IDs of the v3 store's leases.
 func (e *Etcd) Grants() (ids []string) {
 	e.t.Helper()

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/pkg/inet"
 )
 
 // FlanneldOptions are the options of a daemon.
@@ -18,6 +20,8 @@ type FlanneldOptions struct {
 	Args   []string // flags
 	Env    []string // "NAME=value", added to a plain environment
 	Dir    string   // working directory; empty: the program's own
+
+	MayCrash bool // of another project's program: a crash in the log is no failure of the test
 }
 
 // Flanneld starts flanneld as the tutorial does, with further flags. The lab's
@@ -31,7 +35,7 @@ func (h *Host) Flanneld(flags ...string) *Daemon {
 func (h *Host) FlanneldAs(change func(*FlanneldOptions)) *Daemon {
 	h.lab.t.Helper()
 	o := FlanneldOptions{Dir: h.dir, Args: slices.Concat(
-		[]string{"--public-ip=" + h.IP.String()},
+		h.publicIPs(),
 		h.lab.Etcd().clientFlags(),
 		[]string{"--iface=" + h.nics[0].name, "--subnet-file=" + h.SubnetFile()},
 	)}
@@ -40,6 +44,18 @@ func (h *Host) FlanneldAs(change func(*FlanneldOptions)) *Daemon {
 		o.Binary = Binary(h.lab.t)
 	}
 	return h.Start(o)
+}
+
+// publicIPs are the flags that name the host's addresses.
+func (h *Host) publicIPs() (flags []string) {
+	for _, ip := range h.ips {
+		flag := "--public-ip="
+		if inet.Of(ip) == inet.IPv6 {
+			flag = "--public-ipv6="
+		}
+		flags = append(flags, flag+ip.String())
+	}
+	return flags
 }
 
 // NeedFlanneld builds flanneld. A package that runs it says so in its TestMain,

@@ -79,19 +79,22 @@ func (n *Node) TryGet(url string) (string, error) {
 	return string(body), err
 }
 
+// URL is that of a web server on a node.
+func URL(of Target) string { return "http://" + net.JoinHostPort(of.Address().String(), "80") + "/" }
+
 // HTTPServer is a web server with an access log.
 type HTTPServer struct {
-	URL string
+	URL string // by its node's first address
 
 	mu      sync.Mutex
 	clients []string
 }
 
-// HTTPServer starts a web server on port 80 of the node.
+// HTTPServer starts a web server on port 80 of the node, for each family that it has.
 func (n *Node) HTTPServer() *HTTPServer {
 	n.lab.t.Helper()
-	s := &HTTPServer{URL: fmt.Sprintf("http://%v/", n.IP)}
-	listener := n.Listen("tcp4", ":80")
+	s := &HTTPServer{URL: URL(n)}
+	listener := n.Listen("tcp", ":80")
 	server := &http.Server{Handler: s}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })

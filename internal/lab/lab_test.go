@@ -2,12 +2,13 @@ package lab
 
 import (
 	"errors"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"flanneld/pkg/inet"
 )
 
 func TestTheLabIsAWorldOfItsOwn(t *testing.T) {
@@ -52,52 +53,106 @@ func TestHostsOfOneSegment(t *testing.T) {
 	}
 }
 
-func TestRouterJoinsSegments(t *testing.T) {
+// eachStack runs a test on hosts with IPv4, with IPv6 and with both.
+func eachStack(t *testing.T, test func(t *testing.T, s Stack)) {
 	t.Parallel()
-	l := New(t)
-	a := l.Host("a", "10.4.7.21/24")
-	b := l.Host("b", "10.4.8.21/24")
-	if a.answered(b, 50*time.Millisecond, 50*time.Millisecond) {
-		t.Fatal("segments are connected without a router")
+	for _, s := range Stacks {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, s)
+		})
 	}
-	l.Router("gw", "10.4.7.254/24", "10.4.8.254/24")
-	a.Reach(b, waitTimeout) // the neighbour entry of the gateway may be a failed one
-	b.Ping(a)
-	a.Ping(Address("10.4.8.254"))
+}
+
+func TestRouterJoinsSegments(t *testing.T) {
+	eachStack(t, func(t *testing.T, s Stack) {
+		l := New(t)
+		a := l.Host("a", s.Addrs(7, 21))
+		b := l.Host("b", s.Addrs(8, 21))
+		for _, f := range s {
+			if a.answered(b.In(f), 50*time.Millisecond, 50*time.Millisecond) {
+				t.Fatal("segments are connected without a router")
+			}
+		}
+		gw := l.Router("gw", s.Gateway(7), s.Gateway(8))
+		for _, f := range s {
+			a.Reach(b.In(f), waitTimeout) // the neighbour entry of the gateway may be a failed one
+			b.Ping(a.In(f))
+			b.Ping(gw.In(f))
+		}
+	})
 }
 
 // handRoutes is a lab whose host-gw routes were written by hand.
-func handRoutes(t *testing.T) (l *Lab, c1, c2 *Container) {
+func handRoutes(t *testing.T, s Stack) (l *Lab, c1, c2 *Container) {
 	l = New(t)
-	h21 := l.Host("hdss7-21", "10.4.7.21/24").SubnetEnv("172.7.21.1/24")
-	h22 := l.Host("hdss7-22", "10.4.7.22/24").SubnetEnv("172.7.22.1/24")
-	h21.Run("ip", "route", "add", "172.7.22.0/24", "via", "10.4.7.22")
-	h22.Run("ip", "route", "add", "172.7.21.0/24", "via", "10.4.7.21")
+	h21 := l.Host("hdss7-21", s.Addrs(7, 21)).SubnetEnv(s.Bridges(21)...)
+	h22 := l.Host("hdss7-22", s.Addrs(7, 22)).SubnetEnv(s.Bridges(22)...)
+	for _, f := range s {
+		h21.Run("ip", "route", "add", Subnet(f, 22), "via", h22.In(f).Address().String())
+		h22.Run("ip", "route", "add", Subnet(f, 21), "via", h21.In(f).Address().String())
+	}
 	return l, h21.Container("c1"), h22.Container("c2")
 }
 
 func TestContainersSeeEachOthersAddresses(t *testing.T) {
+	eachStack(t, func(t *testing.T, s Stack) {
+		_, c1, c2 := handRoutes(t, s)
+		c3 := c1.Host.Container("c3")
+		server := c2.HTTPServer()
+		for _, f := range s {
+			first := strings.Replace(Stack{f}.Bridges(21)[0], "1/", "2/", 1)
+			if got := c1.In(f).Address().String(); !strings.HasPrefix(first, got+"/") || c3.In(f).Address() != c1.In(f).Address().Next() {
+				t.Errorf("the first container's address is %v, want %s; the second one's is %v", got, first, c3.In(f).Address())
+			}
+			c1.Ping(c2.In(f))
+			c2.Ping(c1.In(f))
+			own, host := c1.In(f).Address().String(), c1.Host.In(f).Address().String()
+			url := URL(c2.In(f))
+			if body := c1.Get(url); body != "hello, "+own+"\n" {
+				t.Errorf("body %q", body)
+			}
+			c1.Host.Get(url)
+			seen := server.Clients()
+			if got, want := seen[len(seen)-2:], []string{own, host}; !slices.Equal(got, want) {
+				t.Errorf("the server saw %v, want %v", got, want)
+			}
+			iptables := map[inet.Family]string{inet.IPv4: "iptables", inet.IPv6: "ip6tables"}[f]
+			c1.Host.Run(iptables, "-t", "nat", "-A", "POSTROUTING", "-s", Subnet(f, 21), "!", "-o", "docker0", "-j", "MASQUERADE")
+			if body := c1.Get(url); body != "hello, "+host+"\n" {
+				t.Errorf("masqueraded body %q", body)
+			}
+			if _, err := c1.TryGet(strings.TrimSuffix(url, ":80/") + ":81/"); err == nil {
+				t.Error("an answer from a port that nobody listens on")
+			}
+		}
+	})
+}
+
+// TestDockerGetsAnotherFamily: IPv4 works on while containers get IPv6.
+func TestDockerGetsAnotherFamily(t *testing.T) {
 	t.Parallel()
-	_, c1, c2 := handRoutes(t)
-	if c1.IP != netip.MustParseAddr("172.7.21.2") || c1.Host.Container("c3").IP != netip.MustParseAddr("172.7.21.3") {
-		t.Errorf("the first container's address is %v", c1.IP)
+	four, both := Stacks[0], Stacks[2]
+	l := New(t)
+	h := l.Host("hdss7-21", both.Addrs(7, 21)).SubnetEnv(four.Bridges(21)...)
+	c1, c2 := h.Container("c1"), h.Container("c2")
+	pings := c1.PingEvery(time.Millisecond, c2)
+	h.UpdateDocker() // there is nothing new
+	if len(c1.ips) != 1 {
+		t.Errorf("the container has %v", c1.ips)
 	}
-	c1.Ping(c2)
-	c2.Ping(c1)
-	server := c2.HTTPServer()
-	if body := c1.Get(server.URL); body != "hello, 172.7.21.2\n" {
-		t.Errorf("body %q", body)
+	h.SubnetEnv(both.Bridges(21)...).UpdateDocker()
+	c3 := h.Container("c3")
+	for _, f := range both {
+		c1.Ping(c2.In(f))
+		c3.Ping(c2.In(f))
+		h.Ping(c3.In(f))
 	}
-	c1.Host.Get(server.URL)
-	if got, want := server.Clients(), []string{"172.7.21.2", "10.4.7.21"}; !slices.Equal(got, want) {
-		t.Errorf("the server saw %v, want %v", got, want)
+	if got := c3.In(inet.IPv6).Address().String(); got != "fc00:7:0:21::4" {
+		t.Errorf("the third container has %s", got)
 	}
-	c1.Host.Run("iptables", "-t", "nat", "-A", "POSTROUTING", "-s", "172.7.21.0/24", "!", "-o", "docker0", "-j", "MASQUERADE")
-	if body := c1.Get(server.URL); body != "hello, 10.4.7.21\n" {
-		t.Errorf("masqueraded body %q", body)
-	}
-	if _, err := c1.TryGet("http://172.7.22.2:81/"); err == nil {
-		t.Error("an answer from a port that nobody listens on")
+	if s := pings.Stop(); s.Lost > 0 {
+		t.Errorf("meanwhile %v", s)
 	}
 }
 
@@ -121,27 +176,40 @@ func TestDockerTakesTheMTUOfSubnetEnv(t *testing.T) {
 }
 
 func TestEtcdRunsOnAHost(t *testing.T) {
-	t.Parallel()
-	l := New(t)
-	h12 := l.Host("hdss7-12", "10.4.7.12/24")
-	h21 := l.Host("hdss7-21", "10.4.7.21/24")
-	l.Etcd().Set("/coreos.com/network/config", "{}")
-	const url = "http://10.4.7.12:2379/v2/keys/coreos.com/network/config"
-	if body := h21.Get(url); !strings.Contains(body, `"value":"{}"`) {
-		t.Errorf("from another host: %s", body)
-	}
-	h12.Cut()
-	hasty := h21.Client()
-	hasty.Timeout = 100 * time.Millisecond
-	if reply, err := hasty.Get(url); err == nil {
-		t.Errorf("through a cut cable: %s", reply.Status)
-	}
+	eachStack(t, func(t *testing.T, s Stack) {
+		l := New(t)
+		h12 := l.Host("hdss7-12", s.Addrs(7, 12))
+		h21 := l.Host("hdss7-21", s.Addrs(7, 21))
+		l.Etcd().Set("/coreos.com/network/config", "{}")
+		at := map[inet.Family]string{inet.IPv4: "http://10.4.7.12:2379", inet.IPv6: "http://[fd00:4::12]:2379"}[s[0]]
+		url := at + "/v2/keys/coreos.com/network/config"
+		if got := l.Etcd().Endpoints(); !slices.Equal(got, []string{at}) {
+			t.Errorf("endpoints %v", got)
+		}
+		if body := h21.Get(url); !strings.Contains(body, `"value":"{}"`) {
+			t.Errorf("from another host: %s", body)
+		}
+		h12.Cut()
+		hasty := h21.Client()
+		hasty.Timeout = 100 * time.Millisecond
+		if reply, err := hasty.Get(url); err == nil {
+			t.Errorf("through a cut cable: %s", reply.Status)
+		}
+	})
 }
 
 func TestPingerCountsWhatIsLost(t *testing.T) {
-	t.Parallel()
-	_, c1, c2 := handRoutes(t)
-	c1.Ping(c2)
+	eachStack(t, func(t *testing.T, s Stack) {
+		for _, f := range s {
+			_, c1, c2 := handRoutes(t, s)
+			countsWhatIsLost(t, c1, c2, f)
+		}
+	})
+}
+
+func countsWhatIsLost(t *testing.T, c1, peer *Container, f inet.Family) {
+	c2 := peer.In(f)
+	c1.Reach(c2, waitTimeout)
 	const pace = 10 * time.Millisecond
 	quiet := c1.PingEvery(pace, c2)
 	time.Sleep(20 * pace)
@@ -151,9 +219,9 @@ func TestPingerCountsWhatIsLost(t *testing.T) {
 
 	disturbed := c1.PingEvery(pace, c2)
 	time.Sleep(10 * pace)
-	c2.Host.Cut()
+	peer.Host.Cut()
 	time.Sleep(20 * pace)
-	c2.Host.Heal()
+	peer.Host.Heal()
 	time.Sleep(10 * pace)
 	s := disturbed.Stop()
 	if s.Lost < 2 || s.Lost > s.Sent-2 || s.Gap < 15*pace || s.Gap > 20*pace+time.Second {
@@ -170,7 +238,7 @@ func TestPingerCountsWhatIsLost(t *testing.T) {
 	if c1.answered(c2, 100*time.Millisecond, 100*time.Millisecond) {
 		t.Error("the route has survived the link, which Linux does not do")
 	}
-	c1.Ping(c1.Host)
+	c1.Ping(c1.Host.In(f))
 }
 
 func TestStatsFindTheLongestGap(t *testing.T) {
@@ -195,12 +263,26 @@ func TestStatsFindTheLongestGap(t *testing.T) {
 }
 
 func TestFaultsOfALink(t *testing.T) {
-	t.Parallel()
-	l := New(t)
-	a := l.Host("a", "10.4.7.21/24")
-	b := l.Host("b", "10.4.7.22/24")
+	eachStack(t, func(t *testing.T, s Stack) {
+		l := New(t)
+		a := l.Host("a", s.Addrs(7, 21))
+		b := l.Host("b", s.Addrs(7, 22))
+		for _, f := range s {
+			faultsOfALink(t, l, a, b.In(f), f)
+		}
+	})
+}
+
+func faultsOfALink(t *testing.T, l *Lab, a *Host, b Target, f inet.Family) {
 	carrier := func() string { return a.Run("ip", "-br", "link", "show", "ens33") }
-	routes := func() int { return len(strings.Split(a.Run("ip", "route"), "\n")) }
+	network, own, flag := "10.4.7.0/24", "10.4.7.21/24", "-4"
+	if f == inet.IPv6 {
+		network, own, flag = "fd00:4::/64", "fd00:4::21/64", "-6"
+	}
+	routes := func() string {
+		return strings.Join(slices.DeleteFunc(strings.Split(a.Run("ip", flag, "route"), "\n"), func(r string) bool { return strings.HasPrefix(r, "fe80::") }), "\n")
+	}
+	before := routes()
 
 	a.Cut()
 	if !strings.Contains(carrier(), "LOWER_UP") || a.answered(b, 50*time.Millisecond, 50*time.Millisecond) {
@@ -209,11 +291,11 @@ func TestFaultsOfALink(t *testing.T) {
 	a.Heal()
 	a.Reach(b, waitTimeout)
 
-	l.Segment("10.4.7.0/24").Cut()
+	l.Segment(network).Cut()
 	if !strings.Contains(carrier(), "LOWER_UP") || a.answered(b, 50*time.Millisecond, 50*time.Millisecond) {
 		t.Errorf("segment cut: %s", carrier())
 	}
-	l.Segment("10.4.7.0/24").Heal()
+	l.Segment(network).Heal()
 	a.Reach(b, waitTimeout)
 
 	a.Unplug()
@@ -227,12 +309,12 @@ func TestFaultsOfALink(t *testing.T) {
 	a.Reach(b, waitTimeout)
 
 	a.LinkDown()
-	if a.Run("ip", "route") != "" || !strings.Contains(a.Run("ip", "addr", "show", "ens33"), "10.4.7.21/24") {
-		t.Errorf("down: %s\n%s", a.Run("ip", "route"), a.Run("ip", "addr"))
+	if kept := strings.Contains(a.Run("ip", "addr", "show", "ens33"), own); routes() != "" || kept != (f == inet.IPv4) {
+		t.Errorf("down: %s\n%s", routes(), a.Run("ip", "addr"))
 	}
 	a.LinkUp()
-	if routes() != 2 {
-		t.Errorf("up again: %s", a.Run("ip", "route"))
+	if got := routes(); got != before || strings.Count(got, "\n") != 1 {
+		t.Errorf("up again: %s, was %s", got, before)
 	}
 	a.Reach(b, waitTimeout)
 }

@@ -20,6 +20,7 @@ type namespace struct {
 	name string
 	fd   netns.NsHandle
 	nl   *netlink.Handle
+	ipv6 bool // its interfaces have addresses of it
 }
 
 // newNamespace makes a namespace called name, or name-2, name-3… where another
@@ -89,6 +90,36 @@ func (n *namespace) sysctl(key, value string) error {
 	return n.do(func() error { return os.WriteFile("/proc/sys/"+key, []byte(value), 0) })
 }
 
+// enableIPv6 is called before the namespace gets an interface: what comes from then on
+// does not search for duplicates of its addresses, which takes a second each.
+func (n *namespace) enableIPv6() error {
+	n.ipv6 = true
+	return n.sysctl("net/ipv6/conf/default/accept_dad", "0")
+}
+
+// awaitLinkLocal waits for a link's own IPv6 address, which the kernel adds a little
+// later than the carrier: without it, the kernel asks for no neighbour on behalf of
+// packets that it forwards.
+func (n *namespace) awaitLinkLocal(link string) error {
+	if !n.ipv6 {
+		return nil
+	}
+	for end := time.Now().Add(waitTimeout); ; time.Sleep(200 * time.Microsecond) {
+		all, err := n.nl.AddrList(named(link), netlink.FAMILY_V6)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+		for _, a := range all {
+			if a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 {
+				return nil
+			}
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s has no link-local address after %v", link, waitTimeout)
+		}
+	}
+}
+
 func (n *namespace) setUp(link string) error   { return n.nl.LinkSetUp(named(link)) }
 func (n *namespace) setDown(link string) error { return n.nl.LinkSetDown(named(link)) }
 
@@ -117,6 +148,9 @@ func (n *namespace) plug(port string, bridge, mtu int, to *namespace, nic string
 	}
 	if err == nil {
 		err = n.awaitCarrier(port)
+	}
+	if err == nil {
+		err = to.awaitLinkLocal(nic)
 	}
 	if err != nil {
 		return fmt.Errorf("connect %s in %s to %s in %s: %w", nic, to.name, port, n.name, err)

@@ -1,9 +1,12 @@
 package lab
 
 import (
+	"fmt"
 	"net/netip"
 	"os/exec"
 	"strings"
+
+	"flanneld/pkg/inet"
 )
 
 // Node is a network stack of its own: a host, a router or a container.
@@ -12,6 +15,7 @@ type Node struct {
 	IP   netip.Addr // its first address
 
 	lab *Lab
+	ips []netip.Addr // one of a family at the most, IP among them
 	ns  *namespace
 }
 
@@ -25,6 +29,28 @@ type Target interface {
 func (n *Node) Address() netip.Addr { return n.IP }
 
 func (n *Node) String() string { return n.Name }
+
+// In is the node's address of one family.
+func (n *Node) In(f inet.Family) Target {
+	n.lab.t.Helper()
+	for _, ip := range n.ips {
+		if inet.Of(ip) == f {
+			return leg{n, ip}
+		}
+	}
+	n.lab.t.Fatalf("lab: %s has no %v address, only %v", n.Name, f, n.ips)
+	return nil
+}
+
+// leg is a node by one of its addresses.
+type leg struct {
+	*Node
+	ip netip.Addr
+}
+
+func (l leg) Address() netip.Addr { return l.ip }
+
+func (l leg) String() string { return fmt.Sprintf("%s by %v", l.Name, inet.Of(l.ip)) }
 
 // Address stands for an address that is no Node's first one.
 type Address string

@@ -10,12 +10,16 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+
+	"flanneld/pkg/inet"
 )
 
-// Pinger sends pings (ICMP echo, RFC 792) at an even pace. It costs no process,
-// only two goroutines and a socket on its node.
+// Pinger sends pings (ICMP echo, RFC 792 and RFC 4443) at an even pace. It costs no
+// process, only two goroutines and a socket on its node.
 type Pinger struct {
 	to   Target
+	echo echoes
 	conn *icmp.PacketConn
 
 	mu       sync.Mutex
@@ -25,6 +29,18 @@ type Pinger struct {
 	stop      chan struct{}
 	sending   sync.WaitGroup
 	receiving sync.WaitGroup
+}
+
+// echoes is how one family sends them.
+type echoes struct {
+	network, any   string // of the socket
+	protocol       int
+	request, reply icmp.Type
+}
+
+var echoesOf = map[inet.Family]echoes{
+	inet.IPv4: {"udp4", "0.0.0.0", 1, ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply},
+	inet.IPv6: {"udp6", "::", 58, ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply},
 }
 
 type ping struct {
@@ -57,11 +73,11 @@ func (n *Node) PingEvery(interval time.Duration, to Target) *Pinger {
 
 func (n *Node) newPinger(to Target) *Pinger {
 	n.lab.t.Helper()
-	p := &Pinger{to: to, stop: make(chan struct{})}
+	p := &Pinger{to: to, echo: echoesOf[inet.Of(to.Address())], stop: make(chan struct{})}
 	err := n.ns.do(func() (err error) {
 		// A "ping socket" (icmp(7)): the kernel picks the echo's identifier and
 		// hands us the answers to it alone.
-		p.conn, err = icmp.ListenPacket("udp4", "0.0.0.0")
+		p.conn, err = icmp.ListenPacket(p.echo.network, p.echo.any)
 		return err
 	})
 	n.lab.must("open a ping socket on "+n.Name, err)
@@ -74,7 +90,7 @@ func (p *Pinger) send() {
 	defer p.mu.Unlock()
 	number := len(p.pings)
 	echo := icmp.Echo{Seq: number & 0xffff, Data: binary.BigEndian.AppendUint64(nil, uint64(number))}
-	message := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &echo}
+	message := icmp.Message{Type: p.echo.request, Body: &echo}
 	packet, err := message.Marshal(nil)
 	if err != nil {
 		panic(err) // there is nothing in it that could not be marshalled
@@ -100,8 +116,8 @@ func (p *Pinger) receive() {
 }
 
 func (p *Pinger) record(packet []byte) {
-	message, err := icmp.ParseMessage(1, packet)
-	if err != nil || message.Type != ipv4.ICMPTypeEchoReply {
+	message, err := icmp.ParseMessage(p.echo.protocol, packet)
+	if err != nil || message.Type != p.echo.reply {
 		return
 	}
 	echo, ok := message.Body.(*icmp.Echo)

@@ -21,10 +21,12 @@ func (l *Lab) report() {
 			"cat " + h.SubnetFile(),
 			"ip -brief addr",
 			"ip route",
+			"ip -6 route | grep -v ^fe80:: || true",
 			"ip -d link show type vxlan",
 			"ip neigh",
 			"bridge fdb show | grep ' dst ' || true",
 			"iptables-save",
+			"ip6tables-save",
 		} {
 			if text, err := h.Try("sh", "-c", line); strings.TrimSpace(text) != "" || err != nil {
 				fmt.Fprintf(&out, "%s# %s\n%s\n", h, line, tail(text, 40))

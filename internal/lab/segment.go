@@ -18,14 +18,27 @@ func (l *Lab) Segment(network string) *Segment {
 	l.t.Helper()
 	p, err := netip.ParsePrefix(network)
 	l.must("make a segment", err)
-	p = p.Masked()
-	if s := l.segments[p]; s != nil {
-		return s
+	return l.segment([]netip.Prefix{p})
+}
+
+// segment is that of any of the networks, and of all of them from now on.
+func (l *Lab) segment(networks []netip.Prefix) *Segment {
+	l.t.Helper()
+	var s *Segment
+	for _, p := range networks {
+		if known := l.segments[p.Masked()]; known != nil {
+			s = known
+		}
 	}
-	bridge, err := l.wire.addBridge(fmt.Sprintf("segment%d", len(l.segments)+1), 0)
-	l.must("make a segment", err)
-	l.segments[p] = &Segment{lab: l, bridge: bridge}
-	return l.segments[p]
+	if s == nil {
+		bridge, err := l.wire.addBridge(fmt.Sprintf("segment%d", len(l.segments)+1), 0)
+		l.must("make a segment", err)
+		s = &Segment{lab: l, bridge: bridge}
+	}
+	for _, p := range networks {
+		l.segments[p.Masked()] = s
+	}
+	return s
 }
 
 // Cut ends all traffic on the segment. Its hosts keep their carrier.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"flanneld/pkg/backend"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
@@ -55,17 +56,25 @@ func Ignored(fields []backend.Ignored) string {
 // subnet under it.
 func Leaving(c subnet.Config, leases []subnet.Lease) (out []subnet.Lease) {
 	for _, l := range leases {
-		if leaves(c, l.Subnets()) {
+		if c.Leaves(l.Subnets()) {
 			out = append(out, l)
 		}
 	}
 	return out
 }
 
-// leaves tells of a lease's subnets that its host has to leave one by a config, or has none
-// of a family in common with it.
-func leaves(c subnet.Config, s subnet.Subnets) bool {
-	return c.Misfits(s) || len(c.Lacking(s)) == len(c.Families())
+// left are those of a host's subnets that it has to leave by a config, and otherwise keeps.
+func left(c subnet.Config, s subnet.Subnets) (out subnet.Subnets) {
+	if !c.Misfits(s) {
+		return s // none of them is of a family that containers would use
+	}
+	var misfits []netip.Prefix
+	for _, f := range c.Families() {
+		if half, _ := c.For(f); s.Of(f).IsValid() && !half.Fits(s.Of(f)) {
+			misfits = append(misfits, s.Of(f))
+		}
+	}
+	return subnet.SubnetsOf(misfits...)
 }
 
 // SetConfig plans to write the config key.
@@ -86,16 +95,21 @@ func (a Admin) SetConfig(ctx context.Context, text string) (Change, error) {
 		change.Done = "the config key is so already"
 	}
 	var ask []string
-	warning, err := a.CheckUnderlay(c, now.Leases)
-	if before, e := subnet.ParseConfig(now.Config.Value); err != nil && e == nil && sameSubnets(before, c) {
-		change.Notes, err = append(change.Notes, err.Error()), nil // hosts live with it already
+	before := former(now)
+	for _, f := range c.Families() {
+		half, _ := c.For(f)
+		warning, err := a.checkUnderlay(half, now.Leases)
+		if was, used := before.For(f); err != nil && used && was.Range == half.Range {
+			change.Notes, err = append(change.Notes, err.Error()), nil // hosts live with it already
+		}
+		if err != nil {
+			return Change{}, err
+		}
+		if warning != "" {
+			change.Notes, ask = append(change.Notes, warning), append(ask, "Its hosts may need addresses of it.")
+		}
 	}
-	if err != nil {
-		return Change{}, err
-	}
-	if warning != "" {
-		change.Notes, ask = append(change.Notes, warning), append(ask, "Its hosts may need addresses of it.")
-	}
+	change.Notes = append(change.Notes, families(before, c)...)
 	if note := Ignored(ignored); note != "" {
 		ask = append(ask, note+".")
 	}
@@ -118,39 +132,80 @@ func (a Admin) SetConfig(ctx context.Context, text string) (Change, error) {
 // fit it. Where no lease is known, there may be hosts all the same.
 func moves(c subnet.Config, now subnet.Contents) (ask []string) {
 	for _, l := range Leaving(c, now.Leases) {
-		ask = append(ask, fmt.Sprintf("  %v of %v", l.Subnets(), l.PublicIP))
+		ask = append(ask, fmt.Sprintf("  %v of %v", left(c, l.Subnets()), l.PublicIP))
 	}
 	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) { // of which the holder is unknown
-		if s, err := subnet.ParseKey(key); err == nil && leaves(c, s) {
-			ask = append(ask, fmt.Sprintf("  %v, whose lease cannot be read", s))
+		if s, err := subnet.ParseKey(key); err == nil && c.Leaves(s) {
+			ask = append(ask, fmt.Sprintf("  %v, whose lease cannot be read", left(c, s)))
 		}
 	}
-	former, err := subnet.ParseConfig(now.Config.Value)
+	others := excluded(c, former(now))
 	switch {
 	case len(ask) > 0:
 		return append([]string{
 			fmt.Sprintf("%s leave their subnets once flanneld is restarted there, and then restart their containers:",
 				hosts(len(ask))),
 		}, ask...)
-	case len(now.Leases) == 0 && now.Config.Modified != 0 && err == nil && !includes(c, former):
-		return []string{fmt.Sprintf("The config in force has other subnets, /%d from %v to %v, and no lease is known: "+
+	case len(now.Leases) == 0 && len(others) > 0:
+		return []string{fmt.Sprintf("The config in force has other subnets, %s, and no lease is known: "+
 			"every host that has one of them must leave it once flanneld is restarted there, and restart its containers.",
-			former.SubnetLen, former.SubnetMin, former.SubnetMax)}
+			strings.Join(others, " and "))}
 	}
 	return nil
 }
 
-// includes tells whether each subnet of one config is one of another's.
-func includes(c, former subnet.Config) bool {
+// former is the config in force; the zero one: there is none that can be read.
+func former(now subnet.Contents) subnet.Config {
+	if now.Config.Modified == 0 {
+		return subnet.Config{}
+	}
+	c, err := subnet.ParseConfig(now.Config.Value)
+	if err != nil {
+		return subnet.Config{}
+	}
+	return c
+}
+
+// excluded says which subnets of a former config are none of c's, so that hosts have to leave
+// them. A family may go as long as another one stays.
+func excluded(c, former subnet.Config) (out []string) {
 	for _, f := range former.Families() {
 		was, _ := former.For(f)
 		now, used := c.For(f)
-		if used && !(now.Fits(netip.PrefixFrom(was.SubnetMin, was.SubnetLen)) &&
-			now.Fits(netip.PrefixFrom(was.SubnetMax, was.SubnetLen))) {
-			return false
+		fits := used && now.Fits(netip.PrefixFrom(was.SubnetMin, was.SubnetLen)) &&
+			now.Fits(netip.PrefixFrom(was.SubnetMax, was.SubnetLen))
+		if !fits && (used || !stays(c, former)) {
+			out = append(out, fmt.Sprintf("/%d from %v to %v", was.SubnetLen, was.SubnetMin, was.SubnetMax))
 		}
 	}
-	return true
+	return out
+}
+
+// stays tells whether containers go on to use a family.
+func stays(c, former subnet.Config) bool {
+	return slices.ContainsFunc(former.Families(), func(f inet.Family) bool { _, used := c.For(f); return used })
+}
+
+// families says what it means that a family comes or goes beside one that stays, which hosts
+// follow while they run.
+func families(former, c subnet.Config) (notes []string) {
+	if !stays(c, former) || len(excluded(c, former)) > 0 {
+		return nil
+	}
+	for _, f := range inet.Families() {
+		was, before := former.For(f)
+		is, after := c.For(f)
+		switch {
+		case after && !before:
+			notes = append(notes, fmt.Sprintf("%v comes in addition: each running host takes a subnet of %v beside "+
+				"the one that it has, and loses no packet; its containers have %[1]v once docker is restarted there with "+
+				"the options that mk-docker-opts.sh writes then", f, is.Network))
+		case before && !after:
+			notes = append(notes, fmt.Sprintf("%v goes: running hosts take their routes to %v away, and keep their other "+
+				"subnets; containers no longer reach those of other hosts by %[1]v", f, was.Network))
+		}
+	}
+	return notes
 }
 
 func hosts(n int) string {

@@ -10,13 +10,18 @@ import (
 	"strings"
 	"time"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 )
 
-// Reserve plans to keep a subnet for the host with a public IP, for ever. Where
-// that host has leased it, the lease becomes the reservation.
-func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Change, error) {
+// Reserve plans to keep subnets, one of each family at most, for the host that is reached at
+// these public IPs, of the same families, for ever. Where that host has leased them, the lease
+// becomes the reservation.
+func (a Admin) Reserve(ctx context.Context, subnets subnet.Subnets, ips []netip.Addr) (Change, error) {
+	for i, p := range subnets {
+		subnets[i] = p.Masked()
+	}
 	now, err := a.Read(ctx)
 	if err != nil {
 		return Change{}, err
@@ -25,47 +30,105 @@ func (a Admin) Reserve(ctx context.Context, p netip.Prefix, ip netip.Addr) (Chan
 	if err != nil {
 		return Change{}, err
 	}
-	p = p.Masked()
-	if !config.Fits(p) {
-		return Change{}, fmt.Errorf("%v is none of the subnets in the config: they are the /%d from %v to %v",
-			p, config.SubnetLen, config.SubnetMin, config.SubnetMax)
-	}
-	value := subnet.Attrs{PublicIP: ip, BackendType: config.BackendType}.Marshal()
-	if _, err := subnet.ParseAttrs(value); err != nil {
+	attrs := attrsOf(config, ips)
+	value := attrs.Marshal()
+	if read, err := subnet.ParseAttrs(value); err != nil {
 		return Change{}, err
+	} else if read != attrs {
+		return Change{}, &subnet.FieldError{Field: "PublicIPv6", Value: attrs.IPv6.PublicIP.String(),
+			Reason: "is no address at which a host can be reached"}
 	}
-	if err := a.checkSubnet(config, p, now.Leases); err != nil {
-		return Change{}, err
-	}
-	change := Change{
-		Done:  fmt.Sprintf("%v is reserved for %v", p, ip),
-		entry: subnet.Entry{Key: subnet.Key(p), Value: value},
-	}
-	for _, l := range now.Leases {
-		other := l.Subnet
-		switch {
-		case other == p && l.PublicIP != ip:
-			return Change{}, fmt.Errorf("%v is leased to %v%s: if that host is gone, "+
-				"flanneld lease release --now %s, and try again",
-				p, l.PublicIP, until(l), argument(l.Key))
-		case other == p:
-			change.entry = now.Entries[l.Key]
-			change.nothing = l.Expires.IsZero()
-		case other.Overlaps(p):
-			return Change{}, fmt.Errorf("%v overlaps %v, which is leased to %v", p, other, l.PublicIP)
-		case l.PublicIP == ip:
-			change.Notes = append(change.Notes, fmt.Sprintf("%v holds %v%s, and keeps it until flanneld is restarted there: "+
-				"then restart its containers", ip, other, until(l)))
+	for _, p := range subnets.All() {
+		if err := a.mayReserve(config, p, now); err != nil {
+			return Change{}, err
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) {
-		if taken, err := subnet.ParseKey(key); err == nil && slices.ContainsFunc(taken.All(), p.Overlaps) {
-			return Change{}, fmt.Errorf("the key %s is in the way, and is no lease: it %s; "+
-				"flanneld lease release --now %s removes it", a.name(key), now.Malformed[key], argument(key))
+	change := Change{
+		Done:  fmt.Sprintf("%v %s reserved for %s", subnets, is(subnets), joined(ips)),
+		entry: subnet.Entry{Key: subnets.Key(), Value: value},
+	}
+	for _, l := range now.Leases {
+		ours := slices.ContainsFunc(ips, func(ip netip.Addr) bool { return isAt(l, ip) })
+		has := 0 // of the subnets
+		for _, p := range subnets.All() {
+			half, ok := l.For(inet.Of(p.Addr()))
+			switch {
+			case !ok:
+			case half.Subnet == p && !ours:
+				return Change{}, fmt.Errorf("%v is leased to %v%s: if that host is gone, "+
+					"flanneld lease release --now %s, and try again",
+					p, cmp.Or(half.PublicIP, l.PublicIP), until(l), argument(l.Key))
+			case half.Subnet == p:
+				has++
+			case half.Subnet.Overlaps(p):
+				return Change{}, fmt.Errorf("%v overlaps %v, which is leased to %v",
+					p, half.Subnet, cmp.Or(half.PublicIP, l.PublicIP))
+			case ours:
+				change.Notes = append(change.Notes, fmt.Sprintf("%v holds %v%s, and keeps it until flanneld is restarted there: "+
+					"then restart its containers", cmp.Or(half.PublicIP, l.PublicIP), half.Subnet, until(l)))
+			}
+		}
+		if has > 0 && has == len(subnets.All()) && !change.nothing {
+			change.entry = now.Entries[l.Key]
+			change.nothing = l.Expires.IsZero()
 		}
 	}
 	change.entry.TTL = 0
 	return change, nil
+}
+
+// attrsOf is what a lease says of the host with these public IPs.
+func attrsOf(c subnet.Config, ips []netip.Addr) subnet.Attrs {
+	a := subnet.Attrs{BackendType: c.BackendType}
+	for _, ip := range ips {
+		if a.PublicIP.IsValid() && inet.Of(ip) == inet.IPv6 {
+			a.IPv6.PublicIP = ip
+		} else {
+			a.PublicIP, a.IPv6.PublicIP = ip, a.PublicIP // IPv4's comes first
+		}
+	}
+	return a
+}
+
+// isAt tells whether a lease's host is reached at an address.
+func isAt(l subnet.Lease, ip netip.Addr) bool {
+	e, ok := l.Of(inet.Of(ip))
+	return ok && e.PublicIP == ip
+}
+
+// mayReserve says why a subnet can be nobody's.
+func (a Admin) mayReserve(c subnet.Config, p netip.Prefix, now subnet.Contents) error {
+	half, used := c.For(inet.Of(p.Addr()))
+	switch {
+	case !used:
+		return fmt.Errorf("%v is none of the subnets in the config, which has none of %v", p, inet.Of(p.Addr()))
+	case !half.Fits(p):
+		return fmt.Errorf("%v is none of the subnets in the config: they are the /%d from %v to %v",
+			p, half.SubnetLen, half.SubnetMin, half.SubnetMax)
+	}
+	for _, key := range slices.Sorted(maps.Keys(now.Malformed)) {
+		if taken, err := subnet.ParseKey(key); err == nil && slices.ContainsFunc(taken.All(), p.Overlaps) {
+			return fmt.Errorf("the key %s is in the way, and is no lease: it %s; "+
+				"flanneld lease release --now %s removes it", a.name(key), now.Malformed[key], argument(key))
+		}
+	}
+	return a.checkSubnet(half, p, now.Leases)
+}
+
+// is agrees with the number of subnets.
+func is(s subnet.Subnets) string {
+	if len(s.All()) > 1 {
+		return "are"
+	}
+	return "is"
+}
+
+func joined(ips []netip.Addr) string {
+	var all []string
+	for _, ip := range ips {
+		all = append(all, ip.String())
+	}
+	return strings.Join(all, " and ")
 }
 
 // argument is a lease's key as a shell takes it.
@@ -111,7 +174,7 @@ func (a Admin) Release(ctx context.Context, p netip.Prefix, key string, atOnce b
 			lease = l
 		}
 	}
-	change := Change{entry: now.Entries[key]}
+	change, subnets := Change{entry: now.Entries[key]}, lease.Subnets() // which come and go together
 	reason, malformed := now.Malformed[key]
 	switch {
 	case malformed && atOnce:
@@ -122,18 +185,18 @@ func (a Admin) Release(ctx context.Context, p netip.Prefix, key string, atOnce b
 		return change, fmt.Errorf("the key %s is no lease: it %s; --now removes it", a.name(key), reason)
 	case atOnce:
 		change.remove = true
-		change.Done = fmt.Sprintf("the lease of %v is removed", p)
-		change.Question = fmt.Sprintf("%v is leased to %v%s. If flanneld runs there, it takes the subnet again at once;\n"+
+		change.Done = fmt.Sprintf("the lease of %v is removed", subnets)
+		change.Question = fmt.Sprintf("%v %s leased to %v%s. If flanneld runs there, it takes the subnet again at once;\n"+
 			"otherwise all hosts drop their routes to it, and another host may get it.\nRemove the lease?",
-			p, lease.PublicIP, until(lease))
+			subnets, is(subnets), lease.PublicIP, until(lease))
 	case !lease.Expires.IsZero():
-		return change, fmt.Errorf("%v is not reserved: its lease by %v ends by itself%s, unless it is renewed; "+
+		return change, fmt.Errorf("%v %s not reserved: its lease by %v ends by itself%s, unless it is renewed; "+
 			"--now removes it at once",
-			p, lease.PublicIP, until(lease))
+			subnets, is(subnets), lease.PublicIP, until(lease))
 	default:
 		change.entry.TTL = subnet.LeaseTTL
-		change.Done = fmt.Sprintf("%v is no longer reserved: its lease by %v ends in a day, unless it is renewed",
-			p, lease.PublicIP)
+		change.Done = fmt.Sprintf("%v %s no longer reserved: its lease by %v ends in a day, unless it is renewed",
+			subnets, is(subnets), lease.PublicIP)
 	}
 	return change, nil
 }

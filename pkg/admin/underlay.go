@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/underlay"
@@ -16,7 +18,7 @@ type verdict struct {
 	doubted []underlay.Need // they may be hosts' too
 }
 
-// judge looks for hosts' own addresses in the network. The host on which the command
+// judge looks for hosts' own addresses in the network of a config of one family. The host on which the command
 // runs need not be one of them: a network of its own is the hosts' too where
 // etcd or a host is in it.
 func (a Admin) judge(c subnet.Config, leases []subnet.Lease) (v verdict) {
@@ -26,7 +28,9 @@ func (a Admin) judge(c subnet.Config, leases []subnet.Lease) (v verdict) {
 	u := a.Underlay()
 	known := slices.Clone(u.Etcd)
 	for _, l := range leases {
-		known = append(known, underlay.Address(l.PublicIP, fmt.Sprintf("the public IP of the host with %v", l.Subnet)))
+		if e, ok := l.Of(inet.Of(c.Network.Addr())); ok {
+			known = append(known, underlay.Address(e.PublicIP, fmt.Sprintf("the public IP of the host with %v", l.Subnet)))
+		}
 	}
 	var maybe []underlay.Need
 	for _, n := range u.Connected {
@@ -51,23 +55,39 @@ func (a Admin) judge(c subnet.Config, leases []subnet.Lease) (v verdict) {
 }
 
 // CheckUnderlay says what of a config's network its hosts need themselves: as an
-// error, of type *subnet.FieldError, where they are sure to, and otherwise as a
-// warning.
-func (a Admin) CheckUnderlay(c subnet.Config, leases []subnet.Lease) (warning string, err error) {
+// errors, of type *subnet.FieldError, where they are sure to, and otherwise as
+// warnings: one for each family at most.
+func (a Admin) CheckUnderlay(c subnet.Config, leases []subnet.Lease) (warnings []string, err error) {
+	var wrong []error
+	for _, f := range c.Families() {
+		half, _ := c.For(f)
+		warning, err := a.checkUnderlay(half, leases)
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+		wrong = append(wrong, err)
+	}
+	return warnings, errors.Join(wrong...)
+}
+
+// checkUnderlay is CheckUnderlay for a config of one family.
+func (a Admin) checkUnderlay(c subnet.Config, leases []subnet.Lease) (warning string, err error) {
 	v := a.judge(c, leases)
+	field := func(name string) string { return subnet.Field(inet.Of(c.Network.Addr()), name) }
 	if len(v.doubted) > 0 {
-		warning = fmt.Sprintf("Network %v shares addresses with %s: if any host or etcd is reached at one, "+
-			"leave it out by another Network, or by SubnetMin and SubnetMax.", c.Network, list(v.doubted))
+		warning = fmt.Sprintf("%s %v shares addresses with %s: if any host or etcd is reached at one, "+
+			"leave it out by another %[1]s, or by %s and %s.",
+			field("Network"), c.Network, list(v.doubted), field("SubnetMin"), field("SubnetMax"))
 	}
 	if len(v.refused) > 0 {
-		err = &subnet.FieldError{Field: "Network", Value: c.Network.String(), Reason: fmt.Sprintf(
-			"holds %s, which hosts need: a subnet with that would cut them off; choose another Network, or SubnetMin and "+
-				"SubnetMax that leave it out", list(v.refused))}
+		err = &subnet.FieldError{Field: field("Network"), Value: c.Network.String(), Reason: fmt.Sprintf(
+			"holds %s, which hosts need: a subnet with that would cut them off; choose another %s, or %s and "+
+				"%s that leave it out", list(v.refused), field("Network"), field("SubnetMin"), field("SubnetMax"))}
 	}
 	return warning, err
 }
 
-// checkSubnet says what of one subnet hosts need themselves.
+// checkSubnet says what of one subnet, of the config's one family, hosts need themselves.
 func (a Admin) checkSubnet(c subnet.Config, p netip.Prefix, leases []subnet.Lease) error {
 	c.SubnetMin, c.SubnetMax = p.Addr(), p.Addr()
 	if v := a.judge(c, leases); len(v.refused) > 0 {
@@ -86,9 +106,4 @@ func list(needs []underlay.Need) string {
 		out = append(out, n.String())
 	}
 	return printable.Some(out, mostNamed, ", ", " and")
-}
-
-// sameSubnets tells whether two configs have the same subnets.
-func sameSubnets(a, b subnet.Config) bool {
-	return a.Network == b.Network && a.SubnetLen == b.SubnetLen && a.SubnetMin == b.SubnetMin && a.SubnetMax == b.SubnetMax
 }

@@ -16,6 +16,8 @@ import (
 func TestConfigOverTheUnderlay(t *testing.T) {
 	at := func(p, what string) underlay.Need { return underlay.Need{Prefix: netip.MustParsePrefix(p), What: what} }
 	etcd, lan, home := at("10.4.8.12/32", "etcd"), at("10.4.7.0/24", "the network of ens33"), at("10.4.99.0/24", "the network of wlan0")
+	etcdSix := at("fd00:4::12/128", "etcd")
+	const overSix = `{"Network":"172.7.0.0/16","EnableIPv6":true,"IPv6Network":"fd00::/16","Backend":{"Type":"host-gw"}}`
 	const over, vx = `{"Network":"10.4.0.0/16","Backend":{"Type":"host-gw"}}`, `{"Network":"10.4.0.0/16","Backend":{"Type":"vxlan"}}`
 	for _, tt := range []struct {
 		name, text string
@@ -41,9 +43,24 @@ func TestConfigOverTheUnderlay(t *testing.T) {
 		{"not by a little", `{"Network":"10.4.0.0/16","SubnetMin":"10.4.1.0","SubnetMax":"10.4.8.0","Backend":{"Type":"host-gw"}}`,
 			underlay.Known{Etcd: []underlay.Need{etcd}}, "", nil, "holds 10.4.8.12 (etcd)", false, ""},
 		{"it is so already", vx, underlay.Known{Etcd: []underlay.Need{etcd}}, over, nil, "", false, "holds 10.4.8.12 (etcd), which hosts need"},
+		{"another range, with the same hosts in it", `{"Network":"10.4.0.0/16","SubnetLen":25,"Backend":{"Type":"host-gw"}}`, underlay.Known{Etcd: []underlay.Need{etcd}}, over, nil,
+			"holds 10.4.8.12 (etcd), which hosts need", false, ""},
 		{"set aside in a larger network of theirs", `{"Network":"10.4.128.0/17","Backend":{"Type":"host-gw"}}`,
 			underlay.Known{Etcd: []underlay.Need{etcd}, Connected: []underlay.Need{at("10.4.0.0/16", "the network of ens33")}}, "", nil,
 			"", true, "Network 10.4.128.0/17 shares addresses with 10.4.0.0/16 (the network of ens33)"},
+		{"etcd by IPv6", overSix, underlay.Known{Etcd: []underlay.Need{etcd, etcdSix}}, "", nil,
+			`IPv6Network "fd00::/16" holds fd00:4::12 (etcd), which hosts need: a subnet with that would cut them off; choose another IPv6Network, or IPv6SubnetMin and IPv6SubnetMax that leave it out`, false, ""},
+		{"a host by IPv6", overSix, underlay.Known{}, "", map[string]string{"172.7.21.0-24&fd00:7:0:21::-64": byBoth},
+			"holds fd00:4::21 (the public IP of the host with 172.7.21.0/24)", false, ""},
+		{"a host of IPv6 alone", overSix, underlay.Known{}, "", map[string]string{"0.0.0.0-0&fd00:7:0:21::-64": bySix},
+			"holds fd00:4::21 (the public IP of the host with fd00:7:0:21::/64)", false, ""},
+		{"the IPv6 network of a host", overSix, underlay.Known{Connected: []underlay.Need{at("fd00:4::/64", "the network of ens33")}}, "",
+			map[string]string{"172.7.21.0-24&fd00:7:0:21::-64": byBoth}, "holds fd00:4::/64 (the network of ens33), which", false, ""},
+		{"IPv6 is so already, and IPv4 comes", overSix, underlay.Known{Etcd: []underlay.Need{etcdSix}},
+			`{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/16","Backend":{"Type":"host-gw"}}`, nil, "", false, "holds fd00:4::12 (etcd), which hosts need"},
+		{"IPv4 is so already, and IPv6 comes", `{"Network":"10.4.0.0/16","EnableIPv6":true,"IPv6Network":"fd00::/16","Backend":{"Type":"host-gw"}}`,
+			underlay.Known{Etcd: []underlay.Need{etcd, etcdSix}}, over, nil, `IPv6Network "fd00::/16" holds fd00:4::12`, false, ""},
+		{"IPv6 apart", both, underlay.Known{Etcd: []underlay.Need{etcdSix}}, "", map[string]string{"172.7.21.0-24&fd00:7:0:21::-64": byBoth}, "", false, ""},
 		{"apart", hostGW, underlay.Known{Etcd: []underlay.Need{etcd}, Connected: []underlay.Need{lan}, Local: true}, "", nil, "", false, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

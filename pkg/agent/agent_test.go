@@ -42,6 +42,7 @@ type host struct {
 	t       testing.TB
 	ip      netip.Addr
 	own     netip.Prefix // the subnet file's at start
+	own6    netip.Prefix // the same, of IPv6
 	store   *subnettest.Store
 	client  *subnettest.Client
 	file    string
@@ -59,11 +60,18 @@ type host struct {
 
 	mu     sync.Mutex
 	kernel *kerneltest.Kernel
-	peers  []rules.Peer  // that the firewall lets in
+	peers  []rules.Peer // that the firewall lets in
+	rules  map[inet.Family]ruled
 	placed chan struct{} // what SetRules returns
 	slow   time.Duration // that a pass takes where this host works
 
 	silent atomic.Bool // the kernel does not say who is on the link
+}
+
+// ruled is what the firewall of a family is made for.
+type ruled struct {
+	network, own netip.Prefix
+	peers        []rules.Peer
 }
 
 func (h *host) with(f func(k *kerneltest.Kernel)) {
@@ -71,6 +79,12 @@ func (h *host) with(f func(k *kerneltest.Kernel)) {
 	f(h.kernel)
 	h.mu.Unlock()
 	h.changes.signal(true)
+}
+
+func (h *host) Look(families ...inet.Family) []inet.Family {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kernel.Look(families...)
 }
 
 // The agent's view of the kernel: every call under the lock.
@@ -192,9 +206,10 @@ func (h *host) start() *host {
 	h.needs.changed = make(chan struct{}, 1)
 	h.ready = make(chan subnet.Lease, 1)
 	h.edits = make(fileEdits, 1)
+	h.rules = map[inet.Family]ruled{}
 	wrong := &condition.Set{}
 	h.wrong = wrong
-	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: subnet.SubnetsOf(h.own), Resumed: h.resumed, Conditions: wrong})
+	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: subnet.SubnetsOf(h.own, h.own6), Resumed: h.resumed, Conditions: wrong})
 	a := agent.New(agent.Options{
 		Conditions: wrong,
 		Leases:     manager, Kernel: h, Changes: h.changes, Needs: &h.needs,
@@ -202,14 +217,19 @@ func (h *host) start() *host {
 		External:   extif.Options{CanReach: h.reach, PublicIP: h.public},
 		SubnetFile: h.file, Former: h.former, FileChanges: h.edits,
 		Ready: func(l subnet.Lease) { h.ready <- l },
-		SetRules: func(_ subnet.Config, _ netip.Prefix, peers []rules.Peer) <-chan struct{} {
+		SetRules: func(c subnet.Config, own netip.Prefix, peers []rules.Peer) <-chan struct{} {
 			time.Sleep(h.slow)
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.peers = peers
+			h.rules[inet.Of(own.Addr())] = ruled{c.Network, own, peers}
 			return h.placed
 		},
-		UnsetRules: func(inet.Family) {},
+		UnsetRules: func(f inet.Family) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			delete(h.rules, f)
+		},
 	})
 	h.agent = a
 	ctx, cancel := context.WithCancel(context.Background())

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -118,7 +119,21 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
 		want.Devices = addIfAbsent(want.Devices, d)
 	}
+	want.Families = a.familiesOf(want.Devices)
 	return want.State, true
+}
+
+// familiesOf are those of the setups, and of devices that are still to stay.
+func (a *Agent) familiesOf(devices []kernel.Device) (all []inet.Family) {
+	for _, f := range inet.Families() {
+		_, now := a.current.of(f)
+		_, next := a.next.of(f)
+		stays := slices.ContainsFunc(devices, func(d kernel.Device) bool { return d.Addrs.Of(f).IsValid() })
+		if now || next || stays {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // desired is what a setup wants by the kernel's answers.
@@ -133,6 +148,9 @@ func (a *Agent) desired(u *setup, own subnet.Lease, peers families) (all desired
 
 // unanswered is the kernel's error where it did not say whether a peer is on the link.
 func (a *Agent) unanswered() error {
+	if a.current == nil {
+		return nil
+	}
 	for _, h := range a.current.halves {
 		if err := a.place(h.family).onLink.err; err != nil {
 			return err

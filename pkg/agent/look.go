@@ -55,14 +55,16 @@ func (a *Agent) inUse(f inet.Family) hostInputs { return a.inputs.hosts[slot(f)]
 // lookAround reads the host's interfaces and chooses the external one of each family that
 // the config asks for. A family without one is left out beside another that has one.
 func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Host, links []kernel.Link, err error) {
+	wanted, sure := a.wantedFamilies(view)
+	a.Kernel.Look(wanted...)
 	if links, err = a.Kernel.Links(); err != nil {
 		return nil, nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	var missing []error
 	var absent []condition.Condition
 	wait := false
-	for _, f := range a.wantedFamilies(view) {
-		host, err := a.find(f, links)
+	for _, f := range wanted {
+		host, err := a.find(f, links, linksOf(hosts))
 		p := a.place(f)
 		switch {
 		case err == nil:
@@ -73,6 +75,9 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 			p.absent = now
 		}
 		missing = append(missing, err)
+		if !sure {
+			continue
+		}
 		absent = append(absent, condition.Condition{Subject: f.String(), Message: fmt.Sprintf(
 			"this host has no external interface for %v, and works without that", f), Cause: err.Error()})
 		// An address may take some time to come.
@@ -86,7 +91,7 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 	}
 	if len(missing) > 0 && a.current != nil { // what works stays as it was
 		for _, h := range a.current.halves {
-			if _, err := a.find(h.family, links); err != nil {
+			if !slices.ContainsFunc(hosts, func(found backend.Host) bool { return inet.Of(found.Local) == h.family }) {
 				hosts = append(hosts, h.host)
 			}
 		}
@@ -102,8 +107,9 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 	return hosts, links, nil
 }
 
-// wantedFamilies are those that the config asks for, and those at work.
-func (a *Agent) wantedFamilies(view subnet.View) (all []inet.Family) {
+// wantedFamilies are those that the config asks for, and those at work. They are not sure
+// before there is a config: then whichever the host has will do.
+func (a *Agent) wantedFamilies(view subnet.View) (all []inet.Family, sure bool) {
 	c, err := subnet.ParseConfig(view.Config)
 	for _, f := range inet.Families() {
 		wanted := slices.Contains(c.Families(), f)
@@ -112,9 +118,9 @@ func (a *Agent) wantedFamilies(view subnet.View) (all []inet.Family) {
 		}
 	}
 	if len(all) == 0 {
-		all = []inet.Family{inet.IPv4} // of which is said what is wrong before there is a config
+		return inet.Families(), false
 	}
-	return all
+	return all, true
 }
 
 // worksBy tells whether the setup at work has a half of a family.
@@ -126,9 +132,14 @@ func (a *Agent) worksBy(f inet.Family) bool {
 	return works
 }
 
-// find chooses the external interface of a family.
-func (a *Agent) find(f inet.Family, links []kernel.Link) (backend.Host, error) {
-	choice, err := extif.Choose(f, a.External, links, func() (string, error) { return a.routeDev(f, links) })
+// find chooses the external interface of a family, if it can be the one that another family has.
+func (a *Agent) find(f inet.Family, links []kernel.Link, others []string) (backend.Host, error) {
+	options := a.External
+	options.InUse = a.inUse(f).local
+	if len(others) > 0 {
+		options.Prefer = others[0]
+	}
+	choice, err := extif.Choose(f, options, links, func() (string, error) { return a.routeDev(f, links) })
 	if err != nil {
 		return backend.Host{}, err
 	}
@@ -198,7 +209,7 @@ func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) 
 func fallbackAddress(l kernel.Link, ip netip.Addr) bool {
 	return slices.ContainsFunc(
 		l.Addrs,
-		func(a kernel.Addr) bool { return a.Addr() == ip && (a.LinkLocal || a.Bits() == 32) },
+		func(a kernel.Addr) bool { return a.Addr() == ip && (a.LinkLocal || a.IsSingleIP()) },
 	)
 }
 

@@ -73,10 +73,10 @@ func TestProblems(t *testing.T) {
 		}, `ignoring the field "SubnetLenn" of the config key: did you mean SubnetLen?`, ""},
 		{"the config asks for IPv6 too", func(_ *host, store *subnettest.Store) {
 			store.Set("config", `{"Network":"172.7.0.0/16","EnableIPv6":true,"Backend":{"Type":"host-gw"}}`, 0)
-		}, `config key is wrong: EnableIPv6 "true" asks for IPv6, which is not supported yet: remove the field`, ""},
+		}, `config key is wrong: IPv6Network is missing: set it to the cluster's range, such as "fd00:7::/48"`, ""},
 		{"the config leaves IPv4 out", func(_ *host, store *subnettest.Store) {
 			store.Set("config", `{"Network":"172.7.0.0/16","EnableIPv4":false,"Backend":{"Type":"host-gw"}}`, 0)
-		}, `config key is wrong: EnableIPv4 "false" leaves only IPv6, which is not supported yet: remove the field`, ""},
+		}, `config key is wrong: EnableIPv4 "false" leaves no addresses for containers: remove the field, or set EnableIPv6`, ""},
 		{"the config is wrong", func(_ *host, store *subnettest.Store) {
 			store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"carrier pigeon"}}`, 0)
 		}, "carrier pigeon", ""},

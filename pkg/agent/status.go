@@ -128,10 +128,8 @@ func (a *Agent) peers(view subnet.View) ([]kernel.Device, []status.Peer) {
 	have := a.have(links, want.State)
 	out := make([]status.Peer, 0, len(want.peers))
 	for i, l := range want.peers {
-		p := status.Peer{
-			Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType,
-			Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown, Mode: status.NoWay,
-		}
+		p := status.NewPeer(l)
+		p.Mode = status.NoWay
 		if path := want.paths[i]; path.Mode != backend.None {
 			r := want.Routes[path.Route]
 			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.paths[r.Dst].since

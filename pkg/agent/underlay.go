@@ -178,7 +178,8 @@ func (a *Agent) trackOverlap(own subnet.Lease) {
 			all = append(all, condition.Condition{
 				Subject: n.Prefix.String(),
 				Message: fmt.Sprintf("the cluster's network %v holds %v, which this host needs: flanneld leases no subnet with it "+
-					"and routes to none; leave it out by another Network, or by SubnetMin and SubnetMax", c.Network, n),
+					"and routes to none; leave it out by another %s, or by %s and %s", c.Network, n,
+					subnet.Field(h.family, "Network"), subnet.Field(h.family, "SubnetMin"), subnet.Field(h.family, "SubnetMax")),
 			})
 			if mine.Subnet.IsValid() && n.Overlaps(mine.Subnet) && !told {
 				told = true

@@ -15,7 +15,8 @@ var backends = map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: v
 
 func TestIgnoredFields(t *testing.T) {
 	const unknown = "flanneld knows no such field"
-	const noIPv6 = "it goes with EnableIPv6, and IPv6 is not supported yet"
+	const noIPv6 = "the config does not use IPv6: set EnableIPv6 to true"
+	const noIPv4 = "the config does not use IPv4: set EnableIPv4 to true"
 	meant := func(name string) string { return "did you mean " + name + "?" }
 	for _, c := range []struct {
 		fields, options string // beside Network and Type
@@ -36,6 +37,11 @@ func TestIgnoredFields(t *testing.T) {
 			{"Backend.MacPrefix", "it is for hosts with Windows alone"}, {"Backend.PSK", unknown}}},
 		{`"IPv6Network":"fc00::/48","IPv6SubnetLen":64,"IPv6SubnetMin":"","ipv6subnetmax":""`, ``, []backend.Ignored{
 			{"IPv6Network", noIPv6}, {"IPv6SubnetLen", noIPv6}, {"IPv6SubnetMin", noIPv6}, {"ipv6subnetmax", noIPv6}}},
+		{`"EnableIPv6":true,"IPv6Network":"fc00::/48","IPv6SubnetLen":64,"IPv6SubnetMin":"","ipv6subnetmax":"::"`, ``, nil},
+		{`"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48","SubnetLen":24,"subnetmin":""`, ``, []backend.Ignored{
+			{"Network", noIPv4}, {"SubnetLen", noIPv4}, {"subnetmin", noIPv4}}},
+		{`"EnableIPv6":true,"IPv6Network":"fc00::/48","IPv6SubnetLenn":64`, `"IPv6Network":"fc00::/48"`, []backend.Ignored{
+			{"IPv6SubnetLenn", meant("IPv6SubnetLen")}, {"Backend.IPv6Network", meant("IPv6Network")}}},
 	} {
 		text := fmt.Sprintf(`{"Network":"172.7.0.0/16"%s,"Backend":{"Type":"VxLAN"%s}}`, comma(c.fields), comma(c.options))
 		if _, err := subnet.ParseConfig(text); err != nil {

@@ -80,7 +80,7 @@ func run(ctx context.Context, o Options, registry store) error {
 	if err := only.hold(aFile, absolute(o.SubnetFile), "the subnet file"); err != nil {
 		return fmt.Errorf("%w: give each its own --subnet-file", err)
 	}
-	conn, err := kernel.Open(inet.IPv4)
+	conn, err := kernel.Open(inet.Families()...)
 	if err != nil {
 		return err
 	}
@@ -123,8 +123,10 @@ func run(ctx context.Context, o Options, registry store) error {
 	}
 	inside.agent = agent.New(agent.Options{
 		Leases: manager, Kernel: countedKernel{conn, &inside.counts}, Changes: changes, Needs: needs{o.Etcd.Addresses},
-		Backends:   Backends(),
-		External:   extif.Options{Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP},
+		Backends: Backends(),
+		External: extif.Options{
+			Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP, PublicIPv6: o.PublicIPv6,
+		},
 		Dir:        registry.Dir,
 		SubnetFile: o.SubnetFile, Former: former, FileChanges: file, IPMasq: o.IPMasq,
 		Ready: announce, Applied: inside.counts.Applied,

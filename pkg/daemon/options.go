@@ -24,6 +24,7 @@ type Options struct {
 	IfaceRegexes []*regexp.Regexp // tried after every one of Ifaces
 	CanReach     netip.Addr       // the interface that leads there, tried after those; invalid: not asked for
 	PublicIP     netip.Addr       // IPv4; invalid: the chosen interface's address
+	PublicIPv6   netip.Addr       // the same for IPv6
 
 	SubnetFile       string
 	LeaseRenewMargin time.Duration // 1 minute to 1 day less a minute

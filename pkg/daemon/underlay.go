@@ -82,7 +82,7 @@ func (e Etcd) Underlay(ctx context.Context) func() underlay.Known {
 				u.Etcd = append(u.Etcd, underlay.Address(ip, "etcd"))
 			}
 		}
-		conn, err := kernel.Open(inet.IPv4)
+		conn, err := kernel.Open(inet.Families()...)
 		if err != nil {
 			return u
 		}

@@ -2,6 +2,7 @@ package extif
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/printable"
 )
 
 // Options are what the operator asks for.
@@ -17,7 +19,39 @@ type Options struct {
 	Ifaces   []string         // addresses or names: the first that matches wins
 	Regexes  []*regexp.Regexp // tried after every one of Ifaces
 	CanReach netip.Addr       // then the interface by which the kernel reaches it; invalid: not asked for
-	PublicIP netip.Addr       // overrides the interface's address; invalid: it does not
+
+	// These override the interface's address of their family; invalid: they do not.
+	PublicIP, PublicIPv6 netip.Addr
+
+	// Prefer names the interface that the host uses in the other family. It comes first,
+	// unless an address of this one is named; "": there is none.
+	Prefer string
+
+	// InUse is the address that the host works with: that it is deprecated now does not move
+	// the host. Invalid: there is none yet.
+	InUse netip.Addr
+}
+
+// wants tells an address that is asked for, or in use.
+func (o Options) wants(a netip.Addr) bool {
+	named := func(text string) bool {
+		ip, err := netip.ParseAddr(text)
+		return err == nil && ip == a
+	}
+	return a == o.InUse || a == o.PublicIPv6 || slices.ContainsFunc(o.Ifaces, named)
+}
+
+// public is what the operator says of the public address of a family.
+func (o Options) public(f inet.Family) public {
+	if f == inet.IPv4 {
+		return public{o.PublicIP, "--public-ip"}
+	}
+	return public{o.PublicIPv6, "--public-ipv6"}
+}
+
+type public struct {
+	netip.Addr // invalid: nothing
+	flag       string
 }
 
 // Choice is the external interface.
@@ -33,19 +67,28 @@ type Choice struct {
 // asked for, the one of the default route. It is asked only where that decides:
 // what the options name comes first, be it only by the public IP. What matches but
 // cannot be used (no address, MTU 0) gives way to what matches next; where nothing is
-// left, the error says why and lists the interfaces.
+// left, the error says why and lists the interfaces. Addresses that no other host could
+// use, or that are about to go, are never chosen.
 func Choose(
 	f inet.Family, o Options, links []kernel.Link, byRoute func() (name string, err error),
 ) (Choice, error) {
 	links = ofFamily(f, links)
+	for _, l := range links {
+		for i, a := range l.Addrs {
+			l.Addrs[i].Deprecated = a.Deprecated && !o.wants(a.Addr())
+		}
+	}
+	if why := cannotBePublic(o.public(f), links); why != "" {
+		return Choice{}, errors.New(why)
+	}
 	var refused []string
-	for _, criterion := range criteria(o, byRoute) {
+	for _, criterion := range criteria(f, o, byRoute) {
 		candidates, err := criterion.find(links)
 		if err != nil {
 			refused = append(refused, err.Error())
 		}
 		for _, c := range candidates {
-			choice, err := c.use(f, o.PublicIP, criterion.source, links)
+			choice, err := c.use(f, o.public(f), criterion.source, links)
 			if err == nil {
 				return choice, nil
 			}
@@ -56,14 +99,12 @@ func Choose(
 		strings.Join(refused, "; "), list(f, links))
 }
 
-// ofFamily leaves each interface its addresses of one family.
+// ofFamily are copies that have the addresses of one family.
 func ofFamily(f inet.Family, links []kernel.Link) []kernel.Link {
 	other := func(a kernel.Addr) bool { return inet.Of(a.Addr()) != f }
 	out := slices.Clone(links)
 	for i := range out {
-		if slices.ContainsFunc(out[i].Addrs, other) {
-			out[i].Addrs = slices.DeleteFunc(slices.Clone(out[i].Addrs), other)
-		}
+		out[i].Addrs = slices.DeleteFunc(slices.Clone(out[i].Addrs), other)
 	}
 	return out
 }
@@ -74,44 +115,61 @@ type criterion struct {
 	find   func([]kernel.Link) ([]candidate, error)
 }
 
-func criteria(o Options, byRoute func() (string, error)) []criterion {
-	var out []criterion
+func criteria(f inet.Family, o Options, byRoute func() (string, error)) []criterion {
+	var out, first []criterion
+	prefer := o.Prefer
 	for _, text := range o.Ifaces {
-		source := "--iface=" + text
+		source, hint := "--iface="+text, ""
+		if ip, err := netip.ParseAddr(text); err == nil && inet.Of(ip) == f {
+			prefer = ""
+		} else if err == nil {
+			if o.Prefer != "" { // it is meant for the other family
+				continue
+			}
+			hint = fmt.Sprintf(" (for %v, name the interface or an %v address of it)", f, f)
+		}
 		out = append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
-			return some(source, byText(links, text))
+			return some(source, hint, byText(links, text))
 		}})
 	}
 	for _, re := range o.Regexes {
 		source := "--iface-regex=" + re.String()
 		out = append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
-			return some(source, byRegex(links, re))
+			return some(source, "", byRegex(links, re))
 		}})
 	}
 	if o.CanReach.IsValid() {
 		source := fmt.Sprintf("--iface-can-reach=%v", o.CanReach)
-		return append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
+		out = append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
 			name, err := byRoute()
 			if err != nil {
 				return nil, fmt.Errorf("%s names none: %w", source, err)
 			}
-			return some(source+", whose interface is "+name+",", byText(links, name))
+			return some(source+", whose interface is "+name+",", "", byText(links, name))
 		}})
 	}
-	if len(out) > 0 {
+	byDefault := len(out) == 0
+	if ip := o.public(f); byDefault && ip.IsValid() {
+		source := fmt.Sprintf("%s=%v", ip.flag, ip)
+		first = append(first, criterion{source, func(links []kernel.Link) ([]candidate, error) {
+			return byAddress(links, ip.Addr, byRoute), nil // none: it is a router's, in front of this host
+		}})
+	}
+	if prefer != "" {
+		first = append(first, criterion{"the other family", func(links []kernel.Link) ([]candidate, error) {
+			return some("the other family's interface "+prefer, "", byName(links, prefer))
+		}})
+	}
+	out = append(first, out...)
+	if !byDefault {
 		return out
-	}
-	if ip := o.PublicIP; ip.IsValid() {
-		out = append(out, criterion{fmt.Sprintf("--public-ip=%v", ip), func(links []kernel.Link) ([]candidate, error) {
-			return byAddress(links, ip, byRoute), nil // none: it is a router's, in front of this host
-		}})
 	}
 	return append(out, criterion{"the default route", func(links []kernel.Link) ([]candidate, error) {
 		name, err := byRoute()
 		if err != nil {
 			return nil, fmt.Errorf("none is named by --iface, and the default route names none: %w", err)
 		}
-		return some("the default route's interface "+name, byText(links, name))
+		return some("the default route's interface "+name, "", byText(links, name))
 	}})
 }
 
@@ -134,9 +192,9 @@ func byAddress(links []kernel.Link, ip netip.Addr, inUse func() (string, error))
 }
 
 // some makes an error of no candidates.
-func some(source string, found []candidate) ([]candidate, error) {
+func some(source, hint string, found []candidate) ([]candidate, error) {
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%s matches none", source)
+		return nil, fmt.Errorf("%s matches none%s", source, hint)
 	}
 	return found, nil
 }
@@ -155,8 +213,12 @@ func byText(links []kernel.Link, text string) []candidate {
 			return []candidate{{l, ip}}
 		}
 	}
+	return byName(links, text)
+}
+
+func byName(links []kernel.Link, name string) []candidate {
 	for _, l := range links {
-		if l.Name == text {
+		if l.Name == name {
 			return []candidate{{link: l}}
 		}
 	}
@@ -180,29 +242,87 @@ func byRegex(links []kernel.Link, re *regexp.Regexp) []candidate {
 	return append(byAddr, byName...)
 }
 
-// ranked is the interface's usable addresses, global ones before link-local
-// ones, otherwise in the kernel's order.
+// ranked is the interface's usable addresses, the best first, otherwise in the order in
+// which the interface got them: so one that comes in addition does not move the host when
+// it starts anew. The kernel lists IPv6's the other way round.
 func ranked(l kernel.Link) []netip.Addr {
 	addrs := slices.Clone(l.Addrs)
+	if slices.ContainsFunc(addrs, func(a kernel.Addr) bool { return a.Addr().Is6() }) {
+		slices.Reverse(addrs)
+	}
 	slices.SortStableFunc(addrs, func(a, b kernel.Addr) int { return cmp.Compare(rank(a), rank(b)) })
 	var out []netip.Addr
 	for _, a := range addrs {
-		if !a.Addr().IsLoopback() {
+		if unusable(a) == "" {
 			out = append(out, a.Addr())
 		}
 	}
 	return out
 }
 
-func rank(a kernel.Addr) int {
+// rank puts global addresses before link-local ones, and of IPv6's, those of a network
+// before single ones, which virtual addresses are as a rule, and global ones before those
+// that a site gives itself (RFC 4193), as the kernel does for what it sends.
+func rank(a kernel.Addr) (r int) {
 	if a.LinkLocal {
-		return 1
+		r += 4
 	}
-	return 0
+	if a.Addr().Is6() && a.IsSingleIP() {
+		r += 2
+	}
+	if a.Addr().Is6() && a.Addr().IsPrivate() {
+		r++
+	}
+	return r
+}
+
+const notReady = "not ready yet"
+
+// unusable says why an address cannot be a host's to others; "": it can.
+func unusable(a kernel.Addr) string {
+	switch {
+	case a.Addr().IsLoopback():
+		return "loopback"
+	case a.Addr().Is6() && a.LinkLocal:
+		return "link-local"
+	case a.Duplicate:
+		return "another host has it"
+	case a.Tentative:
+		return notReady
+	case a.Temporary:
+		return "temporary"
+	case a.Deprecated:
+		return "deprecated"
+	}
+	return ""
+}
+
+// cannotBePublic says what is wrong with the public address that the operator gives; "":
+// nothing is.
+func cannotBePublic(ip public, links []kernel.Link) string {
+	if !ip.IsValid() || !ip.Is6() {
+		return ""
+	}
+	why := ""
+	if ip.IsLinkLocalUnicast() {
+		why = "link-local"
+	}
+	for _, l := range links {
+		for _, a := range l.Addrs {
+			if a.Addr() == ip.Addr && why == "" {
+				why = unusable(a)
+			}
+		}
+	}
+	if why == "" || why == notReady { // it is waited for
+		return ""
+	}
+	return fmt.Sprintf("%s=%v cannot be this host's address to others (%s): name another one", ip.flag, ip.Addr, why)
 }
 
 // use makes a choice of the candidate.
-func (c candidate) use(f inet.Family, publicIP netip.Addr, source string, links []kernel.Link) (Choice, error) {
+func (c candidate) use(f inet.Family, public public, source string, links []kernel.Link) (Choice, error) {
+	publicIP := public.Addr
 	l := c.link
 	if l.MTU <= 0 {
 		return Choice{}, fmt.Errorf("interface %s has MTU %d: set one with: ip link set %s mtu 1500", l.Name, l.MTU, l.Name)
@@ -211,24 +331,34 @@ func (c candidate) use(f inet.Family, publicIP netip.Addr, source string, links 
 	if !addr.IsValid() && l.Has(publicIP) {
 		addr = publicIP // so that packets come from where answers go to
 	}
+	for _, a := range l.Addrs {
+		if why := unusable(a); f == inet.IPv6 && a.Addr() == addr && why != "" {
+			return Choice{}, fmt.Errorf("%v cannot be this host's address to others (%s)", addr, why)
+		}
+	}
 	if !addr.IsValid() {
 		addrs := ranked(l)
 		if len(addrs) == 0 {
-			return Choice{}, fmt.Errorf("interface %s has no %v address that another host could reach", l.Name, f)
+			why := ""
+			if f == inet.IPv6 && l.NoIPv6 {
+				why = ", as IPv6 is switched off there, or its MTU is below 1280: to switch it on, type: " +
+					printable.Command("sysctl", "-w", "net/ipv6/conf/"+l.Name+"/disable_ipv6=0")
+			}
+			return Choice{}, fmt.Errorf("interface %s has no %v address that another host could reach%s", l.Name, f, why)
 		}
 		addr = addrs[0]
 	}
 	choice := Choice{Link: l, Addr: addr, PublicIP: addr}
 	why := "its own"
 	if publicIP.IsValid() {
-		choice.PublicIP, why = publicIP, "by --public-ip"
+		choice.PublicIP, why = publicIP, "by "+public.flag
 		if has := byText(links, publicIP.String()); len(has) > 0 && has[0].link.Name != l.Name {
 			why += fmt.Sprintf(", which is on %s, though packets leave by %s", has[0].link.Name, l.Name)
 		}
 		for _, a := range l.Addrs {
 			if what := inet.NoHost(a.Prefix, publicIP); what != "" && !l.Has(publicIP) {
-				return Choice{}, fmt.Errorf("--public-ip=%v is %s of %v (the network of %s), and no host's",
-					publicIP, what, a.Masked(), l.Name)
+				return Choice{}, fmt.Errorf("%s=%v is %s of %v (the network of %s), and no host's",
+					public.flag, publicIP, what, a.Masked(), l.Name)
 			}
 		}
 	}
@@ -255,7 +385,11 @@ func list(f inet.Family, links []kernel.Link) string {
 	for _, l := range links {
 		addrs := []string{fmt.Sprintf("no %v address", f)}
 		for i, a := range l.Addrs {
-			addrs = append(addrs[:i], a.Prefix.String())
+			text := a.Prefix.String()
+			if why := unusable(a); f == inet.IPv6 && why != "" {
+				text += " " + why
+			}
+			addrs = append(addrs[:i], text)
 		}
 		out = append(out, fmt.Sprintf("%s (%s)", l.Name, strings.Join(addrs, ", ")))
 	}

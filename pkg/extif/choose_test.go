@@ -13,12 +13,17 @@ import (
 	"pgregory.net/rapid"
 )
 
-// link makes an interface of its addresses, where "~" marks link-local ones.
+// link makes an interface of its addresses, where "~" marks link-local ones, and a word
+// before it says what else it is.
 func link(name string, mtu int, addrs ...string) kernel.Link {
 	l := kernel.Link{Name: name, Index: len(name), MTU: mtu, Up: true}
 	for _, a := range addrs {
-		text, linkLocal := strings.CutPrefix(a, "~")
-		l.Addrs = append(l.Addrs, kernel.Addr{Prefix: netip.MustParsePrefix(text), LinkLocal: linkLocal})
+		words := strings.Fields(a)
+		text, linkLocal := strings.CutPrefix(words[len(words)-1], "~")
+		l.Addrs = append(l.Addrs, kernel.Addr{
+			Prefix: netip.MustParsePrefix(text), LinkLocal: linkLocal, Temporary: words[0] == "temporary",
+			Deprecated: words[0] == "deprecated", Tentative: words[0] == "tentative", Duplicate: words[0] == "duplicate",
+		})
 	}
 	return l
 }
@@ -129,6 +134,8 @@ func TestChoose(t *testing.T) {
 		{name: "default route through what is gone", route: "ppp0", err: "the default route's interface ppp0 matches none" + listed},
 		{name: "nothing matches", ifaces: "eth0 10.0.0.1", regexes: "^eth",
 			err: "--iface=eth0 matches none; --iface=10.0.0.1 matches none; --iface-regex=^eth matches none" + listed},
+		{name: "an address of the other family", ifaces: "fd00:4::21",
+			err: "--iface=fd00:4::21 matches none (for IPv4, name the interface or an IPv4 address of it)" + listed},
 		{name: "a name is matched as a whole", ifaces: "ens", err: "--iface=ens matches none" + listed},
 		{name: "no address", ifaces: "bare", publicIP: "10.4.7.21",
 			err: "--iface=bare: interface bare has no IPv4 address that another host could reach" + listed},
@@ -192,22 +199,37 @@ func TestHostWithoutInterfaces(t *testing.T) {
 // there is a usable interface to be had.
 func TestAnyHost(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		f := rapid.SampledFrom(inet.Families()).Draw(t, "family")
 		names := rapid.SampledFrom([]string{"lo", "ens33", "ens34", "docker0"})
-		addrs := rapid.SampledFrom([]string{"127.0.0.1/8", "10.4.7.21/24", "~169.254.3.4/16", "172.7.21.1/24"})
+		addrs := rapid.SampledFrom([]string{"127.0.0.1/8", "10.4.7.21/24", "~169.254.3.4/16", "172.7.21.1/24",
+			"::1/128", "fd00:4::21/64", "~fe80::4/64", "temporary 2001:db8::5/64", "deprecated 2001:db8::6/64", "tentative 2001:db8::7/64", "2001:db8::8/128"})
 		links := rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) kernel.Link {
 			return link(names.Draw(t, "name"), rapid.SampledFrom([]int{0, 1500}).Draw(t, "MTU"), rapid.SliceOfN(addrs, 0, 3).Draw(t, "addresses")...)
 		}), 0, 4, func(l kernel.Link) string { return l.Name }).Draw(t, "links")
-		o := Options{Ifaces: rapid.SliceOfN(rapid.SampledFrom([]string{"ens33", "docker0", "10.4.7.21"}), 0, 2).Draw(t, "ifaces")}
+		o := Options{Ifaces: rapid.SliceOfN(rapid.SampledFrom([]string{"ens33", "docker0", "10.4.7.21", "fd00:4::21", "2001:db8::5"}), 0, 2).Draw(t, "ifaces")}
 		if rapid.Bool().Draw(t, "any") {
 			o.Regexes = append(o.Regexes, regexp.MustCompile(""))
 		}
-		got, err := Choose(inet.IPv4, o, links, func() (string, error) { return "ens34", nil })
+		if rapid.Bool().Draw(t, "prefer") {
+			o.Prefer = "ens33"
+		}
+		byRoute := func() (string, error) { return "ens34", nil }
+		got, err := Choose(f, o, links, byRoute)
 		if err == nil {
-			if got.Link.MTU == 0 || !got.Link.Has(got.Addr) || got.PublicIP != got.Addr || got.Reason == "" {
+			if got.Link.MTU == 0 || !got.Link.Has(got.Addr) || got.PublicIP != got.Addr || got.Reason == "" || inet.Of(got.Addr) != f {
 				t.Errorf("unusable choice %+v", got)
+			}
+			for _, a := range got.Link.Addrs {
+				if a.Addr() == got.Addr && unusable(a) != "" {
+					t.Errorf("%v is %s", a, unusable(a))
+				}
+			}
+			if again, _ := Choose(f, o, links, byRoute); again.Addr != got.Addr || again.Link.Name != got.Link.Name {
+				t.Errorf("%+v, and again %+v", got, again)
 			}
 			return
 		}
+		links = ofFamily(f, links)
 		for _, l := range links {
 			if len(o.Regexes) > 0 && l.MTU > 0 && len(ranked(l)) > 0 {
 				t.Errorf("%s would do, but: %v", l.Name, err)

@@ -144,7 +144,6 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	defer quietOver.Stop()
 	var changes <-chan struct{} // nil during the quiet time after a pass
 	var closed chan struct{}    // the one that was closed last
-	ended := false              // a goal was reached that ends
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,9 +152,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			history.reset()
 			cause = "wanted"
 		case <-quietOver.C:
-			if !ended {
-				changes = r.options.Changed
-			}
+			changes = r.options.Changed
 			continue
 		case <-changes:
 			cause = "changed"
@@ -171,8 +168,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		// take to stop.
 		done, start := make(chan rules.Result, 1), time.Now()
 		go func() { done <- r.pass(ctx, goal.wanted) }()
-		p, came := r.await(ctx, done, history, goal.placed == closed)
-		if !came {
+		p, ended := r.await(ctx, done, history, goal.placed == closed)
+		if !ended {
 			return nil
 		}
 		logPass(cause, time.Since(start), p)
@@ -183,8 +180,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			close(goal.placed)
 			closed = goal.placed
 		}
-		if ended = goal.ends && goal.placed == closed; ended {
+		if goal.ends && goal.placed == closed { // only another goal is a reason to look
 			timer.Stop()
+			quietOver.Stop()
 			continue
 		}
 		timer.Reset(next)

@@ -272,6 +272,18 @@ func TestRemove(t *testing.T) {
 		b.undo(chains[0])
 		b.after(time.Second)
 		b.inPlace(chains[0], firewalltest.Everything)
+
+		b.Set(firewalltest.OnlyMasq)
+		synctest.Wait()
+		b.Remove(firewalltest.Network, netip.Prefix{}, "flanneld") // right after a pass
+		synctest.Wait()
+		before, _ = b.kernel.counts()
+		b.after(quietTime)
+		b.undo(chains[0])
+		b.after(resync)
+		if looks, _ := b.kernel.counts(); looks != before {
+			t.Errorf("%d looks at rules that are gone", looks-before)
+		}
 	})
 }
 

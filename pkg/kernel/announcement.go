@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,11 +23,13 @@ func (w *Watcher) judge(h unix.NlMsghdr, body []byte) (is change, dev string) {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return w.link(kind, body)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		return ofRouting, ""
+		return w.address(kind, body)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, ok := readRoute(body)
 		switch {
 		case !ok || r.Table != unix.RT_TABLE_MAIN && r.Table != unix.RT_TABLE_COMPAT:
+			return irrelevant, ""
+		case scoped(r.dst.Addr()): // each interface has it, also each of a container
 			return irrelevant, ""
 		case r.Protocol == Protocol:
 			return ofOurs, ""
@@ -36,7 +39,10 @@ func (w *Watcher) judge(h unix.NlMsghdr, body []byte) (is change, dev string) {
 		// With it go its routes, or lead elsewhere. Of those that go the kernel says nothing, and of the
 		// others nothing where net.ipv4.nexthop_compat_mode is 0.
 		n, ok := readNexthop(body)
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		switch {
+		case !w.looksAt(n.family):
 		case ok && ownID(n.id):
 			return ofOurs, ""
 		case kind == unix.RTM_DELNEXTHOP || h.Flags&unix.NLM_F_REPLACE != 0:
@@ -46,11 +52,46 @@ func (w *Watcher) judge(h unix.NlMsghdr, body []byte) (is change, dev string) {
 		n, ok := readNeighbour(body)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if dev = w.names[n.index]; ok && w.devices[dev] {
+		if dev = w.names[n.index]; ok && w.devices[dev] && w.looksAt(n.family) {
 			return ofOurs, dev
 		}
 	}
 	return irrelevant, dev
+}
+
+// addrKey is what a Watcher knows an address by.
+type addrKey struct {
+	index int
+	addr  netip.Prefix
+}
+
+// scoped tells an IPv6 address that means something on one link alone.
+func scoped(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
+// address notes an interface's address. That it lasts longer, as each advertisement of a
+// router's has it, is no news. Nor are those that the kernel gives to each interface, but
+// by those of the interfaces that matter it is heard that they take IPv6 addresses again.
+func (w *Watcher) address(kind uint16, body []byte) (change, string) {
+	a, ok := readAddress(body)
+	if !ok {
+		return ofRouting, ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name, key := w.names[a.index], addrKey{a.index, a.Prefix}
+	if scoped(a.Addr.Addr()) && w.links != nil && !w.links[name] {
+		return irrelevant, name
+	}
+	before, known := w.addrs[key]
+	if kind == unix.RTM_DELADDR {
+		delete(w.addrs, key)
+		return ofRouting, name
+	}
+	w.addrs[key] = a.Addr
+	if known && before == a.Addr {
+		return irrelevant, name
+	}
+	return ofRouting, name
 }
 
 // link notes an interface's name.

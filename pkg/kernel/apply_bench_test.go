@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -127,23 +128,44 @@ func BenchmarkNexthopsWarm(b *testing.B) {
 
 // BenchmarkThreshold puts routes over one device into an empty kernel in either form.
 func BenchmarkThreshold(b *testing.B) {
-	for _, n := range []int{100, 250, 500, 1000, 2000, 4000} {
-		for _, from := range []int{0, n + 1} {
-			b.Run(fmt.Sprintf("%d/%s", n, map[bool]string{true: "nexthops", false: "plain"}[from == 0]), func(b *testing.B) {
-				m := linux(b)
-				m.sh(b, `ip addr add 10.4.0.1/8 dev ens33`)
-				want := onLink(n)
-				for b.Loop() {
-					if _, err := kernel.NewSyncerFrom(m, from).Apply(want); err != nil {
-						b.Fatal(err)
+	for _, f := range inet.Families() {
+		for _, n := range []int{100, 250, 500, 1000, 2000, 4000} {
+			for _, from := range []int{0, n + 1} {
+				b.Run(fmt.Sprintf("%v/%d/%s", f, n, map[bool]string{true: "nexthops", false: "plain"}[from == 0]), func(b *testing.B) {
+					m := linuxOf(b, f)
+					address := "ip addr add 10.4.0.1/8 dev ens33"
+					want := onLink(n)
+					if f == inet.IPv6 {
+						address, want = "ip addr add fd01::1/16 dev ens33 nodad", onLink6(n)
 					}
-					b.StopTimer()
-					m.sh(b, "ip link set ens33 down\nip link set ens33 up")
-					b.StartTimer()
-				}
-			})
+					m.sh(b, address)
+					for b.Loop() {
+						if _, err := kernel.NewSyncerFrom(m, from).Apply(want); err != nil {
+							b.Fatal(err)
+						}
+						b.StopTimer()
+						m.sh(b, "ip link set ens33 down\nip link set ens33 up")
+						if f == inet.IPv6 {
+							m.sh(b, address)
+						}
+						b.StartTimer()
+					}
+				})
+			}
 		}
 	}
+}
+
+// onLink6 is onLink in IPv6.
+func onLink6(n int) kernel.State {
+	s := onLink(n)
+	for i := range s.Routes {
+		r, bytes := &s.Routes[i], [16]byte{0xfc, 7, 6: byte(i >> 8), 7: byte(i)}
+		r.Dst = netip.PrefixFrom(netip.AddrFrom16(bytes), 64)
+		bytes = [16]byte{0xfd, 1, 14: byte(i >> 8), 15: byte(i) | 2}
+		r.Via = netip.AddrFrom16(bytes)
+	}
+	return s
 }
 
 // onLink is a state with routes to n peers on the link.

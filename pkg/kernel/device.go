@@ -62,6 +62,13 @@ func (a DeviceAddrs) Has(p netip.Prefix) bool {
 	return p.IsValid() && a.Of(inet.Of(p.Addr())).Prefix == p
 }
 
+// lengthOff tells an IPv6 address that has the place of one of these: a device has each but
+// once, whatever its length.
+func (a DeviceAddrs) lengthOff(p netip.Prefix) bool {
+	of := a.Of(inet.IPv6)
+	return p.Addr().Is6() && of.IsValid() && of.Addr() == p.Addr() && of.Prefix != p
+}
+
 func slot(f inet.Family) int {
 	if f == inet.IPv4 {
 		return 0

@@ -35,21 +35,18 @@ func TestNewDevice(t *testing.T) {
 // A compatible device is used as it is, so no packet is lost: the mark is all
 // that it gets.
 func TestCompatibleDeviceIsReused(t *testing.T) {
-	for name, m := range map[string]func(testing.TB) machine{"fake": fake, "linux": linux} {
-		t.Run(name, func(t *testing.T) {
-			m := m(t)
-			m.sh(t, formerDevice)
-			before := linkOf(t, m, "flannel.1")
-			result, err := kernel.NewSyncer(m).Apply(tunnel())
-			if err != nil {
-				t.Fatal(err)
-			}
-			compare(t, "ops", texts(result.Ops), `ip link set flannel.1 alias flanneld`)
-			if after := linkOf(t, m, "flannel.1"); after.Index != before.Index {
-				t.Errorf("the device was recreated: index %d, then %d", before.Index, after.Index)
-			}
-		})
-	}
+	eachMachine(t, func(t *testing.T, l tongue, m machine) {
+		m.sh(t, formerDevice)
+		before := linkOf(t, m, l.hand("flannel.1"))
+		result, err := kernel.NewSyncer(m).Apply(l.state(tunnel()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, "ops", texts(result.Ops), l.ops(`ip link set flannel.1 alias flanneld`))
+		if after := linkOf(t, m, l.hand("flannel.1")); after.Index != before.Index {
+			t.Errorf("the device was recreated: index %d, then %d", before.Index, after.Index)
+		}
+	})
 }
 
 func linkOf(t testing.TB, m machine, name string) kernel.Link {

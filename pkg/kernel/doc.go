@@ -29,11 +29,18 @@
 //     that we put in place and, after a restart, those that a route of ours
 //     leads to, by the chain route → gateway → neighbour → MAC → entry.
 //
+// # Families
+//
+// A State says which families it is about (State.Families). Of another one the pass
+// removes what is ours, and once nothing is left, neither reads it nor hears of its
+// changes (Conn.Look): a host that needs no IPv6 pays for none.
+//
 // # Order
 //
 // A pass follows the packet backwards when it adds (forwarding entry,
 // neighbour, next hop object, route), so that no packet finds half a path, and
-// forwards when it removes.
+// forwards when it removes. An IPv6 route to a gateway that another route leads elsewhere
+// is refused; so for a moment a route to the gateway alone lies beneath it (pavements).
 //
 // # Two forms of a route
 //

@@ -40,6 +40,12 @@ func (w *Watcher) Knows(name string) bool {
 	return false
 }
 
+// Heard tells whether a message is news.
+func (w *Watcher) Heard(kind uint16, body []byte) bool {
+	is, _ := w.judge(unix.NlMsghdr{Type: kind}, body)
+	return is != irrelevant
+}
+
 // ShrinkBuffer leaves room for only a few announcements.
 func (w *Watcher) ShrinkBuffer() error {
 	raw, err := w.socket.SyscallConn()

@@ -33,3 +33,12 @@ func metricOf(f inet.Family) int {
 	}
 	return 1024
 }
+
+// connectedMetric is that of the route to the network that an interface has an address
+// of (net/addrconf.h: IP6_RT_PRIO_ADDRCONF).
+func connectedMetric(f inet.Family) int {
+	if f == inet.IPv4 {
+		return 0
+	}
+	return 256
+}

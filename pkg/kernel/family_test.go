@@ -54,10 +54,13 @@ func TestBothFamilies(t *testing.T) {
 				{``, `ip link add flannel.1 address 0a:39:13:5c:8e:15 mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning
 					ip link set flannel.1 alias flanneld
 					ip addr add 172.7.21.0/32 dev flannel.1
-					ip addr add fd00:7:21::/128 dev flannel.1
+					ip addr add fd00:7:21::/128 dev flannel.1 nodad
 					ip link set flannel.1 up` + peer},
 				{`ip route del fd00:7:22::/64`, `repair: ip route add fd00:7:22::/64 via fd00:7:22:: dev flannel.1 onlink proto 77`},
 				{`ip neigh del fd00:7:22:: dev flannel.1`, `repair: ip neigh replace fd00:7:22:: lladdr 0a:39:13:5c:8e:16 dev flannel.1 nud permanent`},
+				{`ip addr del fd00:7:21::/128 dev flannel.1
+					ip addr add fd00:7:21::/64 dev flannel.1 nodad`, `ip addr del fd00:7:21::/64 dev flannel.1 (its length is wrong)
+					repair: ip addr add fd00:7:21::/128 dev flannel.1 nodad`},
 				{`ip addr add fd00:7:99::/128 dev flannel.1`, `ip addr del fd00:7:99::/128 dev flannel.1`},
 				{`ip addr add fd00:9:99::/128 dev flannel.1`, ``},
 			} {

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 )
 
@@ -73,8 +75,13 @@ func (c Conflict) Command() string {
 	case c.Place != Missing:
 		return c.Found.DeleteCommand()
 	}
-	return printable.Command("ip", "route", "replace", c.Found.Dst.String(), "dev", c.Found.Dev,
-		"proto", "kernel", "scope", "link", "src", c.Source.String())
+	words := []string{"ip", "route", "replace", c.Found.Dst.String(), "dev", c.Found.Dev, "proto", "kernel"}
+	if c.Source.Is4() {
+		words = append(words, "scope", "link", "src", c.Source.String())
+	} else { // it has neither, but a metric
+		words = append(words, "metric", strconv.Itoa(connectedMetric(inet.IPv6)))
+	}
+	return printable.Command(words[0], words[1:]...)
 }
 
 // DeleteCommand takes the route away, for a shell.
@@ -94,7 +101,7 @@ func (g Ground) Diverted(links []Link, routes []FoundRoute) (former []*FoundRout
 		switch {
 		case r.Protocol == Protocol || g.formerly(r, links, routes):
 			former = append(former, r)
-		case comesFirst(routes, i):
+		case g.comesFirst(routes, i):
 			others = append(others, Conflict{Place: InOwn, Dst: g.Own[own], Found: *r})
 		}
 	}
@@ -116,7 +123,10 @@ func (g Ground) missing(links []Link, routes []FoundRoute) (out []Conflict) {
 			own := slices.IndexFunc(g.Own, func(p netip.Prefix) bool { return contains(p, net) })
 			there := func(r FoundRoute) bool { return r.Dst == net && r.Dev == l.Name }
 			if own >= 0 && !a.IsSingleIP() && !slices.ContainsFunc(routes, there) {
-				r := FoundRoute{Route: Route{Dst: net, Dev: l.Name}, Protocol: unix.RTPROT_KERNEL}
+				r := FoundRoute{
+					Route: Route{Dst: net, Dev: l.Name}, Protocol: unix.RTPROT_KERNEL,
+					Metric: connectedMetric(inet.Of(net.Addr())),
+				}
 				out = append(out, Conflict{Missing, g.Own[own], r, a.Addr()})
 			}
 		}
@@ -159,15 +169,20 @@ func (g Ground) wants(dev string) bool {
 }
 
 // comesFirst reports whether packets take a route before the network that an interface
-// here is, or will be, connected to: of one metric the kernel puts that last.
-func comesFirst(routes []FoundRoute, at int) bool {
+// here is, or will be, connected to: of one metric the kernel puts that last. Those that
+// bridges of containers have are our own subnets whole.
+func (g Ground) comesFirst(routes []FoundRoute, at int) bool {
 	r := &routes[at]
 	for i := range routes {
 		if routes[i].Dst == r.Dst && routes[i].Protocol == unix.RTPROT_KERNEL {
 			return at < i
 		}
 	}
-	return r.usualMetric()
+	last := metricOf(inet.Of(r.Dst.Addr()))
+	if slices.Contains(g.Own, r.Dst) {
+		last = connectedMetric(inet.Of(r.Dst.Addr()))
+	}
+	return r.Metric <= last
 }
 
 // longestSubnet is the longest that a subnet may be, in bits that are left of an
@@ -189,7 +204,7 @@ func (g Ground) formerly(r *FoundRoute, links []Link, routes []FoundRoute) bool 
 	if r.toVTEP() {
 		return g.wants(r.Dev) || l.Tunnel()
 	}
-	onLink := func(a Addr) bool { return a.Contains(r.Via) && !l.Has(r.Via) }
+	onLink := func(a Addr) bool { return a.Contains(r.Via) && !l.Has(r.Via) && !scoped(r.Via) }
 	router := func(o FoundRoute) bool { return o.Via == r.Via && g.elsewhere(o.Dst) }
 	plain := !r.Special && !r.OnLink && r.Dst.Addr().BitLen()-r.Dst.Bits() >= longestSubnet
 	return plain && !l.Tunnel() && !g.hasAddress(l, g.Networks) && !inside(l, links, routes) &&
@@ -308,7 +323,7 @@ func (g Ground) gives(dev string, a Addr) bool {
 	}
 	for _, d := range g.Devices {
 		if d.Name == dev {
-			return d.Addrs.Has(a.Prefix) || d.Addrs.former(a.Prefix)
+			return d.Addrs.Has(a.Prefix) || d.Addrs.former(a.Prefix) || d.Addrs.lengthOff(a.Prefix)
 		}
 	}
 	return a.IsSingleIP() && within(g.Networks, a.Prefix)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -24,7 +25,10 @@ const docker0 = `ip link add docker0 type bridge
 // earlier flannel has left there goes, at every pass; what is somebody else's is told.
 func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 	const why = ` (it led packets for this host's own containers away)`
-	for name, c := range map[string]struct{ hand, ops, conflicts string }{
+	for name, c := range map[string]struct {
+		hand, ops, conflicts string
+		only4                bool // IPv6 has the like of it in another form
+	}{
 		"by another host, as host-gw wrote it": {hand: `ip route add 172.7.21.0/24 via 10.4.7.22 dev ens33`,
 			ops: `ip route del 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 3` + why},
 		"behind docker's own, until docker0 is made anew": {hand: docker0 + `
@@ -39,19 +43,19 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 			ops: `ip route del 172.7.21.0/24 via 172.7.21.0 dev flannel.1 onlink proto 3` + why},
 
 		"static": {hand: `ip route add 172.7.21.0/24 via 10.4.7.22 dev ens33 proto static`,
-			conflicts: `in own: 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 4`},
-		"a blackhole": {hand: `ip route add blackhole 172.7.21.0/24`, conflicts: `in own: 172.7.21.0/24 proto 3`},
+			conflicts: `in own: 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 4`, only4: true},
+		"a blackhole": {hand: `ip route add blackhole 172.7.21.0/24`, conflicts: `in own: 172.7.21.0/24 proto 3`, only4: true},
 		"by the default gateway": {hand: `ip route add default via 10.4.7.254 dev ens33
 			ip route add 172.7.21.0/24 via 10.4.7.254 dev ens33`,
-			conflicts: `in own: 172.7.21.0/24 via 10.4.7.254 dev ens33 proto 3`},
+			conflicts: `in own: 172.7.21.0/24 via 10.4.7.254 dev ens33 proto 3`, only4: true},
 		"one address": {hand: `ip route add 172.7.21.9/32 via 10.4.7.22 dev ens33`,
 			conflicts: `in own: 172.7.21.9/32 via 10.4.7.22 dev ens33 proto 3`},
 
 		"by the external interface itself": {hand: `ip route add default via 10.4.7.254 dev ens33
 			ip route add 172.7.21.0/24 dev ens33`,
-			conflicts: `in own: 172.7.21.0/24 dev ens33 proto 3`},
+			conflicts: `in own: 172.7.21.0/24 dev ens33 proto 3`, only4: true},
 		"by a gateway of IPv6": {hand: `ip route add 172.7.21.0/24 via inet6 fe80::22 dev ens33`,
-			conflicts: `in own: 172.7.21.0/24 via inet6 fe80::22 dev ens33 proto 3`},
+			conflicts: `in own: 172.7.21.0/24 via inet6 fe80::22 dev ens33 proto 3`, only4: true},
 		"by a virtual machine": {hand: `ip link add virbr0 type bridge
 			ip addr add 192.168.122.1/24 dev virbr0
 			ip tuntap add vnet0 mode tap
@@ -61,10 +65,13 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 			conflicts: `in own: 172.7.21.128/25 via 192.168.122.10 dev virbr0 proto 3`},
 		"in the place of docker's own": {hand: docker0 + `
 			ip route replace 172.7.21.0/24 via 10.4.7.22 dev ens33 proto static`,
-			conflicts: `in own: 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 4` + "\n" + `in own: in own: in own: 172.7.21.0/24 dev docker0 proto 2`},
+			conflicts: `in own: 172.7.21.0/24 via 10.4.7.22 dev ens33 proto 4` + "\n" + `in own: in own: in own: 172.7.21.0/24 dev docker0 proto 2`, only4: true},
 		"docker's own is gone": {hand: docker0 + `
 			ip route del 172.7.21.0/24 dev docker0`,
 			conflicts: `in own: in own: in own: 172.7.21.0/24 dev docker0 proto 2`},
+
+		"static, a part": {hand: `ip route add 172.7.21.128/25 via 10.4.7.22 dev ens33 proto static`,
+			conflicts: `in own: 172.7.21.128/25 via 10.4.7.22 dev ens33 proto 4`},
 
 		"docker's":            {hand: docker0},
 		"docker's, down":      {hand: docker0 + "\n" + `ip link set docker0 down`},
@@ -78,24 +85,38 @@ func TestRoutesIntoTheOwnSubnet(t *testing.T) {
 		"around it":                   {hand: `ip route add 172.7.0.0/16 via 10.4.7.22 dev ens33`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := linux(t)
-			m.sh(t, c.hand)
-			for _, again := range []bool{false, true} {
-				result, err := kernel.NewSyncer(m).Apply(own(kernel.State{Partial: again, Harmful: func(netip.Prefix) bool { return false }}))
-				if err != nil {
-					t.Fatal(err)
+			eachFamily(t, func(t *testing.T, l tongue, m machine) {
+				if l.family == inet.IPv6 && c.only4 {
+					return
 				}
-				if ops := texts(result.Ops); again && ops != "" || !again && ops != c.ops {
-					t.Errorf("again: %t, ops:\n%s\nwant\n%s", again, ops, c.ops)
+				m.sh(t, c.hand)
+				c.ops, c.conflicts = l.ops(c.ops), l.found(c.conflicts)
+				for _, again := range []bool{false, true} {
+					nothing := kernel.State{Partial: again, Harmful: func(netip.Prefix) bool { return false }}
+					result, err := kernel.NewSyncer(m).Apply(l.state(own(nothing)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if ops := texts(result.Ops); again && ops != "" || !again && ops != c.ops {
+						t.Errorf("again: %t, ops:\n%s\nwant\n%s", again, ops, c.ops)
+					}
+					var conflicts []string
+					for _, x := range result.Conflicts {
+						conflicts = append(conflicts, strings.Repeat("in own: ", int(x.Place))+x.Found.String())
+					}
+					if got := strings.Join(conflicts, "\n"); got != c.conflicts {
+						t.Errorf("conflicts:\n%s\nwant\n%s", got, c.conflicts)
+					}
+					for _, x := range result.Conflicts { // what its text says to type does it
+						if again {
+							m.sh(t, x.Command())
+						}
+					}
+					if left, err := kernel.NewSyncer(m).Apply(l.state(own(nothing))); again && (err != nil || len(left.Conflicts) > 0) {
+						t.Errorf("left: %v, %v", left.Conflicts, err)
+					}
 				}
-				var conflicts []string
-				for _, x := range result.Conflicts {
-					conflicts = append(conflicts, strings.Repeat("in own: ", int(x.Place))+x.Found.String())
-				}
-				if got := strings.Join(conflicts, "\n"); got != c.conflicts {
-					t.Errorf("conflicts:\n%s\nwant\n%s", got, c.conflicts)
-				}
-			}
+			})
 		})
 	}
 }
@@ -121,18 +142,26 @@ func TestRouteByAContainerStays(t *testing.T) {
 
 // An address that is a container's of a peer keeps that container's packets here, whatever the routes.
 func TestAddressOfAPeersContainer(t *testing.T) {
-	m := linux(t)
+	eachFamily(t, addressOfAPeersContainer)
+}
+
+func addressOfAPeersContainer(t *testing.T, l tongue, m machine) {
 	m.sh(t, `ip link add lvs type bridge
 		ip link set lvs up
 		ip addr add 172.7.22.2/32 dev lvs
 		ip addr add 172.7.21.9/32 dev lvs
 		ip addr add 172.7.23.9/32 dev lvs`)
-	result, err := kernel.NewSyncer(m).Apply(own(plain(22)))
+	s := kernel.NewSyncer(m)
+	result, err := s.Apply(l.state(own(plain(22))))
 	if err != nil || len(result.Conflicts) != 1 {
 		t.Fatal(result.Conflicts, err)
 	}
-	const want = "packets for 172.7.22.2, of the peer with 172.7.22.0/24, stay on this host, as lvs has that address: " +
-		"to give it back, type: ip addr del 172.7.22.2/32 dev lvs"
+	m.sh(t, result.Conflicts[0].Command())
+	if left := onePass(t, s, l.state(own(plain(22)))).Conflicts; len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	want := l.hand("packets for 172.7.22.2, of the peer with 172.7.22.0/24, stay on this host, as lvs has that address: " +
+		"to give it back, type: ip addr del 172.7.22.2/32 dev lvs")
 	if c := result.Conflicts[0]; c.String() != want || c.Place != kernel.InPart {
 		t.Errorf("place %v: %v", c.Place, c)
 	}
@@ -180,7 +209,7 @@ func TestForeignConfiguration(t *testing.T) {
 
 // flannel up to 0.7 gave its device an address with the length of the network.
 func TestAddressOfFlannel07(t *testing.T) {
-	play(t, step{
+	play4(t, step{
 		hand: `ip link add flannel.1 address 0a:39:13:5c:8e:15 mtu 1450 type vxlan id 1 local 10.4.7.21 dev ens33 dstport 8472 nolearning
 			ip addr add 172.7.21.0/16 dev flannel.1
 			ip link set flannel.1 up`,

@@ -13,6 +13,9 @@ type Link struct {
 	Up    bool
 	Addrs []Addr // in the kernel's order
 
+	// NoIPv6: it takes no IPv6 address. That is switched off, or the MTU is below 1280.
+	NoIPv6 bool
+
 	// NoCarrier: it is not connected. The kernel then keeps routes by it, but no next hop
 	// objects, nor takes any.
 	NoCarrier bool
@@ -34,12 +37,19 @@ const TAP = "tuntap"
 type Addr struct {
 	netip.Prefix      // the address with the length of its network
 	LinkLocal    bool // scope link or in 169.254.0.0/16 or fe80::/10: a global one is preferred
+
+	// What only IPv6 addresses are.
+	Temporary  bool // it changes every day, for privacy's sake
+	Deprecated bool // it is to be used for nothing new
+	Tentative  bool // it is not used yet: the kernel asks whether another host has it
+	Duplicate  bool // another host has it
 }
 
 // Tunnel tells a device of ours, by its alias, or of an older flannel, by its kind
 // and name.
 func (l Link) Tunnel() bool {
-	return l.Kind != nil && (l.Alias == Alias || strings.HasPrefix(l.Name, "flannel."))
+	former := strings.HasPrefix(l.Name, "flannel.") || strings.HasPrefix(l.Name, "flannel-v6.")
+	return l.Kind != nil && (l.Alias == Alias || former)
 }
 
 // Has reports whether ip is an address of the interface.

@@ -35,7 +35,7 @@ func (n *Netlink) Links() ([]Link, error) {
 			out[i].NoChecksumOffload = !n.offload.on(l.Name)
 		}
 	}
-	addrs, err := each(n.families, n.addresses)
+	addrs, err := each(n.looks, n.addresses)
 	if err != nil {
 		return nil, err
 	}
@@ -87,5 +87,9 @@ func (n *Netlink) addresses(f inet.Family) ([]addressMessage, error) {
 		fixed[0] = numberOf(f)
 		n.socket.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP, fixed)
 	}
-	return list(n.socket, begin, readAddress)
+	// A kernel without a family lists all others' instead.
+	return list(n.socket, begin, func(body []byte) (addressMessage, bool) {
+		a, ok := readAddress(body)
+		return a, ok && inet.Of(a.Addr.Addr()) == f
+	})
 }

@@ -3,11 +3,13 @@ package kernel_test
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -33,29 +35,43 @@ func (m machine) sh(t testing.TB, commands string) {
 	}
 }
 
-func fake(testing.TB) machine {
-	k := kerneltest.New("ens33", 1500, "10.4.7.21/24")
+func fake(testing.TB) machine { return fakeOf(inet.IPv4) }
+
+func fakeOf(f inet.Family) machine {
+	k := kerneltest.New("ens33", 1500, hostOf[f])
 	k.AddLink(kernel.Link{Name: "wire", MTU: 1500, Up: true, Type: "veth"})
 	k.Pair("ens33", "wire")
 	return machine{k, k.Run}
 }
 
+// hostOf is the host's address, by family.
+var hostOf = map[inet.Family]string{inet.IPv4: "10.4.7.21/24", inet.IPv6: "fd00:4::21/64"}
+
 // linux is the real kernel in a network namespace that ends with the test. The
 // calling goroutine stays on a thread of its own.
-func linux(t testing.TB) machine {
+func linux(t testing.TB) machine { return linuxOf(t, inet.IPv4) }
+
+func linuxOf(t testing.TB, f inet.Family) machine {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
+	if f == inet.IPv6 && os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("0"), 0) != nil {
+		t.Skip("this kernel has no IPv6")
+	}
 	m := machine{run: typed}
+	addr := "ip addr add " + hostOf[f] + " dev ens33"
+	if f == inet.IPv6 {
+		addr += " nodad"
+	}
 	m.sh(t, `
 		ip link set lo up
 		ip link add ens33 type veth peer name wire
 		ip link set wire up
-		ip addr add 10.4.7.21/24 dev ens33
+		`+addr+`
 		ip link set ens33 up`)
-	conn, err := kernel.Open(inet.IPv4)
+	conn, err := kernel.Open(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +87,16 @@ func typed(command string) error {
 	}
 	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %v: %s", command, err, out)
+	}
+	if up := command == "ip link set wire up"; up || command == "ip link set wire down" { // the other end hears of it a little later
+		for range 2000 {
+			out, err := exec.Command("ip", "link", "show", "ens33").CombinedOutput()
+			if err != nil || !strings.Contains(string(out), ",UP") || strings.Contains(string(out), "state UP") == up {
+				return nil
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return fmt.Errorf("%s: ens33 has not heard of it", command)
 	}
 	return nil
 }
@@ -106,13 +132,46 @@ func play(t *testing.T, steps ...step) {
 // playFrom is play with next hop objects from so many wanted routes on.
 func playFrom(t *testing.T, nexthopsFrom int, steps ...step) {
 	t.Helper()
-	var inMemory []string
-	t.Run("fake", func(t *testing.T) { inMemory = script(t, fake(t), nexthopsFrom, steps) })
-	t.Run("linux", func(t *testing.T) {
-		if diff := cmp.Diff(inMemory, script(t, linux(t), nexthopsFrom, steps)); diff != "" {
-			t.Errorf("fake (-) and Linux (+) end in different states:\n%s", diff)
+	playIn(t, tongues(), nexthopsFrom, steps...)
+}
+
+// play4 is play for what IPv6 has not, or has in another way.
+func play4(t *testing.T, steps ...step) {
+	t.Helper()
+	playIn(t, tongues()[:1], 1000, steps...)
+}
+
+// play6 is play for what only IPv6 has; the script is in its own words.
+func play6(t *testing.T, nexthopsFrom int, steps ...step) {
+	t.Helper()
+	own := tongues()[0]
+	own.family = inet.IPv6
+	playIn(t, []tongue{own}, nexthopsFrom, steps...)
+}
+
+func playIn(t *testing.T, in []tongue, nexthopsFrom int, steps ...step) {
+	t.Helper()
+	for _, l := range in {
+		steps := slices.Clone(steps)
+		for i, s := range steps {
+			if l.family == inet.IPv6 { // its addresses went when it was down
+				s.hand = strings.Replace(s.hand, "ip link set ens33 up", "ip link set ens33 up\nip addr add 10.4.7.21/24 dev ens33", 1)
+			}
+			steps[i].hand, steps[i].want, steps[i].ops = l.hand(s.hand), l.state(s.want), l.ops(s.ops)
+			steps[i].conflicts, steps[i].foreign, steps[i].shows = l.found(s.conflicts), l.found(s.foreign), l.shows(s.shows)
 		}
-	})
+		suffix := ""
+		if l.family == inet.IPv6 {
+			suffix = "6"
+		}
+		var inMemory []string
+		t.Run("fake"+suffix, func(t *testing.T) { inMemory = script(t, fakeOf(l.family), nexthopsFrom, steps) })
+		t.Run("linux"+suffix, func(t *testing.T) {
+			if diff := cmp.Diff(inMemory, script(t, linuxOf(t, l.family), nexthopsFrom, steps)); diff != "" {
+				t.Errorf("fake (-) and Linux (+) end in different states:\n%s", diff)
+			}
+		})
+	}
 }
 
 func script(t *testing.T, m machine, nexthopsFrom int, steps []step) (states []string) {

@@ -16,6 +16,7 @@ type routeMessage struct {
 	dst    netip.Prefix
 	via    netip.Addr
 	index  int // of the interface; 0: there is none, or several
+	first  int // of several interfaces
 	metric int
 	more   bool   // it has attributes that a plain route has not
 	hop    uint32 // the next hop object that it is by; 0: it has none
@@ -58,8 +59,14 @@ func readRoute(body []byte) (r routeMessage, ok bool) {
 			r.metric = number(value)
 		case unix.RTA_VIA: // a gateway of another family, which precedes it in two bytes
 			r.via, r.more = address(value[min(2, len(value)):]), true
-		case unix.RTA_METRICS, unix.RTA_MULTIPATH, unix.RTA_PREFSRC, unix.RTA_FLOW, unix.RTA_ENCAP:
+		case unix.RTA_METRICS, unix.RTA_PREFSRC, unix.RTA_FLOW, unix.RTA_ENCAP:
 			r.more = true
+		case unix.RTA_MULTIPATH: // struct rtnexthop begins with two numbers of two bytes
+			r.first, r.more = number(value[min(4, len(value)):]), true
+		case unix.RTA_CACHEINFO: // struct rta_cacheinfo; an IPv6 route may end by itself
+			r.more = r.more || number(value[min(8, len(value)):]) != 0
+		case unix.RTA_PREF: // RFC 4191; 0: medium
+			r.more = r.more || len(value) > 0 && value[0] != 0
 		case rtaNextHop:
 			r.hop = uint32(number(value))
 		}
@@ -70,7 +77,8 @@ func readRoute(body []byte) (r routeMessage, ok bool) {
 
 // found is the route in the form that passes work with.
 func (r routeMessage) found(names map[int]string) FoundRoute {
-	if r.hop != 0 && r.Type != unix.RTN_UNICAST { // a blackhole object has the device lo
+	// What leads nowhere may have the device lo: by an object, or of IPv6.
+	if r.hop != 0 && r.Type != unix.RTN_UNICAST || r.Type >= unix.RTN_BLACKHOLE && r.Type <= unix.RTN_THROW {
 		r.index = 0
 	}
 	return FoundRoute{
@@ -86,6 +94,7 @@ func (r routeMessage) found(names map[int]string) FoundRoute {
 // (linux/nexthop.h).
 type nexthopMessage struct {
 	id       uint32
+	family   uint8 // of its gateway; 0: of none in particular
 	protocol uint8
 	onLink   bool
 	via      netip.Addr
@@ -99,7 +108,7 @@ func readNexthop(body []byte) (n nexthopMessage, ok bool) {
 	if len(body) < unix.SizeofNhmsg {
 		return n, false
 	}
-	n.protocol = body[2]
+	n.family, n.protocol = body[0], body[2]
 	n.onLink = binary.NativeEndian.Uint32(body[4:])&unix.RTNH_F_ONLINK != 0
 	for kind, value := range attributes(body[unix.SizeofNhmsg:]) {
 		switch kind {
@@ -150,6 +159,7 @@ type linkMessage struct {
 	alias  string
 	master int    // index; 0: none
 	kind   string // as the kernel names it; "": hardware
+	ipv6   bool   // it takes IPv6 addresses
 }
 
 func readLinkMessage(body []byte) (l linkMessage, ok bool) {
@@ -169,6 +179,10 @@ func readLinkMessage(body []byte) (l linkMessage, ok bool) {
 			l.alias = unix.ByteSliceToString(value)
 		case unix.IFLA_MASTER:
 			l.master = number(value)
+		case unix.IFLA_AF_SPEC:
+			for family, value := range attributes(value) {
+				l.ipv6 = l.ipv6 || family == unix.AF_INET6 && takesIPv6(value)
+			}
 		case unix.IFLA_LINKINFO:
 			for kind, value := range attributes(value) {
 				if kind == unix.IFLA_INFO_KIND {
@@ -178,6 +192,19 @@ func readLinkMessage(body []byte) (l linkMessage, ok bool) {
 		}
 	}
 	return l, true
+}
+
+// takesIPv6 reads what the kernel says of an interface's IPv6, which is nothing where the
+// interface's MTU is too small. It lists the settings of net.ipv6.conf by their numbers
+// (linux/ipv6.h: DEVCONF_DISABLE_IPV6).
+func takesIPv6(value []byte) bool {
+	const disabled = 26
+	for kind, value := range attributes(value) {
+		if kind == unix.IFLA_INET6_CONF {
+			return number(value[min(4*disabled, len(value)):]) == 0
+		}
+	}
+	return false
 }
 
 // link is the interface in the form that passes work with.
@@ -193,6 +220,7 @@ func (l linkMessage) link() Link {
 		Name: l.name, Index: l.index, MTU: l.mtu, Type: kind, MAC: l.mac, Alias: l.alias,
 		Up:        l.flags&unix.IFF_UP != 0,
 		NoCarrier: l.flags&(unix.IFF_UP|unix.IFF_LOWER_UP) == unix.IFF_UP,
+		NoIPv6:    !l.ipv6,
 	}
 }
 
@@ -207,7 +235,7 @@ func readAddress(body []byte) (a addressMessage, ok bool) {
 	if len(body) < unix.SizeofIfAddrmsg {
 		return a, false
 	}
-	bits, scope := int(body[1]), body[3]
+	bits, flags, scope := int(body[1]), body[2], body[3]
 	a.index = number(body[4:])
 	var local, there netip.Addr
 	for kind, value := range attributes(body[unix.SizeofIfAddrmsg:]) {
@@ -228,12 +256,19 @@ func readAddress(body []byte) (a addressMessage, ok bool) {
 	}
 	a.Prefix = netip.PrefixFrom(ip, bits)
 	a.LinkLocal = scope == unix.RT_SCOPE_LINK || ip.IsLinkLocalUnicast()
+	if ip.Is6() { // to IPv4, flags of the same number mean something else
+		has := func(flag byte) bool { return flags&flag != 0 }
+		a.Temporary, a.Deprecated = has(unix.IFA_F_TEMPORARY), has(unix.IFA_F_DEPRECATED)
+		a.Duplicate = has(unix.IFA_F_DADFAILED)
+		a.Tentative = has(unix.IFA_F_TENTATIVE) && !has(unix.IFA_F_OPTIMISTIC) && !a.Duplicate
+	}
 	return a, a.Prefix.IsValid()
 }
 
 // neighbourMessage is what matters here of an RTM_NEWNEIGH, be it a neighbour
 // or a forwarding entry (linux/neighbour.h).
 type neighbourMessage struct {
+	family    uint8
 	index     int  // of the interface
 	self      bool // it is in the device's own table, not in that of its bridge
 	permanent bool
@@ -246,7 +281,7 @@ func readNeighbour(body []byte) (n neighbourMessage, ok bool) {
 	if len(body) < unix.SizeofNdMsg {
 		return n, false
 	}
-	n.index = number(body[4:])
+	n.family, n.index = body[0], number(body[4:])
 	n.permanent, n.self = binary.NativeEndian.Uint16(body[8:])&unix.NUD_PERMANENT != 0, body[10]&unix.NTF_SELF != 0
 	for kind, value := range attributes(body[unix.SizeofNdMsg:]) {
 		switch kind {

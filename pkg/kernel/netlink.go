@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,7 +16,9 @@ import (
 // Netlink is the kernel of the network namespace in which it was opened,
 // through a few sockets of its own. It is for one goroutine.
 type Netlink struct {
-	families []inet.Family // whose addresses, routes and neighbours are looked at
+	families []inet.Family // that it was opened for
+	looks    []inet.Family // those of them that are looked at
+	watcher  *Watcher      // nil: there is none
 	handle   *netlink.Handle
 	index    map[string]int        // interfaces by name, as last listed or made
 	names    map[int]string        // the reverse
@@ -26,7 +29,8 @@ type Netlink struct {
 
 var _ Conn = (*Netlink)(nil)
 
-// Open connects to the kernel, to see and write what is of these families.
+// Open connects to the kernel, to see and write what is of these families. A kernel
+// without one of them has nothing of it.
 func Open(families ...inet.Family) (*Netlink, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -44,9 +48,23 @@ func Open(families ...inet.Family) (*Netlink, error) {
 		return nil, err
 	}
 	return &Netlink{
-		families: families, handle: h, index: map[string]int{}, names: map[int]string{}, kinds: map[string]DeviceKind{},
+		families: families, looks: families, handle: h, index: map[string]int{}, names: map[int]string{}, kinds: map[string]DeviceKind{},
 		socket: s, offload: o,
 	}, nil
+}
+
+// Look implements Conn. A Watcher tells of the same families from then on.
+func (n *Netlink) Look(families ...inet.Family) []inet.Family {
+	looks := slices.DeleteFunc(slices.Clone(n.families), func(f inet.Family) bool {
+		return len(families) > 0 && !slices.Contains(families, f)
+	})
+	if !slices.Equal(looks, n.looks) {
+		n.looks = looks
+		if n.watcher != nil {
+			n.watcher.look(looks)
+		}
+	}
+	return looks
 }
 
 // Close ends the connection. What was written stays.

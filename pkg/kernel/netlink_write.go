@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/inet"
+	"flanneld/pkg/printable"
 )
 
 // Do implements Conn. Routes, neighbours and forwarding entries that follow
@@ -130,6 +131,9 @@ func (w *writer) WriteAddress(a Action, x Address) error {
 	if a == Delete {
 		return w.handle.AddrDel(w.link(x.Dev), addr)
 	}
+	if x.nodad() {
+		addr.Flags = unix.IFA_F_NODAD
+	}
 	return w.handle.AddrAdd(w.link(x.Dev), addr)
 }
 
@@ -177,12 +181,53 @@ func (n *Netlink) judge(o Op, err error) error {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: flanneld needs CAP_NET_ADMIN", err)
 	}
+	if advice := adviceOnIPv6(o, err); advice != "" {
+		return fmt.Errorf("%w: %s", err, advice)
+	}
 	if kind := n.kinds[o.Dev()]; device && kind != nil {
 		if advice := kind.advice(err); advice != "" {
 			return fmt.Errorf("%w: %s", err, advice)
 		}
 	}
 	return err
+}
+
+// adviceOnIPv6 says what to do about the kernel's refusal of what is IPv6's; "" if it is
+// not known. A name with dots is one to sysctl(8) only between slashes.
+func adviceOnIPv6(o Op, err error) string {
+	if _, isAddress := o.Object.(Address); familyOfObject(o.Object) != inet.IPv6 {
+		return ""
+	} else if isAddress && is(err, unix.EINVAL) {
+		return "IPv6 needs an MTU of 1280 bytes or more"
+	}
+	switch {
+	case is(err, unix.EACCES):
+		return "IPv6 is switched off there: to switch it on, type: " + printable.Command("sysctl", "-w",
+			"net.ipv6.conf.default.disable_ipv6=0", "net/ipv6/conf/"+o.Dev()+"/disable_ipv6=0")
+	case is(err, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPFNOSUPPORT):
+		return noIPv6
+	}
+	return ""
+}
+
+const noIPv6 = "this kernel has no IPv6: load its module with: modprobe ipv6, " +
+	"or if it was started with ipv6.disable=1, start it without"
+
+// familyOfObject is that of the addresses an Op's object is about; 0: of none.
+func familyOfObject(o Object) inet.Family {
+	switch x := o.(type) {
+	case Address:
+		return inet.Of(x.Prefix.Addr())
+	case Neighbour:
+		return inet.Of(x.Addr)
+	case Nexthop:
+		return inet.Of(x.Via)
+	case Route:
+		return inet.Of(x.Dst.Addr())
+	case FoundRoute:
+		return inet.Of(x.Dst.Addr())
+	}
+	return 0
 }
 
 func is(err error, any ...unix.Errno) bool {

@@ -39,8 +39,16 @@ func (s Setting) write(w Writer, _ Action) error { return w.WriteSetting(s) }
 func (Setting) restore(*memory, memory)          {} // the device tells
 
 func (x Address) command(a Action) string {
-	return fmt.Sprintf("ip addr %s %v dev %s", a.word(), x.Prefix, x.Dev)
+	s := fmt.Sprintf("ip addr %s %v dev %s", a.word(), x.Prefix, x.Dev)
+	if x.nodad() && a != Delete {
+		s += " nodad"
+	}
+	return s
 }
+
+// nodad tells an address that is used at once. Nobody else on a tunnel can have it, as it
+// is leased, nor could anybody be asked: tunnels carry no multicast.
+func (x Address) nodad() bool                    { return x.Prefix.Addr().Is6() }
 func (x Address) device() string                 { return x.Dev }
 func (Address) kind() string                     { return "address" }
 func (x Address) write(w Writer, a Action) error { return w.WriteAddress(a, x) }

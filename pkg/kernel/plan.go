@@ -1,21 +1,27 @@
 package kernel
 
 import (
+	"net/netip"
 	"slices"
 	"time"
+
+	"flanneld/pkg/inet"
 )
 
 // found is what a pass has read from the kernel.
 type found struct {
+	looks    []inet.Family // of which routes, addresses and neighbours were read
 	links    []Link
 	routes   []FoundRoute
 	nexthops []FoundNexthop     // read before the routes
 	entries  map[string]Entries // of the wanted devices that exist
 
-	takesNexthops bool // routes are to be written by next hop objects
-	at            time.Time
-	waits         func(Op) bool // it is contested, and its turn has not come; nil: nothing is
+	byNexthops [2]bool // routes are to be written by next hop objects, by family
+	at         time.Time
+	waits      func(Op) bool // it is contested, and its turn has not come; nil: nothing is
 }
+
+func (f found) takesNexthops(a netip.Addr) bool { return f.byNexthops[slot(inet.Of(a))] }
 
 func (f found) link(name string) (Link, bool) {
 	i := slices.IndexFunc(f.links, func(l Link) bool { return l.Name == name })
@@ -38,7 +44,8 @@ func plan(want State, wanted *memory, have found, was *memory) (ops []Op, others
 	ops, dropHops := p.neighbourOps(ops)
 	p.findNexthops()
 	routes, dropRoutes := p.routeOps()
-	ops = slices.Concat(ops, p.nexthops.writes, routes, dropRoutes, p.nexthopDrops())
+	pave, unpave := p.pavements(routes)
+	ops = slices.Concat(ops, pave, p.nexthops.writes, routes, unpave, dropRoutes, p.nexthopDrops())
 	wanted.nexthops = p.knownNexthops()
 	ops = append(ops, dropHops...)
 	ops = append(ops, dropFDB...)

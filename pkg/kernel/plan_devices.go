@@ -60,6 +60,11 @@ func (p *planner) settings(l Link, d Device, add func(a Action, object Object, w
 // held before go last, since a device without any address loses its routes and
 // neighbours.
 func (p *planner) addresses(l Link, d Device, add func(a Action, object Object, why string)) {
+	for _, a := range l.Addrs {
+		if d.Addrs.lengthOff(a.Prefix) {
+			add(Delete, Address{d.Name, a.Prefix}, "its length is wrong")
+		}
+	}
 	for _, a := range d.Addrs {
 		if a.IsValid() && !slices.ContainsFunc(l.Addrs, func(has Addr) bool { return has.Prefix == a.Prefix }) {
 			add(Add, Address{d.Name, a.Prefix}, "")
@@ -67,7 +72,7 @@ func (p *planner) addresses(l Link, d Device, add func(a Action, object Object, 
 	}
 	for _, a := range l.Addrs {
 		ours := p.was.addrs[Address{d.Name, a.Prefix}] || d.Addrs.former(a.Prefix)
-		if ours && !d.Addrs.Has(a.Prefix) && !p.want.Partial {
+		if ours && !d.Addrs.Has(a.Prefix) && !d.Addrs.lengthOff(a.Prefix) && !p.want.Partial {
 			add(Delete, Address{d.Name, a.Prefix}, "")
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"flanneld/pkg/inet"
 )
 
 // orphanTime is how long a next hop object of ours that this run knows nothing of has
@@ -76,9 +78,11 @@ func (p *planner) findNexthops() {
 	}
 	for i := range h.found {
 		n := &h.found[i]
-		if n.Protocol == Protocol {
+		switch f := inet.Of(n.Via); {
+		case n.Via.IsValid() && !slices.Contains(p.have.looks, f): // its routes were not read
+		case n.Protocol == Protocol:
 			n.ours = n.same || n.led || n.users == 0
-		} else {
+		default:
 			n.ours = n.known && n.led // somebody edited it under our routes
 		}
 	}
@@ -104,11 +108,11 @@ func (p *planner) repairNexthops() {
 	for i := range p.nexthops.found {
 		n := &p.nexthops.found[i]
 		edited := n.known && n.led && (!n.usable() || !n.same)
-		if !edited || n.Group || !p.have.takesNexthops {
+		if !edited || n.Group {
 			continue
 		}
 		before, _ := p.was.nexthops.get(n.ID)
-		if !p.connected(before.Dev) {
+		if !p.have.takesNexthops(before.Via) || !p.connected(before.Dev) {
 			continue
 		}
 		if wanted == nil {
@@ -146,7 +150,7 @@ func (p *planner) connected(dev string) bool {
 // byNexthop is r as it is to be written. A route of ours is right in either form, so
 // only what is written anyway takes the present one.
 func (p *planner) byNexthop(r Route) Route {
-	if p.have.takesNexthops && r.Via.IsValid() && p.connected(r.Dev) {
+	if r.Via.IsValid() && p.have.takesNexthops(r.Via) && p.connected(r.Dev) {
 		r.Nexthop = p.nexthopOf(r)
 	}
 	return r
@@ -154,7 +158,7 @@ func (p *planner) byNexthop(r Route) Route {
 
 // waits tells a route that is better not written before its device has a carrier.
 func (p *planner) waits(r Route) bool {
-	return p.have.takesNexthops && len(p.wanted.routes.list) > mostPlain && !p.connected(r.Dev)
+	return p.have.takesNexthops(r.Dst.Addr()) && len(p.wanted.routes.list) > mostPlain && !p.connected(r.Dev)
 }
 
 // nexthopOf is the id of the object that leads where r is to lead; 0: that one has to wait,

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -28,12 +29,13 @@ func (p *planner) routeOps() (ops, drops []Op) {
 			p.later = append(p.later, Op{Add, r, "", before == r})
 		case at.first == nil:
 			ops = appended(ops, Op{Add, p.byNexthop(r), "", before == r})
-		case !at.right && p.mayReplace(*at.first, r):
+		case !at.right && at.stays == nil && p.mayReplace(*at.first, r):
 			at.ours, replaced[at.first] = true, true // by the kernel, in one step: no packet is lost
 			ops = appended(ops, Op{Replace, p.byNexthop(r), "was " + at.first.describe(), before == r})
 			p.left(at.first)
 		default:
-			p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPlace, Dst: r.Dst, Found: *at.first})
+			stays := cmp.Or(at.stays, at.first)
+			p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPlace, Dst: r.Dst, Found: *stays})
 		}
 	}
 	p.findParts()
@@ -58,12 +60,13 @@ func (p *planner) routeOps() (ops, drops []Op) {
 
 // mistakable tells a route whose delete the kernel may understand as that of
 // want: it goes by destination, metric and next hop, where one is named, and
-// takes the first. Where a next hop object is named, it takes no other.
+// takes the first. Where a next hop object is named, it takes no other. Where none is,
+// IPv6 takes a route by an object for one by any gateway.
 func (r FoundRoute) mistakable(want Route) bool {
 	if r.Nexthop != 0 && !r.Special {
 		return false // as what is right by the same object is no stray
 	}
-	return r.usualMetric() && (!r.sameFamily() || r.Via == want.Via)
+	return r.usualMetric() && (!r.sameFamily() || r.Via == want.Via || inet.Of(r.Via) == inet.IPv6)
 }
 
 // place is what the kernel has where a route is wanted: one of the same
@@ -72,6 +75,7 @@ type place struct {
 	first *FoundRoute // the one that packets take
 	right bool        // it, or one behind it, is exactly as wanted
 	ours  bool        // it is in the end
+	stays *FoundRoute // what must, and a replacement might hit; nil: there is no such
 }
 
 // places finds what there is for each wanted route, and the routes of ours that
@@ -84,20 +88,31 @@ func (p *planner) places() (places []place, stray []*FoundRoute) {
 			continue
 		}
 		i, isWanted := p.wanted.routes.at[r.Dst]
-		collides := isWanted && r.usualMetric()
-		right := collides && p.fits(r, &p.wanted.routes.list[i])
+		collides := isWanted && (r.usualMetric() || r.inFront())
+		right := collides && r.usualMetric() && p.fits(r, &p.wanted.routes.list[i])
 		if collides {
 			at := &places[i]
 			if at.first == nil {
 				at.first = r
 			}
 			at.right = at.right || right
+			// IPv6 replaces one that is like the new one, wherever it stands, and not the first.
+			ordered := inet.Of(r.Dst.Addr()) == inet.IPv4
+			if !right && !ordered && !p.mayReplace(*r, p.wanted.routes.list[i]) {
+				at.stays = cmp.Or(at.stays, r)
+			}
 		}
 		if !right && !p.want.Partial && (p.owns(r) || p.leftover(*r)) || p.harmful(r) {
 			stray = append(stray, r)
 		}
 	}
 	return places, stray
+}
+
+// inFront tells a route of somebody else's that packets take before one of ours, by its
+// metric. There is none in front of IPv4's.
+func (r *FoundRoute) inFront() bool {
+	return r.Protocol != Protocol && r.Metric < metricOf(inet.Of(r.Dst.Addr()))
 }
 
 // usualMetric reports whether r has the metric that ours have.
@@ -125,6 +140,9 @@ func (p *planner) fits(r *FoundRoute, want *Route) bool {
 // by an earlier flannel from those of an administrator and of the kernel.
 func (p *planner) mayReplace(r FoundRoute, want Route) bool {
 	edited := p.was.routes.has(r.Dst)
+	if !r.usualMetric() {
+		return false
+	}
 	switch r.Protocol {
 	case Protocol:
 		return true
@@ -147,6 +165,9 @@ func (p *planner) findParts() {
 	for i := range p.have.routes {
 		r := &p.have.routes[i]
 		own := func(o netip.Prefix) bool { return contains(o, r.Dst) }
+		if r.Dst.IsSingleIP() && r.Protocol == unix.RTPROT_KERNEL && p.isAddress(r) {
+			continue // which findAddresses notes
+		}
 		if r.Protocol == Protocol || p.wanted.routes.has(r.Dst) || p.wants(r.Dev) ||
 			slices.ContainsFunc(p.want.Own, own) {
 			continue
@@ -166,6 +187,13 @@ func (p *planner) findParts() {
 	p.findAddresses(lengths[:])
 }
 
+// isAddress tells the route that the kernel has to a single address of an interface's, where
+// that is one of IPv6.
+func (p *planner) isAddress(r *FoundRoute) bool {
+	l, exists := p.have.link(r.Dev)
+	return exists && l.Has(r.Dst.Addr())
+}
+
 // findAddresses notes single addresses of others' in peers' subnets: what is for them stays
 // here by the local table, and no route of the main one tells.
 func (p *planner) findAddresses(lengths []bool) {
@@ -180,7 +208,10 @@ func (p *planner) findAddresses(lengths []bool) {
 			for bits := range a.Bits() {
 				whole := netip.PrefixFrom(a.Addr(), bits).Masked()
 				if lengths[bits] && p.wanted.routes.has(whole) {
-					r := FoundRoute{Route: Route{Dst: a.Masked(), Dev: l.Name}, Protocol: unix.RTPROT_KERNEL}
+					r := FoundRoute{
+						Route: Route{Dst: a.Masked(), Dev: l.Name}, Protocol: unix.RTPROT_KERNEL,
+						Metric: connectedMetric(inet.Of(a.Addr())),
+					}
 					p.others.Conflicts = append(p.others.Conflicts, Conflict{Place: InPart, Dst: whole, Found: r, Source: a.Addr()})
 				}
 			}

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 )
@@ -100,7 +101,8 @@ func drawHand(t *rapid.T) []string {
 // what is wanted, the next writes nothing, and no object of others is touched.
 func TestApplyConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := fake(nil)
+		l := tongues()[rapid.IntRange(0, 1).Draw(t, "family")]
+		m := l.in(fakeOf(l.family))
 		from := rapid.SampledFrom([]int{0, 2, 1000})
 		s := kernel.NewSyncerFrom(m, from.Draw(t, "next hop objects from"))
 		for range rapid.IntRange(1, 5).Draw(t, "rounds") {
@@ -110,7 +112,7 @@ func TestApplyConverges(t *testing.T) {
 			for _, command := range drawHand(t) {
 				_ = m.run(command) // deleting what is not there fails, as it should
 			}
-			want := drawState(t)
+			want := l.state(drawState(t))
 			want.Partial = rapid.IntRange(0, 3).Draw(t, "partial") == 0
 			before := lines(kerneltest.Render(m))
 			result, err := s.Apply(want)
@@ -119,11 +121,11 @@ func TestApplyConverges(t *testing.T) {
 			}
 			after := lines(kerneltest.Render(m))
 			t.Logf("wrote\n%s\nand has\n%s", texts(result.Ops), strings.Join(after, "\n"))
-			checkWanted(t, want, result.Conflicts, asPlain(after))
+			checkWanted(t, l, want, result.Conflicts, asPlain(after))
 			if !want.Partial {
 				checkUnused(t, before, after)
 			}
-			checkOthers(t, result.Ops, before, after)
+			checkOthers(t, l, result.Ops, before, after)
 			if again, err := s.Apply(want); err != nil || len(again.Ops) > 0 {
 				t.Fatalf("the next pass wrote\n%s\nerror: %v", texts(again.Ops), err)
 			}
@@ -133,7 +135,7 @@ func TestApplyConverges(t *testing.T) {
 
 var (
 	byNexthop = regexp.MustCompile(` nhid (\d+)`)
-	ownObject = regexp.MustCompile(`^ip nexthop add id (13\d+) (.*) proto 77$`)
+	ownObject = regexp.MustCompile(`^ip nexthop add id (1[23]\d{8}) (.*) proto 77$`)
 )
 
 // asPlain has the routes by next hop objects of ours as if they were plain.
@@ -183,11 +185,11 @@ func checkUnused(t *rapid.T, before, after []string) {
 }
 
 // checkWanted compares a kernel with one that has nothing but what is wanted.
-func checkWanted(t *rapid.T, want kernel.State, conflicts []kernel.Conflict, after []string) {
+func checkWanted(t *rapid.T, l tongue, want kernel.State, conflicts []kernel.Conflict, after []string) {
 	want.Routes = slices.DeleteFunc(slices.Clone(want.Routes), func(r kernel.Route) bool {
 		return slices.ContainsFunc(conflicts, func(c kernel.Conflict) bool { return c.Dst == r.Dst })
 	})
-	pure := fake(nil)
+	pure := fakeOf(l.family)
 	if _, err := kernel.NewSyncer(pure).Apply(want); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +215,11 @@ func inFront(line string, conflicts []kernel.Conflict) bool {
 
 // checkOthers sees that what is not ours stays, but for what was on a device
 // that had to be made anew or whose MAC was put right.
-func checkOthers(t *rapid.T, ops []kernel.Op, before, after []string) {
+func checkOthers(t *rapid.T, l tongue, ops []kernel.Op, before, after []string) {
+	behind, subnets, swept := "dev ens33 proto 3 metric", "172.7.9", "172.7.99.0"
+	if l.family == inet.IPv6 {
+		behind, subnets, swept = "dev ens33 proto 3 metric 20", "fc00:7:0:9", "fc00:7:0:99::"
+	}
 	disturbed := map[string]bool{}
 	for _, o := range ops {
 		s, setting := o.Object.(kernel.Setting)
@@ -222,11 +228,11 @@ func checkOthers(t *rapid.T, ops []kernel.Op, before, after []string) {
 		}
 	}
 	for _, line := range before {
-		others := strings.Contains(line, "dev ens33 proto 3 metric") || strings.Contains(line, "172.7.9") || strings.Contains(line, "cali.") ||
+		others := strings.Contains(line, behind) || strings.Contains(line, subnets) || strings.Contains(line, "cali.") ||
 			strings.Contains(line, "fdb add 0a:00:00:00:00:9")
 		words := strings.Fields(line)
 		dev := words[slices.Index(words, "dev")+1]
-		if others && !strings.Contains(line, "172.7.99.0") && !disturbed[dev] && !slices.Contains(after, line) {
+		if others && !strings.Contains(line, swept) && !disturbed[dev] && !slices.Contains(after, line) {
 			t.Fatalf("lost another's %s", line)
 		}
 	}

@@ -92,11 +92,11 @@ func TestRepair(t *testing.T) {
 				mode.from > 0 && strings.Contains(fault.hand, "{") {
 				continue
 			}
-			for kind, m := range map[string]func(testing.TB) machine{"fake": fake, "linux": linux} {
-				t.Run(strings.ReplaceAll(mode.name+"/"+fault.name+"/"+kind, " ", "_"), func(t *testing.T) {
-					repair(t, m(t), mode.from, mode.want, mode.others, ids(fault.hand))
+			t.Run(strings.ReplaceAll(mode.name+"/"+fault.name, " ", "_"), func(t *testing.T) {
+				eachMachine(t, func(t *testing.T, l tongue, m machine) {
+					repair(t, m, mode.from, l.state(mode.want), mode.others, ids(fault.hand))
 				})
-			}
+			})
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -153,22 +154,23 @@ func TestConflictTellsTheWayOut(t *testing.T) {
 		`ip route add 172.7.22.0/24 dev ens33 scope link`,
 	} {
 		t.Run(hand, func(t *testing.T) {
-			m := linux(t)
-			m.sh(t, hand)
-			s := kernel.NewSyncer(m)
-			result, err := s.Apply(plain(22))
-			if err != nil || len(result.Conflicts) != 1 {
-				t.Fatalf("%d conflicts, error: %v", len(result.Conflicts), err)
-			}
-			text := result.Conflicts[0].String()
-			_, command, found := strings.Cut(text, "was written by somebody else and stays: to leave 172.7.22.0/24 to flanneld, type: ")
-			if !found {
-				t.Fatal(text)
-			}
-			m.sh(t, command)
-			if result, err := s.Apply(plain(22)); err != nil || len(result.Conflicts) > 0 || len(result.Ops) != 1 {
-				t.Errorf("after %s: conflicts %v, error: %v", command, result.Conflicts, err)
-			}
+			eachFamily(t, func(t *testing.T, l tongue, m machine) {
+				m.sh(t, hand)
+				s := kernel.NewSyncer(m)
+				result, err := s.Apply(l.state(plain(22)))
+				if err != nil || len(result.Conflicts) != 1 {
+					t.Fatalf("%d conflicts, error: %v", len(result.Conflicts), err)
+				}
+				text := result.Conflicts[0].String()
+				_, command, found := strings.Cut(text, l.hand("was written by somebody else and stays: to leave 172.7.22.0/24 to flanneld, type: "))
+				if !found {
+					t.Fatal(text)
+				}
+				m.sh(t, command)
+				if result, err := s.Apply(l.state(plain(22))); err != nil || len(result.Conflicts) > 0 || len(result.Ops) != 1 {
+					t.Errorf("after %s: conflicts %v, error: %v", command, result.Conflicts, err)
+				}
+			})
 		})
 	}
 }
@@ -190,8 +192,8 @@ func TestConnectedNetworkInPlaceOfOurRoute(t *testing.T) {
 // Routes of other destinations, other metrics, and in front of ours stay. Those that
 // take packets of a peer's are told.
 func TestRoutesBesideOursStay(t *testing.T) {
-	play(t,
-		step{
+	steps := []step{
+		{
 			hand: `ip route add 172.7.22.0/24 via 10.4.7.99 dev ens33 metric 100
 				ip route add 172.7.22.128/25 via 10.4.7.98 dev ens33
 				ip route add 172.7.0.0/16 via 10.4.7.97 dev ens33 proto static
@@ -200,13 +202,13 @@ func TestRoutesBesideOursStay(t *testing.T) {
 			ops:       `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`,
 			conflicts: `in part: 172.7.22.128/25 via 10.4.7.98 dev ens33 proto 3`,
 		},
-		step{
+		{
 			hand: `ip route prepend 172.7.22.0/24 via 10.4.7.95 dev ens33`,
 			want: plain(22),
 			conflicts: `172.7.22.0/24 via 10.4.7.95 dev ens33 proto 3
 				in part: 172.7.22.128/25 via 10.4.7.98 dev ens33 proto 3`,
 		},
-		step{
+		{
 			want: kernel.State{},
 			ops:  `ip route del 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`,
 			shows: `ip route add 172.7.0.0/16 via 10.4.7.97 dev ens33 proto 4
@@ -215,33 +217,41 @@ func TestRoutesBesideOursStay(t *testing.T) {
 				ip route add 172.7.22.128/25 via 10.4.7.98 dev ens33 proto 3
 				ip route add 192.168.5.0/24 via 10.4.7.96 dev ens33 proto 3`,
 		},
-	)
+	}
+	play4(t, steps...)
+	playIn(t, tongues()[1:], 1000, steps[0]) // what would be in front is one more hop of ours
 }
 
 // Whatever bears our protocol number is ours, however it got there.
 func TestStaleRoutesOfOurs(t *testing.T) {
-	play(t,
-		step{
-			hand: `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77 metric 100
-				ip route add 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 77
+	const several = `
 				ip route append 172.7.24.0/24 via 10.4.7.99 dev ens33 proto 77
-				ip route append 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77
+				ip route append 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77`
+	for _, l := range tongues() {
+		several, one := several, `
+				ip route del 172.7.24.0/24 via 10.4.7.99 dev ens33 proto 77`
+		if l.family == inet.IPv6 { // which makes one route of them
+			several, one = `
+				ip route add 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77`, ``
+		}
+		playIn(t, []tongue{l}, 1000, step{
+			hand: `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77 metric 100
+				ip route add 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 77` + several + `
 				ip route add 172.7.96.0/24 via 10.4.7.96 dev ens33 proto 77
 				ip route add 172.7.97.0/24 dev ens33 proto 77
 				ip route add blackhole 172.7.98.0/24 proto 77`,
 			want: plain(22, 23, 24),
 			ops: `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
 				ip route replace 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77 (was 172.7.23.0/24 via 10.4.7.99 dev ens33 proto 77)
-				ip route del 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77 metric 100
-				ip route del 172.7.24.0/24 via 10.4.7.99 dev ens33 proto 77
+				ip route del 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77 metric 100` + one + `
 				ip route del 172.7.96.0/24 via 10.4.7.96 dev ens33 proto 77
 				ip route del 172.7.97.0/24 dev ens33 proto 77
 				ip route del 172.7.98.0/24 proto 77`,
 			shows: `ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
 				ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77
 				ip route add 172.7.24.0/24 via 10.4.7.24 dev ens33 proto 77`,
-		},
-	)
+		})
+	}
 }
 
 func TestPartialStateRemovesNothing(t *testing.T) {

@@ -19,6 +19,10 @@ type State struct {
 	Neighbours []Neighbour
 	FDB        []FDB
 
+	// Families are those that the State is about: nothing of another one is wanted, and
+	// once what is left there was removed, it is not looked at either. Nil: all.
+	Families []inet.Family
+
 	// Partial makes Apply add and repair only: what the State lacks is not
 	// removed. It is for the time before everything that is wanted is known.
 	Partial bool
@@ -55,9 +59,27 @@ func (s State) And(o State) State {
 	}
 	s.Routes, s.Neighbours = slices.Concat(s.Routes, o.Routes), slices.Concat(s.Neighbours, o.Neighbours)
 	s.FDB = appendNew(s.FDB, o.FDB) // both families' packets travel in the same frames
-	s.Partial = s.Partial || o.Partial
+	if s.Families != nil && o.Families != nil {
+		s.Families = append(slices.Clip(s.Families), slices.DeleteFunc(slices.Clone(o.Families), func(f inet.Family) bool {
+			return slices.Contains(s.Families, f)
+		})...)
+	} else {
+		s.Families = nil
+	}
+	s.Partial, s.Harmful = s.Partial || o.Partial, either(s.Harmful, o.Harmful)
 	s.Networks, s.Own = slices.Concat(s.Networks, o.Networks), slices.Concat(s.Own, o.Own)
 	return s
+}
+
+// either is the one predicate that there is, or both in one.
+func either(a, b func(netip.Prefix) bool) func(netip.Prefix) bool {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(p netip.Prefix) bool { return a(p) || b(p) }
 }
 
 // appendNew appends the entries that are not there yet.

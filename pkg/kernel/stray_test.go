@@ -1,9 +1,14 @@
 package kernel_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/kernel/kerneltest"
 )
 
 // TestStraysBesideOurs: the kernel may take the delete of a route for that of
@@ -29,22 +34,37 @@ func TestStraysBesideOurs(t *testing.T) {
 		{"a next hop object where nothing is wanted", `ip nexthop add id 5 via 10.4.7.99 dev ens33
 			ip route add 172.7.96.0/24 nhid 5 proto 77`, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			m := linux(t)
-			s := kernel.NewSyncer(m)
-			if !c.restart {
-				onePass(t, s, plain(22))
-			}
-			m.sh(t, c.hand)
-			onePass(t, s, plain(22))
-			if now := output(t, "ip route show proto 77"); now != "172.7.22.0/24 via 10.4.7.22 dev ens33 \n" {
-				t.Errorf("after a pass there is\n%s", now)
-			}
-			if again := onePass(t, s, plain(22)); len(again.Ops) > 0 {
-				t.Errorf("another pass found something to do: %s", texts(again.Ops))
-			}
-		})
+		for _, from := range []int{1000, 0} {
+			t.Run(fmt.Sprint(c.name, from), func(t *testing.T) {
+				eachFamily(t, func(t *testing.T, l tongue, m machine) {
+					if l.family == inet.IPv6 && (strings.Contains(c.hand, "via inet6") || c.name == "other metrics") {
+						return // IPv6 has no such
+					}
+					s := kernel.NewSyncerFrom(m, from)
+					want := l.state(plain(22))
+					if !c.restart {
+						onePass(t, s, want)
+					}
+					m.sh(t, c.hand)
+					onePass(t, s, want)
+					now := asPlain(lines(kerneltest.Render(m)))
+					if want := lines(l.shows("ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77")); !slices.Equal(ours(now), want) {
+						t.Errorf("after a pass there is\n%s", strings.Join(now, "\n"))
+					}
+					if again := onePass(t, s, want); len(again.Ops) > 0 {
+						t.Errorf("another pass found something to do: %s", texts(again.Ops))
+					}
+				})
+			})
+		}
 	}
+}
+
+// ours are the routes with our mark.
+func ours(state []string) []string {
+	return slices.DeleteFunc(slices.Clone(state), func(line string) bool {
+		return !strings.HasPrefix(line, "ip route") || !strings.Contains(line, "proto 77")
+	})
 }
 
 func onePass(t *testing.T, s *kernel.Syncer, want kernel.State) kernel.Result {

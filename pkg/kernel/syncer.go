@@ -9,10 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"flanneld/pkg/inet"
 )
 
 // Conn is what a Syncer asks of the kernel.
 type Conn interface {
+	// Look says of which families the lists below are to be, of those that the connection
+	// is for; none: of all. It returns them.
+	Look(families ...inet.Family) []inet.Family
 	// Links lists all interfaces.
 	Links() ([]Link, error)
 	// Routes lists the routes of the main table, in the order in which
@@ -35,12 +40,13 @@ type Syncer struct {
 	was  memory
 
 	paces paces
+	swept map[inet.Family]bool // nothing of ours is left of it: it is not looked at
 
-	nexthopsFrom int  // so many wanted routes are written by next hop objects
+	nexthopsFrom int  // so many wanted routes of a family are written by next hop objects
 	plain        bool // the kernel refuses those
 }
 
-// nexthopsFrom is the number of wanted routes from which on next hop objects are
+// nexthopsFrom is the number of wanted routes of a family from which on next hop objects are
 // faster than plain routes. Tests have the linker set it.
 var nexthopsFrom = "1000"
 
@@ -56,7 +62,9 @@ func NewSyncer(c Conn) *Syncer {
 // NewSyncerFrom is NewSyncer with the number of wanted routes from which on they are
 // written by next hop objects.
 func NewSyncerFrom(c Conn, nexthopsFrom int) *Syncer {
-	return &Syncer{conn: c, was: memoryOf(State{}), paces: paces{}, nexthopsFrom: nexthopsFrom}
+	return &Syncer{
+		conn: c, was: memoryOf(State{}), paces: paces{}, swept: map[inet.Family]bool{}, nexthopsFrom: nexthopsFrom,
+	}
 }
 
 // Result is what a pass did.
@@ -88,11 +96,12 @@ func (s *Syncer) Apply(want State) (Result, error) {
 // pass is an Apply. Where the kernel refuses a next hop object as it may refuse all,
 // refusal says so.
 func (s *Syncer) pass(want State) (result Result, refusal, err error) {
+	looks := s.look(want)
 	have, err := s.read(want)
 	if err != nil {
 		return Result{}, nil, err
 	}
-	have.waits = s.paces.waiting(have.at)
+	have.looks, have.waits = looks, s.paces.waiting(have.at)
 	wanted := memoryOf(want)
 	ops, others, later := plan(want, &wanted, have, &s.was)
 	due, held := s.paces.split(ops, have.at)
@@ -100,8 +109,30 @@ func (s *Syncer) pass(want State) (result Result, refusal, err error) {
 	undone = append(undone, later...)
 	s.paces.record(done, have.at)
 	s.was = s.was.after(wanted, want.Partial, undone, others.Conflicts)
+	if !want.Partial && len(undone)+len(s.was.orphans) == 0 {
+		s.leave(want)
+	}
 	logOps(done)
 	return Result{Ops: done, Others: others, Contention: s.paces.contention(have.at)}, refusal, err
+}
+
+// look is at the families of a State, and at those in which something of ours may be
+// left: by an earlier run, or since they were wanted last.
+func (s *Syncer) look(want State) []inet.Family {
+	for _, f := range want.Families {
+		delete(s.swept, f)
+	}
+	return s.conn.Look(slices.DeleteFunc(inet.Families(), func(f inet.Family) bool {
+		return s.swept[f] && want.Families != nil
+	})...)
+}
+
+// leave looks no more at families of which nothing is wanted, and nothing left.
+func (s *Syncer) leave(want State) {
+	for _, f := range inet.Families() {
+		s.swept[f] = want.Families != nil && !slices.Contains(want.Families, f)
+	}
+	s.look(want)
 }
 
 // read lists what a pass needs: what is on the wanted devices, and the routes;
@@ -112,7 +143,9 @@ func (s *Syncer) read(want State) (found, error) {
 		return found{}, fmt.Errorf("list interfaces: %w", err)
 	}
 	have := found{links: links, entries: map[string]Entries{}, at: time.Now()}
-	have.takesNexthops = !s.plain && len(want.Routes) >= s.nexthopsFrom
+	if !s.plain {
+		have.byNexthops = s.many(want.Routes)
+	}
 	if want.Partial && want.Harmful == nil && len(want.Routes)+len(want.Neighbours)+len(want.FDB) == 0 {
 		return have, nil
 	}
@@ -134,6 +167,18 @@ func (s *Syncer) read(want State) (found, error) {
 	return have, nil
 }
 
+// many tells of each family whether it has so many routes that next hop objects pay.
+func (s *Syncer) many(routes []Route) (many [2]bool) {
+	var count [2]int
+	for i := range routes {
+		count[slot(inet.Of(routes[i].Dst.Addr()))]++
+	}
+	for i, n := range count {
+		many[i] = n >= s.nexthopsFrom
+	}
+	return many
+}
+
 // carryOut does what it can. A device that could not be made takes what would
 // be on it along, and a next hop object the routes by it: its id may be another's. A
 // route that stays as it is, of what is held too, keeps those that are to be deleted: it may
@@ -142,7 +187,7 @@ func (s *Syncer) carryOut(ops, held []Op) (done, undone []Op, refusal, err error
 	var failed failures
 	broken, hops := map[string]bool{}, map[uint32]bool{}
 	done, undone = ops[:0], slices.Clip(held)
-	for group := range groups(ops) {
+	for group := range inGroups(ops) {
 		possible := group
 		if len(broken)+len(hops)+len(undone) > 0 {
 			possible = nil
@@ -181,12 +226,13 @@ func (s *Syncer) carryOut(ops, held []Op) (done, undone []Op, refusal, err error
 // ofRoutesToo are the errors of a next hop object's that a plain route would have as well.
 // The last two are of replies that were lost.
 var ofRoutesToo = []unix.Errno{
-	unix.EEXIST, unix.ENODEV, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EPERM, unix.ENOBUFS, unix.EAGAIN,
+	unix.EEXIST, unix.ENODEV, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EPERM, unix.EACCES,
+	unix.ENOBUFS, unix.EAGAIN,
 }
 
-// groups cuts ops where one decides about the following: at each device, and between
+// inGroups cuts ops where one decides about the following: at each device, and between
 // next hop objects and all else.
-func groups(ops []Op) iter.Seq[[]Op] {
+func inGroups(ops []Op) iter.Seq[[]Op] {
 	return func(yield func([]Op) bool) {
 		from := 0
 		for i, o := range ops {

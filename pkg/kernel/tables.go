@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -40,8 +41,8 @@ func appended[T any](s []T, x T) []T {
 }
 
 // routes lists those of a family in the main table that take wants; protocol 0:
-// any. Left out are routes of one type of service (TOS), which stand beside
-// ours, and those that the kernel has derived from others.
+// any. Left out are routes of one type of service (TOS) or of one source, which stand
+// beside ours, and those that the kernel has derived from others.
 func (n *Netlink) routes(f inet.Family, protocol uint8, take func(routeMessage) bool) ([]FoundRoute, error) {
 	begin := func() {
 		m := nl.RtMsg{RtMsg: unix.RtMsg{Family: numberOf(f), Table: unix.RT_TABLE_MAIN, Protocol: protocol}}
@@ -49,7 +50,8 @@ func (n *Netlink) routes(f inet.Family, protocol uint8, take func(routeMessage) 
 	}
 	routes, err := list(n.socket, begin, func(body []byte) (FoundRoute, bool) {
 		r, ok := readRoute(body)
-		if !ok || r.Table != unix.RT_TABLE_MAIN || r.Tos != 0 || r.Flags&unix.RTM_F_CLONED != 0 || !take(r) {
+		if !ok || r.Family != numberOf(f) || r.Table != unix.RT_TABLE_MAIN || r.Tos != 0 || r.Src_len != 0 ||
+			r.Flags&unix.RTM_F_CLONED != 0 || !take(r) {
 			return FoundRoute{}, false
 		}
 		return r.found(n.names), true
@@ -83,7 +85,7 @@ func (n *Netlink) follow(routes []FoundRoute) error {
 	return nil
 }
 
-// Nexthops implements Conn.
+// Nexthops implements Conn. The kernel lists them of both families at once.
 func (n *Netlink) Nexthops() ([]FoundNexthop, error) {
 	begin := func() {
 		n.socket.begin(unix.RTM_GETNEXTHOP, unix.NLM_F_DUMP, make([]byte, unix.SizeofNhmsg))
@@ -116,7 +118,7 @@ func each[T any](families []inet.Family, list func(inet.Family) ([]T, error)) (a
 
 // Routes implements Conn.
 func (n *Netlink) Routes() ([]FoundRoute, error) {
-	return each(n.families, func(f inet.Family) ([]FoundRoute, error) {
+	return each(n.looks, func(f inet.Family) ([]FoundRoute, error) {
 		return n.routes(f, 0, func(routeMessage) bool { return true })
 	})
 }
@@ -124,17 +126,24 @@ func (n *Netlink) Routes() ([]FoundRoute, error) {
 // DefaultDev is the interface of a family's default route with the lowest
 // metric; "" if there is none.
 func (n *Netlink) DefaultDev(f inet.Family) (string, error) {
-	routes, err := n.routes(f, 0, func(r routeMessage) bool { return r.Dst_len == 0 })
+	several := map[int]string{} // the first of their interfaces, by metric
+	routes, err := n.routes(f, 0, func(r routeMessage) bool {
+		if _, known := several[r.metric]; r.Dst_len == 0 && r.first != 0 && !known {
+			several[r.metric] = n.names[r.first]
+		}
+		return r.Dst_len == 0
+	})
 	if err != nil {
 		return "", fmt.Errorf("list routes: %w", err)
 	}
-	var best FoundRoute
+	best, metric := "", 0
 	for _, r := range routes {
-		if r.Dev != "" && (best.Dev == "" || r.Metric < best.Metric) {
-			best = r
+		dev := cmp.Or(r.Dev, several[r.Metric])
+		if dev != "" && (best == "" || r.Metric < metric) {
+			best, metric = dev, r.Metric
 		}
 	}
-	return best.Dev, nil
+	return best, nil
 }
 
 // Ours reports whether the kernel holds anything that an earlier run wrote for one of
@@ -159,10 +168,11 @@ func (n *Netlink) Ours(networks []netip.Prefix) (bool, error) {
 
 // Entries implements Conn.
 func (n *Netlink) Entries(dev Link) (e Entries, err error) {
-	e.Neighbours, err = each(n.families, func(f inet.Family) ([]FoundNeighbour, error) {
+	e.Neighbours, err = each(n.looks, func(f inet.Family) ([]FoundNeighbour, error) {
 		return list(n.socket, n.neighbours(numberOf(f), dev), func(body []byte) (FoundNeighbour, bool) {
 			m, ok := readNeighbour(body)
-			return FoundNeighbour{Neighbour{dev.Name, m.dst, m.mac}, m.permanent}, ok && m.index == dev.Index
+			return FoundNeighbour{Neighbour{dev.Name, m.dst, m.mac}, m.permanent},
+				ok && m.index == dev.Index && m.family == numberOf(f)
 		})
 	})
 	if err != nil {

@@ -92,6 +92,80 @@ func TestRoutesAsTheLibraryReadsThem(t *testing.T) {
 	})
 }
 
+// Of IPv6 the library overlooks too much to compare with it.
+func TestRoutesOfIPv6(t *testing.T) {
+	for _, lax := range []bool{false, true} {
+		m := linuxOf(t, inet.IPv6)
+		conn := m.Conn.(*kernel.Netlink)
+		if lax {
+			if err := conn.Lax(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.sh(t, `ip addr add 10.4.7.21/24 dev ens33
+			ip route add 10.20.0.0/24 via 10.4.7.22
+			ip route add ::/0 via fe80::1 dev ens33 proto ra metric 100
+			ip route add fc00:7:0:1::/64 via fd00:4::22 proto 77
+			ip route add fc00:7:0:2::/64 via fc00:7:0:2:: dev ens33 onlink proto 77
+			ip route add fc00:7:0:3::/64 dev ens33 proto static
+			ip route add fc00:7:0:4::/64 via fd00:4::22 metric 4000000000
+			ip route add fc00:7:0:5::5 via fd00:4::22
+			ip route add fc00:7:0:6::/64 nexthop via fd00:4::22 nexthop via fd00:4::23
+			ip route add blackhole fc00:7:0:7::/64 proto 77
+			ip route add unreachable fc00:7:0:8::/64
+			ip route add prohibit fc00:7:0:9::/64
+			ip route add throw fc00:7:0:a::/64
+			ip route add fc00:7:0:b::/64 via fd00:4::22 mtu 1400
+			ip route add fc00:7:0:c::/64 via fd00:4::22 expires 1000
+			ip route add fc00:7:0:d::/64 via fd00:4::22 pref high
+			ip route add fc00:7:0:e::/64 via fd00:4::22 src fd00:4::21
+			ip route add fc00:7:0:f::/64 via fd00:4::22 table 7
+			ip nexthop add id 5 via fd00:4::22 dev ens33
+			ip route add fc00:7:0:10::/64 nhid 5 proto 77
+			ip -6 nexthop add id 6 blackhole
+			ip route add fc00:7:0:11::/64 nhid 6`)
+		linkOf(t, m, "ens33")
+		routes, err := conn.Routes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range routes {
+			if r.Protocol == unix.RTPROT_KERNEL && r.Dst.Addr().IsLinkLocalUnicast() {
+				continue
+			}
+			text := r.String()
+			if r.Nexthop != 0 {
+				text += fmt.Sprintf(" via %v dev %q", r.Via, r.Dev)
+			}
+			if r.Special {
+				text += " special"
+			}
+			got = append(got, text)
+		}
+		slices.Sort(got)
+		compare(t, "routes", strings.Join(got, "\n"), `
+			::/0 via fe80::1 dev ens33 proto 9 metric 100
+			fc00:7:0:10::/64 nhid 5 proto 77 metric 1024 via fd00:4::22 dev "ens33"
+			fc00:7:0:11::/64 nhid 6 proto 3 metric 1024 via invalid IP dev "" special
+			fc00:7:0:1::/64 via fd00:4::22 dev ens33 proto 77 metric 1024
+			fc00:7:0:2::/64 via fc00:7:0:2:: dev ens33 onlink proto 77 metric 1024
+			fc00:7:0:3::/64 dev ens33 proto 4 metric 1024
+			fc00:7:0:4::/64 via fd00:4::22 dev ens33 proto 3 metric 4000000000
+			fc00:7:0:5::5/128 via fd00:4::22 dev ens33 proto 3 metric 1024
+			fc00:7:0:6::/64 proto 3 metric 1024 special
+			fc00:7:0:7::/64 proto 77 metric 1024 special
+			fc00:7:0:8::/64 proto 3 metric 1024 special
+			fc00:7:0:9::/64 proto 3 metric 1024 special
+			fc00:7:0:a::/64 proto 3 metric 1024 special
+			fc00:7:0:b::/64 via fd00:4::22 dev ens33 proto 3 metric 1024 special
+			fc00:7:0:c::/64 via fd00:4::22 dev ens33 proto 3 metric 1024 special
+			fc00:7:0:d::/64 via fd00:4::22 dev ens33 proto 3 metric 1024 special
+			fc00:7:0:e::/64 via fd00:4::22 dev ens33 proto 3 metric 1024 special
+			fd00:4::/64 dev ens33 proto 2 metric 256`)
+	}
+}
+
 // Where there was never an address, there is no main table yet.
 func TestNoRoutesAtAll(t *testing.T) {
 	linux(t)

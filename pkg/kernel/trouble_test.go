@@ -267,28 +267,26 @@ func TestWithoutPrivilege(t *testing.T) {
 
 // What vanishes between the list and the write is gone as it should be.
 func TestDeletingWhatIsGone(t *testing.T) {
-	for kind, make := range map[string]func(testing.TB) machine{"fake": fake, "linux": linux} {
-		t.Run(kind, func(t *testing.T) {
-			m := make(t)
-			if _, err := kernel.NewSyncer(m).Apply(tunnel()); err != nil {
-				t.Fatal(err)
-			}
-			linkOf(t, m, "flannel.1") // listed, so its index is known
-			peer := through("flannel.1", 22)
-			for _, hand := range []string{``, `ip link del flannel.1`} {
-				m.sh(t, hand)
-				for _, o := range []kernel.Object{
-					kernel.FoundRoute{Route: peer.Routes[0], Protocol: kernel.Protocol}, peer.Neighbours[0], peer.FDB[0],
-					kernel.Address{Dev: "flannel.1", Prefix: subnetOf(22)},
-				} {
-					if err := m.Do(kernel.Op{Action: kernel.Delete, Object: o})[0]; err != nil {
-						t.Errorf("after %q: delete %v: %v", hand, o, err)
-					}
+	eachMachine(t, func(t *testing.T, l tongue, m machine) {
+		if _, err := kernel.NewSyncer(m).Apply(l.state(tunnel())); err != nil {
+			t.Fatal(err)
+		}
+		dev := l.hand("flannel.1")
+		linkOf(t, m, dev) // listed, so its index is known
+		peer := l.state(through("flannel.1", 22))
+		for _, hand := range []string{``, `ip link del flannel.1`} {
+			m.sh(t, hand)
+			for _, o := range []kernel.Object{
+				kernel.FoundRoute{Route: peer.Routes[0], Protocol: kernel.Protocol}, peer.Neighbours[0], peer.FDB[0],
+				kernel.Address{Dev: dev, Prefix: peer.Routes[0].Dst},
+			} {
+				if err := m.Do(kernel.Op{Action: kernel.Delete, Object: o})[0]; err != nil {
+					t.Errorf("after %q: delete %v: %v", hand, o, err)
 				}
 			}
-			if err := m.Do(kernel.Op{Action: kernel.Delete, Object: kernel.Device{Name: "flannel.1"}})[0]; err != nil {
-				t.Errorf("delete the device: %v", err)
-			}
-		})
-	}
+		}
+		if err := m.Do(kernel.Op{Action: kernel.Delete, Object: kernel.Device{Name: dev}})[0]; err != nil {
+			t.Errorf("delete the device: %v", err)
+		}
+	})
 }

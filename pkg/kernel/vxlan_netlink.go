@@ -36,6 +36,8 @@ func (VXLAN) advice(err error) string {
 		return "another vxlan device has this VNI and port; find it with: ip -d link show type vxlan"
 	case errors.Is(err, unix.EADDRINUSE):
 		return "another program or vxlan device holds this UDP port; find it with: ss -lunp"
+	case is(err, unix.EAFNOSUPPORT, unix.EPFNOSUPPORT):
+		return noIPv6
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return "this kernel has no vxlan; load the module with: modprobe vxlan"
 	}

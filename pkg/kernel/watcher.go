@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -22,9 +23,12 @@ type Watcher struct {
 	routing atomic.Uint64
 
 	mu      sync.Mutex
-	devices map[string]bool // our devices
-	links   map[string]bool // the interfaces whose changes matter; nil: all
-	names   map[int]string  // interfaces by index, as announced
+	ended   bool
+	looks   []inet.Family
+	addrs   map[addrKey]Addr // as announced last
+	devices map[string]bool  // our devices
+	links   map[string]bool  // the interfaces whose changes matter; nil: all
+	names   map[int]string   // interfaces by index, as announced
 }
 
 // receiveBuffer holds the events of some 20,000 routes that change at once.
@@ -39,11 +43,15 @@ const largestMessage = 32 << 10 // bytes
 // the work of each change. (Of forwarding entries, and of neighbours that go, the
 // kernel does not tell by whose request.)
 func (n *Netlink) Watch() (*Watcher, error) {
-	socket, err := subscribe(n.socket.port, n.groups()...)
+	socket, err := subscribe(n.socket.port, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_NEXTHOP)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to changes of the kernel's network state: %w", err)
 	}
-	w := &Watcher{socket: socket, changed: make(chan struct{}, 1), names: map[int]string{}}
+	w := &Watcher{
+		socket: socket, changed: make(chan struct{}, 1), names: map[int]string{}, addrs: map[addrKey]Addr{},
+	}
+	w.look(n.looks)
+	n.watcher = w
 	links, err := n.Links()
 	if err != nil {
 		_ = socket.Close()
@@ -55,17 +63,47 @@ func (n *Netlink) Watch() (*Watcher, error) {
 	return w, nil
 }
 
-// groups are those of the messages that tell of changes.
-func (n *Netlink) groups() []uint {
-	groups := []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_NEXTHOP}
-	for _, f := range n.families {
-		if f == inet.IPv4 {
-			groups = append(groups, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
-		} else {
-			groups = append(groups, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE)
-		}
+// groups are those of the messages that tell of a family's changes alone.
+func groups(f inet.Family) []int {
+	if f == inet.IPv4 {
+		return []int{unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE}
 	}
-	return groups
+	return []int{unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE}
+}
+
+// look has the kernel tell of these families, and of no other: each container that comes
+// gives a host with IPv6 a handful of changes.
+func (w *Watcher) look(families []inet.Family) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.looks = families; w.ended {
+		return
+	}
+	clear(w.addrs) // of a family that is left nothing more is heard
+	raw, err := w.socket.SyscallConn()
+	if err == nil {
+		failed := raw.Control(func(fd uintptr) {
+			for _, f := range inet.Families() {
+				option := unix.NETLINK_DROP_MEMBERSHIP
+				if slices.Contains(families, f) {
+					option = unix.NETLINK_ADD_MEMBERSHIP
+				}
+				for _, g := range groups(f) {
+					err = errors.Join(err, unix.SetsockoptInt(int(fd), unix.SOL_NETLINK, option, g))
+				}
+			}
+		})
+		err = errors.Join(err, failed)
+	}
+	if err != nil {
+		klog.ErrorS(err, "Could not choose which changes of the kernel to hear of")
+	}
+}
+
+// looksAt tells a family of the kernel's numbers that is looked at, or none of either.
+func (w *Watcher) looksAt(number uint8) bool {
+	f, is := familyOf(number)
+	return !is || slices.Contains(w.looks, f)
 }
 
 // subscribe opens a socket that gets one message for each change, but for what the
@@ -121,8 +159,14 @@ func (w *Watcher) String() string { return "kernel watcher" }
 
 // Run listens until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { _ = w.socket.Close() })()
-	defer w.socket.Close()
+	end := func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ended = true
+		_ = w.socket.Close()
+	}
+	defer context.AfterFunc(ctx, end)()
+	defer end()
 	buffer := make([]byte, largestMessage)
 	for {
 		n, err := w.socket.Read(buffer)
@@ -131,6 +175,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
 			klog.InfoS("The kernel changed faster than its changes could be received: everything is compared")
+			w.mu.Lock()
+			clear(w.addrs)
+			w.mu.Unlock()
 			w.mark(true)
 			continue
 		case err != nil:

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -19,12 +20,23 @@ type watched struct {
 	marks int
 }
 
-func watch(t *testing.T) *watched {
-	w := &watched{machine: linux(t)}
+func watch(t *testing.T) *watched { return watchIn(t, tongues()[0]) }
+
+func watchIn(t *testing.T, l tongue) *watched {
+	m := linuxOf(t, l.family)
+	w := &watched{machine: l.in(m)}
+	if l.family == inet.IPv6 { // nor are there addresses that it gives by itself
+		for _, of := range []string{"default", "ens33", "wire"} {
+			writeFile(t, "/proc/sys/net/ipv6/conf/"+of+"/addr_gen_mode", "1")
+		}
+		m.sh(t, "ip addr flush dev ens33 scope link")
+	}
 	w.sh(t, formerDevice)
 	// The kernel tells of a new interface's carrier, and of IPv6 on it, later.
 	for _, dev := range []string{"ens33", "flannel.1"} {
-		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+dev+"/disable_ipv6", []byte("1"), 0)
+		if l.family == inet.IPv4 {
+			_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+dev+"/disable_ipv6", []byte("1"), 0)
+		}
 	}
 	eventually(t, "ens33's carrier", func() bool { return strings.Contains(output(t, "ip link show ens33"), "state UP") })
 	var err error
@@ -32,6 +44,13 @@ func watch(t *testing.T) *watched {
 		t.Fatal(err)
 	}
 	return w
+}
+
+func writeFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // run starts the Watcher; it ends with the test.

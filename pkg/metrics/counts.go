@@ -161,6 +161,13 @@ func (r registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error)
 	return stored, err
 }
 
+func (r registry) Replace(ctx context.Context, old, e subnet.Entry) (subnet.Entry, error) {
+	began := time.Now()
+	stored, err := r.Registry.Replace(ctx, old, e)
+	r.note(ctx, "replace", e.Key, began, err)
+	return stored, err
+}
+
 func (r registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
 	began := time.Now()
 	stored, err := r.Registry.Refresh(ctx, e)

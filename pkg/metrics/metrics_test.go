@@ -97,6 +97,41 @@ func TestState(t *testing.T) {
 	}
 }
 
+// TestBothFamilies: a host that is reached by both is counted once by each.
+func TestBothFamilies(t *testing.T) {
+	prefix := netip.MustParsePrefix
+	six := func(mode, kernel string) status.Peer {
+		return status.Peer{Subnet: prefix("fd00:7:0:22::/64"), Mode: mode, Kernel: kernel}
+	}
+	both := working()
+	both.IPv6 = &status.Half{
+		Network: &status.Network{Network: prefix("fd00:7::/48"), Backend: "vxlan"},
+		Lease:   &status.Lease{Subnet: prefix("fd00:7:0:21::/64"), Expires: epoch, MTU: 1430},
+	}
+	both.Peers = append(both.Peers, six(status.Tunnel, status.InPlace), six(status.Direct, "no route"))
+	alone := both
+	alone.Network, alone.Lease, alone.IPv6, alone.Peers = both.IPv6.Network, both.IPv6.Lease, nil, both.Peers[4:]
+	ofIPv6 := []string{
+		`peers{family="ipv6",mode="direct"} 1`, `peers{family="ipv6",mode="tunnel"} 1`, `peers{family="ipv6",mode="none"} 0`,
+		`peers_wrong{family="ipv6"} 1`, `backend_info{backend="vxlan",network="fd00:7::/48"} 1`, "mtu_bytes 1430",
+	}
+	ofIPv4 := []string{`peers{mode="direct"} 1`, `peers{mode="tunnel"} 2`, "peers_wrong 2", `backend_info{backend="vxlan",network="172.7.0.0/16"} 1`}
+	var c Counts
+	told := func(s status.Status) string {
+		return scrape(t, &c, func(context.Context) (status.Status, error) { return s, nil })
+	}
+	expect(t, told(both), append(ofIPv6, ofIPv4...)...)
+	expect(t, told(alone), ofIPv6...)
+	for _, line := range ofIPv4 {
+		if strings.Contains(told(alone), "\nflanneld_"+line+"\n") {
+			t.Errorf("%s without IPv4", line)
+		}
+	}
+	if strings.Contains(told(working()), "family") {
+		t.Error("a cluster of IPv4 alone has another label")
+	}
+}
+
 // However large the cluster, the number of lines is the same.
 // TestScrapesShareAnAnswer keeps those who ask often from keeping the daemon
 // from its work.

@@ -134,11 +134,13 @@ func (c collector) state(d status.Daemon, gauge put) {
 			s.Time.Sub(s.Etcd.Read).Seconds(),
 		)
 	}
-	if n := s.Network; n != nil {
-		gauge("backend_info", "The backend at work.", 1, "backend", n.Backend, "network", n.Network.String())
+	for _, h := range s.Halves() {
+		if n := h.Network; n != nil {
+			gauge("backend_info", "The backend at work.", 1, "backend", n.Backend, "network", n.Network.String())
+		}
 	}
-	if l := s.Lease; l != nil {
-		gauge("mtu_bytes", "The MTU of containers.", float64(l.MTU))
+	if l := s.Lease; l != nil { // of both families
+		gauge("mtu_bytes", "The MTU of containers.", float64(s.MTU()))
 		if !l.Expires.IsZero() { // a reservation does not expire
 			gauge("lease_expiry_timestamp_seconds", "When the lease ends unless it is renewed.", seconds(l.Expires))
 		}
@@ -170,26 +172,39 @@ func (c collector) conditions(gauge put) {
 	)
 }
 
+// peers are counted by family, as a host of both may be reached by one alone. Series about
+// IPv6 have the label family, so that those of clusters without IPv6 are as ever.
 func (c collector) peers(gauge put) {
-	if c.status.Lease == nil {
-		return
-	}
-	modes := map[string]int{status.Direct: 0, status.Tunnel: 0, status.NoWay: 0}
-	wrong := 0
-	for _, p := range c.status.Peers {
-		modes[p.Mode]++
-		if p.Kernel != status.InPlace {
-			wrong++
+	for _, h := range c.status.Halves() {
+		if h.Lease == nil {
+			continue
 		}
+		six := h.Lease.Subnet.Addr().Is6()
+		var labels []string
+		if six {
+			labels = []string{"family", "ipv6"}
+		}
+		modes := map[string]int{status.Direct: 0, status.Tunnel: 0, status.NoWay: 0}
+		wrong := 0
+		for _, p := range c.status.Peers {
+			if p.Subnet.Addr().Is6() != six {
+				continue
+			}
+			modes[p.Mode]++
+			if p.Kernel != status.InPlace {
+				wrong++
+			}
+		}
+		for mode, n := range modes {
+			gauge("peers", "Other hosts, by how packets get there.", float64(n), append([]string{"mode", mode}, labels...)...)
+		}
+		gauge(
+			"peers_wrong",
+			"Other hosts to which there is no way, or whose way is not in the kernel as it should be.",
+			float64(wrong),
+			labels...,
+		)
 	}
-	for mode, n := range modes {
-		gauge("peers", "Other hosts, by how packets get there.", float64(n), "mode", mode)
-	}
-	gauge(
-		"peers_wrong",
-		"Other hosts to which there is no way, or whose way is not in the kernel as it should be.",
-		float64(wrong),
-	)
 }
 
 func (c collector) counters(counter put) {

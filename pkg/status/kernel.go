@@ -14,7 +14,14 @@ const InPlace = "in place"
 type Kernel struct {
 	routes     map[netip.Prefix][]kernel.FoundRoute
 	neighbours map[netip.Addr]kernel.FoundNeighbour
-	fdb        map[kernel.MAC]kernel.FoundFDB
+	fdb        map[forwarding]kernel.FoundFDB
+}
+
+// forwarding is what a forwarding entry is looked up by: each family has a device of its
+// own, on which a peer may have the same MAC.
+type forwarding struct {
+	dev string
+	mac kernel.MAC
 }
 
 // NewKernel sorts lists as kernel.Conn gives them; e is what is on the tunnel's
@@ -23,7 +30,7 @@ func NewKernel(routes []kernel.FoundRoute, e kernel.Entries) Kernel {
 	k := Kernel{
 		routes:     make(map[netip.Prefix][]kernel.FoundRoute, len(routes)),
 		neighbours: make(map[netip.Addr]kernel.FoundNeighbour, len(e.Neighbours)),
-		fdb:        make(map[kernel.MAC]kernel.FoundFDB, len(e.FDB)),
+		fdb:        make(map[forwarding]kernel.FoundFDB, len(e.FDB)),
 	}
 	for _, r := range routes {
 		k.routes[r.Dst] = append(k.routes[r.Dst], r)
@@ -32,7 +39,7 @@ func NewKernel(routes []kernel.FoundRoute, e kernel.Entries) Kernel {
 		k.neighbours[n.Addr] = n
 	}
 	for _, f := range e.FDB {
-		k.fdb[f.MAC] = f
+		k.fdb[forwarding{f.Dev, f.MAC}] = f
 	}
 	return k
 }
@@ -58,7 +65,7 @@ func (k Kernel) State(p Peer) string {
 	} else if !n.Permanent {
 		return fmt.Sprintf("the neighbour entry for %v is not permanent", p.Via)
 	}
-	if f, found := k.fdb[mac]; !found {
+	if f, found := k.fdb[forwarding{p.Dev, mac}]; !found {
 		return fmt.Sprintf("no forwarding entry for %v", mac)
 	} else if f.Dst != p.PublicIP {
 		return fmt.Sprintf("the forwarding entry for %v leads to %v", mac, f.Dst)

@@ -2,8 +2,11 @@ package status
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,8 +21,7 @@ func (s Status) Print(w io.Writer, colour bool) error {
 	p := &printer{colour: colour, now: s.Time}
 	p.aligned(func() {
 		p.daemon(s.Daemon)
-		p.network(s)
-		p.host(s.Host, s.Device)
+		p.halves(s)
 		p.etcd(s)
 		p.change(s.Daemon)
 	})
@@ -97,28 +99,50 @@ func (p *printer) daemon(d *Daemon) {
 	p.row(red, "not ready", d.Reason)
 }
 
-func (p *printer) network(s Status) {
-	if s.Network != nil {
-		p.row(
-			plain,
-			"network",
-			fmt.Sprintf("%v in subnets of /%d, backend %s", s.Network.Network, s.Network.SubnetLen, s.Network.Backend),
-		)
+// halves shows what there is of each family, which the addresses tell: what is the same in
+// kind stands together.
+func (p *printer) halves(s Status) {
+	halves := s.Halves()
+	each := func(label string, text func(Half) string) {
+		for _, h := range halves {
+			if t := text(h); t != "" {
+				p.row(plain, label, t)
+			}
+		}
 	}
-	if l := s.Lease; l != nil {
-		p.row(plain, "subnet", fmt.Sprintf("%v, %s", l.Subnet, p.expiry(l.Expires)))
-		p.row(plain, "MTU", fmt.Sprintf("%d for containers", l.MTU))
+	each("network", func(h Half) string {
+		if n := h.Network; n != nil {
+			return fmt.Sprintf("%v in subnets of /%d, backend %s", n.Network, n.SubnetLen, n.Backend)
+		}
+		return ""
+	})
+	each("subnet", func(h Half) string {
+		if l := h.Lease; l != nil {
+			return fmt.Sprintf("%v, %s", l.Subnet, p.expiry(l.Expires))
+		}
+		return ""
+	})
+	if slices.ContainsFunc(halves, func(h Half) bool { return h.Lease != nil }) {
+		p.row(plain, "MTU", fmt.Sprintf("%d for containers", s.MTU()))
 	}
-}
-
-func (p *printer) host(h *Host, d *Device) {
-	if h != nil {
-		p.row(plain, "interface", fmt.Sprintf("%s, %v, MTU %d", h.Interface, h.Address, h.MTU))
-		p.row(plain, "public IP", h.PublicIP.String())
-	}
-	if d != nil {
-		p.row(plain, "device", fmt.Sprintf("%s, VNI %d, UDP port %d, MTU %d", d.Name, d.VNI, d.Port, d.MTU))
-	}
+	each("interface", func(h Half) string {
+		if e := h.Host; e != nil {
+			return fmt.Sprintf("%s, %v, MTU %d", e.Interface, e.Address, e.MTU)
+		}
+		return ""
+	})
+	each("public IP", func(h Half) string {
+		if h.Host != nil {
+			return h.Host.PublicIP.String()
+		}
+		return ""
+	})
+	each("device", func(h Half) string {
+		if d := h.Device; d != nil {
+			return fmt.Sprintf("%s, VNI %d, UDP port %d, MTU %d", d.Name, d.VNI, d.Port, d.MTU)
+		}
+		return ""
+	})
 }
 
 // conditions shows what is wrong, but for what follows from something else, and
@@ -178,7 +202,7 @@ func (p *printer) peers(s Status) {
 		return
 	}
 	p.row(plain, "PEER", "PUBLIC IP", "BACKEND", "REACHED", "KERNEL", "SINCE")
-	for _, x := range s.Peers {
+	for _, x := range byHost(s.Peers) {
 		colour := plain
 		if x.Kernel != InPlace {
 			colour = red
@@ -186,7 +210,7 @@ func (p *printer) peers(s Status) {
 		p.row(
 			colour,
 			x.Subnet.String(),
-			x.PublicIP.String(),
+			address(x.PublicIP),
 			dash(x.Backend),
 			reached(x),
 			dash(x.Kernel),
@@ -196,21 +220,39 @@ func (p *printer) peers(s Status) {
 }
 
 func (p *printer) leases(s Status) {
-	p.row(plain, "SUBNET", "PUBLIC IP", "BACKEND", "LEASE")
+	leases := map[netip.Prefix]int{} // how many there are of a subnet
 	for _, x := range s.Peers {
-		p.row(plain, x.Subnet.String(), x.PublicIP.String(), dash(x.Backend), p.leaseOf(x)+p.marks(x))
+		leases[x.Subnet]++
+	}
+	p.row(plain, "SUBNET", "PUBLIC IP", "BACKEND", "LEASE")
+	for _, x := range byHost(s.Peers) {
+		p.row(plain, x.Subnet.String(), address(x.PublicIP), dash(x.Backend), p.leaseOf(x)+marks(x, leases[x.Subnet] > 1))
 	}
 }
 
-// marks are what is unusual about a lease.
-func (p *printer) marks(x Peer) (text string) {
+// marks are what is unusual about a lease. Where it is not the only one of its subnet, only
+// its key tells which it is.
+func marks(x Peer, oneOfSeveral bool) (text string) {
 	if x.Outside {
 		text += ", outside of the network"
 	}
-	if x.Key != "" {
+	if x.Key != "" && oneOfSeveral {
 		text += ", key " + printable.Bounded(x.Key, printable.Longest)
 	}
 	return text
+}
+
+// byHost puts the rows of one lease beside each other, where the first of them is.
+func byHost(peers []Peer) []Peer {
+	rank, of := map[string]int{}, func(x Peer) string { return cmp.Or(x.Key, x.Subnet.String()) }
+	for i, x := range peers {
+		if _, there := rank[of(x)]; !there {
+			rank[of(x)] = i
+		}
+	}
+	out := slices.Clone(peers)
+	slices.SortStableFunc(out, func(a, b Peer) int { return cmp.Compare(rank[of(a)], rank[of(b)]) })
+	return out
 }
 
 // PrintLeases shows the leases alone.

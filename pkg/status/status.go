@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/subnet"
 )
 
 // Status is one host at one moment, or, without a Daemon, what the store alone
@@ -127,10 +128,22 @@ const (
 	NoWay  = "none"
 )
 
-// Peer is another host. What follows ExpiryUnknown is known to a daemon only.
+// MTU is that of containers, whose packets go by any family: what all carry, in bytes. 0:
+// no lease is held.
+func (s *Status) MTU() (mtu int) {
+	for _, h := range s.Halves() {
+		if h.Lease != nil && (mtu == 0 || h.Lease.MTU < mtu) {
+			mtu = h.Lease.MTU
+		}
+	}
+	return mtu
+}
+
+// Peer is another host, as one family sees it. Those of one host have the same Key. What
+// follows Outside is known to a daemon only.
 type Peer struct {
 	Subnet        netip.Prefix `json:"subnet"`
-	PublicIP      netip.Addr   `json:"public_ip"`
+	PublicIP      netip.Addr   `json:"public_ip"` // invalid: the host says none of the subnet's family
 	Backend       string       `json:"backend"`
 	Expires       time.Time    `json:"expires,omitzero"`         // zero: a reservation
 	ExpiryUnknown bool         `json:"expiry_unknown,omitempty"` // Expires is the latest that can be: more is not known
@@ -143,6 +156,18 @@ type Peer struct {
 	MAC    string     `json:"mac,omitempty"`    // of its VTEP, where Mode is Tunnel
 	Kernel string     `json:"kernel,omitempty"` // InPlace, or what is wrong there
 	Since  time.Time  `json:"since,omitzero"`   // that this has been the way
+}
+
+// NewPeer is what a lease, as one family sees it, says of its host.
+func NewPeer(l subnet.Lease) Peer {
+	p := Peer{
+		Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType,
+		Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown,
+	}
+	if l.Key != subnet.Key(l.Subnet) {
+		p.Key = l.Key
+	}
+	return p
 }
 
 // Of finds the peer that a subnet or an address belongs to.

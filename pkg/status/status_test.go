@@ -132,6 +132,73 @@ SUBNET          PUBLIC IP   BACKEND  LEASE
 	}
 }
 
+// dualStack is full with IPv6 beside.
+func dualStack() Status {
+	s := full()
+	s.IPv6 = &Half{
+		Network: &Network{netip.MustParsePrefix("fd00:7::/48"), 64, "vxlan", ""},
+		Host:    &Host{"ens34", netip.MustParseAddr("fd00:4::21"), netip.MustParseAddr("fd00:4::21"), 1500},
+		Lease:   &Lease{Subnet: netip.MustParsePrefix("fd00:7:0:21::/64"), Backend: "vxlan", Expires: s.Lease.Expires, MTU: 1430},
+		Device:  &Device{Name: "flannel-v6.1", VNI: 1, Port: 8472, MTU: 1430},
+	}
+	s.Peers[0].Key = "subnets/172.7.22.0-24&fd00:7:0:22::-64"
+	s.Peers = append(s.Peers,
+		Peer{Subnet: netip.MustParsePrefix("fd00:7:0:22::/64"), PublicIP: netip.MustParseAddr("fd00:4::22"), Backend: "vxlan", Expires: s.Peers[0].Expires,
+			Mode: Tunnel, Dev: "flannel-v6.1", Kernel: "no route", Since: now.Add(-time.Hour), Key: s.Peers[0].Key},
+		Peer{Subnet: netip.MustParsePrefix("fd00:7:0:103::/64"), PublicIP: netip.MustParseAddr("fd00:4::103"), Mode: Direct, Dev: "ens34", Kernel: InPlace, Since: now})
+	return s
+}
+
+// TestPrintDualStack: what there is of each family stands together, and so do the rows of a host.
+func TestPrintDualStack(t *testing.T) {
+	const want = `
+flanneld     0.2.0, pid 812, up 1d2h, ready
+network      172.7.0.0/16 in subnets of /24, backend vxlan
+network      fd00:7::/48 in subnets of /64, backend vxlan
+subnet       172.7.21.0/24, lease until 2026-03-05 11:00:00 (23h0m)
+subnet       fd00:7:0:21::/64, lease until 2026-03-05 11:00:00 (23h0m)
+MTU          1430 for containers
+interface    ens33, 10.4.7.21, MTU 1500
+interface    ens34, fd00:4::21, MTU 1500
+public IP    192.0.2.21
+public IP    fd00:4::21
+device       flannel.1, VNI 1, UDP port 8472, MTU 1450
+device       flannel-v6.1, VNI 1, UDP port 8472, MTU 1430
+etcd         http://b:1, current
+last change  1m30s ago: ip route add …
+
+PEER               PUBLIC IP    BACKEND  REACHED                  KERNEL    SINCE
+172.7.22.0/24      10.4.7.22    vxlan    tunnel, by flannel.1     in place  3h0m
+fd00:7:0:22::/64   fd00:4::22   vxlan    tunnel, by flannel-v6.1  no route  1h0m
+172.7.100.0/24     10.4.7.100   -        direct, by ens33         no route  0s
+172.7.101.0/24     10.4.8.101   a?[2J?b  no way                   -         -
+fd00:7:0:103::/64  fd00:4::103  -        direct, by ens34         in place  0s
+`
+	if diff := cmp.Diff(strings.TrimPrefix(want, "\n"), text(t, dualStack(), false)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	alone := dualStack() // IPv6 takes the first place, as IPv4 does beside it
+	alone.SetHalves(alone.Halves()[1:])
+	alone.IPv6 = nil
+	if got := text(t, alone, false); !strings.Contains(got, "\nnetwork      fd00:7::/48 in") || strings.Contains(got, "172.7.0.0/16") || alone.MTU() != 1430 {
+		t.Error(got)
+	}
+}
+
+// TestOf finds a host by any of its addresses and subnets.
+func TestOf(t *testing.T) {
+	s := dualStack()
+	for ip, want := range map[string]string{
+		"10.4.7.22": "172.7.22.0/24", "172.7.22.9": "172.7.22.0/24",
+		"fd00:4::22": "fd00:7:0:22::/64", "fd00:7:0:22::9": "fd00:7:0:22::/64", "fd00:7:0:103::": "fd00:7:0:103::/64",
+		"fd00:7:0:21::1": "", "fd00:4::21": "", "172.7.23.1": "",
+	} {
+		if p, found := s.Of(netip.MustParseAddr(ip)); found != (want != "") || found && p.Subnet.String() != want {
+			t.Errorf("%s: %+v", ip, p)
+		}
+	}
+}
+
 // What is wrong on the way to a peer, in the order in which a packet meets it.
 func TestKernelState(t *testing.T) {
 	var (
@@ -186,6 +253,27 @@ func TestKernelState(t *testing.T) {
 	}
 }
 
+// TestKernelStateOfBothFamilies: a host may have one MAC on the devices of both.
+func TestKernelStateOfBothFamilies(t *testing.T) {
+	mac, _ := kernel.ParseMAC("0a:00:00:00:00:16")
+	var routes []kernel.FoundRoute
+	var entries kernel.Entries
+	var peers []Peer
+	for dev, at := range map[string][2]string{"flannel.1": {"172.7.22.0/24", "10.4.7.22"}, "flannel-v6.1": {"fd00:7:0:22::/64", "fd00:4::22"}} {
+		p := Peer{Subnet: netip.MustParsePrefix(at[0]), PublicIP: netip.MustParseAddr(at[1]), Mode: Tunnel, Dev: dev, MAC: mac.String()}
+		p.Via = p.Subnet.Addr()
+		peers = append(peers, p)
+		routes = append(routes, kernel.FoundRoute{Route: kernel.Route{Dst: p.Subnet, Via: p.Via, Dev: dev}, Protocol: kernel.Protocol})
+		entries.Neighbours = append(entries.Neighbours, kernel.FoundNeighbour{Neighbour: kernel.Neighbour{Dev: dev, Addr: p.Via, MAC: mac}, Permanent: true})
+		entries.FDB = append(entries.FDB, kernel.FoundFDB{FDB: kernel.FDB{Dev: dev, MAC: mac, Dst: p.PublicIP}, Permanent: true})
+	}
+	for _, p := range peers {
+		if got := NewKernel(routes, entries).State(p); got != InPlace {
+			t.Errorf("%v: %s", p.Subnet, got)
+		}
+	}
+}
+
 func TestFromStore(t *testing.T) {
 	read := func(entries ...subnet.Entry) Status {
 		return FromStore(subnet.Snapshot{Entries: entries}.Read(now), Etcd{Prefix: "/coreos.com/network"}, now)
@@ -197,13 +285,7 @@ func TestFromStore(t *testing.T) {
 	if s.Network == nil || s.Network.Backend != "host-gw" || len(s.Peers) != 2 || !s.Peers[0].Expires.IsZero() || !s.Peers[1].Expires.Equal(now.Add(time.Hour)) {
 		t.Errorf("%+v", s)
 	}
-	want := []string{"the lease of 10.1.1.0/24 does not fit the config: its host keeps it until flanneld is restarted there", `the key "/coreos.com/network/subnets/x" is no lease: it must name an IPv4 subnet in the form subnets/172.7.21.0-24`}
-	texts := func(s Status) (out []string) {
-		for _, c := range s.Conditions {
-			out = append(out, c.Text())
-		}
-		return out
-	}
+	want := []string{"the lease of 10.1.1.0/24 does not fit the config: its host keeps it until flanneld is restarted there", `the key "/coreos.com/network/subnets/x" is no lease: it must name an IPv4 subnet in the form subnets/172.7.21.0-24, or both in the form subnets/172.7.21.0-24&fd00:7:0:21::-64`}
 	if diff := cmp.Diff(want, texts(s)); diff != "" {
 		t.Error(diff)
 	}

@@ -31,7 +31,8 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 		var halves []Half
 		for _, f := range config.Families() {
 			of, _ := config.For(f)
-			halves = append(halves, Half{Network: &Network{Network: of.Network, SubnetLen: of.SubnetLen, Backend: of.BackendType}})
+			network := Network{Network: of.Network, SubnetLen: of.SubnetLen, Backend: of.BackendType}
+			halves = append(halves, Half{Network: &network})
 		}
 		s.SetHalves(halves)
 	}
@@ -41,24 +42,22 @@ func FromStore(c subnet.Contents, e Etcd, now time.Time) Status {
 			if !has {
 				continue
 			}
-			p := Peer{
-				Subnet: of.Subnet, PublicIP: of.PublicIP, Backend: of.BackendType,
-				Expires: of.Expires, ExpiryUnknown: of.ExpiryUnknown,
-			}
+			p := NewPeer(of)
 			network, used := config.For(f)
 			p.Outside = used && network.Outside(of.Subnet)
-			if l.Key != subnet.Key(of.Subnet) {
-				p.Key = l.Key
-			}
 			s.Peers = append(s.Peers, p)
 		}
-		if s.Network != nil && config.Misfits(l.Subnets()) {
+		if s.Network != nil && config.Leaves(l.Subnets()) {
+			why := "does not fit the config"
+			if !config.Misfits(l.Subnets()) {
+				why = fmt.Sprintf("is of %v alone, which the config does not use", inet.Of(l.Subnet.Addr()))
+			}
 			s.Conditions.Add(
 				condition.Condition{
 					Code:    condition.LeaseIgnored,
 					Subject: l.Key,
-					Message: fmt.Sprintf("the lease of %v does not fit the config: "+
-						"its host keeps it until flanneld is restarted there", l.Subnets()),
+					Message: fmt.Sprintf("the lease of %v %s: its host keeps it until flanneld is restarted there",
+						l.Subnets(), why),
 				},
 			)
 		}

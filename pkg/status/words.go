@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -13,6 +14,14 @@ func reached(p Peer) string {
 		return "tunnel, by " + p.Dev
 	}
 	return "no way"
+}
+
+// address is that of a host; "-" where it says none.
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return "-"
+	}
+	return a.String()
 }
 
 func dash(s string) string {

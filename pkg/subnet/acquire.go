@@ -166,8 +166,11 @@ func (h *leaseHolder) draw(r *replica, c Claim, f inet.Family) netip.Prefix {
 	return free[rand.N(len(free))]
 }
 
+// free tells of a subnet that it may be leased by a key that this host makes: what it holds by
+// another key may be given a new one.
 func (h *leaseHolder) free(r *replica, c Claim, p netip.Prefix) bool {
-	_, leased := r.overlapping(p, nil)
+	self := h.self(c)
+	_, leased := r.overlapping(p, func(l *Lease) bool { return l.Subnets().dual() && self.Evidence(l) == Proof })
 	_, refused := h.refused[p]
 	return c.Config.fitting(SubnetsOf(p)).has(p) && !leased && !refused && !c.reserves(p) &&
 		!slices.ContainsFunc(r.hostsWithin(c), p.Overlaps) && !slices.ContainsFunc(r.spoiled(), p.Overlaps)

@@ -76,3 +76,53 @@ func TestBusyEtcd(t *testing.T) {
 		})
 	}
 }
+
+// late tells each change three seconds after the one before, as an etcd does that has too many
+// watchers.
+type late struct {
+	*subnettest.Client
+	lists, watches atomic.Int32
+}
+
+func (l *late) List(ctx context.Context) (subnet.Snapshot, error) {
+	l.lists.Add(1)
+	return l.Client.List(ctx)
+}
+
+func (l *late) Watch(ctx context.Context, after uint64, emit func([]subnet.Event)) error {
+	l.watches.Add(1)
+	return l.Client.Watch(ctx, after, func(events []subnet.Event) {
+		if len(events) == 0 {
+			emit(nil)
+		}
+		for i := range events {
+			time.Sleep(3 * time.Second)
+			emit(events[i : i+1])
+		}
+	})
+}
+
+// TestLateEvents: an etcd that tells this host's own write late, but tells, is not listed or watched
+// anew for it: that would begin with the same changes once more.
+func TestLateEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		l := &late{Client: store.Client()}
+		h := &host{Manager: subnet.NewManager(l, subnet.Options{RenewMargin: time.Hour}), client: l.Client}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		defer func() { cancel(); <-done }()
+		go func() { done <- h.Run(ctx) }()
+		settle()
+		for i := range 6 {
+			store.Set(fmt.Sprintf("subnets/172.7.%d.0-24", 40+i), lease22, subnet.LeaseTTL)
+		}
+		h.Claim(*claim("10.4.7.21"))
+		settle()
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		if held := h.View().Own; !held.Subnet.IsValid() || l.lists.Load() != 1 || l.watches.Load() != 1 {
+			t.Errorf("holds %+v after %d lists and %d watches", held, l.lists.Load(), l.watches.Load())
+		}
+	})
+}

@@ -149,6 +149,9 @@ var notations = map[inet.Family]notation{
 	inet.IPv6: {"IPv6", 64, "fd00:7::/48", "fd00:7:0:1::"},
 }
 
+// Field is the name of a family's field, such as "SubnetMin", in the config key.
+func Field(f inet.Family, name string) string { return notations[f].prefix + name }
+
 // parse reads what the config key says of a family. What is left out has flannel's
 // defaults.
 func (c *Range) parse(f inet.Family, text rangeText) error {
@@ -287,6 +290,10 @@ func (c Config) Misfits(s Subnets) bool {
 		return s.Of(f).IsValid() && !half.Fits(s.Of(f))
 	})
 }
+
+// Leaves reports whether a host with s has to leave one of them at a start under c, or has
+// none of a family that containers use.
+func (c Config) Leaves(s Subnets) bool { return c.Misfits(s) || len(c.Lacking(s)) == len(c.Families()) }
 
 // Holds reports whether a host can follow c without leaving its subnets, and without
 // losing a peer, where another config has been in force. A family may come, and one may

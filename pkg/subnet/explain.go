@@ -89,7 +89,7 @@ func (h *leaseHolder) reserveFile(c Claim) string {
 // all, and otherwise the key's name.
 func Argument(key string) string {
 	s, err := ParseKey(key)
-	if err == nil && !isDual(key) && key == s.Key() {
+	if err == nil && !s.dual() && key == s.Key() {
 		return s.First().String()
 	}
 	return strings.TrimPrefix(key, LeaseDir+"/")

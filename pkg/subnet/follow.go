@@ -23,6 +23,7 @@ func (m *Manager) follow(ctx context.Context) error {
 	defer cancel()
 
 	var relist bool     // when the deadline is over
+	var heard uint64    // the index that was reached when it was set
 	var quiet time.Time // a write failed: no further one before this, whatever events arrive
 	deadline := time.NewTimer(0)
 	defer deadline.Stop()
@@ -49,6 +50,7 @@ func (m *Manager) follow(ctx context.Context) error {
 			sure = true
 			klog.InfoS("Going on with the watch on etcd, as the store is the same", "index", index)
 			deadline.Reset(announced)
+			heard = m.index()
 		case <-lasts:
 			m.lasted()
 			continue
@@ -62,7 +64,12 @@ func (m *Manager) follow(ctx context.Context) error {
 			if !sure {
 				continue
 			}
-			if m.await > m.index() {
+			if now := m.index(); m.await > now {
+				if now > heard { // it tells what came before: a new watch would have to begin with that
+					heard = now
+					deadline.Reset(announced)
+					continue
+				}
 				klog.InfoS("Etcd has not announced this host's own write: listing everything again", "index", m.await)
 				return nil
 			}
@@ -84,6 +91,7 @@ func (m *Manager) follow(ctx context.Context) error {
 			quiet = time.Now().Add(outcome.again)
 		}
 		deadline.Reset(outcome.again)
+		heard = m.index()
 	}
 }
 
@@ -128,16 +136,16 @@ type outcome struct {
 	failed bool          // a write failed: do nothing at all for that long
 }
 
-// announced bounds the time between a write and its event.
+// announced bounds the time between a write and its event, while the watch tells nothing at all.
 const announced = 5 * time.Second
 
 // keepLease does what is due about our lease.
 func (m *Manager) keepLease(ctx context.Context) outcome {
 	var due step
 	m.with(func(s *state) {
-		before, living := s.holder.own, maps.Clone(s.holder.living)
+		before, living := s.holder.held(), maps.Clone(s.holder.living)
 		due = s.next(time.Now())
-		if s.holder.own != before || !maps.Equal(s.holder.living, living) {
+		if s.holder.held() != before || !maps.Equal(s.holder.living, living) {
 			signal(m.changed)
 		}
 	})
@@ -220,6 +228,8 @@ func (m *Manager) writeLease(ctx context.Context, s step) (Entry, error) {
 		return m.registry.Refresh(ctx, s.entry)
 	case remove:
 		return Entry{}, m.registry.Delete(ctx, s.entry)
+	case replace:
+		return m.registry.Replace(ctx, s.old, s.entry)
 	default:
 		return m.registry.Put(ctx, s.entry)
 	}

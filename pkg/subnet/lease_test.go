@@ -14,9 +14,9 @@ func TestKey(t *testing.T) {
 		t.Error(k)
 	}
 	for key, want := range map[string]string{
-		"subnets/172.7.40.0-24": "172.7.40.0/24", "subnets/172.7.40.0-24&fc00:7:0:40::-64": "172.7.40.0/24",
+		"subnets/172.7.40.0-24": "172.7.40.0/24", "subnets/172.7.40.0-24&fc00:7:0:40::-64": "172.7.40.0/24 and fc00:7:0:40::/64",
 		"subnets/172.7.40.0-24&fc00:7:0:40::1-64": "172.7.40.0/24", // an odd other half leaves ours taken
-		"subnets/0.0.0.0-0&fc00:7:0:1d::-64":      "invalid Prefix",
+		"subnets/0.0.0.0-0&fc00:7:0:1d::-64":      "fc00:7:0:1d::/64",
 	} {
 		if p, err := ParseKey(key); err != nil || p.String() != want {
 			t.Errorf("%q became %v, %v", key, p, err)
@@ -26,7 +26,7 @@ func TestKey(t *testing.T) {
 		"subnets/172.7.40.0-24&", "subnets/172.7.40.0-24&fc00::", "subnets/172.7.40.0-24&172.7.41.0-24", "subnets/172.7.40.0-24&fc00::-64&fc00::-64",
 		"subnets/172.7.40.1-24&fc00:7:0:40::-64", "subnets/&fc00:7:0:40::-64", "subnets/fc00:7:0:40::-64&172.7.40.0-24",
 		"", "subnets/", "subnets/172.7.21.0", "subnets/172.7.21.0/24", "subnets/172.7.21.1-24", "subnets/172.7.21.0-024", "subnets/172.7.21.0-33",
-		"subnets/fd00::-64", "172.7.21.0-24", "subnets/172.07.21.0-24", "subnets/172.7.21.0-24 ", "subnets/172.7.21.0-24-1",
+		"subnets/fd00::-64", "subnets/0.0.0.0-0&fc00:7:0:40::1-64", "subnets/0.0.0.0-0&::-0", "172.7.21.0-24", "subnets/172.07.21.0-24", "subnets/172.7.21.0-24 ", "subnets/172.7.21.0-24-1",
 	} {
 		if p, err := ParseKey(bad); err == nil {
 			t.Errorf("%q became %v", bad, p)

@@ -46,6 +46,7 @@ const lookAgain = time.Minute
 type step struct {
 	do    action
 	entry Entry
+	old   Entry // that goes with a replacement
 	wait  time.Duration
 
 	unsettled bool // there is something to write, after the wait
@@ -56,6 +57,7 @@ type action int
 const (
 	wait action = iota
 	put
+	replace
 	refresh
 	remove
 )
@@ -94,6 +96,9 @@ type leaseHolder struct {
 	tidied  string          // the key with which tidy is done
 	dropped map[string]bool // keys that it has tried to remove
 }
+
+// held is the lease with the subnets that this host may use.
+func (h *leaseHolder) held() Lease { return h.own.only(h.good) }
 
 // moveContainers is what to do where a host gets another subnet.
 const moveContainers = "restart this host's containers, which moves them"
@@ -150,15 +155,15 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 		if key == h.own.Key || self.Evidence(&l) != Proof || l.Expires.IsZero() || h.dropped[key] {
 			continue
 		}
-		covered, useless := false, true
+		covered, useless := false, true // one subnet is not to be in two keys
 		for _, p := range l.Subnets().All() {
 			half, used := c.Config.For(inet.Of(p.Addr()))
 			other, overlaps := r.overlapping(p, h.notOther(c, key))
 			lost := overlaps && older(&other, &l)
 			held := h.own.Subnets().has(p)
-			covered, useless = covered || held, useless && (held || lost || !used || half.Outside(p))
+			covered, useless = covered || held, useless && (lost || !used || half.Outside(p))
 		}
-		if !useless {
+		if !useless && !covered {
 			continue
 		}
 		klog.InfoS("Removing a lease of this host's that it has no more use for",
@@ -177,6 +182,9 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 
 // maintain looks after the lease that is held; false means that it is not any more.
 func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
+	if made, there := r.leases[h.candidate.Key()]; there && h.evidence(c, &made) == Proof {
+		h.adopt(made, now) // in the place of the present one
+	}
 	subnets := h.own.Subnets()
 	current, exists := r.leases[h.own.Key]
 	if !exists {
@@ -260,7 +268,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 }
 
 // complete gives a lease the families that it lacks, by a key in its place that has its good
-// subnets and new ones beside: hosts that hold the one are never without.
+// subnets and new ones beside: they are leased at each moment.
 func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time) (step, bool) {
 	for _, l := range h.leasedToUs(r, c) {
 		has := h.goodOf(r, c, &l)
@@ -269,10 +277,14 @@ func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time)
 			return h.maintain(r, c, now)
 		}
 	}
-	if s := h.create(r, c, good); s.do == put {
-		return s, true
+	s := h.create(r, c, good)
+	if s.do != put {
+		return step{}, false
 	}
-	return step{}, false
+	if !h.own.Expires.IsZero() { // a reservation is an operator's
+		s.do, s.old = replace, Entry{Key: h.own.Key, Modified: h.own.Modified}
+	}
+	return s, true
 }
 
 // address is the public IP that this host would give a lease.

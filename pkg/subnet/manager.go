@@ -143,7 +143,7 @@ func (s *state) view(proven, now time.Time) View {
 		awaits = s.holder.awaits(&s.replica, *s.claim)
 	}
 	return View{
-		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.own.only(s.holder.good),
+		Listed: s.replica.listed, Config: s.replica.config, NoConfig: s.replica.noConfig, Own: s.holder.held(),
 		Leases: s.replica.all(), Degraded: s.replica.degraded(now), Malformed: maps.Clone(s.replica.malformed),
 		Omitted: s.replica.omitted, Living: living, Awaits: awaits, ConfigTooLong: s.replica.tooLong,
 		Read: read, Current: current, Stored: stored,

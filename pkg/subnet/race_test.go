@@ -46,10 +46,11 @@ func (w *watched) Put(_ context.Context, e Entry) (Entry, error) {
 	return e, nil
 }
 
-func (w *watched) Refresh(ctx context.Context, e Entry) (Entry, error) { return w.Put(ctx, e) }
-func (w *watched) Delete(context.Context, Entry) error                 { return nil }
-func (w *watched) Proven() time.Time                                   { return time.Now() }
-func (w *watched) Resume(context.Context, uint64) error                { return nil }
+func (w *watched) Refresh(ctx context.Context, e Entry) (Entry, error)    { return w.Put(ctx, e) }
+func (w *watched) Replace(ctx context.Context, _, e Entry) (Entry, error) { return w.Put(ctx, e) }
+func (w *watched) Delete(context.Context, Entry) error                    { return nil }
+func (w *watched) Proven() time.Time                                      { return time.Now() }
+func (w *watched) Resume(context.Context, uint64) error                   { return nil }
 
 // TestLock reads all that the lock guards, while Run changes it: -race tells.
 func TestLock(t *testing.T) {

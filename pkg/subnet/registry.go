@@ -48,6 +48,13 @@ type Registry interface {
 	// It returns the entry as stored. ErrConflict: somebody else wrote it.
 	Put(ctx context.Context, e Entry) (Entry, error)
 
+	// Replace does what Put does for an absent key, and deletes old, by one transaction where the
+	// store has such: watchers hear of the deletion first. Otherwise both keys are there for a
+	// moment, and e is written once more in the end: a host of flannel's takes the subnet's
+	// route away with the key that goes, and has it again by the last write.
+	// ErrConflict: somebody else wrote one of the two.
+	Replace(ctx context.Context, old, e Entry) (Entry, error)
+
 	// Refresh sets the remaining lifetime to e.TTL under the same condition. It
 	// tells no watcher, unless the store can set that lifetime only by a write, or has
 	// told nothing for so long that no watch could go on after it breaks.

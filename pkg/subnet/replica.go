@@ -59,14 +59,18 @@ func (r *replica) replace(s Snapshot, now time.Time) {
 	}
 }
 
-// apply takes over changes that were received at now.
+// apply takes over changes that were received at now. What is missing shows only at their
+// end: one transaction may give a lease another key.
 func (r *replica) apply(events []Event, now time.Time) {
+	var gone []Lease
 	for _, ev := range events {
 		if v := klog.V(2); v.Enabled() {
 			v.InfoS("Applying an event from etcd", "key", ev.Key, "deleted", ev.Deleted, "index", ev.Modified)
 		}
-		if ev.Deleted {
-			r.expire(ev.Key, now)
+		if lease, known := r.leases[ev.Key]; ev.Deleted {
+			if r.drop(ev.Key); known {
+				gone = append(gone, lease)
+			}
 		} else {
 			r.put(ev.Entry, now)
 			if inLeases(ev.Key) && !strange(ev.Key) && r.fresh != nil {
@@ -75,15 +79,15 @@ func (r *replica) apply(events []Event, now time.Time) {
 		}
 		r.index = max(r.index, ev.Modified)
 	}
+	for _, lease := range gone {
+		r.miss(lease, now)
+	}
 }
 
-// expire is drop for a key that was deleted or has expired.
-func (r *replica) expire(key string, now time.Time) {
-	lease, known := r.leases[key]
-	r.drop(key)
-	switch {
-	case !known:
-	case lease.Subnet == r.ours:
+// miss notes that a lease has gone from the store.
+func (r *replica) miss(lease Lease, now time.Time) {
+	switch lease.Subnet {
+	case r.ours:
 		if r.oursMissing() {
 			r.degrade("this host's lease of "+lease.Subnet.String()+" is gone", now)
 		}
@@ -114,7 +118,10 @@ func (r *replica) put(e Entry, now time.Time) {
 	case inLeases(e.Key):
 		lease, err := parseLease(e, now)
 		if err != nil {
-			r.expire(e.Key, now) // a lease that turned malformed is no lease any more
+			lease, known := r.leases[e.Key]
+			if r.drop(e.Key); known { // a lease that turned malformed is no lease any more
+				r.miss(lease, now)
+			}
 			r.malformed[e.Key] = phrase(err)
 			r.noteMalformed(e.Key, e.Modified)
 			return

@@ -80,12 +80,20 @@ func (t *Trail) heard(c Change) {
 	t.changes = append(t.changes, c)
 	if c.Unique {
 		if unique := t.unique(); len(unique) > t.Keep {
-			t.changes = slices.Clone(t.changes[unique[1]:])
+			t.begin(unique[1])
 		}
 	}
 	if len(t.changes) > t.Longest {
 		t.changes = nil
 	}
+}
+
+// begin cuts what comes before a change, but for what one transaction has changed with it.
+func (t *Trail) begin(at int) {
+	for at > 0 && t.changes[at-1].Index == t.changes[at].Index {
+		at--
+	}
+	t.changes = slices.Clone(t.changes[at:])
 }
 
 // unique are the places of the unique changes.
@@ -105,7 +113,7 @@ func (t *Trail) Forget(before uint64) bool {
 	defer t.mu.Unlock()
 	for _, at := range t.unique() {
 		if t.changes[at].Index >= before {
-			t.changes = slices.Clone(t.changes[at:])
+			t.begin(at)
 			return true
 		}
 	}

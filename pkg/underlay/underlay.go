@@ -120,14 +120,16 @@ func holdAddr(all []netip.Prefix, a netip.Addr) bool {
 
 // add takes a need up, unless it is met by this host itself, or by a container in its
 // own subnet. What a container elsewhere meets stays: the network of its bridge may be
-// taken away like any other.
+// taken away like any other. What IPv6 has on each link, such as the gateway that a router
+// advertises, no route leads away.
 func (h *Host) add(n Need, external string, links []kernel.Link, own []netip.Prefix) {
 	met := func(l kernel.Link) bool {
 		return slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool {
 			return a.Addr() == n.Addr() || a.Contains(n.Addr()) && l.Name != external && holdAddr(own, a.Addr())
 		})
 	}
-	if !n.IsValid() || n.Addr().IsLoopback() || n.IsSingleIP() && slices.ContainsFunc(links, met) ||
+	onEachLink := inet.Of(n.Addr()) == inet.IPv6 && n.Addr().IsLinkLocalUnicast()
+	if !n.IsValid() || n.Addr().IsLoopback() || onEachLink || n.IsSingleIP() && slices.ContainsFunc(links, met) ||
 		slices.ContainsFunc(h.needs, func(o Need) bool { return o.Prefix == n.Prefix }) {
 		return
 	}

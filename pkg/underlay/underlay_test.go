@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -63,6 +64,101 @@ func host(more ...string) Host {
 	return Of("ens33", links, routes, []Need{
 		Address(addr("10.4.8.12"), "etcd"), Address(addr("127.0.0.1"), "etcd"), Address(addr("10.4.21.5"), "etcd in a container here"),
 	}, []netip.Prefix{prefix("10.4.21.0/24")})
+}
+
+// dual is a host of both families: each is as if the other was not there.
+func dual(more ...string) Host {
+	tunnel, tunnel6 := link("flannel.1", "vxlan", "10.4.21.0/32"), link("flannel-v6.1", "vxlan", "fd00:4:0:21::/128", "fe80::9/64")
+	tunnel.Kind, tunnel6.Kind = kernel.VXLAN{VNI: 1}, kernel.VXLAN{VNI: 1}
+	links := []kernel.Link{
+		link("lo", "device", "127.0.0.1/8", "::1/128"),
+		link("ens33", "device", "10.4.7.21/24", "fd00:4:0:7::21/64", "fd00:4:0:6::21/128", "fe80::1/64"), tunnel, tunnel6,
+		link("docker0", "bridge", "10.4.21.1/24", "fd00:4:0:21::1/64", "fe80::2/64"), link("veth1", "veth", "fe80::3/64"),
+	}
+	links[5].Master = "docker0"
+	routes := []kernel.FoundRoute{
+		route(unix.RTPROT_BOOT, "0.0.0.0/0 via 10.4.7.254 dev ens33"),
+		route(unix.RTPROT_KERNEL, "10.4.7.0/24 dev ens33"),
+		route(unix.RTPROT_RA, "::/0 via fe80::fe dev ens33"),
+		route(unix.RTPROT_STATIC, "fd99::/32 via fd00:4:0:7::fd dev ens33"),
+		route(unix.RTPROT_KERNEL, "fd00:4:0:7::/64 dev ens33"),
+		route(unix.RTPROT_KERNEL, "fe80::/64 dev ens33"),
+		route(unix.RTPROT_KERNEL, "fd00:4:0:21::/128 dev flannel-v6.1"),
+		route(unix.RTPROT_KERNEL, "fd00:4:0:21::/64 dev docker0"),
+		route(kernel.Protocol, "fd00:4:0:22::/64 via fd00:4:0:22:: dev flannel-v6.1"),
+		route(unix.RTPROT_STATIC, "fd77::/32 via fd00:4:0:21::9 dev docker0"),
+	}
+	for _, r := range more {
+		routes = append(routes, route(unix.RTPROT_STATIC, r))
+	}
+	return Of("ens33", links, routes, []Need{
+		Address(addr("10.4.8.12"), "etcd"), Address(addr("fd00:4:0:8::12"), "etcd"), Address(addr("::1"), "etcd"),
+		Address(addr("fe80::53"), "a name server"), Address(addr("fd00:4:0:21::5"), "etcd in a container here"),
+	}, []netip.Prefix{prefix("10.4.21.0/24"), prefix("fd00:4:0:21::/64")})
+}
+
+// TestTakesOfIPv6 is TestTakes for a host of both families.
+func TestTakesOfIPv6(t *testing.T) {
+	for _, tt := range []struct {
+		name, network, route string
+		more                 string // a further route of the host
+		takes                string // "": nothing
+	}{
+		{"nothing", "fd00:4::/48", "fd00:4:0:22::/64", "", ""},
+		{"etcd", "fd00:4::/48", "fd00:4:0:8::/64", "", "fd00:4:0:8::12 (etcd)"},
+		{"beside etcd", "fd00:4::/48", "fd00:4:0:8:8000::/65", "", ""},
+		{"etcd, to which a route is longer", "fd00:4::/48", "fd00:4:0:8::/64", "fd00:4:0:8::12/128 via fd00:4:0:7::fe dev ens33", ""},
+		{"a network of the host's", "fd00:4::/48", "fd00:4:0:7::/64", "", "fd00:4:0:7::fd (the gateway to fd99::/32)"},
+		{"half of it, without the gateway", "fd00:4::/48", "fd00:4:0:7:8000::/65", "", "fd00:4:0:7::/64 (the network of ens33)"},
+		{"what holds it whole", "fd00:4::/48", "fd00:4:0:6::/63", "", ""},
+		{"containers' own network", "fd00:4::/48", "fd00:4:0:21::/64", "", ""},
+		{"set aside", "fd00:4:0:7:1::/80", "fd00:4:0:7:1:8000::/81", "", ""},
+		{"elsewhere", "fc00:7::/48", "fc00:7:0:22::/64", "", ""},
+		{"the other family's network", "10.4.0.0/16", "10.4.8.0/24", "", "10.4.8.12 (etcd)"},
+		{"link-local", "fe80::/10", "fe80::/64", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := dual()
+			if tt.more != "" {
+				h = dual(tt.more)
+			}
+			got := ""
+			if n, taken := h.Takes(prefix(tt.network), prefix(tt.route)); taken {
+				got = n.String()
+			}
+			if got != tt.takes {
+				t.Errorf("a route to %s takes %q, want %q", tt.route, got, tt.takes)
+			}
+		})
+	}
+	h := dual()
+	want := []string{"fd00:4:0:8::12 (etcd)", "fd00:4:0:7::/64 (the network of ens33)"}
+	if got := texts(h.Within(prefix("fd00:4::/48"))); !slices.Equal(got, want) {
+		t.Errorf("within: %q, want %q", got, want)
+	}
+	if got := h.Reserved(prefix("fd00:4::/48"), 64); !slices.Equal(got, []netip.Prefix{prefix("fd00:4:0:8::12/128"), prefix("fd00:4:0:7::/64")}) {
+		t.Errorf("reserved: %v", got)
+	}
+	if got := texts(h.Networks()); !slices.Equal(got, []string{"10.4.7.0/24 (the network of ens33)", "fd00:4:0:7::/64 (the network of ens33)"}) {
+		t.Errorf("networks: %q", got)
+	}
+	for ip, want := range map[string]bool{"fd00:4:0:7::99": true, "10.4.7.99": true, "fe80::99": false, "fd00:4:0:8::12": false} {
+		if h.Houses(addr(ip)) != want {
+			t.Errorf("houses %s: %t", ip, !want)
+		}
+	}
+	for to, want := range map[string]string{"::/0": "", "::/1": "", "8000::/1": "fd00:4:0:8::12 (etcd)", "fd00:4:0:8::/64": "fd00:4:0:8::12 (etcd)", "fe80::/64": "", "fd00:4:0:7::/65": "fd00:4:0:7::fd (the gateway to fd99::/32)"} {
+		got := ""
+		if n, taken := h.Diverts(prefix(to), 0); taken {
+			got = n.String()
+		}
+		if got != want {
+			t.Errorf("a route to %s takes %q, want %q", to, got, want)
+		}
+	}
+	if why := h.NoHost(addr("fd00:4:0:7:ffff:ffff:ffff:ffff")); why != "" {
+		t.Error(why)
+	}
 }
 
 // TestTakes is the truth table of what a route takes away.
@@ -240,14 +336,22 @@ func TestResolvers(t *testing.T) {
 // TestTakesAsTheKernel compares with a table of routes that is looked up as the
 // kernel does it: what is needed is taken exactly where ours wins, or may.
 func TestTakesAsTheKernel(t *testing.T) {
-	network := prefix("10.4.0.0/16")
 	rapid.Check(t, func(t *rapid.T) {
-		draw := func(name string, least int) netip.Prefix {
-			a := netip.AddrFrom4([4]byte{10, 4, byte(rapid.IntRange(0, 3).Draw(t, name)), rapid.SampledFrom([]byte{0, 1, 127, 128, 254}).Draw(t, name)})
-			return netip.PrefixFrom(a, rapid.IntRange(least, 32).Draw(t, name)).Masked()
+		f := rapid.SampledFrom(inet.Families()).Draw(t, "family")
+		network := map[inet.Family]netip.Prefix{inet.IPv4: prefix("10.4.0.0/16"), inet.IPv6: prefix("fd00:4::/112")}[f]
+		draw := func(name string, least int) netip.Prefix { // least: bits that are left at most
+			bytes := network.Addr().AsSlice()
+			at := len(bytes) - 2
+			bytes[at] = byte(rapid.IntRange(0, 3).Draw(t, name))
+			bytes[at+1] = rapid.SampledFrom([]byte{0, 1, 127, 128, 254}).Draw(t, name)
+			a, _ := netip.AddrFromSlice(bytes)
+			return netip.PrefixFrom(a, rapid.IntRange(f.Bits()-least, f.Bits()).Draw(t, name)).Masked()
 		}
-		ours, etcd := draw("ours", 18), draw("etcd", 32)
-		routes := []kernel.FoundRoute{route(unix.RTPROT_BOOT, "0.0.0.0/0 dev ens33")}
+		ours, etcd := draw("ours", 14), draw("etcd", 0)
+		routes := []kernel.FoundRoute{
+			route(unix.RTPROT_BOOT, "0.0.0.0/0 dev ens33"), route(unix.RTPROT_RA, "::/0 dev ens33"),
+			route(unix.RTPROT_STATIC, "10.4.0.0/32 dev ens33"), route(unix.RTPROT_STATIC, "fd00:4::/128 dev ens33"),
+		}
 		for i := range rapid.IntRange(0, 4).Draw(t, "routes") {
 			routes = append(routes, route(unix.RTPROT_STATIC, fmt.Sprintf("%v dev ens33", draw(fmt.Sprint("route", i), 16))))
 		}

@@ -23,6 +23,7 @@ func TestEvaluate(t *testing.T) {
 	out := rules.Packet{In: "docker0", Out: "flannel.1", Src: netip.MustParseAddr("172.7.21.2"), Dst: netip.MustParseAddr("172.7.22.2"), Protocol: "tcp", State: "NEW"}
 	back := rules.Packet{In: "flannel.1", Out: "docker0", Src: netip.MustParseAddr("172.7.22.2"), Dst: netip.MustParseAddr("172.7.21.2"), Protocol: "tcp", State: "NEW"}
 	tunnel := rules.Packet{In: "ens33", Src: peer, Dst: here, Protocol: "udp", DstPort: 8472, State: "NEW", Local: true}
+	ping := rules.Packet{In: "docker0", Out: "flannel.1", Src: out.Src, Dst: out.Dst, Protocol: "icmp", State: "NEW"}
 	for _, tt := range []struct {
 		name    string
 		set     string
@@ -52,6 +53,9 @@ func TestEvaluate(t *testing.T) {
 		{"all but an interface, on the way back", firewalltest.Save("filter", "FORWARD ! -i docker0 -o docker0 -j DROP"), back,
 			rules.Forwarded, "-A FORWARD ! -i docker0 -o docker0 -j DROP", ""},
 		{"another protocol", firewalltest.Save("filter", "FORWARD -p udp -j DROP"), out, rules.Forwarded, "", ""},
+		{"pings", firewalltest.Save("filter", "FORWARD -p icmp -j DROP"), ping, rules.Forwarded, "-A FORWARD -p icmp -j DROP", ""},
+		{"no pings", firewalltest.Save("filter", "FORWARD -p icmp -j DROP"), out, rules.Forwarded, "", ""},
+		{"kinds of ICMPv6, which are not known", firewalltest.Save("filter", "FORWARD -p ipv6-icmp -m icmp6 --icmpv6-type 128 -j DROP"), ping, rules.Forwarded, "", ""},
 		{"one port of many", firewalltest.Save("filter", "FORWARD -p tcp -m tcp --dport 80 -j DROP"), out, rules.Forwarded, "", ""},
 		{"all ports but one", firewalltest.Save("filter", "FORWARD -p tcp -m tcp ! --dport 80 -j DROP"), out, rules.Forwarded, "", ""},
 		{"what is not known", firewalltest.Save("filter", "FORWARD -m set --match-set blocked src -j DROP"), out, rules.Forwarded, "",

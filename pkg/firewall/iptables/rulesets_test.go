@@ -177,6 +177,39 @@ func TestRuleSets(t *testing.T) {
 	})
 }
 
+// TestDocker29 starts from what its ip6tables rules are, with IPv6 in docker0 and one
+// container.
+func TestDocker29(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		raw  []string // in PREROUTING
+	}{
+		{"docker-29-ip6tables-plain.txt", lines(peersIn, singledOut)},
+		{"docker-29-ip6tables-direct-routing.txt", lines(peersIn)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f, want := newFake(), firewalltest.Wanted(inet.IPv6, everything)
+			f.load(docker28(t, tt.name))
+			if got := lost(inet.IPv6, Parse("ip6tables", f.text())); got != "in lan" {
+				t.Errorf("before, lost is %q", got)
+			}
+			w := over(inet.IPv6, f)
+			drift(t, w, want)
+			for h, want := range map[chainID][]string{
+				forwardChain: lines(docker28Forward, ourForward), userChain: lines(peersIn, peersOut),
+				rawChain: tt.raw, natChain: lines(ourMasq, firewalltest.DockerMasq),
+			} {
+				if diff := cmp.Diff(as(inet.IPv6, want), f.rules(h)); diff != "" {
+					t.Errorf("%v -want +got:\n%s", h, diff)
+				}
+			}
+			if got := lost(inet.IPv6, Parse("ip6tables", f.text())); got != "lan" {
+				t.Errorf("in the end, lost is %q", got)
+			}
+		})
+	}
+}
+
 // flannel28 is what v0.28 writes (observed).
 const flannel28 = `*nat
 :POSTROUTING ACCEPT [0:0]

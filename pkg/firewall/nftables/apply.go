@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/nftables"
@@ -35,6 +36,10 @@ func (c conn) apply(want table) (drift string, err error) {
 	}
 	return drift, nil
 }
+
+// setIDs guards the numbers that package nftables gives to sets: all connections of the
+// process share them, and each family has one of its own.
+var setIDs sync.Mutex
 
 // update adds and deletes elements of all sets, in one transaction.
 func (t installedTable) update(want table) error {
@@ -103,7 +108,10 @@ func write(want table, trial bool) error {
 	}
 	for _, w := range want.sets {
 		s := &nftables.Set{Table: ours, Name: w.name, KeyType: want.keyType()}
-		if err := c.AddSet(s, nil); err != nil {
+		setIDs.Lock()
+		err := c.AddSet(s, nil)
+		setIDs.Unlock()
+		if err != nil {
 			return fmt.Errorf("set %s: %w", w.name, err)
 		}
 		if err := w.inChunks(w.elements, func(e []nftables.SetElement) error { return c.SetAddElements(s, e) }); err != nil {

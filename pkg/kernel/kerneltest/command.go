@@ -24,7 +24,7 @@ func (k *Kernel) Run(command string) (err error) {
 			err = fmt.Errorf("%s: %w", command, err)
 		}
 	}()
-	w := strings.Fields(command)
+	w := slices.DeleteFunc(strings.Fields(command), func(word string) bool { return word == "-6" })
 	if len(w) < 3 {
 		return syscall.EINVAL
 	}
@@ -36,7 +36,7 @@ func (k *Kernel) Run(command string) (err error) {
 	case "ip link":
 		return k.runLink(action, w[3], options(w[4:]))
 	case "ip addr":
-		return k.runAddr(action, w[3], options(w[len(w)-2:]))
+		return k.runAddr(action, w[3], options(w[min(4, len(w)-2):]))
 	case "ip route":
 		if !strings.Contains(w[3], "/") { // a type, such as blackhole
 			return k.runRoute(action, w[4], options(w[5:]), true)
@@ -54,7 +54,7 @@ func (k *Kernel) Run(command string) (err error) {
 
 // flags are the words without a value.
 var flags = []string{
-	"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic", "blackhole",
+	"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic", "blackhole", "nodad",
 }
 
 // protocols are iproute2's names of those that tests use.
@@ -173,7 +173,7 @@ func (k *Kernel) runRoute(action, dst string, o map[string]string, special bool)
 	r := kernel.FoundRoute{
 		Route:    kernel.Route{Dst: to, Via: addr(o["via"]), Dev: o["dev"], OnLink: o["onlink"] != ""},
 		Protocol: proto, Metric: metric(to, number(o["metric"])),
-		Special: special || o["mtu"] != "" || o["via"]+o["nhid"] == "",
+		Special: special || o["mtu"] != "" || o["via"]+o["nhid"] == "" && to.Addr().Is4(), // whose scope is the link
 	}
 	if o["nhid"] != "" {
 		if r.Nexthop = uint32(number(o["nhid"])); action != "del" && k.nexthop(r.Nexthop) == nil {
@@ -192,7 +192,7 @@ func (k *Kernel) runRoute(action, dst string, o map[string]string, special bool)
 	}
 	i := slices.IndexFunc(k.routes, func(x kernel.FoundRoute) bool {
 		return x.Dst == r.Dst && (!r.Via.IsValid() || x.Via == r.Via) && (r.Nexthop == 0 || x.Nexthop == r.Nexthop) &&
-			(o["proto"] == "" || x.Protocol == proto)
+			(o["proto"] == "" || x.Protocol == proto) && (o["metric"] == "" || x.Metric == number(o["metric"]))
 	})
 	if i < 0 {
 		return syscall.ESRCH

@@ -64,7 +64,7 @@ func set(l *kernel.Link, s kernel.Setting) {
 func setAddress(l *kernel.Link, p netip.Prefix, there bool) {
 	l.Addrs = slices.DeleteFunc(l.Addrs, func(a kernel.Addr) bool { return a.Prefix == p })
 	if there {
-		l.Addrs = append(l.Addrs, kernel.Addr{Prefix: p})
+		l.Addrs = append(l.Addrs, kernel.Addr{Prefix: p, LinkLocal: p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()})
 	}
 }
 
@@ -92,10 +92,13 @@ func (k *Kernel) setRoute(action string, r kernel.FoundRoute) error {
 	if err := k.leadsOut(r.Route); err != nil {
 		return err
 	}
+	if action != "add" && action != "replace" && k.join(r) {
+		return nil
+	}
 	first, last := -1, -1
 	for i, x := range k.routes {
 		if x.Dst == r.Dst && x.Metric == r.Metric {
-			if first < 0 {
+			if first < 0 || joins(x) == joins(r) && joins(k.routes[first]) != joins(r) {
 				first = i
 			}
 			last = i
@@ -122,6 +125,22 @@ func (k *Kernel) setRoute(action string, r kernel.FoundRoute) error {
 	return nil
 }
 
+// join makes a route of IPv6 one more hop of a route that is there, as Linux does where
+// both have a gateway.
+func (k *Kernel) join(r kernel.FoundRoute) bool {
+	i := slices.IndexFunc(k.routes, func(x kernel.FoundRoute) bool {
+		return x.Dst == r.Dst && x.Metric == r.Metric && joins(x)
+	})
+	if i < 0 || !joins(r) {
+		return false
+	}
+	at := &k.routes[i]
+	at.Via, at.Dev, at.OnLink, at.Special = netip.Addr{}, "", false, true
+	return true
+}
+
+func joins(r kernel.FoundRoute) bool { return r.Dst.Addr().Is6() && r.Nexthop == 0 && r.Via.IsValid() }
+
 // leadsOut is what Linux says of a route's gateway and device.
 func (k *Kernel) leadsOut(r kernel.Route) error {
 	if r.Dev == "" {
@@ -133,10 +152,27 @@ func (k *Kernel) leadsOut(r kernel.Route) error {
 		return syscall.ENODEV
 	case !l.Up:
 		return syscall.ENETDOWN
-	case r.Via.IsValid() && !r.OnLink && !covers(*l, r.Via):
+	case !r.Via.IsValid() || r.Via.Is6() && r.Via.IsLinkLocalUnicast():
+	case r.OnLink && r.Via.Is6() && k.leadsElsewhere(r):
+		return syscall.EINVAL
+	case !r.OnLink && !covers(*l, r.Via) && r.Via.Is6():
+		return syscall.EHOSTUNREACH
+	case !r.OnLink && !covers(*l, r.Via):
 		return syscall.ENETUNREACH
 	}
 	return nil
+}
+
+// leadsElsewhere tells a gateway to which there is a route by another device.
+func (k *Kernel) leadsElsewhere(to kernel.Route) bool {
+	longest := kernel.FoundRoute{Route: kernel.Route{Dev: to.Dev}}
+	for _, r := range append(k.connected(), k.routes...) {
+		r = k.follow(r)
+		if r.Dst.Contains(to.Via) && r.Dst.Bits() > max(longest.Dst.Bits(), 0) && r.Dev != "" {
+			longest = r
+		}
+	}
+	return longest.Dev != to.Dev
 }
 
 func covers(l kernel.Link, a netip.Addr) bool {

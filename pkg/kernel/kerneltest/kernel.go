@@ -4,11 +4,13 @@
 package kerneltest
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 )
 
@@ -18,6 +20,7 @@ type Kernel struct {
 	Fail func(call string) error // decides what becomes of a call; nil: all succeed
 
 	next    int // interface index
+	looks   []inet.Family
 	links   []kernel.Link
 	routes  []kernel.FoundRoute
 	entries map[string]kernel.Entries
@@ -30,7 +33,7 @@ var _ kernel.Conn = (*Kernel)(nil)
 
 // New returns a kernel with loopback and one interface that is up.
 func New(name string, mtu int, addrs ...string) *Kernel {
-	k := &Kernel{next: 1, entries: map[string]kernel.Entries{}, pairs: map[string]string{}}
+	k := &Kernel{next: 1, looks: inet.Families(), entries: map[string]kernel.Entries{}, pairs: map[string]string{}}
 	k.AddLink(kernel.Link{Name: "lo", MTU: 65536, Up: true, Type: "device"})
 	l := kernel.Link{Name: name, MTU: mtu, Up: true, Type: "veth"}
 	for _, a := range addrs {
@@ -54,9 +57,25 @@ func (k *Kernel) fail(call string) error {
 	return k.Fail(call)
 }
 
+// Look implements kernel.Conn.
+func (k *Kernel) Look(families ...inet.Family) []inet.Family {
+	if k.looks = families; len(families) == 0 {
+		k.looks = inet.Families()
+	}
+	return k.looks
+}
+
+// unseen tells what is of a family that is not looked at.
+func (k *Kernel) unseen(a netip.Addr) bool { return !slices.Contains(k.looks, inet.Of(a)) }
+
 // Links implements kernel.Conn.
 func (k *Kernel) Links() ([]kernel.Link, error) {
-	return slices.Clone(k.links), k.fail("list links")
+	links := slices.Clone(k.links)
+	for i := range links {
+		l := &links[i]
+		l.Addrs = slices.DeleteFunc(slices.Clone(l.Addrs), func(a kernel.Addr) bool { return k.unseen(a.Addr()) })
+	}
+	return links, k.fail("list links")
 }
 
 // Routes implements kernel.Conn.
@@ -65,16 +84,32 @@ func (k *Kernel) Routes() ([]kernel.FoundRoute, error) {
 	for i, r := range k.routes {
 		routes[i] = k.follow(r)
 	}
-	return append(routes, k.connected()...), k.fail("list routes")
+	routes = slices.DeleteFunc(append(routes, k.connected()...), func(r kernel.FoundRoute) bool {
+		return k.unseen(r.Dst.Addr())
+	})
+	slices.SortStableFunc(routes, func(a, b kernel.FoundRoute) int { // of one metric, IPv4's are in order
+		if a.Dst.Addr().Is4() || b.Dst.Addr().Is4() {
+			return cmp.Compare(inet.Of(a.Dst.Addr()), inet.Of(b.Dst.Addr()))
+		}
+		byDst := cmp.Or(a.Dst.Addr().Compare(b.Dst.Addr()), cmp.Compare(a.Dst.Bits(), b.Dst.Bits()))
+		return cmp.Or(byDst, cmp.Compare(a.Metric, b.Metric))
+	})
+	return routes, k.fail("list routes")
 }
 
 // connected are the routes that come with addresses.
 func (k *Kernel) connected() (routes []kernel.FoundRoute) {
 	for _, l := range k.links {
 		for _, a := range l.Addrs {
-			if l.Up && !a.IsSingleIP() {
-				r := kernel.Route{Dst: a.Masked(), Dev: l.Name}
-				routes = append(routes, kernel.FoundRoute{Route: r, Protocol: unix.RTPROT_KERNEL, Special: true})
+			r := kernel.FoundRoute{Route: kernel.Route{Dst: a.Masked(), Dev: l.Name}, Protocol: unix.RTPROT_KERNEL}
+			switch {
+			case !l.Up:
+			case a.Addr().Is6():
+				r.Metric = 256
+				routes = append(routes, r)
+			case !a.IsSingleIP():
+				r.Special = true
+				routes = append(routes, r)
 			}
 		}
 	}
@@ -85,6 +120,7 @@ func (k *Kernel) connected() (routes []kernel.FoundRoute) {
 func (k *Kernel) Entries(dev kernel.Link) (kernel.Entries, error) {
 	e := k.entries[dev.Name]
 	e = kernel.Entries{Neighbours: slices.Clone(e.Neighbours), FDB: slices.Clone(e.FDB)}
+	e.Neighbours = slices.DeleteFunc(e.Neighbours, func(n kernel.FoundNeighbour) bool { return k.unseen(n.Addr) })
 	return e, k.fail("list entries of " + dev.Name)
 }
 
@@ -116,9 +152,18 @@ func (k *Kernel) Change(name string, edit func(*kernel.Link)) {
 	before := *l
 	l.Addrs = slices.Clone(l.Addrs)
 	edit(l)
-	off := before.Up && !l.Up || len(before.Addrs) > 0 && len(l.Addrs) == 0
-	if off {
-		k.loseRoutes(name)
+	down := before.Up && !l.Up
+	if down { // which takes IPv6 addresses along
+		l.Addrs = slices.DeleteFunc(l.Addrs, isIPv6)
+	}
+	// An interface that loses its last IPv4 address loses all else of IPv4.
+	isIPv4 := func(a kernel.Addr) bool { return !isIPv6(a) }
+	lost4 := down || slices.ContainsFunc(before.Addrs, isIPv4) && !slices.ContainsFunc(l.Addrs, isIPv4)
+	lost := func(a netip.Addr) bool { return down || lost4 && a.Is4() }
+	if lost4 {
+		k.routes = slices.DeleteFunc(k.routes, func(r kernel.FoundRoute) bool {
+			return r.Dev == name && lost(r.Dst.Addr())
+		})
 	}
 	l.NoCarrier = l.Up && !k.carrier(name)
 	if before.Up && !l.Up || l.NoCarrier {
@@ -129,12 +174,14 @@ func (k *Kernel) Change(name string, edit func(*kernel.Link)) {
 			k.loseNexthops(peer.Name)
 		}
 	}
-	if off || l.MAC != before.MAC {
-		e := k.entries[name]
-		e.Neighbours = nil
-		k.entries[name] = e
-	}
+	e := k.entries[name]
+	e.Neighbours = slices.DeleteFunc(slices.Clone(e.Neighbours), func(n kernel.FoundNeighbour) bool {
+		return l.MAC != before.MAC || lost(n.Addr)
+	})
+	k.entries[name] = e
 }
+
+func isIPv6(a kernel.Addr) bool { return a.Addr().Is6() }
 
 func (k *Kernel) loseRoutes(dev string) {
 	k.routes = slices.DeleteFunc(k.routes, func(r kernel.FoundRoute) bool { return r.Dev == dev })

@@ -20,7 +20,7 @@ var kinds = map[string]struct {
 		},
 		clash: func(a, b kernel.DeviceKind) bool {
 			v, w := a.(kernel.VXLAN), b.(kernel.VXLAN)
-			return v.VNI == w.VNI && v.Port == w.Port && v.GBP == w.GBP
+			return v.VNI == w.VNI && v.Port == w.Port && v.GBP == w.GBP && v.Local.Is6() == w.Local.Is6()
 		},
 		parent: func(k kernel.DeviceKind) string { return k.(kernel.VXLAN).Parent },
 	},

@@ -16,11 +16,12 @@ var (
 		Name: "flannel.1", MAC: kernel.MAC{10, 1}, MTU: 1450,
 		Kind: kernel.VXLAN{VNI: 1, Port: 8472, Parent: "ens33", Local: netip.MustParseAddr("10.4.7.21")},
 	}
-	peer   = netip.MustParseAddr("172.7.22.0")
-	onward = kernel.Route{Dst: netip.MustParsePrefix("172.7.22.0/24"), Via: peer, Dev: "flannel.1", OnLink: true}
-	hop    = kernel.Nexthop{ID: 7, Hop: kernel.Hop{Via: netip.MustParseAddr("10.4.7.24"), Dev: "ens33"}}
-	byHop  = kernel.Route{Dst: netip.MustParsePrefix("172.7.24.0/24"), Nexthop: 7}
-	plain  = kernel.Route{Dst: netip.MustParsePrefix("172.7.23.0/24"), Via: netip.MustParseAddr("10.4.7.23"), Dev: "ens33"}
+	peer    = netip.MustParseAddr("172.7.22.0")
+	onward  = kernel.Route{Dst: netip.MustParsePrefix("172.7.22.0/24"), Via: peer, Dev: "flannel.1", OnLink: true}
+	onward6 = kernel.Route{Dst: netip.MustParsePrefix("fc00:7:0:22::/64"), Via: netip.MustParseAddr("fc00:7:0:22::"), Dev: "flannel.1", OnLink: true}
+	hop     = kernel.Nexthop{ID: 7, Hop: kernel.Hop{Via: netip.MustParseAddr("10.4.7.24"), Dev: "ens33"}}
+	byHop   = kernel.Route{Dst: netip.MustParsePrefix("172.7.24.0/24"), Nexthop: 7}
+	plain   = kernel.Route{Dst: netip.MustParsePrefix("172.7.23.0/24"), Via: netip.MustParseAddr("10.4.7.23"), Dev: "ens33"}
 )
 
 // TestOpsAreCommands carries each Op out on one kernel, and the command that it
@@ -49,6 +50,12 @@ func TestOpsAreCommands(t *testing.T) {
 		{Action: kernel.Delete, Object: kernel.Neighbour{Dev: "flannel.1", Addr: peer, MAC: kernel.MAC{10, 3}}},
 		{Action: kernel.Delete, Object: kernel.FDB{Dev: "flannel.1", MAC: kernel.MAC{10, 3}, Dst: netip.MustParseAddr("10.4.7.22")}},
 		{Action: kernel.Delete, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("172.7.21.0/32")}},
+		{Action: kernel.Add, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("fc00:7:0:21::/128")}},
+		{Action: kernel.Replace, Object: kernel.Neighbour{Dev: "flannel.1", Addr: onward6.Via, MAC: kernel.MAC{10, 3}}},
+		{Action: kernel.Add, Object: onward6},
+		{Action: kernel.Add, Object: kernel.Route{Dst: netip.MustParsePrefix("fc00:7:0:22::/128"), Dev: "flannel.1"}},
+		{Action: kernel.Delete, Object: kernel.FoundRoute{Route: onward6, Protocol: kernel.Protocol, Metric: 1024}},
+		{Action: kernel.Delete, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("fc00:7:0:21::/128")}},
 		{Action: kernel.Delete, Object: vtep},
 	} {
 		before := k.String()

@@ -68,6 +68,9 @@ func device(l kernel.Link) (lines []string) {
 	}
 	lines = append(lines, line)
 	for _, a := range l.Addrs {
+		if a.Addr().Is6() && a.LinkLocal { // which Linux gives by itself
+			continue
+		}
 		lines = append(lines, kernel.Op{Action: kernel.Add, Object: kernel.Address{Dev: l.Name, Prefix: a.Prefix}}.String())
 	}
 	return lines
@@ -75,6 +78,9 @@ func device(l kernel.Link) (lines []string) {
 
 func onDevice(e kernel.Entries) (lines []string) {
 	for _, n := range e.Neighbours {
+		if n.Addr.IsMulticast() { // which Linux knows by itself
+			continue
+		}
 		line := kernel.Op{Action: kernel.Add, Object: n.Neighbour}.String()
 		if !n.Permanent {
 			line = strings.Replace(line, "permanent", "reachable", 1)

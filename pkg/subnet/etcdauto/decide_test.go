@@ -60,6 +60,10 @@ func (f *fake) Put(_ context.Context, e subnet.Entry) (subnet.Entry, error) {
 	return e, nil
 }
 
+func (f *fake) Replace(ctx context.Context, _, e subnet.Entry) (subnet.Entry, error) {
+	return f.Put(ctx, e)
+}
+
 func (f *fake) Watch(ctx context.Context, _ uint64, emit func([]subnet.Event)) error {
 	emit(nil)
 	<-ctx.Done()

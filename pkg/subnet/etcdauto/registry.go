@@ -281,6 +281,15 @@ func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error
 	return s.Put(ctx, e)
 }
 
+// Replace implements [subnet.Registry].
+func (r *Registry) Replace(ctx context.Context, old, e subnet.Entry) (subnet.Entry, error) {
+	s, err := r.writable(ctx)
+	if err != nil {
+		return subnet.Entry{}, err
+	}
+	return s.Replace(ctx, old, e)
+}
+
 // Refresh implements [subnet.Registry].
 func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
 	s, err := r.writable(ctx)

@@ -9,7 +9,9 @@
 package etcdmove
 
 import (
+	"cmp"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -49,6 +51,7 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 	for _, e := range to.Entries {
 		there[e.Key] = e
 	}
+	here, beyond := dualsOf(from), dualsOf(to)
 	var plan []Change
 	for _, e := range from.Entries {
 		_, err := subnet.ParseKey(e.Key)
@@ -60,7 +63,9 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 			plan = append(plan, Change{Key: e.Key, Do: Keep, Reason: "no lease: " + err.Error(), Old: e})
 		default:
 			c := compare(e, there[e.Key], moved)
-			if holder := dualBeside(e, from, to); c.Do == Copy && holder != "" {
+			// Of the keys of one subnet the first is the holder's, and what is there comes first.
+			holder := cmp.Or(here.beside(e.Key, e.Created), beyond.beside(e.Key, math.MaxUint64))
+			if c.Do == Copy && holder != "" {
 				c.Do, c.Reason = Keep, "not copied: its subnet is leased by "+holder
 			}
 			plan = append(plan, c)
@@ -76,18 +81,31 @@ func Plan(from, to subnet.Snapshot, moved bool) []Change {
 	return plan
 }
 
-// dualBeside is the dual-stack key that has the subnet of a plain one, having come
-// first or being in the new store already; "": there is none.
-func dualBeside(e subnet.Entry, from, to subnet.Snapshot) string {
-	begins := e.Key + subnet.DualStack
-	for _, s := range []struct {
-		subnet.Snapshot
-		before uint64
-	}{{from, e.Created}, {to, math.MaxUint64}} {
-		for _, other := range s.Entries {
-			if strings.HasPrefix(other.Key, begins) && other.Created < s.before {
-				return other.Key
+// duals are the dual-stack keys by each of their subnets.
+type duals map[netip.Prefix][]subnet.Entry
+
+func dualsOf(s subnet.Snapshot) duals {
+	all := duals{}
+	for _, e := range s.Entries {
+		if of, err := subnet.ParseKey(e.Key); err == nil && len(of.All()) > 1 {
+			for _, p := range of.All() {
+				all[p] = append(all[p], e)
 			}
+		}
+	}
+	return all
+}
+
+// beside is the dual-stack key that has the subnet of a key of one family, having come
+// before; "": there is none.
+func (d duals) beside(key string, before uint64) string {
+	of, err := subnet.ParseKey(key)
+	if err != nil || len(of.All()) > 1 {
+		return ""
+	}
+	for _, e := range d[of.First()] {
+		if e.Created < before {
+			return e.Key
 		}
 	}
 	return ""

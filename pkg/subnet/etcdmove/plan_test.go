@@ -149,27 +149,98 @@ func TestMove(t *testing.T) {
 // TestTwoKeysOfOneSubnet: the older is the holder's before and after. What would be
 // the later one in the new store is not made beside a dual-stack key.
 func TestTwoKeysOfOneSubnet(t *testing.T) {
-	const plain, dual = "subnets/172.7.40.0-24", "subnets/172.7.40.0-24&fc00:7:0:40::-64"
-	for _, first := range []string{plain, dual} {
-		from, to := subnettest.NewStore(), subnettest.NewStore()
-		second := map[string]string{plain: dual, dual: plain}[first]
-		from.Set("config", "{}", 0)
-		from.Set("subnets/172.7.1.0-24", "other", 0)
-		from.Set(first, "first", 0)
-		from.Set(second, "second", 0)
-		old, _ := from.Client().List(t.Context())
-		for range 2 {
+	const dual = "subnets/172.7.40.0-24&fc00:7:0:40::-64"
+	for _, single := range []string{"subnets/172.7.40.0-24", "subnets/0.0.0.0-0&fc00:7:0:40::-64"} {
+		for _, keys := range [][2]string{{single, dual}, {dual, single}} {
+			from, to := subnettest.NewStore(), subnettest.NewStore()
+			from.Set("config", "{}", 0)
+			from.Set("subnets/172.7.1.0-24", "other", 0)
+			from.Set(keys[0], "first", 0)
+			from.Set(keys[1], "second", 0)
+			old, _ := from.Client().List(t.Context())
+			for range 2 {
+				now, _ := to.Client().List(t.Context())
+				if err := Apply(t.Context(), Plan(old, now, false), from.Client(), to.Client()); err != nil {
+					t.Fatal(err)
+				}
+			}
 			now, _ := to.Client().List(t.Context())
-			if err := Apply(t.Context(), Plan(old, now, false), from.Client(), to.Client()); err != nil {
-				t.Fatal(err)
+			if a, b := now.Find(keys[0]), now.Find(keys[1]); a.Key == "" || b.Key != "" && b.Created < a.Created || (b.Key == "") != (keys[1] == single) {
+				t.Errorf("first %s: the new store has %+v", keys[0], now.Entries)
+			}
+			if left := Left(Plan(old, now, false)); len(left) > 0 {
+				t.Errorf("first %s: left to do: %+v", keys[0], left)
 			}
 		}
+	}
+}
+
+// TestTwoDualStackKeys: a host that has lost one of its subnets has a later key with the other.
+func TestTwoDualStackKeys(t *testing.T) {
+	const former, own = "subnets/172.7.40.0-24&fc00:7:0:40::-64", "subnets/172.7.40.0-24&fc00:7:0:41::-64"
+	from, to := subnettest.NewStore(), subnettest.NewStore()
+	for _, key := range []string{"config", former, own} {
+		from.Set(key, "of "+key, 0)
+	}
+	old, _ := from.Client().List(t.Context())
+	if err := Apply(t.Context(), Plan(old, subnet.Snapshot{}, false), from.Client(), to.Client()); err != nil {
+		t.Fatal(err)
+	}
+	now, _ := to.Client().List(t.Context())
+	if a, b := now.Find(former), now.Find(own); a.Key == "" || b.Key == "" || b.Created < a.Created {
+		t.Errorf("the new store has %+v", now.Entries)
+	}
+}
+
+// TestTakenThere: what a host has taken in the new store alone comes first there.
+func TestTakenThere(t *testing.T) {
+	const dual = "subnets/172.7.40.0-24&fc00:7:0:40::-64"
+	for _, single := range []string{"subnets/172.7.40.0-24", "subnets/0.0.0.0-0&fc00:7:0:40::-64"} {
+		from, to := subnettest.NewStore(), subnettest.NewStore()
+		from.Set(single, "old", 0)
+		to.Set("config", "{}", 0)
+		to.Set(dual, "new", 0)
+		old, _ := from.Client().List(t.Context())
 		now, _ := to.Client().List(t.Context())
-		if a, b := now.Find(first), now.Find(second); a.Key == "" || b.Key != "" && b.Created < a.Created || (b.Key == "") != (second == plain) {
-			t.Errorf("first %s: the new store has %+v", first, now.Entries)
-		}
-		if left := Left(Plan(old, now, false)); len(left) > 0 {
-			t.Errorf("first %s: left to do: %+v", first, left)
+		for _, c := range Plan(old, now, false) {
+			if c.Do != Keep || c.Key == single && c.Reason != "not copied: its subnet is leased by "+dual {
+				t.Errorf("%+v", c)
+			}
 		}
 	}
+}
+
+// TestBothFamilies moves a host that has begun to use IPv6, and has a new key beside its former one; once that is gone,
+// it is left in the new store, where its host removes it. A host of IPv6 alone moves as it is.
+func TestBothFamilies(t *testing.T) {
+	const plain, dual, alone = "subnets/172.7.21.0-24", "subnets/172.7.21.0-24&fd00:7:0:21::-64", "subnets/0.0.0.0-0&fd00:7:0:22::-64"
+	from, to := subnettest.NewStore(), subnettest.NewStore()
+	for _, key := range []string{"config", plain, alone, dual} {
+		from.Set(key, "of "+key, 0)
+	}
+	move := func(want ...string) {
+		t.Helper()
+		old, _ := from.Client().List(t.Context())
+		now, _ := to.Client().List(t.Context())
+		if err := Apply(t.Context(), Plan(old, now, false), from.Client(), to.Client()); err != nil {
+			t.Fatal(err)
+		}
+		now, _ = to.Client().List(t.Context())
+		var got []string
+		for _, e := range now.Entries {
+			if got = append(got, e.Key); e.Value != "of "+e.Key {
+				t.Errorf("%s has %q", e.Key, e.Value)
+			}
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) || now.Find(dual).Created < now.Find(plain).Created {
+			t.Errorf("the new store has %+v, want %q", now.Entries, want)
+		}
+	}
+	move("config", plain, alone, dual)
+	from.Remove(plain)
+	move("config", plain, alone, dual)
+	to.Remove(plain)
+	move("config", alone, dual)
 }

@@ -69,6 +69,19 @@ func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error
 	return r.swap(ctx, "write ", e, e.Value, options)
 }
 
+// Replace implements [subnet.Registry]. This API has no transactions.
+func (r *Registry) Replace(ctx context.Context, old, e subnet.Entry) (subnet.Entry, error) {
+	stored, err := r.Put(ctx, e)
+	if err != nil {
+		return stored, err
+	}
+	if err := r.Delete(ctx, old); err != nil {
+		return stored, err
+	}
+	e.Modified = stored.Modified
+	return r.Put(ctx, e)
+}
+
 // Refresh implements [subnet.Registry].
 func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
 	if e.Modified == 0 { // which would be no condition to etcd

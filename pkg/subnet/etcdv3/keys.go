@@ -31,10 +31,16 @@ func (r *Registry) entry(dir string, kv *mvccpb.KeyValue) (subnet.Entry, bool) {
 
 // Put implements [subnet.Registry].
 func (r *Registry) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
-	return r.put(ctx, "write", e)
+	return r.put(ctx, "write", e, nil)
 }
 
-func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet.Entry, error) {
+// Replace implements [subnet.Registry].
+func (r *Registry) Replace(ctx context.Context, old, e subnet.Entry) (subnet.Entry, error) {
+	return r.put(ctx, "write", e, &old)
+}
+
+// put writes e, in the place of another key if there is one.
+func (r *Registry) put(ctx context.Context, what string, e subnet.Entry, old *subnet.Entry) (subnet.Entry, error) {
 	dir := r.Dir()
 	key := dir + "/" + e.Key
 	fail := func(err error) (subnet.Entry, error) {
@@ -44,9 +50,15 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 	if err != nil {
 		return fail(err)
 	}
-	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
+	do := []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
 		Key: []byte(key), Value: []byte(e.Value), Lease: grant, PrevKv: true,
-	}}}, append(absentBeside(key, e), r.absentElsewhere(dir, e)...)...)
+	}}}}
+	also := append(absentBeside(key, e), r.absentElsewhere(dir, e)...)
+	if old != nil {
+		do = append([]*pb.RequestOp{deletion(dir + "/" + old.Key)}, do...)
+		also = append(also, unchanged(dir+"/"+old.Key, old.Modified))
+	}
+	reply, err := r.txn(ctx, key, e.Modified, do, also...)
 	switch {
 	case err != nil && !transient(err): // it was refused, so the grant is of no use
 		r.drop(ctx, e.Key, grant)
@@ -57,7 +69,12 @@ func (r *Registry) put(ctx context.Context, what string, e subnet.Entry) (subnet
 		return r.lost(ctx, dir, e, grant, reply)
 	}
 	r.grants.used(e.Key)
-	put := reply.Responses[0].GetResponsePut()
+	put := reply.Responses[len(do)-1].GetResponsePut()
+	if old != nil {
+		for _, before := range reply.Responses[0].GetResponseDeleteRange().GetPrevKvs() {
+			r.revoke(ctx, before.Lease)
+		}
+	}
 	written := uint64(reply.Header.GetRevision())
 	stored := subnet.Entry{
 		Key: e.Key, Value: e.Value, TTL: etcdconn.WholeSeconds(e.TTL), Created: written, Modified: written,
@@ -108,23 +125,38 @@ func (r *Registry) lost(
 	return subnet.Entry{}, fmt.Errorf("write %s/%s: %w", dir, e.Key, subnet.ErrConflict)
 }
 
-// txn does one thing if the key has this revision, and otherwise reads it.
+// unchanged is that a key has this revision still; 0: that it is absent.
+func unchanged(key string, revision uint64) *pb.Compare {
+	return &pb.Compare{
+		Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, Key: []byte(key),
+		TargetUnion: &pb.Compare_ModRevision{ModRevision: int64(revision)},
+	}
+}
+
+func deletion(key string) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{
+		RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), PrevKv: true},
+	}}
+}
+
+// txn does these things if the key has this revision, and otherwise reads it.
 func (r *Registry) txn(
-	ctx context.Context, key string, revision uint64, do *pb.RequestOp, also ...*pb.Compare,
+	ctx context.Context, key string, revision uint64, do []*pb.RequestOp, also ...*pb.Compare,
 ) (reply *pb.TxnResponse, err error) {
 	request := &pb.TxnRequest{
-		Compare: append([]*pb.Compare{{
-			Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, Key: []byte(key),
-			TargetUnion: &pb.Compare_ModRevision{ModRevision: int64(revision)},
-		}}, also...),
-		Success: []*pb.RequestOp{do},
+		Compare: append([]*pb.Compare{unchanged(key, revision)}, also...),
+		Success: do,
 		Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key)}}}},
 	}
 	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) (err error) {
 		reply, err = pb.NewKVClient(conn).Txn(ctx, request, at.option())
 		return err
 	})
-	if err == nil && len(reply.Responses) != 1 {
+	expected := len(do)
+	if err == nil && !reply.Succeeded {
+		expected = 1
+	}
+	if err == nil && len(reply.Responses) != expected {
 		err = fmt.Errorf("%s does not show the key", r.Member())
 	}
 	return reply, err
@@ -161,7 +193,7 @@ func (r *Registry) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, e
 		}
 	}
 	e.Value = string(kv.Value)
-	return r.put(ctx, "refresh", e)
+	return r.put(ctx, "refresh", e, nil)
 }
 
 func (r *Registry) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
@@ -182,8 +214,7 @@ func (r *Registry) Delete(ctx context.Context, e subnet.Entry) error {
 	if e.Modified == 0 { // which would be no condition
 		return fmt.Errorf("delete %s, which was absent: %w", key, subnet.ErrConflict)
 	}
-	remove := &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), PrevKv: true}}
-	reply, err := r.txn(ctx, key, e.Modified, &pb.RequestOp{Request: remove})
+	reply, err := r.txn(ctx, key, e.Modified, []*pb.RequestOp{deletion(key)})
 	if err == nil && !reply.Succeeded {
 		err = subnet.ErrConflict
 	}

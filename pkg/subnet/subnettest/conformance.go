@@ -29,6 +29,7 @@ func Conformance(t *testing.T, newRegistry func(t *testing.T) subnet.Registry) {
 		{"swap", suite.swap},
 		{"refresh", suite.refresh},
 		{"delete", suite.remove},
+		{"replace", suite.replace},
 		{"strange keys and values", suite.strange},
 		{"expiry", suite.expiry},
 		{"watch from each index", suite.watchFromEachIndex},
@@ -299,6 +300,41 @@ func (s suite) lost(after uint64) {
 	})
 	if !errors.Is(err, subnet.ErrHistoryLost) {
 		s.Errorf("Watch ended with %v, want ErrHistoryLost", err)
+	}
+}
+
+// replace gives a lease another key. Where both keys are there for a moment, the one that
+// stays is written last.
+func (s suite) replace() {
+	old := s.put(subnet.Entry{Key: "subnets/10.1.2.0-24", Value: "old", TTL: time.Hour})
+	other := s.put(subnet.Entry{Key: "subnets/10.1.3.0-24&fd00:7::-64", Value: "other", TTL: time.Hour})
+	e := subnet.Entry{Key: "subnets/10.1.2.0-24&fd00:7:0:1::-64", Value: "new", TTL: time.Hour}
+	stale, taken := old, e
+	stale.Modified--
+	taken.Key = other.Key
+	if _, err := s.r.Replace(s.Context(), old, taken); !errors.Is(err, subnet.ErrConflict) {
+		s.Errorf("Replace by a key that is there: error %v", err)
+	}
+	s.holds(old, other)
+	w := s.watch(s.list().Index)
+	stored, err := s.r.Replace(s.Context(), old, e)
+	if err != nil {
+		s.Fatalf("Replace: %v", err)
+	}
+	s.holds(stored, other)
+	var last subnet.Event
+	gone := false
+	for last.Modified < stored.Modified {
+		for _, event := range w.next() {
+			last, gone = event, gone || event.Deleted && event.Key == old.Key
+		}
+	}
+	if !gone || last.Deleted || last.Key != e.Key || last.Value != e.Value {
+		s.Errorf("the last event is %+v; told of the old key's end: %v", last, gone)
+	}
+	w.end()
+	if _, err := s.r.Replace(s.Context(), stale, subnet.Entry{Key: "subnets/10.1.2.0-24&fd00:7:0:2::-64"}); !errors.Is(err, subnet.ErrConflict) {
+		s.Errorf("Replace of a key that is gone: error %v", err)
 	}
 }
 

@@ -494,6 +494,17 @@ func (c *Client) Put(ctx context.Context, e subnet.Entry) (subnet.Entry, error) 
 	return c.swap(ctx, "Put", e, func(*entry) subnet.Entry { return c.store.write(e, true) })
 }
 
+// Replace deletes and writes at once, as by etcd's v3 API.
+func (c *Client) Replace(ctx context.Context, old, e subnet.Entry) (subnet.Entry, error) {
+	return c.swap(ctx, "Replace", e, func(*entry) subnet.Entry {
+		if had := c.store.entries[old.Key]; had == nil || had.Modified != old.Modified {
+			return subnet.Entry{}
+		}
+		c.store.end(old.Key)
+		return c.store.write(e, true)
+	})
+}
+
 func (c *Client) Refresh(ctx context.Context, e subnet.Entry) (subnet.Entry, error) {
 	return c.swap(ctx, "Refresh", e, func(old *entry) subnet.Entry {
 		e.Value = old.Value
@@ -534,6 +545,9 @@ func (c *Client) swap(
 	stored := do(old)
 	if f == Lost {
 		return subnet.Entry{}, errLost
+	}
+	if op == "Replace" && stored.Key == "" {
+		return stored, fmt.Errorf("%s %s: %w", op, e.Key, subnet.ErrConflict)
 	}
 	return stored, nil
 }
