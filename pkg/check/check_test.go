@@ -56,7 +56,7 @@ func healthy() Facts {
 		},
 		Entries: kernel.Entries{
 			Neighbours: []kernel.FoundNeighbour{{Neighbour: kernel.Neighbour{Addr: vtep22, MAC: mac22}, Permanent: true}},
-			FDB:        []kernel.FoundFDB{{FDB: kernel.FDB{MAC: mac22, Dst: peer}, Permanent: true}},
+			FDB:        []kernel.FoundFDB{{FDB: kernel.FDB{Dev: "flannel.1", MAC: mac22, Dst: peer}, Permanent: true}},
 		},
 		Paths:    map[netip.Addr]Path{gateway(far): {Via: vtep22, Dev: "flannel.1"}, peer: {Dev: "ens33"}},
 		Sysctl:   map[string]string{"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.ens33.rp_filter": "1", "net.bridge.bridge-nf-call-iptables": "1"},

@@ -20,12 +20,7 @@ func findEnv(f Facts) []Finding {
 	if f.Status == nil || f.Status.Lease == nil {
 		return skipped("not before the lease")
 	}
-	file, mtu := f.Status.Daemon.SubnetFile, f.Status.Lease.MTU
-	for _, h := range f.Status.Halves() { // what both carry
-		if h.Lease != nil {
-			mtu = min(mtu, h.Lease.MTU)
-		}
-	}
+	file, mtu := f.Status.Daemon.SubnetFile, f.Status.MTU()
 	fix := []string{restartFix}
 	if c, failed := f.condition(condition.SubnetFileUnwritten); failed {
 		dir := filepath.Dir(file)

@@ -209,7 +209,10 @@ func dual() Facts {
 		f.Routes = append(f.Routes, r)
 	}
 	f.Entries.Neighbours = append(f.Entries.Neighbours, g.Entries.Neighbours...)
-	f.Entries.FDB = append(f.Entries.FDB, g.Entries.FDB...)
+	for _, e := range g.Entries.FDB {
+		e.Dev = device6
+		f.Entries.FDB = append(f.Entries.FDB, e)
+	}
 	for to, p := range g.Paths {
 		if p.Dev == "flannel.1" {
 			p.Dev = device6
@@ -404,6 +407,9 @@ func TestFindingsOfDualStack(t *testing.T) {
 		{"a route takes this host's own containers of IPv6", func(f *Facts) {
 			f.Routes = slices.Insert(f.Routes, 0, kernel.FoundRoute{Route: kernel.Route{Dst: own6, Via: peer6, Dev: "ens33"}, Protocol: 3, Metric: 1})
 		}, "own routes", Fault, "packets for this host's own containers, fc00:ac:7:15::/64, leave by the route fc00:ac:7:15::/64 via fc00:a:4:7::16 dev ens33 proto 3", "ip route del fc00:ac:7:15::/64 via fc00:a:4:7::16 dev ens33 proto 3"},
+		{"docker0's own route is gone", func(f *Facts) {
+			f.Routes = slices.DeleteFunc(f.Routes, func(r kernel.FoundRoute) bool { return r.Dst == own6 })
+		}, "own routes", Fault, "the route to fc00:ac:7:15::/64 by docker0, which has an address of it, is not there", "ip route replace fc00:ac:7:15::/64 dev docker0 proto kernel metric 256"},
 		{"an address on the device of IPv6", func(f *Facts) { f.Links[4].Addrs = append(f.Links[4].Addrs, addr("fd00:9::1/64")...) }, "foreign", Note, "fd00:9::1/64 on flannel-v6.1 is none of flanneld's", "ip addr del fd00:9::1/64 dev flannel-v6.1"},
 		{"a contested lease", func(f *Facts) { is(f, condition.LeaseContested, "") }, "lease", Fault, "another host writes the lease of 172.7.21.0/24 and fc00:ac:7:15::/64: it seems to have the public IP 10.4.7.21 or fc00:a:4:7::15 too", "--public-ip"},
 		{"etcd at an IPv6 address, behind this host's own rule", func(f *Facts) {
