@@ -2,7 +2,6 @@ package subnet_test
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -11,17 +10,17 @@ import (
 
 	"pgregory.net/rapid"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
 )
 
-// Whatever calls are refused and whatever replies are lost, no two managers
-// ever hold overlapping subnets, and once the faults end each of them holds
-// one that the store shows as its own.
+// Whatever calls are refused, whatever replies are lost, and whichever families the
+// config has meanwhile, no two managers ever hold overlapping subnets, and once the faults
+// end each of them holds what its config asks for, and the store shows it as its own.
 func TestManagersNeverShareASubnet(t *testing.T) {
 	configs := []subnet.Config{
-		mustConfig(`{"Network":"10.1.0.0/24","SubnetLen":28}`),
-		mustConfig(`{"Network":"10.1.0.0/24","SubnetLen":28}`),
+		inFamilies["IPv4"], inFamilies["IPv4"], inFamilies["both"], inFamilies["both"], inFamilies["IPv6"],
 		mustConfig(`{"Network":"10.1.0.0/24","SubnetLen":27}`), // saw the config before it was changed
 	}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -36,7 +35,8 @@ func TestManagersNeverShareASubnet(t *testing.T) {
 			choice[i] = rapid.IntRange(0, len(configs)-1).Draw(rt, "config")
 			first[i] = rapid.SampledFrom([]string{"", "10.1.0.48/28", "10.1.0.32/27"}).Draw(rt, "subnet file")
 		}
-		steps := rapid.SliceOfN(rapid.IntRange(0, 5*hosts-1), 0, 12).Draw(rt, "steps")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 6*hosts-1), 0, 12).Draw(rt, "steps")
+		later := rapid.SliceOfN(rapid.IntRange(0, len(configs)-1), len(steps), len(steps)).Draw(rt, "later configs")
 
 		var violation string // told outside of the bubble, where rapid can shrink the case
 		synctest.Test(t, func(t *testing.T) {
@@ -61,8 +61,14 @@ func TestManagersNeverShareASubnet(t *testing.T) {
 					queue = queue[1:]
 					return f
 				})
-				h.Claim(subnet.Claim{Config: configs[choice[i]], Attrs: attrs(fmt.Sprintf("10.4.7.%d", 21+i))})
 				all = append(all, h)
+			}
+			claim := func(i int) {
+				c := configs[choice[i]]
+				all[i].Claim(subnet.Claim{Config: c, Attrs: attrsOf(c, fmt.Sprintf("10.4.7.%d", 21+i))})
+			}
+			for i := range all {
+				claim(i)
 			}
 			violated := func(format string, args ...any) {
 				if violation == "" {
@@ -72,8 +78,7 @@ func TestManagersNeverShareASubnet(t *testing.T) {
 			check := func(moment string) {
 				for i, a := range all {
 					for _, b := range all[:i] {
-						x, y := a.View().Own.Subnet, b.View().Own.Subnet
-						if x.IsValid() && y.IsValid() && x.Overlaps(y) {
+						if x, y := a.View().Own, b.View().Own; overlap(x, y) {
 							violated("%s: two hosts hold %v and %v", moment, x, y)
 						}
 					}
@@ -94,6 +99,9 @@ func TestManagersNeverShareASubnet(t *testing.T) {
 					time.Sleep(time.Second)
 				case 4:
 					time.Sleep(50 * time.Millisecond)
+				case 5:
+					choice[s%hosts] = later[n]
+					claim(s % hosts)
 				}
 				synctest.Wait()
 				check(fmt.Sprintf("after step %d", n))
@@ -108,12 +116,18 @@ func TestManagersNeverShareASubnet(t *testing.T) {
 			}
 			for i, h := range all {
 				held := h.View().Own
-				ip := netip.MustParseAddr(fmt.Sprintf("10.4.7.%d", 21+i))
+				c := configs[choice[i]]
+				says := attrsOf(c, fmt.Sprintf("10.4.7.%d", 21+i))
 				shown := slices.ContainsFunc(store.Entries(), func(e subnet.Entry) bool {
-					return e.Key == subnet.Key(held.Subnet) && e.Value == held.Marshal()
+					a, _ := subnet.ParseAttrs(e.Value)
+					return e.Key == held.Key && !slices.ContainsFunc(c.Families(), func(f inet.Family) bool {
+						has, _ := a.Of(f)
+						want, _ := says.Of(f)
+						return has != want
+					})
 				})
-				if held.PublicIP != ip || !shown {
-					violated("host %v ends with %v, which the store does not show as its own", ip, held)
+				if len(c.Lacking(held.Subnets())) > 0 || !held.Says(says) || !shown {
+					violated("host %d ends with %+v, which its config does not ask for, or the store does not show as its own", i, held)
 				}
 				h.stop()
 			}
