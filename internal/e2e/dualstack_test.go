@@ -60,7 +60,7 @@ func TestDualStackKeys(t *testing.T) {
 			}{
 				{1, []string{"lease", "reserve", "172.7.40.0/24", "10.4.7.50"}, []string{"172.7.40.0/24 is leased to 10.4.7.40"}},
 				{0, []string{"lease", "reserve", "172.7.42.0/24", "10.4.7.42"}, []string{"is reserved for 10.4.7.42"}},
-				{0, []string{"lease", "list"}, []string{"172.7.40.0/24  10.4.7.40  host-gw  reserved", "key subnets/172.7.40.0-24&fc00:7:0:40::-64"}},
+				{0, []string{"lease", "list"}, []string{"172.7.40.0/24     10.4.7.40   host-gw  reserved", "fc00:7:0:40::/64  fd00:4::40  host-gw  reserved"}},
 				{0, []string{"status"}, []string{"172.7.40.0/24"}},
 				{0, []string{"lease", "release", "--now", "--yes", "172.7.40.0-24&fc00:7:0:40::-64"}, []string{"is removed"}},
 			} {
