@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 	"flanneld/pkg/status"
 )
@@ -135,15 +136,18 @@ func (p Prober) thorough(f Facts, peer status.Peer, src, dst netip.Addr) []Findi
 		if peer.Mode == status.Tunnel {
 			outer += f.Status.Host.MTU - f.Status.Device.MTU
 		}
-		out = append(out, fault([]string{
+		fix := []string{
 			fmt.Sprintf("let everything between here and %v carry packets of %d bytes", peer.PublicIP, f.Status.Host.MTU),
-			fmt.Sprintf(
+		}
+		if f.family == inet.IPv4 || fits >= f.words().leastMTU { // with less there is no IPv6
+			fix = append(fix, fmt.Sprintf(
 				`ip link set %s mtu %d   # or, with vxlan, "MTU": %d in Backend, by flanneld config set; then restart docker`,
 				printable.Word(f.Status.Host.Interface),
 				outer,
 				outer,
-			),
-		}, "packets of %d bytes get lost on the way to %v, those of %d arrive", mtu, dst, fits))
+			))
+		}
+		out = append(out, fault(fix, "packets of %d bytes get lost on the way to %v, those of %d arrive", mtu, dst, fits))
 	}
 	if peer.Mode != status.Tunnel {
 		return out

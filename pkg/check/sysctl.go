@@ -142,7 +142,8 @@ func (f Facts) tunnels(dev string) bool {
 
 // unheard are those of them on which none are taken, as this host forwards.
 func (f Facts) unheard() []string {
-	return slices.DeleteFunc(f.hearing(), func(dev string) bool { return f.Sysctl[f.setting(dev, "forwarding")] != "1" })
+	hears := func(dev string) bool { return f.Sysctl[f.setting(dev, "forwarding")] != "1" }
+	return slices.DeleteFunc(f.hearing(), hears)
 }
 
 // hearAgain has them taken.
