@@ -142,14 +142,15 @@ func (f Facts) tunnels(dev string) bool {
 
 // unheard are those of them on which none are taken, as this host forwards.
 func (f Facts) unheard() []string {
-	return slices.DeleteFunc(f.hearing(), func(dev string) bool { return f.Sysctl[f.setting(dev, "forwarding")] != "1" })
+	hears := func(dev string) bool { return f.Sysctl[f.setting(dev, "forwarding")] != "1" }
+	return slices.DeleteFunc(f.hearing(), hears)
 }
 
 // hearAgain has them taken.
 func (f Facts) hearAgain() (fix []string) {
 	for _, dev := range f.unheard() {
-		fix = append(fix, setSysctl(f.setting(dev, "accept_ra"), 2)+"   # where addresses are by router advertisements: a host "+
-			"that forwards takes none otherwise")
+		fix = append(fix, setSysctl(f.setting(dev, "accept_ra"), 2)+"   # where addresses are by router advertisements: a "+
+			"host that forwards takes none otherwise")
 	}
 	return fix
 }
