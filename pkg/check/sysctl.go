@@ -149,8 +149,8 @@ func (f Facts) unheard() []string {
 // hearAgain has them taken.
 func (f Facts) hearAgain() (fix []string) {
 	for _, dev := range f.unheard() {
-		fix = append(fix, setSysctl(f.setting(dev, "accept_ra"), 2)+"   # where addresses are by router advertisements: a host "+
-			"that forwards takes none otherwise")
+		fix = append(fix, setSysctl(f.setting(dev, "accept_ra"), 2)+"   # where addresses are by router advertisements: a "+
+			"host that forwards takes none otherwise")
 	}
 	return fix
 }
