@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
@@ -55,7 +54,7 @@ func (a *Agent) lookBeneath(
 		return false, fmt.Errorf("list routes: %w", err)
 	}
 	b.read, b.routing, b.external, b.needs, b.own = true, routing, external, needs, own
-	b.host = underlay.Of(strings.Join(external, " "), links, routes, needs, own)
+	b.host = underlay.Of(external, links, routes, needs, own)
 	return true, nil
 }
 

@@ -87,10 +87,15 @@ func (f Facts) peerAt(dst netip.Prefix) (status.Peer, bool) {
 
 // underlay is what this host needs, as far as is known here.
 func (f Facts) underlay() underlay.Host {
-	external, own := "", f.ground().Own
+	own := f.ground().Own
+	var external []string
 	var needs []underlay.Need
 	if f.Status != nil {
-		external = f.externalOf(f)
+		for _, h := range f.Status.Halves() {
+			if h.Host != nil {
+				external = append(external, h.Host.Interface)
+			}
+		}
 		for _, m := range f.Members {
 			if a, err := netip.ParseAddr(m.Host); err == nil {
 				needs = append(needs, underlay.Address(a, "etcd"))

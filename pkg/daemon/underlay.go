@@ -95,7 +95,7 @@ func (e Etcd) Underlay(ctx context.Context) func() underlay.Known {
 		if err != nil {
 			return u
 		}
-		u.Connected = underlay.Of("", links, routes, nil, nil).Networks()
+		u.Connected = underlay.Of(nil, links, routes, nil, nil).Networks()
 		return u
 	}
 }

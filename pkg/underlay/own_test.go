@@ -36,7 +36,7 @@ func TestOwnBridge(t *testing.T) {
 				links = append(links, port)
 			}
 			routes := []kernel.FoundRoute{route(unix.RTPROT_BOOT, "0.0.0.0/0 via 10.4.7.254 dev ens33")}
-			h := Of("ens33", links, routes, nil, tt.own)
+			h := Of([]string{"ens33"}, links, routes, nil, tt.own)
 			if got := h.Within(network); len(got) != tt.want {
 				t.Errorf("needs %v", got)
 			}
@@ -68,7 +68,7 @@ func TestNameServers(t *testing.T) {
 		"before the network is known": {"", "10.4.8.2", "10.4.8.0/24", nil, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := Of("ens33", []kernel.Link{link("ens33", "device", "10.4.7.21/24")}, routes, []Need{server(tt.server)}, tt.own)
+			h := Of([]string{"ens33"}, []kernel.Link{link("ens33", "device", "10.4.7.21/24")}, routes, []Need{server(tt.server)}, tt.own)
 			var network netip.Prefix
 			if tt.network != "" {
 				network = prefix(tt.network)

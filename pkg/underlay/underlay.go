@@ -59,10 +59,10 @@ type hostRoute struct {
 }
 
 // Of is the host with these links and routes, and with needs that the kernel
-// does not know of. external names the interface by which it talks to other
-// hosts; "": that is not known. own are subnets that are this host's, as far as is
+// does not know of. external names the interfaces by which it talks to other
+// hosts; none: they are not known. own are subnets that are this host's, as far as is
 // known: a bridge with an address of one leads to containers, whatever its ports.
-func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more []Need, own []netip.Prefix) Host {
+func Of(external []string, links []kernel.Link, routes []kernel.FoundRoute, more []Need, own []netip.Prefix) Host {
 	inside, tunnels := inward(external, links, routes, own), map[string]bool{}
 	for _, l := range links {
 		tunnels[l.Name] = tunnel(l)
@@ -96,14 +96,14 @@ func Of(external string, links []kernel.Link, routes []kernel.FoundRoute, more [
 
 // inward are the interfaces that lead to containers: tunnels, and bridges by which
 // no other host is reached.
-func inward(external string, links []kernel.Link, routes []kernel.FoundRoute, own []netip.Prefix) map[string]bool {
+func inward(external []string, links []kernel.Link, routes []kernel.FoundRoute, own []netip.Prefix) map[string]bool {
 	inside := map[string]bool{}
 	for _, l := range links {
 		outward := func(r kernel.FoundRoute) bool { return r.Dev == l.Name && r.Dst.Bits() == 0 }
 		ofOwn := (l.Type == "bridge" || l.Type == "openvswitch") &&
 			slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return holdAddr(own, a.Addr()) })
 		inside[l.Name] = tunnel(l) ||
-			(ContainersOnly(l, links) || ofOwn) && l.Name != external && !slices.ContainsFunc(routes, outward)
+			(ContainersOnly(l, links) || ofOwn) && !slices.Contains(external, l.Name) && !slices.ContainsFunc(routes, outward)
 	}
 	return inside
 }
@@ -122,10 +122,10 @@ func holdAddr(all []netip.Prefix, a netip.Addr) bool {
 // own subnet. What a container elsewhere meets stays: the network of its bridge may be
 // taken away like any other. What IPv6 has on each link, such as the gateway that a router
 // advertises, no route leads away.
-func (h *Host) add(n Need, external string, links []kernel.Link, own []netip.Prefix) {
+func (h *Host) add(n Need, external []string, links []kernel.Link, own []netip.Prefix) {
 	met := func(l kernel.Link) bool {
 		return slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool {
-			return a.Addr() == n.Addr() || a.Contains(n.Addr()) && l.Name != external && holdAddr(own, a.Addr())
+			return a.Addr() == n.Addr() || a.Contains(n.Addr()) && !slices.Contains(external, l.Name) && holdAddr(own, a.Addr())
 		})
 	}
 	onEachLink := inet.Of(n.Addr()) == inet.IPv6 && n.Addr().IsLinkLocalUnicast()

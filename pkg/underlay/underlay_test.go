@@ -61,7 +61,7 @@ func host(more ...string) Host {
 	for _, r := range more {
 		routes = append(routes, route(unix.RTPROT_STATIC, r))
 	}
-	return Of("ens33", links, routes, []Need{
+	return Of([]string{"ens33"}, links, routes, []Need{
 		Address(addr("10.4.8.12"), "etcd"), Address(addr("127.0.0.1"), "etcd"), Address(addr("10.4.21.5"), "etcd in a container here"),
 	}, []netip.Prefix{prefix("10.4.21.0/24")})
 }
@@ -91,7 +91,7 @@ func dual(more ...string) Host {
 	for _, r := range more {
 		routes = append(routes, route(unix.RTPROT_STATIC, r))
 	}
-	return Of("ens33", links, routes, []Need{
+	return Of([]string{"ens33"}, links, routes, []Need{
 		Address(addr("10.4.8.12"), "etcd"), Address(addr("fd00:4:0:8::12"), "etcd"), Address(addr("::1"), "etcd"),
 		Address(addr("fe80::53"), "a name server"), Address(addr("fd00:4:0:21::5"), "etcd in a container here"),
 	}, []netip.Prefix{prefix("10.4.21.0/24"), prefix("fd00:4:0:21::/64")})
@@ -203,7 +203,7 @@ func TestTakes(t *testing.T) {
 		})
 	}
 	// A route that is as long as a network's own, with nothing known to be in it.
-	bare := Of("ens33", []kernel.Link{link("ens33", "device", "10.4.7.21/24")}, nil, nil, nil)
+	bare := Of([]string{"ens33"}, []kernel.Link{link("ens33", "device", "10.4.7.21/24")}, nil, nil, nil)
 	if n, taken := bare.Takes(prefix("10.4.0.0/16"), prefix("10.4.7.0/24")); !taken || n.String() != "10.4.7.0/24 (the network of ens33)" {
 		t.Errorf("it takes %v: %t", n, taken)
 	}
@@ -307,14 +307,14 @@ func TestBridges(t *testing.T) {
 		"with the default route":     {"", []kernel.Link{own, box}, []kernel.FoundRoute{route(unix.RTPROT_BOOT, "0.0.0.0/0 via 10.4.7.254 dev br0")}, true},
 		"with a route to containers": {"", []kernel.Link{own, box}, []kernel.FoundRoute{route(unix.RTPROT_BOOT, "10.9.0.0/16 via 10.4.7.9 dev br0")}, false},
 	} {
-		if got := Of(tt.external, tt.links, tt.routes, nil, nil).Overlaps(prefix("10.4.0.0/16")); got != tt.needed {
+		if got := Of([]string{tt.external}, tt.links, tt.routes, nil, nil).Overlaps(prefix("10.4.0.0/16")); got != tt.needed {
 			t.Errorf("a bridge %s is needed: %t", name, got)
 		}
 	}
 }
 
 func TestNoHost(t *testing.T) {
-	h := Of("ens33", []kernel.Link{link("ens33", "device", "10.4.7.21/24", "10.9.0.0/31", "10.9.1.1/32", "fd00::1/64")}, nil, nil, nil)
+	h := Of([]string{"ens33"}, []kernel.Link{link("ens33", "device", "10.4.7.21/24", "10.9.0.0/31", "10.9.1.1/32", "fd00::1/64")}, nil, nil, nil)
 	for ip, want := range map[string]string{
 		"10.4.7.255": "the broadcast address of 10.4.7.0/24 (the network of ens33)",
 		"10.4.7.0":   "the network address of 10.4.7.0/24 (the network of ens33)",
@@ -362,7 +362,7 @@ func TestTakesAsTheKernel(t *testing.T) {
 			}
 		}
 		want := ours.Contains(etcd.Addr()) && ours.Bits() >= longest
-		h := Of("ens33", nil, routes, []Need{{Prefix: etcd, What: "etcd"}}, nil)
+		h := Of([]string{"ens33"}, nil, routes, []Need{{Prefix: etcd, What: "etcd"}}, nil)
 		if _, got := h.Takes(network, ours); got != want {
 			t.Fatalf("ours %v takes %v: %t, want %t; routes %v", ours, etcd, got, want, routes)
 		}
