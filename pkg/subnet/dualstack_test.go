@@ -258,7 +258,13 @@ func TestNoSubnetTwice(t *testing.T) {
 					violation = fmt.Sprintf("host %d holds %+v; store %v", i, held, entries)
 					continue
 				}
-				if lacks := config.Lacking(held.Subnets()); len(lacks) > 0 {
+				four, _ := held.For(inet.IPv4)
+				later := slices.ContainsFunc(entries, func(e subnet.Entry) bool {
+					s, _ := subnet.ParseKey(e.Key)
+					return e.Created > entries[at].Created && s.Of(inet.IPv4).Overlaps(four.Subnet)
+				})
+				// A new key would come after the later one, and lose the IPv4 subnet.
+				if lacks := config.Lacking(held.Subnets()); len(lacks) > 0 && !later {
 					violation = fmt.Sprintf("host %d holds %+v, without %v; store %v", i, held, lacks, entries)
 				}
 				for _, e := range entries {
@@ -456,4 +462,178 @@ func TestFormerNetworkCannotBeRemoved(t *testing.T) {
 			t.Errorf("holds %s, %d deletes, %+v", own(h), h.client.Calls("Delete"), h.wrong.List())
 		}
 	})
+}
+
+// TestFamilyComesBesideALaterLease: another key names this host's IPv4 subnet, and came later. A new
+// key of ours would come after that, and the host would have to leave the subnet that it works with.
+func TestFamilyComesBesideALaterLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		before, both := inFamilies["IPv4"], inFamilies["both"]
+		h := start(t, store, &subnet.Claim{Config: before, Attrs: attrsOf(before, "10.4.7.21")})
+		defer h.stop()
+		settle()
+		four := h.View().Own.Subnet
+		later := subnet.SubnetsOf(four, netip.MustParsePrefix("fc00:7:0:5::/64")).Key()
+		store.Set(later, attrsOf(both, "10.4.7.22").Marshal(), subnet.LeaseTTL)
+		settle()
+		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if own := h.View().Own; own.Subnet != four {
+			t.Fatalf("%v became %v; store %v", four, own.Subnets(), store.Entries())
+		}
+		store.Remove(later)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if own := h.View().Own; own.Subnet != four || len(both.Lacking(own.Subnets())) > 0 || len(store.Entries()) != 1 {
+			t.Errorf("without the other one it holds %+v; store %v", own, store.Entries())
+		}
+	})
+}
+
+// TestKeyOfBeforeComesBack: a store that is put back to before the family came has the plain key
+// again. It must not end beside the one that takes its place: flannel's hosts take the subnet's
+// route away with it.
+func TestKeyOfBeforeComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		before, both := inFamilies["IPv4"], inFamilies["both"]
+		h := start(t, store, &subnet.Claim{Config: before, Attrs: attrsOf(before, "10.4.7.21")})
+		defer h.stop()
+		settle()
+		plain := store.Entries()[0]
+		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		settle()
+		own := h.View().Own
+		store.Remove(own.Key)
+		store.Set(plain.Key, plain.Value, subnet.LeaseTTL)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if now := h.View().Own; now.Key != own.Key || len(store.Entries()) != 1 {
+			t.Errorf("holds %+v; store %v", now, store.Entries())
+		}
+	})
+}
+
+// TestOldKeyIsWrittenMeanwhile: somebody writes the key that is to go. The new one is as free as before.
+func TestOldKeyIsWrittenMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		value := attrs("10.4.7.21").Marshal()
+		store.Set("subnets/10.1.0.48-28", value, subnet.LeaseTTL)
+		file := subnet.SubnetsOf(netip.MustParsePrefix("10.1.0.48/28"), netip.MustParsePrefix("fc00:7:0:9::/64"))
+		h := start(t, store, nil, func(o *subnet.Options) { o.Previous = file })
+		defer h.stop()
+		written := false
+		h.client.Inject(func(op string) subnettest.Fault {
+			if op == "Replace" && !written {
+				written = true
+				store.Set("subnets/10.1.0.48-28", value, subnet.LeaseTTL)
+			}
+			return subnettest.None
+		})
+		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if own := h.View().Own; !written || own.Subnets() != file || len(store.Entries()) != 1 {
+			t.Errorf("holds %v; store %v", own.Subnets(), store.Entries())
+		}
+	})
+}
+
+// byV2 replaces as etcd's v2 API does, which has no transactions.
+type byV2 struct {
+	*subnettest.Client
+	between func()
+}
+
+func (c byV2) Replace(ctx context.Context, old, e subnet.Entry) (subnet.Entry, error) {
+	stored, err := c.Put(ctx, e)
+	if err != nil {
+		return stored, err
+	}
+	c.between()
+	if err := c.Delete(ctx, old); err != nil {
+		return stored, err
+	}
+	e.Modified = stored.Modified
+	return c.Put(ctx, e)
+}
+
+// TestOldKeyIsWrittenMeanwhileByV2: both keys are there then. One stays, whatever was written.
+func TestOldKeyIsWrittenMeanwhileByV2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		value := attrs("10.4.7.21").Marshal()
+		store.Set("subnets/10.1.0.48-28", value, subnet.LeaseTTL)
+		client := store.Client()
+		client.Inject(func(op string) subnettest.Fault {
+			if op == "Watch" { // events come a moment later than replies
+				time.Sleep(5 * time.Millisecond)
+			}
+			return subnettest.None
+		})
+		written := false
+		m := subnet.NewManager(byV2{client, func() {
+			if !written {
+				written = true
+				store.Set("subnets/10.1.0.48-28", value, subnet.LeaseTTL)
+			}
+		}}, subnet.Options{RenewMargin: time.Hour})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- m.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		m.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if own := m.View().Own; !written || len(both.Lacking(own.Subnets())) > 0 || len(store.Entries()) != 1 {
+			t.Errorf("holds %v; store %v", own.Subnets(), store.Entries())
+		}
+	})
+}
+
+// TestTwoKeysOfOneIPv4Subnet: both are this host's, with different IPv6 subnets. The one that is not held
+// goes: were it left to end, flannel's hosts would take the IPv4 subnet's route away a day later.
+func TestTwoKeysOfOneIPv4Subnet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		value := attrsOf(both, "10.4.7.21").Marshal()
+		store.Set("subnets/10.1.0.48-28&fc00:7:0:8::-64", value, subnet.LeaseTTL)
+		store.Set("subnets/10.1.0.48-28&fc00:7:0:9::-64", value, subnet.LeaseTTL)
+		h := start(t, store, &subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		defer h.stop()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if own := h.View().Own; len(both.Lacking(own.Subnets())) > 0 || len(store.Entries()) != 1 {
+			t.Errorf("holds %v; store %v", own.Subnets(), store.Entries())
+		}
+	})
+}
+
+// TestIPv4ComesAfterIPv6: a host whose IPv4 address comes late works with IPv6 alone at first. It has
+// its IPv4 subnet still.
+func TestIPv4ComesAfterIPv6(t *testing.T) {
+	for _, ttl := range []time.Duration{subnet.LeaseTTL, 0} { // or a reservation
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			six, both := inFamilies["both"].Only([]inet.Family{inet.IPv6}), inFamilies["both"]
+			store.Set("subnets/10.1.0.48-28", attrs("10.4.7.21").Marshal(), ttl)
+			h := start(t, store, &subnet.Claim{Config: six, Attrs: attrsOf(six, "10.4.7.21")}, previous("10.1.0.48/28"))
+			defer h.stop()
+			settle()
+			first := h.View().Own
+			h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+			time.Sleep(5 * time.Minute)
+			synctest.Wait()
+			want := subnet.SubnetsOf(netip.MustParsePrefix("10.1.0.48/28"), first.Subnet)
+			if own := h.View().Own; own.Subnets() != want || ttl > 0 && len(store.Entries()) != 1 {
+				t.Errorf("%v became %v; store %v", first.Subnets(), own.Subnets(), store.Entries())
+			}
+		})
+	}
 }

@@ -202,8 +202,8 @@ func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next af
 	switch {
 	case errors.Is(err, ErrConflict):
 		// Somebody was faster. That the replica does not show it yet is
-		// normal where the key is new to us, and wrong where it was ours.
-		next.relist = !h.refuse(due.entry.Key)
+		// normal where the key is new to us, and wrong where it was ours, as one that is replaced was.
+		next.relist = due.do == replace || !h.refuse(due.entry.Key)
 		next.stuck = h.lost.lose(due.entry)
 		return next
 	case errors.Is(err, ErrBlocked) && due.entry.Key != h.previous.Key():
