@@ -637,3 +637,30 @@ func TestIPv4ComesAfterIPv6(t *testing.T) {
 		})
 	}
 }
+
+// TestCopyByIPv6Alone: where containers use IPv6 alone, dual-stack keys may be left. A copy asks once.
+func TestCopyByIPv6Alone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		six := inFamilies["IPv6"]
+		value := `{"PublicIP":"10.4.7.21","PublicIPv6":"fd00:4::21","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"4a:15:53:cd:6a:61"},"BackendV6Data":{"VNI":1,"VtepMAC":"8e:6b:3d:38:d7:c0"}}`
+		store.Set("subnets/10.1.0.48-28&fc00:7:0:8::-64", value, subnet.LeaseTTL)
+		of := func(ip, mac string) subnet.Attrs {
+			return subnet.Attrs{PublicIP: netip.MustParseAddr(ip), BackendType: "vxlan", BackendData: `{"VNI":1,"VtepMAC":"` + mac + `"}`}
+		}
+		file := previous("fc00:7:0:8::/64")
+		h := start(t, store, &subnet.Claim{Config: six, Attrs: of("fd00:4::21", "8e:6b:3d:38:d7:c0")}, file)
+		defer h.stop()
+		settle()
+		mac := subnet.Self{VTEPs: []string{"8e:6b:3d:38:d7:c0"}}
+		copied := start(t, store, &subnet.Claim{Config: six, Self: mac, Attrs: of("fd00:4::22", "8e:6b:3d:38:d7:c1")}, file)
+		defer copied.stop()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		a, b := h.View().Own, copied.View().Own
+		if !b.Subnet.IsValid() || a.Subnet == b.Subnet || copied.client.Calls("Put") != 2 || len(h.wrong.List()) > 0 {
+			t.Errorf("the host has %v, its copy %v, after %d writes; wrong are %v",
+				a.Subnets(), b.Subnets(), copied.client.Calls("Put"), h.wrong.List())
+		}
+	})
+}
