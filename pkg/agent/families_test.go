@@ -254,3 +254,21 @@ func TestFirewallOfEachFamily(t *testing.T) {
 		}
 	})
 }
+
+// TestMACOfEachFamily: the device that comes with IPv6 has a MAC of its own.
+func TestMACOfEachFamily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan"}}`, 0)
+		h := newDualHost(t, store, 21).start()
+		defer h.stop()
+		settle(time.Second)
+		store.Set("config", both(`{"Type":"vxlan"}`), 0)
+		settle(2 * followed)
+		_, value, _ := strings.Cut(leaseValue(store, dual21), `"VtepMAC":"`)
+		_, second, _ := strings.Cut(value, `"VtepMAC":"`)
+		if len(second) < 17 || value[:17] == second[:17] {
+			t.Errorf("lease %s", leaseValue(store, dual21))
+		}
+	})
+}
