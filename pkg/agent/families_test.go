@@ -164,7 +164,7 @@ func TestHostWithoutIPv6(t *testing.T) {
 		if len(h21.ready) != 0 {
 			t.Fatal("an address that may come was not waited for")
 		}
-		settle(20 * time.Second)
+		settle(6 * time.Second)
 		if len(h21.ready) != 1 {
 			t.Fatal("not ready without IPv6")
 		}

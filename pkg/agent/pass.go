@@ -23,7 +23,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	view, wait := a.paced(view, now)
 	hosts, links, err := a.lookAround(view, now)
 	if err != nil {
-		return min(a.choosing.Failed(err), a.beforeSetup())
+		return min(a.choosing.Failed(err), a.beforeSetup(), a.addressDue(now))
 	}
 	a.choosing.Succeeded()
 	if a.waitsForLink(hosts) {
