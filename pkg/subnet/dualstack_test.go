@@ -664,3 +664,146 @@ func TestCopyByIPv6Alone(t *testing.T) {
 		}
 	})
 }
+
+// TestFamilyComesAndGoesUnderFaults: whatever becomes of the writes, and however often the config
+// changes, no host ever leaves its IPv4 subnet, no two work with one, and each has one key in the end.
+func TestFamilyComesAndGoesUnderFaults(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		hosts := rapid.IntRange(1, 3).Draw(rt, "hosts")
+		v2 := rapid.Bool().Draw(rt, "by v2")
+		type change struct {
+			host   int
+			family string
+			wait   time.Duration
+		}
+		var changes []change
+		for range rapid.IntRange(1, 6).Draw(rt, "changes") {
+			changes = append(changes, change{rapid.IntRange(0, hosts-1).Draw(rt, "host"),
+				rapid.SampledFrom([]string{"IPv4", "both", "restart", "remove", "rewrite"}).Draw(rt, "family"),
+				time.Duration(rapid.SampledFrom([]int{0, 1, 20, 500, 5000}).Draw(rt, "wait")) * time.Millisecond})
+		}
+		faults := rapid.SliceOfN(rapid.SampledFrom([]subnettest.Fault{subnettest.None, subnettest.None, subnettest.Lost, subnettest.Refused}), 0, 12).Draw(rt, "faults")
+		violation := ""
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			type running struct {
+				*subnet.Manager
+				stop func()
+				four netip.Prefix
+				last string
+			}
+			all := make([]*running, hosts)
+			var mu sync.Mutex // of faults
+			begin := func(i int) {
+				client := store.Client()
+				client.Inject(func(op string) subnettest.Fault {
+					if op == "Watch" || op == "List" || op == "Resume" {
+						return subnettest.None
+					}
+					time.Sleep(3 * time.Millisecond)
+					mu.Lock()
+					defer mu.Unlock()
+					if len(faults) == 0 {
+						return subnettest.None
+					}
+					f := faults[0]
+					faults = faults[1:]
+					return f
+				})
+				var r subnet.Registry = client
+				if v2 {
+					r = byV2{client, func() {}}
+				}
+				o := subnet.Options{RenewMargin: time.Hour}
+				if all[i] == nil {
+					all[i] = &running{last: "IPv4"}
+				} else {
+					o.Previous = subnet.SubnetsOf(all[i].four)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				m, done := subnet.NewManager(r, o), make(chan error, 1)
+				go func() { done <- m.Run(ctx) }()
+				all[i].Manager, all[i].stop = m, func() { cancel(); <-done }
+			}
+			say := func(i int) {
+				c := inFamilies[all[i].last]
+				all[i].Claim(subnet.Claim{Config: c, Attrs: attrsOf(c, fmt.Sprintf("10.4.7.%d", 21+i))})
+			}
+			look := func() {
+				for i, h := range all {
+					own := h.View().Own
+					four, has := own.For(inet.IPv4)
+					switch {
+					case !has && own.Subnet.IsValid():
+						violation = "IPv6 alone"
+					case has && !h.four.IsValid():
+						h.four = four.Subnet
+					case has && h.four != four.Subnet:
+						violation = fmt.Sprintf("%v became %v; store %v", h.four, four.Subnet, store.Entries())
+					}
+					for _, o := range all[:i] {
+						if overlap(own, o.View().Own) {
+							violation = fmt.Sprintf("%v twice; store %v", own.Subnets(), store.Entries())
+						}
+					}
+				}
+			}
+			sleep := func(d time.Duration) {
+				for end := time.Now().Add(d); ; {
+					synctest.Wait()
+					look()
+					if !time.Now().Before(end) {
+						return
+					}
+					time.Sleep(min(time.Millisecond*7, end.Sub(time.Now())))
+				}
+			}
+			for i := range all {
+				begin(i)
+				defer func() { all[i].stop() }()
+				say(i)
+			}
+			sleep(5 * time.Second)
+			for _, c := range changes {
+				h := all[c.host]
+				switch c.family {
+				case "restart":
+					h.stop()
+					begin(c.host)
+					say(c.host)
+				case "remove":
+					store.Remove(h.View().Own.Key)
+				case "rewrite":
+					for _, e := range store.Entries() {
+						if e.Key == h.View().Own.Key {
+							store.Set(e.Key, e.Value, subnet.LeaseTTL)
+						}
+					}
+				default:
+					h.last = c.family
+					say(c.host)
+				}
+				sleep(c.wait)
+			}
+			mu.Lock()
+			faults = nil
+			mu.Unlock()
+			for range 30 {
+				time.Sleep(20 * time.Second)
+				synctest.Wait()
+				look()
+			}
+			for _, h := range all {
+				if own := h.View().Own; len(inFamilies[h.last].Lacking(own.Subnets())) > 0 {
+					violation = fmt.Sprintf("holds %+v under %s; store %v", own, h.last, store.Entries())
+				}
+			}
+			if len(store.Entries()) != hosts {
+				violation = fmt.Sprintf("%d hosts; store %v", hosts, store.Entries())
+			}
+		})
+		if violation != "" {
+			rt.Fatal(violation)
+		}
+	})
+}

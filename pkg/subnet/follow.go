@@ -209,6 +209,9 @@ func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next af
 	case errors.Is(err, ErrBlocked) && due.entry.Key != h.previous.Key():
 		h.refuse(due.entry.Key) // the subnet file's is worth waiting for
 	case due.do == remove: // which is no write of the lease that is held
+		if err != nil {
+			h.dropFailed(due.entry.Key, now)
+		}
 	case err != nil:
 		h.written = 0
 	default:

@@ -93,8 +93,8 @@ type leaseHolder struct {
 
 	lost lostWrites
 
-	tidied  string          // the key with which tidy is done
-	dropped map[string]bool // keys that it has tried to remove
+	tidied  string               // the key with which tidy is done
+	dropped map[string]time.Time // keys that it has tried to remove, and when it tries again; zero: never
 }
 
 // held is the lease with the subnets that this host may use.
@@ -136,7 +136,7 @@ func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
 	h.forget(r, c)
 	if h.own.Subnet.IsValid() {
 		if s, ok := h.maintain(r, c, now); ok {
-			return h.tidy(r, c, s)
+			return h.tidy(r, c, s, now)
 		}
 	}
 	return h.acquire(r, c, now)
@@ -146,13 +146,18 @@ func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
 // key that its present one took the place of, and what it created a moment after another
 // host had leased that by another key. It does so once for each key that it takes, when
 // nothing else is due. A reservation is an operator's, and stays.
-func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
+func (h *leaseHolder) tidy(r *replica, c Claim, due step, now time.Time) step {
 	if due.do != wait || h.contested || h.tidied == h.own.Key || len(c.Config.Lacking(h.own.Subnets())) > 0 {
 		return due
 	}
-	self := h.self(c)
+	self, done := h.self(c), h.own.Key
 	for key, l := range r.leases {
-		if key == h.own.Key || self.Evidence(&l) != Proof || l.Expires.IsZero() || h.dropped[key] {
+		again, tried := h.dropped[key]
+		if now.Before(again) {
+			done = ""
+		}
+		tried = tried && (again.IsZero() || now.Before(again))
+		if key == h.own.Key || self.Evidence(&l) != Proof || l.Expires.IsZero() || tried {
 			continue
 		}
 		covered, useless := false, true
@@ -169,15 +174,23 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 		klog.InfoS("Removing a lease of this host's that it has no more use for",
 			"key", h.paths.key(key), "network", c.Config.Network)
 		if h.dropped == nil {
-			h.dropped = map[string]bool{}
+			h.dropped = map[string]time.Time{}
 		}
-		h.dropped[key] = true // whatever becomes of it: it ends by itself
+		h.dropped[key] = time.Time{} // whatever becomes of it: it ends by itself; but see dropFailed
 		// Who takes a subnet's route away by the key that goes has it again by the one that stays.
 		h.announce = h.announce || covered
 		return step{do: remove, entry: Entry{Key: key, Modified: l.Modified}}
 	}
-	h.tidied = h.own.Key
+	h.tidied = done
 	return due
+}
+
+// dropFailed has tidy try again to remove a key that must not end by itself, as it shares a
+// subnet with the one that is held.
+func (h *leaseHolder) dropFailed(key string, now time.Time) {
+	if s, err := ParseKey(key); err == nil && h.own.Subnets().shares(s) {
+		h.dropped[key] = now.Add(lookAgain)
+	}
 }
 
 // maintain looks after the lease that is held; false means that it is not any more.
