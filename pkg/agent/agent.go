@@ -151,6 +151,19 @@ func (u *setup) of(f inet.Family) (half, bool) {
 	return half{}, false
 }
 
+// without is a setup that leaves families out.
+func (u *setup) without(families []inet.Family) *setup {
+	left := &setup{since: u.since}
+	var kept []inet.Family
+	for _, h := range u.halves {
+		if !slices.Contains(families, h.family) {
+			left.halves, kept = append(left.halves, h), append(kept, h.family)
+		}
+	}
+	left.config = u.config.Only(kept)
+	return left
+}
+
 // attrs is what our lease must say.
 func (u *setup) attrs() subnet.Attrs {
 	a := u.halves[0].backend.Attrs()

@@ -164,7 +164,7 @@ func TestHostWithoutIPv6(t *testing.T) {
 		if len(h21.ready) != 0 {
 			t.Fatal("an address that may come was not waited for")
 		}
-		settle(20 * time.Second)
+		settle(6 * time.Second)
 		if len(h21.ready) != 1 {
 			t.Fatal("not ready without IPv6")
 		}
@@ -252,5 +252,78 @@ func TestFirewallOfEachFamily(t *testing.T) {
 		if got := set(); len(got) != 1 || !strings.HasPrefix(got[0], "172.7.0.0/16 ") {
 			t.Errorf("without IPv6: %q", got)
 		}
+	})
+}
+
+// TestMACOfEachFamily: the device that comes with IPv6 has a MAC of its own.
+func TestMACOfEachFamily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan"}}`, 0)
+		h := newDualHost(t, store, 21).start()
+		defer h.stop()
+		settle(time.Second)
+		store.Set("config", both(`{"Type":"vxlan"}`), 0)
+		settle(2 * followed)
+		_, value, _ := strings.Cut(leaseValue(store, dual21), `"VtepMAC":"`)
+		_, second, _ := strings.Cut(value, `"VtepMAC":"`)
+		if len(second) < 17 || value[:17] == second[:17] {
+			t.Errorf("lease %s", leaseValue(store, dual21))
+		}
+	})
+}
+
+// TestRestartWithoutAFreeSubnetOfIPv6: a host that has its IPv4 subnet, and finds none of IPv6, works with
+// IPv4 as before it was started anew.
+func TestRestartWithoutAFreeSubnetOfIPv6(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", hostGW, 0)
+		h := newDualHost(t, store, 21)
+		h.own6 = netip.Prefix{}
+		h.start()
+		settle(time.Second)
+		store.Set("subnets/172.7.22.0-24&fc00:7:0:1::-64", `{"PublicIP":"10.4.7.22","PublicIPv6":"fd00:4::22","BackendType":"host-gw"}`, 0)
+		store.Set("config", `{"Network":"172.7.0.0/16","EnableIPv6":true,"IPv6Network":"fc00:7::/48","IPv6SubnetMin":"fc00:7:0:1::","IPv6SubnetMax":"fc00:7:0:1::","Backend":{"Type":"host-gw"}}`, 0)
+		settle(time.Minute)
+		h.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`)
+		h.stop()
+		h.start()
+		defer h.stop()
+		settle(time.Second)
+		store.Set("subnets/172.7.23.0-24", `{"PublicIP":"10.4.7.23","BackendType":"host-gw"}`, 0)
+		settle(time.Minute)
+		h.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
+			ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77`)
+		if len(h.ready) != 1 {
+			t.Errorf("not ready; wrong are %v", h.wrong.List())
+		}
+	})
+}
+
+// TestIPv6InterfaceIsDown: each family has an interface of its own. IPv4 goes on where IPv6's is down.
+func TestIPv6InterfaceIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", both(`{"Type":"host-gw"}`), 0)
+		h := newHost(t, store, 21)
+		h.own6 = netip.MustParsePrefix("fc00:7:0:21::/64")
+		for _, c := range []string{"ip link add eth1 type dummy", "ip link set eth1 up", "ip addr add fd00:4::21/64 dev eth1"} {
+			if err := h.kernel.Run(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.start()
+		defer h.stop()
+		settle(time.Minute)
+		h.run("ip route add ::/0 dev eth1")
+		store.Set("subnets/172.7.23.0-24&fc00:7:0:23::-64", `{"PublicIP":"10.4.7.23","PublicIPv6":"fd00:4::23","BackendType":"host-gw"}`, 0)
+		settle(time.Minute)
+		h.run("ip link set eth1 down")
+		settle(time.Minute)
+		store.Set("subnets/172.7.22.0-24&fc00:7:0:22::-64", `{"PublicIP":"10.4.7.22","PublicIPv6":"fd00:4::22","BackendType":"host-gw"}`, 0)
+		settle(time.Minute)
+		h.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
+			ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77`)
 	})
 }

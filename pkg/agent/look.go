@@ -71,7 +71,7 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 			p.absent = time.Time{}
 			hosts = append(hosts, host)
 			continue
-		case p.absent.IsZero():
+		case p.absent.IsZero() && len(wanted) > 1:
 			p.absent = now
 		}
 		missing = append(missing, err)
@@ -105,6 +105,17 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 		hosts[i].Lease, hosts[i].Others = lease.Attrs, others(view, a.self)
 	}
 	return hosts, links, nil
+}
+
+// addressDue is how long an address of another family is waited for still.
+func (a *Agent) addressDue(now time.Time) time.Duration {
+	due := resync
+	for _, p := range a.places {
+		if left := addressWait - now.Sub(p.absent); left > 0 { // never, where there is one
+			due = min(due, left)
+		}
+	}
+	return due
 }
 
 // wantedFamilies are those that the config asks for, and those at work. They are not sure

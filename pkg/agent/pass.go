@@ -23,7 +23,7 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 	view, wait := a.paced(view, now)
 	hosts, links, err := a.lookAround(view, now)
 	if err != nil {
-		return min(a.choosing.Failed(err), a.beforeSetup())
+		return min(a.choosing.Failed(err), a.beforeSetup(), a.addressDue(now))
 	}
 	a.choosing.Succeeded()
 	if a.waitsForLink(hosts) {
@@ -60,9 +60,11 @@ func (a *Agent) beforeSetup() time.Duration {
 // peers reach us by it. A change of the config waits until all peers are prepared to
 // be reached by it as well. It returns when to look again for that.
 func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
-	if a.current == a.next || !view.Own.Subnet.IsValid() || !view.Own.Says(a.next.attrs()) ||
-		len(a.next.config.Lacking(view.Own.Subnets())) > 0 {
+	if a.current == a.next || !view.Own.Subnet.IsValid() || !view.Own.Says(a.next.attrs()) {
 		return resync
+	}
+	if lacking := a.next.config.Lacking(view.Own.Subnets()); len(lacking) > 0 {
+		return a.makeDo(lacking, now)
 	}
 	if a.current != nil && !bytes.Equal(a.current.config.Backend, a.next.config.Backend) {
 		if a.changing.waiting() {
@@ -77,6 +79,21 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 		klog.InfoS("Switched to the new config", "from", a.current.config.BackendType, "to", a.next.config.BackendType)
 	}
 	a.current = a.next
+	return resync
+}
+
+// makeDo takes a setup to work without the families of which our lease has no subnet, where
+// nothing is at work: no subnet may be free. It returns when to look again for that.
+func (a *Agent) makeDo(lacking []inet.Family, now time.Time) time.Duration {
+	if a.current != nil {
+		return resync
+	}
+	if left := addressWait - now.Sub(a.next.since); left > 0 {
+		return left
+	}
+	if some := a.next.without(lacking); len(some.halves) > 0 {
+		a.current = some
+	}
 	return resync
 }
 

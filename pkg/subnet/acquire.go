@@ -28,7 +28,7 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 		h.explainFile(r, c, l)
 		h.adopt(l, now)
 		if s, held := h.maintain(r, c, now); held {
-			return h.tidy(r, c, s)
+			return h.tidy(r, c, s, now)
 		}
 	}
 	if h.copied(r, c) {

@@ -87,9 +87,13 @@ func (h *leaseHolder) deny(l *Lease) {
 // forget drops answers of those who do not hold the lease any more: it is gone, or
 // another host's, or ours.
 func (h *leaseHolder) forget(r *replica, c Claim) {
+	if len(h.living) == 0 {
+		return
+	}
+	self := h.self(c)
 	maps.DeleteFunc(h.living, func(key string, holder netip.Addr) bool {
 		l, there := r.leases[key]
-		return !there || l.PublicIP != holder || holder == h.address(c, &l)
+		return !there || l.PublicIP != holder || self.holds(&l)
 	})
 }
 
@@ -112,9 +116,10 @@ const mostAnswers = 2
 // copied tells that a living holder's lease has our VTEP's MAC: a lease with the same
 // would lead packets astray, so nothing is leased before there is another.
 func (h *leaseHolder) copied(r *replica, c Claim) bool {
+	self := h.self(c)
 	for key := range h.living {
 		l, there := r.leases[key]
-		if !there || l.PublicIP == h.address(c, &l) {
+		if !there || self.holds(&l) {
 			continue
 		}
 		for _, ours := range []Endpoint{c.Attrs.first(), c.Attrs.IPv6} {

@@ -258,7 +258,13 @@ func TestNoSubnetTwice(t *testing.T) {
 					violation = fmt.Sprintf("host %d holds %+v; store %v", i, held, entries)
 					continue
 				}
-				if lacks := config.Lacking(held.Subnets()); len(lacks) > 0 {
+				four, _ := held.For(inet.IPv4)
+				later := slices.ContainsFunc(entries, func(e subnet.Entry) bool {
+					s, _ := subnet.ParseKey(e.Key)
+					return e.Created > entries[at].Created && s.Of(inet.IPv4).Overlaps(four.Subnet)
+				})
+				// A new key would come after the later one, and lose the IPv4 subnet.
+				if lacks := config.Lacking(held.Subnets()); len(lacks) > 0 && !later {
 					violation = fmt.Sprintf("host %d holds %+v, without %v; store %v", i, held, lacks, entries)
 				}
 				for _, e := range entries {
@@ -480,6 +486,350 @@ func TestFormerNetworkCannotBeRemoved(t *testing.T) {
 		synctest.Wait()
 		if own(h) == "none" || len(h.wrong.List()) != 0 || h.client.Calls("Delete") != 1 {
 			t.Errorf("holds %s, %d deletes, %+v", own(h), h.client.Calls("Delete"), h.wrong.List())
+		}
+	})
+}
+
+// TestFamilyComesBesideALaterLease: another key names this host's IPv4 subnet, and came later. A new
+// key of ours would come after that, and the host would have to leave the subnet that it works with.
+func TestFamilyComesBesideALaterLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		before, both := inFamilies["IPv4"], inFamilies["both"]
+		h := start(t, store, &subnet.Claim{Config: before, Attrs: attrsOf(before, "10.4.7.21")})
+		defer h.stop()
+		settle()
+		four := h.View().Own.Subnet
+		later := subnet.SubnetsOf(four, netip.MustParsePrefix("fc00:7:0:5::/64")).Key()
+		store.Set(later, attrsOf(both, "10.4.7.22").Marshal(), subnet.LeaseTTL)
+		settle()
+		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if own := h.View().Own; own.Subnet != four {
+			t.Fatalf("%v became %v; store %v", four, own.Subnets(), store.Entries())
+		}
+		store.Remove(later)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if own := h.View().Own; own.Subnet != four || len(both.Lacking(own.Subnets())) > 0 || len(store.Entries()) != 1 {
+			t.Errorf("without the other one it holds %+v; store %v", own, store.Entries())
+		}
+	})
+}
+
+// TestKeyOfBeforeComesBack: a store that is put back to before the family came has the plain key
+// again. It must not end beside the one that takes its place: flannel's hosts take the subnet's
+// route away with it.
+func TestKeyOfBeforeComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		before, both := inFamilies["IPv4"], inFamilies["both"]
+		h := start(t, store, &subnet.Claim{Config: before, Attrs: attrsOf(before, "10.4.7.21")})
+		defer h.stop()
+		settle()
+		plain := store.Entries()[0]
+		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		settle()
+		own := h.View().Own
+		store.Remove(own.Key)
+		store.Set(plain.Key, plain.Value, subnet.LeaseTTL)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if now := h.View().Own; now.Key != own.Key || len(store.Entries()) != 1 {
+			t.Errorf("holds %+v; store %v", now, store.Entries())
+		}
+	})
+}
+
+// TestOldKeyIsWrittenMeanwhile: somebody writes the key that is to go. The new one is as free as before.
+func TestOldKeyIsWrittenMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		value := attrs("10.4.7.21").Marshal()
+		store.Set("subnets/10.1.0.48-28", value, subnet.LeaseTTL)
+		file := subnet.SubnetsOf(netip.MustParsePrefix("10.1.0.48/28"), netip.MustParsePrefix("fc00:7:0:9::/64"))
+		h := start(t, store, nil, func(o *subnet.Options) { o.Previous = file })
+		defer h.stop()
+		written := false
+		h.client.Inject(func(op string) subnettest.Fault {
+			if op == "Replace" && !written {
+				written = true
+				store.Set("subnets/10.1.0.48-28", value, subnet.LeaseTTL)
+			}
+			return subnettest.None
+		})
+		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if own := h.View().Own; !written || own.Subnets() != file || len(store.Entries()) != 1 {
+			t.Errorf("holds %v; store %v", own.Subnets(), store.Entries())
+		}
+	})
+}
+
+// byV2 replaces as etcd's v2 API does, which has no transactions.
+type byV2 struct {
+	*subnettest.Client
+	between func()
+}
+
+func (c byV2) Replace(ctx context.Context, old, e subnet.Entry) (subnet.Entry, error) {
+	stored, err := c.Put(ctx, e)
+	if err != nil {
+		return stored, err
+	}
+	c.between()
+	if err := c.Delete(ctx, old); err != nil {
+		return stored, err
+	}
+	e.Modified = stored.Modified
+	return c.Put(ctx, e)
+}
+
+// TestOldKeyIsWrittenMeanwhileByV2: both keys are there then. One stays, whatever was written.
+func TestOldKeyIsWrittenMeanwhileByV2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		value := attrs("10.4.7.21").Marshal()
+		store.Set("subnets/10.1.0.48-28", value, subnet.LeaseTTL)
+		client := store.Client()
+		client.Inject(func(op string) subnettest.Fault {
+			if op == "Watch" { // events come a moment later than replies
+				time.Sleep(5 * time.Millisecond)
+			}
+			return subnettest.None
+		})
+		written := false
+		m := subnet.NewManager(byV2{client, func() {
+			if !written {
+				written = true
+				store.Set("subnets/10.1.0.48-28", value, subnet.LeaseTTL)
+			}
+		}}, subnet.Options{RenewMargin: time.Hour})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- m.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		m.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if own := m.View().Own; !written || len(both.Lacking(own.Subnets())) > 0 || len(store.Entries()) != 1 {
+			t.Errorf("holds %v; store %v", own.Subnets(), store.Entries())
+		}
+	})
+}
+
+// TestTwoKeysOfOneIPv4Subnet: both are this host's, with different IPv6 subnets. The one that is not held
+// goes: were it left to end, flannel's hosts would take the IPv4 subnet's route away a day later.
+func TestTwoKeysOfOneIPv4Subnet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		both := inFamilies["both"]
+		value := attrsOf(both, "10.4.7.21").Marshal()
+		store.Set("subnets/10.1.0.48-28&fc00:7:0:8::-64", value, subnet.LeaseTTL)
+		store.Set("subnets/10.1.0.48-28&fc00:7:0:9::-64", value, subnet.LeaseTTL)
+		h := start(t, store, &subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+		defer h.stop()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if own := h.View().Own; len(both.Lacking(own.Subnets())) > 0 || len(store.Entries()) != 1 {
+			t.Errorf("holds %v; store %v", own.Subnets(), store.Entries())
+		}
+	})
+}
+
+// TestIPv4ComesAfterIPv6: a host whose IPv4 address comes late works with IPv6 alone at first. It has
+// its IPv4 subnet still.
+func TestIPv4ComesAfterIPv6(t *testing.T) {
+	for _, ttl := range []time.Duration{subnet.LeaseTTL, 0} { // or a reservation
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			six, both := inFamilies["both"].Only([]inet.Family{inet.IPv6}), inFamilies["both"]
+			store.Set("subnets/10.1.0.48-28", attrs("10.4.7.21").Marshal(), ttl)
+			h := start(t, store, &subnet.Claim{Config: six, Attrs: attrsOf(six, "10.4.7.21")}, previous("10.1.0.48/28"))
+			defer h.stop()
+			settle()
+			first := h.View().Own
+			h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
+			time.Sleep(5 * time.Minute)
+			synctest.Wait()
+			want := subnet.SubnetsOf(netip.MustParsePrefix("10.1.0.48/28"), first.Subnet)
+			if own := h.View().Own; own.Subnets() != want || ttl > 0 && len(store.Entries()) != 1 {
+				t.Errorf("%v became %v; store %v", first.Subnets(), own.Subnets(), store.Entries())
+			}
+		})
+	}
+}
+
+// TestCopyByIPv6Alone: where containers use IPv6 alone, dual-stack keys may be left. A copy asks once.
+func TestCopyByIPv6Alone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		six := inFamilies["IPv6"]
+		value := `{"PublicIP":"10.4.7.21","PublicIPv6":"fd00:4::21","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"4a:15:53:cd:6a:61"},"BackendV6Data":{"VNI":1,"VtepMAC":"8e:6b:3d:38:d7:c0"}}`
+		store.Set("subnets/10.1.0.48-28&fc00:7:0:8::-64", value, subnet.LeaseTTL)
+		of := func(ip, mac string) subnet.Attrs {
+			return subnet.Attrs{PublicIP: netip.MustParseAddr(ip), BackendType: "vxlan", BackendData: `{"VNI":1,"VtepMAC":"` + mac + `"}`}
+		}
+		file := previous("fc00:7:0:8::/64")
+		h := start(t, store, &subnet.Claim{Config: six, Attrs: of("fd00:4::21", "8e:6b:3d:38:d7:c0")}, file)
+		defer h.stop()
+		settle()
+		mac := subnet.Self{VTEPs: []string{"8e:6b:3d:38:d7:c0"}}
+		copied := start(t, store, &subnet.Claim{Config: six, Self: mac, Attrs: of("fd00:4::22", "8e:6b:3d:38:d7:c1")}, file)
+		defer copied.stop()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		a, b := h.View().Own, copied.View().Own
+		if !b.Subnet.IsValid() || a.Subnet == b.Subnet || copied.client.Calls("Put") != 2 || len(h.wrong.List()) > 0 {
+			t.Errorf("the host has %v, its copy %v, after %d writes; wrong are %v",
+				a.Subnets(), b.Subnets(), copied.client.Calls("Put"), h.wrong.List())
+		}
+	})
+}
+
+// TestFamilyComesAndGoesUnderFaults: whatever becomes of the writes, and however often the config
+// changes, no host ever leaves its IPv4 subnet, no two work with one, and each has one key in the end.
+func TestFamilyComesAndGoesUnderFaults(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		hosts := rapid.IntRange(1, 3).Draw(rt, "hosts")
+		v2 := rapid.Bool().Draw(rt, "by v2")
+		type change struct {
+			host   int
+			family string
+			wait   time.Duration
+		}
+		var changes []change
+		for range rapid.IntRange(1, 6).Draw(rt, "changes") {
+			changes = append(changes, change{rapid.IntRange(0, hosts-1).Draw(rt, "host"),
+				rapid.SampledFrom([]string{"IPv4", "both", "restart", "remove", "rewrite"}).Draw(rt, "family"),
+				time.Duration(rapid.SampledFrom([]int{0, 1, 20, 500, 5000}).Draw(rt, "wait")) * time.Millisecond})
+		}
+		faults := rapid.SliceOfN(rapid.SampledFrom([]subnettest.Fault{subnettest.None, subnettest.None, subnettest.Lost, subnettest.Refused}), 0, 12).Draw(rt, "faults")
+		violation := ""
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			type running struct {
+				*subnet.Manager
+				stop func()
+				four netip.Prefix
+				last string
+			}
+			all := make([]*running, hosts)
+			var mu sync.Mutex // of faults
+			begin := func(i int) {
+				client := store.Client()
+				client.Inject(func(op string) subnettest.Fault {
+					if op == "Watch" || op == "List" || op == "Resume" {
+						return subnettest.None
+					}
+					time.Sleep(3 * time.Millisecond)
+					mu.Lock()
+					defer mu.Unlock()
+					if len(faults) == 0 {
+						return subnettest.None
+					}
+					f := faults[0]
+					faults = faults[1:]
+					return f
+				})
+				var r subnet.Registry = client
+				if v2 {
+					r = byV2{client, func() {}}
+				}
+				o := subnet.Options{RenewMargin: time.Hour}
+				if all[i] == nil {
+					all[i] = &running{last: "IPv4"}
+				} else {
+					o.Previous = subnet.SubnetsOf(all[i].four)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				m, done := subnet.NewManager(r, o), make(chan error, 1)
+				go func() { done <- m.Run(ctx) }()
+				all[i].Manager, all[i].stop = m, func() { cancel(); <-done }
+			}
+			say := func(i int) {
+				c := inFamilies[all[i].last]
+				all[i].Claim(subnet.Claim{Config: c, Attrs: attrsOf(c, fmt.Sprintf("10.4.7.%d", 21+i))})
+			}
+			look := func() {
+				for i, h := range all {
+					own := h.View().Own
+					four, has := own.For(inet.IPv4)
+					switch {
+					case !has && own.Subnet.IsValid():
+						violation = "IPv6 alone"
+					case has && !h.four.IsValid():
+						h.four = four.Subnet
+					case has && h.four != four.Subnet:
+						violation = fmt.Sprintf("%v became %v; store %v", h.four, four.Subnet, store.Entries())
+					}
+					for _, o := range all[:i] {
+						if overlap(own, o.View().Own) {
+							violation = fmt.Sprintf("%v twice; store %v", own.Subnets(), store.Entries())
+						}
+					}
+				}
+			}
+			sleep := func(d time.Duration) {
+				for end := time.Now().Add(d); ; {
+					synctest.Wait()
+					look()
+					if !time.Now().Before(end) {
+						return
+					}
+					time.Sleep(min(time.Millisecond*7, end.Sub(time.Now())))
+				}
+			}
+			for i := range all {
+				begin(i)
+				defer func() { all[i].stop() }()
+				say(i)
+			}
+			sleep(5 * time.Second)
+			for _, c := range changes {
+				h := all[c.host]
+				switch c.family {
+				case "restart":
+					h.stop()
+					begin(c.host)
+					say(c.host)
+				case "remove":
+					store.Remove(h.View().Own.Key)
+				case "rewrite":
+					for _, e := range store.Entries() {
+						if e.Key == h.View().Own.Key {
+							store.Set(e.Key, e.Value, subnet.LeaseTTL)
+						}
+					}
+				default:
+					h.last = c.family
+					say(c.host)
+				}
+				sleep(c.wait)
+			}
+			mu.Lock()
+			faults = nil
+			mu.Unlock()
+			for range 30 {
+				time.Sleep(20 * time.Second)
+				synctest.Wait()
+				look()
+			}
+			for _, h := range all {
+				if own := h.View().Own; len(inFamilies[h.last].Lacking(own.Subnets())) > 0 {
+					violation = fmt.Sprintf("holds %+v under %s; store %v", own, h.last, store.Entries())
+				}
+			}
+			if len(store.Entries()) != hosts {
+				violation = fmt.Sprintf("%d hosts; store %v", hosts, store.Entries())
+			}
+		})
+		if violation != "" {
+			rt.Fatal(violation)
 		}
 	})
 }

@@ -202,13 +202,16 @@ func (s *state) wrote(due step, stored Entry, err error, now time.Time) (next af
 	switch {
 	case errors.Is(err, ErrConflict):
 		// Somebody was faster. That the replica does not show it yet is
-		// normal where the key is new to us, and wrong where it was ours.
-		next.relist = !h.refuse(due.entry.Key)
+		// normal where the key is new to us, and wrong where it was ours, as one that is replaced was.
+		next.relist = due.do == replace || !h.refuse(due.entry.Key)
 		next.stuck = h.lost.lose(due.entry)
 		return next
 	case errors.Is(err, ErrBlocked) && due.entry.Key != h.previous.Key():
 		h.refuse(due.entry.Key) // the subnet file's is worth waiting for
 	case due.do == remove: // which is no write of the lease that is held
+		if err != nil {
+			h.dropFailed(due.entry.Key, now)
+		}
 	case err != nil:
 		h.written = 0
 	default:

@@ -57,7 +57,7 @@ type Lease struct {
 func (l Lease) For(f inet.Family) (Lease, bool) {
 	switch {
 	case !l.Subnet.IsValid():
-		return l, false
+		return Lease{}, false
 	case inet.Of(l.Subnet.Addr()) == f:
 		l.IPv6Subnet, l.IPv6 = netip.Prefix{}, Endpoint{}
 		return l, true
@@ -66,7 +66,7 @@ func (l Lease) For(f inet.Family) (Lease, bool) {
 		l.Subnet, l.IPv6Subnet, l.IPv6 = l.IPv6Subnet, netip.Prefix{}, Endpoint{}
 		return l, true
 	}
-	return l, false
+	return Lease{}, false
 }
 
 // only is the lease with none but these of its subnets.

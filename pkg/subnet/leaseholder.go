@@ -93,8 +93,8 @@ type leaseHolder struct {
 
 	lost lostWrites
 
-	tidied  string          // the key with which tidy is done
-	dropped map[string]bool // keys that it has tried to remove
+	tidied  string               // the key with which tidy is done
+	dropped map[string]time.Time // keys that it has tried to remove, and when it tries again; zero: never
 }
 
 // held is the lease with the subnets that this host may use.
@@ -136,7 +136,7 @@ func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
 	h.forget(r, c)
 	if h.own.Subnet.IsValid() {
 		if s, ok := h.maintain(r, c, now); ok {
-			return h.tidy(r, c, s)
+			return h.tidy(r, c, s, now)
 		}
 	}
 	return h.acquire(r, c, now)
@@ -146,16 +146,21 @@ func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
 // key that its present one took the place of, and what it created a moment after another
 // host had leased that by another key. It does so once for each key that it takes, when
 // nothing else is due. A reservation is an operator's, and stays.
-func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
+func (h *leaseHolder) tidy(r *replica, c Claim, due step, now time.Time) step {
 	if due.do != wait || h.contested || h.tidied == h.own.Key || len(c.Config.Lacking(h.own.Subnets())) > 0 {
 		return due
 	}
-	self := h.self(c)
+	self, done := h.self(c), h.own.Key
 	for key, l := range r.leases {
-		if key == h.own.Key || self.Evidence(&l) != Proof || l.Expires.IsZero() || h.dropped[key] {
+		again, tried := h.dropped[key]
+		if now.Before(again) {
+			done = ""
+		}
+		tried = tried && (again.IsZero() || now.Before(again))
+		if key == h.own.Key || self.Evidence(&l) != Proof || l.Expires.IsZero() || tried {
 			continue
 		}
-		covered, useless := false, true // one subnet is not to be in two keys
+		covered, useless := false, true
 		for _, p := range l.Subnets().All() {
 			half, used := c.Config.For(inet.Of(p.Addr()))
 			other, overlaps := r.overlapping(p, h.notOther(c, key))
@@ -163,27 +168,37 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 			held := h.own.Subnets().has(p)
 			covered, useless = covered || held, useless && (lost || !used || half.Outside(p))
 		}
-		if !useless && !covered {
+		if !covered && !useless { // of two with one subnet, the end of either takes its route away at flannel's hosts
 			continue
 		}
 		klog.InfoS("Removing a lease of this host's that it has no more use for",
 			"key", h.paths.key(key), "network", c.Config.Network)
 		if h.dropped == nil {
-			h.dropped = map[string]bool{}
+			h.dropped = map[string]time.Time{}
 		}
-		h.dropped[key] = true // whatever becomes of it: it ends by itself
+		h.dropped[key] = time.Time{} // whatever becomes of it: it ends by itself; but see dropFailed
 		// Who takes a subnet's route away by the key that goes has it again by the one that stays.
 		h.announce = h.announce || covered
 		return step{do: remove, entry: Entry{Key: key, Modified: l.Modified}}
 	}
-	h.tidied = h.own.Key
+	h.tidied = done
 	return due
+}
+
+// dropFailed has tidy try again to remove a key that must not end by itself, as it shares a
+// subnet with the one that is held.
+func (h *leaseHolder) dropFailed(key string, now time.Time) {
+	if s, err := ParseKey(key); err == nil && h.own.Subnets().shares(s) {
+		h.dropped[key] = now.Add(lookAgain)
+	}
 }
 
 // maintain looks after the lease that is held; false means that it is not any more.
 func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
-	if made, there := r.leases[h.candidate.Key()]; there && h.evidence(c, &made) == Proof {
-		h.adopt(made, now) // in the place of the present one
+	if h.candidate != (Subnets{}) {
+		if made, there := r.leases[h.candidate.Key()]; there && h.evidence(c, &made) == Proof {
+			h.adopt(made, now) // in the place of the present one
+		}
 	}
 	subnets := h.own.Subnets()
 	current, exists := r.leases[h.own.Key]
@@ -192,7 +207,10 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		current.Created = math.MaxUint64 // whatever is there came first
 	}
 	mine := h.evidence(c, &current) != NoEvidence || current.Attrs == h.own.Attrs
-	other, overlaps := r.overlappingAny(c.Config.fitting(subnets), h.notOther(c, h.own.Key))
+	first := func() Lease { // of those that another host has
+		other, _ := r.overlappingAny(c.Config.fitting(subnets), h.notOther(c, h.own.Key))
+		return other
+	}
 	good := h.goodOf(r, c, &current)
 	h.good = good
 	switch {
@@ -216,6 +234,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		return step{}, false
 
 	case good == Subnets{}:
+		other := first()
 		klog.ErrorS(nil, "Lease overlaps one that another host took earlier: giving it up and taking another subnet",
 			"subnet", subnets, "other", other.Subnets(), "publicIP", other.PublicIP, "advice", moveContainers)
 		h.own = Lease{}
@@ -227,6 +246,10 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	case !exists: // or turned into what names no holder
 		entry := Entry{
 			Key: h.own.Key, Value: h.own.Value(c.Attrs), TTL: LeaseTTL, Modified: r.malformedAt[h.own.Key],
+		}
+		h.tidied, h.dropped = "", nil // a store that was put back has again what was removed
+		if old, there := h.before(r, c); there {
+			return step{do: replace, entry: entry, old: old}, true
 		}
 		return step{do: put, entry: entry}, true
 	}
@@ -250,11 +273,12 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		return step{do: put, entry: entry}, true
 	}
 	if len(c.Config.Lacking(good)) > 0 {
-		if overlaps {
-			klog.ErrorS(nil, "Lease overlaps one that another host took earlier: taking another subnet of that family",
-				"subnet", subnets, "other", other.Subnets(), "publicIP", other.PublicIP, "advice", moveContainers)
-		}
 		if s, due := h.complete(r, c, good, now); due {
+			if good != c.Config.fitting(subnets) {
+				other := first()
+				klog.ErrorS(nil, "Lease overlaps one that another host took earlier: taking another subnet of that family",
+					"subnet", subnets, "other", other.Subnets(), "publicIP", other.PublicIP, "advice", moveContainers)
+			}
 			return s, true
 		}
 	}
@@ -268,16 +292,36 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 }
 
 // complete gives a lease the families that it lacks, by a key in its place that has its good
-// subnets and new ones beside: they are leased at each moment.
+// subnets and others beside: they are leased at each moment. What another lease of ours has comes
+// before new ones.
 func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time) (step, bool) {
+	with := good
+	for f, p := range good {
+		// The new key would come after one that names p as well, and so lose p.
+		_, later := r.overlapping(p, h.notOther(c, h.own.Key))
+		switch {
+		case later && f == slot(inet.IPv4): // which containers work with
+			return step{}, false
+		case later:
+			with[f] = netip.Prefix{}
+		}
+	}
 	for _, l := range h.leasedToUs(r, c) {
 		has := h.goodOf(r, c, &l)
-		if len(c.Config.Lacking(has)) == 0 && has.covers(good) && h.evidence(c, &l) == Proof {
+		if h.evidence(c, &l) != Proof {
+			continue
+		}
+		if len(c.Config.Lacking(has)) == 0 && has.covers(with) {
 			h.adopt(l, now)
 			return h.maintain(r, c, now)
 		}
+		for _, f := range c.Config.Lacking(with) {
+			if _, later := r.overlapping(has.Of(f), h.notOther(c, l.Key)); !later {
+				with[slot(f)] = has.Of(f)
+			}
+		}
 	}
-	s := h.create(r, c, good)
+	s := h.create(r, c, with)
 	if s.do != put {
 		return step{}, false
 	}
@@ -285,6 +329,17 @@ func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time)
 		s.do, s.old = replace, Entry{Key: h.own.Key, Modified: h.own.Modified}
 	}
 	return s, true
+}
+
+// before is the key that the lease held took the place of, where a store has that again.
+func (h *leaseHolder) before(r *replica, c Claim) (Entry, bool) {
+	self := h.self(c)
+	for key, l := range r.leases {
+		if self.Evidence(&l) == Proof && !l.Expires.IsZero() && h.own.Subnets().covers(l.Subnets()) {
+			return Entry{Key: key, Modified: l.Modified}, true
+		}
+	}
+	return Entry{}, false
 }
 
 // address is the public IP that this host would give a lease.
