@@ -64,6 +64,9 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 	var absent []condition.Condition
 	wait := false
 	for _, f := range wanted {
+		if !sure && len(hosts) > 0 {
+			break
+		}
 		host, err := a.find(f, links, linksOf(hosts))
 		p := a.place(f)
 		switch {
@@ -81,7 +84,7 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 		absent = append(absent, condition.Condition{Subject: f.String(), Message: fmt.Sprintf(
 			"this host has no external interface for %v, and works without that", f), Cause: err.Error()})
 		// An address may take some time to come.
-		wait = wait || a.current == nil && now.Sub(p.absent) < addressWait
+		wait = wait || a.current == nil && now.Sub(p.absent) < a.familyWait(f)
 	}
 	if len(hosts) == 0 {
 		a.Changes.Filter(nil, nil)
@@ -110,8 +113,8 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 // addressDue is how long an address of another family is waited for still.
 func (a *Agent) addressDue(now time.Time) time.Duration {
 	due := resync
-	for _, p := range a.places {
-		if left := addressWait - now.Sub(p.absent); left > 0 { // never, where there is one
+	for _, f := range inet.Families() {
+		if left := a.familyWait(f) - now.Sub(a.place(f).absent); left > 0 { // never, where there is one
 			due = min(due, left)
 		}
 	}
@@ -229,6 +232,15 @@ type addressLoss struct{ since time.Time }
 
 // addressWait is how long a missing address is waited for.
 const addressWait = 10 * time.Second
+
+// familyWait is how long the address of a family beside another one is waited for at the
+// start: longer where containers have had that family, as dockerd goes by the subnet file.
+func (a *Agent) familyWait(f inet.Family) time.Duration {
+	if a.Former.Subnets().Of(f).IsValid() {
+		return 6 * addressWait
+	}
+	return addressWait
+}
 
 // waits reports whether it is worth waiting still.
 func (l *addressLoss) waits(now time.Time) bool {
