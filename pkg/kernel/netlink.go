@@ -48,7 +48,8 @@ func Open(families ...inet.Family) (*Netlink, error) {
 		return nil, err
 	}
 	return &Netlink{
-		families: families, looks: families, handle: h, index: map[string]int{}, names: map[int]string{}, kinds: map[string]DeviceKind{},
+		families: families, looks: families, handle: h,
+		index: map[string]int{}, names: map[int]string{}, kinds: map[string]DeviceKind{},
 		socket: s, offload: o,
 	}, nil
 }

@@ -103,8 +103,14 @@ func ParseConfig(raw string) (Config, error) {
 		used   bool
 		text   rangeText
 	}{
-		{inet.IPv4, doc.EnableIPv4 == nil || *doc.EnableIPv4, rangeText{doc.Network, doc.SubnetLen, doc.SubnetMin, doc.SubnetMax}},
-		{inet.IPv6, doc.EnableIPv6, rangeText{doc.IPv6Network, doc.IPv6SubnetLen, doc.IPv6SubnetMin, doc.IPv6SubnetMax}},
+		{
+			inet.IPv4, doc.EnableIPv4 == nil || *doc.EnableIPv4,
+			rangeText{doc.Network, doc.SubnetLen, doc.SubnetMin, doc.SubnetMax},
+		},
+		{
+			inet.IPv6, doc.EnableIPv6,
+			rangeText{doc.IPv6Network, doc.IPv6SubnetLen, doc.IPv6SubnetMin, doc.IPv6SubnetMax},
+		},
 	} {
 		if !half.used {
 			continue
@@ -115,7 +121,9 @@ func ParseConfig(raw string) (Config, error) {
 		ranges = ranges[1:]
 	}
 	if !c.Network.IsValid() {
-		return Config{}, &FieldError{"EnableIPv4", "false", "leaves no addresses for containers: remove the field, or set EnableIPv6"}
+		return Config{}, &FieldError{
+			"EnableIPv4", "false", "leaves no addresses for containers: remove the field, or set EnableIPv6",
+		}
 	}
 	return c, c.setBackendType()
 }
@@ -160,7 +168,9 @@ func (c *Range) parse(f inet.Family, text rangeText) error {
 		return &FieldError{as.prefix + field, fmt.Sprint(value), fmt.Sprintf(reason, args...)}
 	}
 	if text.network == "" {
-		return &FieldError{Field: as.prefix + "Network", Reason: fmt.Sprintf("is missing: set it to the cluster's range, such as %q", as.network)}
+		return &FieldError{
+			Field: as.prefix + "Network", Reason: fmt.Sprintf("is missing: set it to the cluster's range, such as %q", as.network),
+		}
 	}
 	p, err := netip.ParsePrefix(text.network)
 	if err != nil || inet.Of(p.Addr()) != f {

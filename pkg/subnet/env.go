@@ -40,7 +40,8 @@ func (e Env) variables() []variable {
 	var texts [4]string
 	for i := range subnets {
 		if subnets[i].IsValid() {
-			texts[2*i], texts[2*i+1] = networks[i].String(), netip.PrefixFrom(subnets[i].Addr().Next(), subnets[i].Bits()).String()
+			first := netip.PrefixFrom(subnets[i].Addr().Next(), subnets[i].Bits())
+			texts[2*i], texts[2*i+1] = networks[i].String(), first.String()
 		}
 	}
 	return []variable{

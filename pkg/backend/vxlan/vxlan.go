@@ -1,6 +1,7 @@
 // Package vxlan is the vxlan backend (RFC 7348): packets between hosts travel
 // in UDP datagrams between VTEPs, so hosts may stand behind routers. The devices are
-// flannel.<VNI>, and flannel-v6.<VNI> for the packets of IPv6, which travel in IPv6. With DirectRouting, peers on the same link get plain packets.
+// flannel.<VNI>, and flannel-v6.<VNI> for the packets of IPv6, which travel in IPv6. With
+// DirectRouting, peers on the same link get plain packets.
 //
 // A peer's VTEP has the address and MAC that its lease says. So nothing is ever
 // asked of the network: the neighbour and the forwarding entry of each peer are
@@ -116,7 +117,8 @@ type tunnel struct {
 func (b *vxlan) tunnel(own subnet.Lease, peers int) *tunnel {
 	d := b.device
 	d.Addrs = kernel.AddrsOf(kernel.DeviceAddr{
-		Prefix: netip.PrefixFrom(own.Subnet.Addr(), own.Subnet.Addr().BitLen()), Network: b.network, SubnetLen: own.Subnet.Bits(),
+		Prefix:  netip.PrefixFrom(own.Subnet.Addr(), own.Subnet.Addr().BitLen()),
+		Network: b.network, SubnetLen: own.Subnet.Bits(),
 	})
 	through := peers
 	if b.direct {

@@ -333,7 +333,8 @@ func (s suite) replace() {
 		s.Errorf("the last event is %+v; told of the old key's end: %v", last, gone)
 	}
 	w.end()
-	if _, err := s.r.Replace(s.Context(), stale, subnet.Entry{Key: "subnets/10.1.2.0-24&fd00:7:0:2::-64"}); !errors.Is(err, subnet.ErrConflict) {
+	_, err = s.r.Replace(s.Context(), stale, subnet.Entry{Key: "subnets/10.1.2.0-24&fd00:7:0:2::-64"})
+	if !errors.Is(err, subnet.ErrConflict) {
 		s.Errorf("Replace of a key that is gone: error %v", err)
 	}
 }
