@@ -182,8 +182,10 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 
 // maintain looks after the lease that is held; false means that it is not any more.
 func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) {
-	if made, there := r.leases[h.candidate.Key()]; there && h.evidence(c, &made) == Proof {
-		h.adopt(made, now) // in the place of the present one
+	if h.candidate != (Subnets{}) {
+		if made, there := r.leases[h.candidate.Key()]; there && h.evidence(c, &made) == Proof {
+			h.adopt(made, now) // in the place of the present one
+		}
 	}
 	subnets := h.own.Subnets()
 	current, exists := r.leases[h.own.Key]
@@ -192,7 +194,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		current.Created = math.MaxUint64 // whatever is there came first
 	}
 	mine := h.evidence(c, &current) != NoEvidence || current.Attrs == h.own.Attrs
-	other, overlaps := r.overlappingAny(c.Config.fitting(subnets), h.notOther(c, h.own.Key))
+	rival := func() (Lease, bool) { return r.overlappingAny(c.Config.fitting(subnets), h.notOther(c, h.own.Key)) }
 	good := h.goodOf(r, c, &current)
 	h.good = good
 	switch {
@@ -216,6 +218,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		return step{}, false
 
 	case good == Subnets{}:
+		other, _ := rival()
 		klog.ErrorS(nil, "Lease overlaps one that another host took earlier: giving it up and taking another subnet",
 			"subnet", subnets, "other", other.Subnets(), "publicIP", other.PublicIP, "advice", moveContainers)
 		h.own = Lease{}
@@ -250,7 +253,7 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		return step{do: put, entry: entry}, true
 	}
 	if len(c.Config.Lacking(good)) > 0 {
-		if overlaps {
+		if other, overlaps := rival(); overlaps {
 			klog.ErrorS(nil, "Lease overlaps one that another host took earlier: taking another subnet of that family",
 				"subnet", subnets, "other", other.Subnets(), "publicIP", other.PublicIP, "advice", moveContainers)
 		}
