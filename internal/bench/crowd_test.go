@@ -18,6 +18,7 @@ import (
 
 	"flanneld/internal/bench/crowd"
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdauto"
 )
@@ -117,12 +118,12 @@ func newGathering(b *testing.B, t *table, how connection, n int) *gathering {
 		cert := g.etcd.ClientCert()
 		o.Etcd.CertFile, o.Etcd.KeyFile = cert.CertFile, cert.KeyFile
 	}
-	o.Etcd.Endpoints, o.Etcd.Prefix = g.etcd.Endpoints(), "/coreos.com/network"
+	o.Etcd.Endpoints, o.Etcd.Prefix = g.etcd.Endpoints(), prefix
 	var err error
-	if o.Config, err = subnet.ParseConfig(modes[0].config); err != nil {
+	if o.Config, err = subnet.ParseConfig(modes[0].config()); err != nil {
 		b.Fatal(err)
 	}
-	g.etcd.Set(configKey, modes[0].config)
+	g.etcd.Set(configKey, modes[0].config())
 	g.crowd = crowd.New(o)
 	b.Cleanup(g.crowd.Close)
 	return g
@@ -172,8 +173,8 @@ func (g *gathering) measure() {
 
 // newcomer writes the lease of a host that is not of the crowd, and returns its index.
 func (g *gathering) newcomer(ctx context.Context, n int) (uint64, error) {
-	p := nthPeer(60000 + n)
-	return g.crowd.Join(ctx, netip.MustParsePrefix(p.subnet), netip.MustParseAddr(p.ip))
+	p := nthPeer(inet.IPv4, 60000+n)
+	return g.crowd.Join(ctx, p.subnet, netip.MustParseAddr(p.ip))
 }
 
 // cost does something, waits until all hosts have a lease and know of all others and of

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 )
 
 // BenchmarkFlannel: the same start, by flannel 0.28 and by flanneld, over the same
@@ -26,13 +27,13 @@ func BenchmarkFlannel(b *testing.B) {
 	l := lab.New(b)
 	etcd := l.EtcdOn(lab.EtcdOptions{API: 3}, l.Host("store", "172.16.0.2/16"))
 	fill(etcd, modes[0], 0, n)
-	etcd.Set(configKey, modes[0].config)
+	etcd.Set(configKey, modes[0].config())
 	var theirs, ours samples
 	for range rounds {
 		h := l.Host("flannel", "172.16.0.9/16")
 		d := h.FlanneldAs(func(o *lab.FlanneldOptions) { o.Binary = flannel })
 		lab.Eventually(b, 5*time.Minute, "flannel's routes", func() error {
-			if have := routes(h, "via"); have < n {
+			if have := routes(h, inet.IPv4, "via"); have < n {
 				time.Sleep(100 * time.Millisecond) // counting costs it time
 				return fmt.Errorf("there are %d:\n%s", have, d.Log())
 			}
@@ -45,7 +46,7 @@ func BenchmarkFlannel(b *testing.B) {
 		h = l.Host("host", "172.16.0.10/16")
 		d = h.Flanneld(flags...)
 		ours.milliseconds(d.WaitReady())
-		if have := routes(h, "proto 77"); have < n {
+		if have := routes(h, inet.IPv4, "proto 77"); have < n {
 			b.Fatalf("flanneld says that it is ready with %d routes", have)
 		}
 		d.Stop()

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,45 +10,56 @@ import (
 	"time"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 )
 
 // floor is how fast iproute2 makes the same objects as the daemon: what the kernel
 // itself takes, and a batch that thinks of nothing.
-type floor struct{ ip, bridge string }
-
-// tunnel makes the device of both tunnels.
-const tunnel = "link add flannel.1 address 0a:00:00:00:ff:ff mtu 1450 type vxlan id 1 local 172.16.0.9 dev ens33 dstport 8472 nolearning\n" +
-	"addr add 10.200.0.0/32 dev flannel.1\nlink set flannel.1 up\n"
+type floor struct{ host, ip, bridge string }
 
 // newFloor writes the batches for n peers: of plain routes, or of nexthop objects and
 // routes over them. Plain routes over one device cost quadratic time in the kernel,
 // whose hash of gateways is by device.
 func newFloor(b *testing.B, m mode, n int, nexthops bool) floor {
 	var ip, fdb strings.Builder
-	if m.name != "host-gw" {
-		ip.WriteString(tunnel)
-	}
-	for i := range n {
-		p := nthPeer(i)
-		via := fmt.Sprintf("via %s dev ens33", p.ip)
-		if m.name == "vxlan" {
-			via = fmt.Sprintf("via %s dev flannel.1 onlink", p.vtep)
-			fmt.Fprintf(&fdb, "fdb add %s dev flannel.1 dst %s self permanent\n", p.mac, p.ip)
-			fmt.Fprintf(&ip, "neigh add %s lladdr %s dev flannel.1 nud permanent\n", p.vtep, p.mac)
+	id := 0
+	for _, f := range m.families {
+		dev := plans[f].device
+		if m.hasDevice() {
+			ip.WriteString(tunnel(f))
 		}
-		if nexthops {
-			fmt.Fprintf(&ip, "nexthop add id %d %s proto 77\nroute add %s nhid %d proto 77\n", i+1, via, p.subnet, i+1)
-		} else {
-			fmt.Fprintf(&ip, "route add %s %s proto 77\n", p.subnet, via)
+		for i := range n {
+			p := nthPeer(f, i)
+			via := fmt.Sprintf("via %s dev ens33", p.ip)
+			if m.tunnels() {
+				via = fmt.Sprintf("via %s dev %s onlink", p.vtep, dev)
+				fmt.Fprintf(&fdb, "fdb add %s dev %s dst %s self permanent\n", p.mac, dev, p.ip)
+				fmt.Fprintf(&ip, "neigh add %s lladdr %s dev %s nud permanent\n", p.vtep, p.mac, dev)
+			}
+			if id++; nexthops {
+				fmt.Fprintf(&ip, "nexthop add id %d %s proto 77\nroute add %s nhid %d proto 77\n", id, via, p.subnet, id)
+			} else {
+				fmt.Fprintf(&ip, "route add %s %s proto 77\n", p.subnet, via)
+			}
 		}
 	}
-	f := floor{filepath.Join(b.TempDir(), "ip"), ""}
+	f := floor{m.host(9), filepath.Join(b.TempDir(), "ip"), ""}
 	write(b, f.ip, ip.String())
 	if fdb.Len() > 0 {
 		f.bridge = filepath.Join(b.TempDir(), "bridge")
 		write(b, f.bridge, fdb.String())
 	}
 	return f
+}
+
+// tunnel makes a family's device.
+func tunnel(f inet.Family) string {
+	p := plans[f]
+	local, _, _ := strings.Cut(fmt.Sprintf(p.host, 9), "/")
+	own := netip.MustParseAddr(fmt.Sprintf(p.vtep, 200, 0))
+	text := fmt.Sprintf("link add %s address %s mtu %d type vxlan id 1 local %s dev ens33 dstport 8472 nolearning\n",
+		p.device, fmt.Sprintf(p.mac, 255, 255), 1500-p.overhead, local)
+	return text + fmt.Sprintf("addr add %s/%d dev %s\nlink set %s up\n", own, own.BitLen(), p.device, p.device)
 }
 
 func write(b *testing.B, path, text string) {
@@ -58,7 +70,7 @@ func write(b *testing.B, path, text string) {
 
 // take runs the batches on a new host, and clears up behind them.
 func (f floor) take(l *lab.Lab) time.Duration {
-	h := l.Host("floor", "172.16.0.9/16")
+	h := l.Host("floor", f.host)
 	began := time.Now()
 	h.Run("ip", "-batch", f.ip)
 	if f.bridge != "" {

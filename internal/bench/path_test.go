@@ -33,7 +33,7 @@ type pair struct{ a, b *lab.Container }
 
 func pairByDaemon(l *lab.Lab, m mode) pair {
 	etcd := l.EtcdOn(lab.EtcdOptions{}, l.Host("store", "10.4.7.12/24"))
-	etcd.Set(configKey, m.config)
+	etcd.Set(configKey, m.config())
 	var boxes []*lab.Container
 	for i := range 2 {
 		h := l.Host(fmt.Sprintf("daemon-%d", i), fmt.Sprintf("10.4.7.%d/24", 21+i)).SubnetEnv(fmt.Sprintf("10.7.%d.1/24", 21+i))
@@ -50,7 +50,7 @@ func pairByHand(l *lab.Lab, m mode) pair {
 	for i := range 2 {
 		h := l.Host(fmt.Sprintf("hand-%d", i), fmt.Sprintf("10.4.7.%d/24", 31+i)).SubnetEnv(fmt.Sprintf("10.7.%d.1/24", 31+i))
 		hosts = append(hosts, h)
-		if m.name == "host-gw" {
+		if !m.hasDevice() {
 			h.Run("ip", "route", "add", fmt.Sprintf("10.7.%d.0/24", 32-i), "via", fmt.Sprintf("10.4.7.%d", 32-i), "dev", "ens33")
 			continue
 		}

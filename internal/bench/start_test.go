@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 )
 
 // BenchmarkStart: from the process's start to READY=1, which follows the last
@@ -16,12 +17,21 @@ func BenchmarkStart(b *testing.B) {
 	t := newTable(b, "start", "Start: median (minimum–maximum) of 3 to 5 rounds, in ms",
 		"mode", "leases", "`ip -batch`, plain routes", "`ip -batch`, nexthop objects", "cold start", "× nexthops", "target",
 		"CPU", "peak memory, MiB", "warm start", "writes of it")
-	for _, m := range modes {
-		for _, n := range []int{250, 1000, 4000, 20000} {
-			if n == 20000 && m.name == "DirectRouting" { // as host-gw
-				continue
-			}
-			start(b, t, m, n)
+	for _, rows := range []struct {
+		mode
+		leases []int
+	}{
+		{modes[0], []int{250, 1000, 4000, 20000}},
+		{modes[1], []int{250, 1000, 4000, 20000}},
+		{modes[2], []int{250, 1000, 4000}}, // 20,000 as host-gw
+		{modes[0].inBoth(), []int{1000, 4000}},
+		{modes[1].inBoth(), []int{1000, 4000}},
+	} {
+		for _, n := range rows.leases {
+			b.Run(fmt.Sprintf("%s/%d", rows.name, n), func(b *testing.B) {
+				b.ReportMetric(0, "ns/op")
+				start(b, t, rows.mode, n)
+			})
 		}
 	}
 }
@@ -41,14 +51,19 @@ func start(b *testing.B, t *table, m mode, n int) {
 		plain.milliseconds(plainFloor.take(l))
 		nexthops.milliseconds(nexthopFloor.take(l))
 
-		h := l.Host("host", "172.16.0.10/16")
+		h := l.Host("host", m.host(10))
 		d := h.Flanneld(flags...)
 		colds.milliseconds(d.WaitReady())
 		cpus.milliseconds(d.CPUTime())
 		time.Sleep(500 * time.Millisecond)
 		peaks.add(float64(d.MaxRSS()) / (1 << 20))
-		if cold, _ := written(d.Log()); cold < n {
+		if cold, _ := written(d.Log()); cold < n*len(m.families) {
 			b.Fatalf("the log tells of %d writes for %d leases", cold, n)
+		}
+		for _, f := range m.families {
+			if have := routes(h, f, "proto 77"); have < n {
+				b.Fatalf("it is ready with %d routes of %v", have, f)
+			}
 		}
 		d.Kill()
 		d.Restart()
@@ -107,20 +122,21 @@ func BenchmarkNewcomer(b *testing.B) {
 	}
 	var took samples
 	for n := range newcomers {
-		p := nthPeer(n)
+		subnet := nthPeer(inet.IPv4, n).subnet.String()
 		seen := make(chan time.Time, hosts)
 		var watchers []*lab.RouteWatch
 		for _, h := range all {
-			watchers = append(watchers, h.WatchRoute(p.subnet, seen))
+			watchers = append(watchers, h.WatchRoute(subnet, seen))
 		}
+		key, value := modes[0].lease(n)
 		written := time.Now()
-		etcd.SetTTL(p.key(), p.lease(modes[0]), 24*time.Hour)
+		etcd.SetTTL(key, value, 24*time.Hour)
 		for range hosts {
 			select {
 			case at := <-seen:
 				took.milliseconds(at.Sub(written))
 			case <-time.After(soon):
-				b.Fatalf("a host has no route to %s", p.subnet)
+				b.Fatalf("a host has no route to %s", subnet)
 			}
 		}
 		for _, w := range watchers {

@@ -15,7 +15,7 @@ func BenchmarkRead(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			m := linux(b)
-			apply(b, kernel.NewSyncer(m), cluster(n), 4+3*n)
+			apply(b, kernel.NewSyncer(m), cluster(n), cold(n))
 			dev := linkOf(b, m, "flannel.1")
 			b.ReportAllocs()
 			for b.Loop() {
@@ -34,7 +34,7 @@ func BenchmarkRead(b *testing.B) {
 // BenchmarkDirect asks the kernel for the ways to 1,000 hosts.
 func BenchmarkDirect(b *testing.B) {
 	m := linux(b)
-	apply(b, kernel.NewSyncer(m), cluster(1000), 4+3*1000)
+	apply(b, kernel.NewSyncer(m), cluster(1000), cold(1000))
 	conn := m.Conn.(*kernel.Netlink)
 	linkOf(b, m, "ens33")
 	hosts := slices.Repeat([]netip.Addr{ipOf(22)}, 1000)

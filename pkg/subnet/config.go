@@ -34,20 +34,23 @@ type Range struct {
 
 // Families are those that the cluster's containers use.
 func (c Config) Families() (all []inet.Family) {
-	for _, f := range inet.Families() {
-		if _, ok := c.For(f); ok {
-			all = append(all, f)
+	for _, r := range c.ranges() {
+		if r.Network.IsValid() {
+			all = append(all, r.family())
 		}
 	}
 	return all
 }
+
+// ranges are those of both families, IPv4's first.
+func (c *Config) ranges() [2]Range { return [2]Range{c.Range, c.Second} }
 
 // Networks are those of all families.
 func (c Config) Networks() []netip.Prefix { return SubnetsOf(c.Network, c.Second.Network).All() }
 
 // For is the config as a family sees it; false: containers do not use it.
 func (c Config) For(f inet.Family) (Config, bool) {
-	for _, r := range []Range{c.Range, c.Second} {
+	for _, r := range c.ranges() {
 		if r.Network.IsValid() && r.family() == f {
 			c.Range, c.Second = r, Range{}
 			return c, true
@@ -59,7 +62,7 @@ func (c Config) For(f inet.Family) (Config, bool) {
 // Only is the config without families that are not among these.
 func (c Config) Only(families []inet.Family) Config {
 	var left []Range
-	for _, r := range []Range{c.Range, c.Second} {
+	for _, r := range c.ranges() {
 		if r.Network.IsValid() && slices.Contains(families, r.family()) {
 			left = append(left, r)
 		}
@@ -275,8 +278,8 @@ func (c Range) Fits(p netip.Prefix) bool {
 
 // Lacking are the families of which s has no subnet that may be leased.
 func (c Config) Lacking(s Subnets) (out []inet.Family) {
-	for _, f := range c.Families() {
-		if half, _ := c.For(f); !half.Fits(s.Of(f)) {
+	for _, r := range c.ranges() {
+		if f := r.family(); r.Network.IsValid() && !r.Fits(s.Of(f)) {
 			out = append(out, f)
 		}
 	}
@@ -285,8 +288,8 @@ func (c Config) Lacking(s Subnets) (out []inet.Family) {
 
 // fitting are those of s that may be leased.
 func (c Config) fitting(s Subnets) (fits Subnets) {
-	for _, f := range c.Families() {
-		if half, _ := c.For(f); half.Fits(s.Of(f)) {
+	for _, r := range c.ranges() {
+		if f := r.family(); r.Network.IsValid() && r.Fits(s.Of(f)) {
 			fits[slot(f)] = s.Of(f)
 		}
 	}

@@ -92,8 +92,11 @@ func (a Attrs) VTEP() string { return a.first().VTEP() }
 
 // VTEP is the MAC of the tunnel's device, as package net writes it; empty: there is none.
 func (a Endpoint) VTEP() string {
+	if a.BackendData == "" {
+		return ""
+	}
 	var data struct{ VtepMAC string }
-	if a.BackendData == "" || json.Unmarshal([]byte(a.BackendData), &data) != nil {
+	if json.Unmarshal([]byte(a.BackendData), &data) != nil {
 		return ""
 	}
 	mac, err := net.ParseMAC(data.VtepMAC)

@@ -27,9 +27,11 @@ func Peers(
 			continue
 		}
 		sorted = sorted && lease.Subnet == leases[i].Subnet
-		reason := unfit(&c, &own, &lease, hostAddrs)
+		leases[i] = lease // whose place is that of no peer yet; a copy on the heap costs more
+		l := &leases[i]
+		reason := unfit(&c, &own, l, hostAddrs)
 		if reason == "" && refuse != nil {
-			reason = refuse(&lease)
+			reason = refuse(l)
 		}
 		if reason != "" {
 			rejected[lease.Key] = reason

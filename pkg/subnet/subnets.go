@@ -43,13 +43,15 @@ func (s Subnets) First() netip.Prefix {
 }
 
 // All are those that there are.
-func (s Subnets) All() (all []netip.Prefix) {
-	for _, p := range s {
-		if p.IsValid() {
-			all = append(all, p)
-		}
+func (s Subnets) All() []netip.Prefix {
+	from, to := 0, len(s)
+	if !s[0].IsValid() {
+		from = 1
 	}
-	return all
+	if !s[1].IsValid() {
+		to = 1
+	}
+	return s[from:to:to]
 }
 
 // has reports whether p is one of them.
