@@ -93,8 +93,9 @@ type leaseHolder struct {
 
 	lost lostWrites
 
-	tidied  string          // the key with which tidy is done
-	dropped map[string]bool // keys that it has tried to remove
+	tidied  incarnation     // of our lease, with which tidy is done
+	tidying incarnation     // of our lease, with which it was at work last
+	dropped map[string]bool // keys that it has tried to remove meanwhile
 }
 
 // held is the lease with the subnets that this host may use.
@@ -147,8 +148,12 @@ func (h *leaseHolder) next(r *replica, c Claim, now time.Time) step {
 // host had leased that by another key. It does so once for each key that it takes, when
 // nothing else is due. A reservation is an operator's, and stays.
 func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
-	if due.do != wait || h.contested || h.tidied == h.own.Key || len(c.Config.Lacking(h.own.Subnets())) > 0 {
+	is := incarnation{h.own.Key, h.own.Created} // a store that was put back has it anew, with what had gone
+	if due.do != wait || h.contested || h.tidied == is || len(c.Config.Lacking(h.own.Subnets())) > 0 {
 		return due
+	}
+	if h.tidying != is {
+		h.tidying, h.dropped = is, nil
 	}
 	self := h.self(c)
 	for key, l := range r.leases {
@@ -176,8 +181,14 @@ func (h *leaseHolder) tidy(r *replica, c Claim, due step) step {
 		h.announce = h.announce || covered
 		return step{do: remove, entry: Entry{Key: key, Modified: l.Modified}}
 	}
-	h.tidied = h.own.Key
+	h.tidied = is
 	return due
+}
+
+// incarnation is a key from its creation to its end.
+type incarnation struct {
+	key     string
+	created uint64
 }
 
 // maintain looks after the lease that is held; false means that it is not any more.
