@@ -227,7 +227,9 @@ func names(devices []kernel.Device) (out []string) {
 func addrs(links []kernel.Link) (out []netip.Addr) {
 	for _, l := range links {
 		for _, a := range l.Addrs {
-			out = append(out, a.Addr())
+			if !a.Duplicate {
+				out = append(out, a.Addr())
+			}
 		}
 	}
 	return out

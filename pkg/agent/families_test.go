@@ -11,6 +11,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/inet"
+	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 	"flanneld/pkg/subnet/subnettest"
 )
@@ -190,6 +191,67 @@ func TestHostWithoutIPv6(t *testing.T) {
 		h21.run("ip addr add fd00:4::21/64 dev ens33")
 		settle(time.Second)
 		h21.shows(both)
+	})
+}
+
+// TestFamilyTakenBack: IPv6 is taken away together with a change of the backend, and put back before
+// that is followed to its end. Nothing false is said on the way, and nothing waits for a restart.
+func TestFamilyTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", both(`{"Type":"vxlan"}`), 0)
+		h21, h22 := newDualHost(t, store, 21).start(), newDualHost(t, store, 22).start()
+		defer h21.stop()
+		defer h22.stop()
+		settle(time.Second)
+		for _, back := range []time.Duration{time.Second, 3 * time.Second, 4 * time.Second, 30 * time.Second} {
+			store.Set("config", hostGW, 0)
+			for end := time.Now().Add(back); time.Now().Before(end); {
+				settle(100 * time.Millisecond)
+				if list := h21.wrong.List(); len(list) > 0 {
+					t.Fatalf("wrong are %v", list)
+				}
+			}
+			store.Set("config", both(`{"Type":"vxlan"}`), 0)
+			settle(time.Minute)
+			if list := h21.wrong.List(); len(list) > 0 {
+				t.Fatalf("back after %v: wrong are %v", back, list)
+			}
+			if got := h21.render(); !strings.Contains(got, "ip route add fc00:7:0:22::/64 via fc00:7:0:22:: dev flannel-v6.1") {
+				t.Fatalf("back after %v the kernel has\n%s", back, got)
+			}
+		}
+	})
+}
+
+// TestDuplicateAddress: an address that another host has is none of this host's. A peer that has it is routed
+// to, and a host that used it uses another one that it has.
+func TestDuplicateAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", both(`{"Type":"host-gw"}`), 0)
+		h21, h22 := newDualHost(t, store, 21).start(), newDualHost(t, store, 22).start()
+		defer h21.stop()
+		defer h22.stop()
+		settle(time.Second)
+		before := h21.render()
+		duplicate := func(ip string) {
+			h21.run("ip addr add " + ip + "/64 dev ens33")
+			h21.with(func(k *kerneltest.Kernel) {
+				k.Change("ens33", func(l *kernel.Link) { l.Addrs[len(l.Addrs)-1].Duplicate = true })
+			})
+		}
+		duplicate("fd00:4::22")
+		settle(time.Minute)
+		if list := h21.wrong.List(); len(list) > 0 || h21.render() != before {
+			t.Errorf("wrong are %v; the kernel has\n%s", list, h21.render())
+		}
+		h21.run("ip addr del fd00:4::21/64 dev ens33", "ip addr add fd00:4::99/64 dev ens33")
+		duplicate("fd00:4::21")
+		settle(time.Minute)
+		if got := leaseValue(store, dual21); !strings.Contains(got, `"PublicIPv6":"fd00:4::99"`) {
+			t.Errorf("the lease is %s", got)
+		}
 	})
 }
 

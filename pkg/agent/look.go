@@ -203,7 +203,7 @@ func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) 
 	moves := h.Link.Name != used.link || h.Local != used.local
 	switch {
 	case !moves:
-	case h.Link.Name == used.link && h.Link.Has(used.local):
+	case h.Link.Name == used.link && slices.Contains(addrs([]kernel.Link{h.Link}), used.local):
 		if h.PublicIP == h.Local {
 			h.PublicIP = used.local
 		}

@@ -171,7 +171,7 @@ func announce(own subnet.Lease) {
 func formerEnv(path string) subnet.Env {
 	env, err := subnet.ReadEnv(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		klog.ErrorS(err, "Cannot read the subnet file, starting as if it were not there", "file", path)
+		klog.ErrorS(err, "Cannot read the subnet file, starting as if what cannot be read were not there", "file", path)
 	}
 	if env.Subnet.IsValid() && !env.Network.Overlaps(env.Subnet) {
 		env.Network = netip.Prefix{}

@@ -319,8 +319,9 @@ func (c Config) Holds(former Config, own Subnets) bool {
 		if !used {
 			continue
 		}
-		stays = true
-		if now.SubnetLen != before.SubnetLen || !now.Fits(own.Of(f)) ||
+		has := own.Of(f).IsValid() // it may have given it up, for a change that is taken back now
+		stays = stays || has
+		if now.SubnetLen != before.SubnetLen || has && !now.Fits(own.Of(f)) ||
 			now.Network.Bits() > before.Network.Bits() || !now.Network.Contains(before.Network.Addr()) {
 			return false
 		}

@@ -833,3 +833,29 @@ func TestFamilyComesAndGoesUnderFaults(t *testing.T) {
 		}
 	})
 }
+
+// TestStorePutBack: a store is put back to what it was before IPv6 came, twice. The host's own key is made anew beside
+// the plain one that had gone, and that goes again: where it ended by itself, flannel's hosts would take the subnet away.
+func TestStorePutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		h := start(t, store, claim("10.4.7.21"), previous("172.7.40.0/24"))
+		defer h.stop()
+		settle()
+		const plain = "subnets/172.7.40.0-24"
+		value := entry(t, store, plain).Value
+		config := mustConfig(`{"Network":"172.7.0.0/16","EnableIPv6":true,"IPv6Network":"fc00:7::/48"}`)
+		h.Claim(subnet.Claim{Config: config, Attrs: attrsOf(config, "10.4.7.21")})
+		settle()
+		for range 3 {
+			all := store.Entries()
+			if len(all) != 1 || !strings.HasPrefix(all[0].Key, plain+"&") {
+				t.Fatalf("the store has %v", all)
+			}
+			store.Set(plain, value, subnet.LeaseTTL)
+			store.Remove(all[0].Key)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+	})
+}

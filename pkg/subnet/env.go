@@ -131,9 +131,13 @@ func assignment(line string) (name, value string, ok bool) {
 
 // ParseEnv reads subnet.env as people write it: spaces, quotes, comments,
 // "export", CRLF and further variables do no harm, and only FLANNEL_SUBNET, or
-// FLANNEL_IPV6_SUBNET, is required.
+// FLANNEL_IPV6_SUBNET, is required. What cannot be read of one family is an error, beside
+// which comes what can be read of the other.
 func ParseEnv(content []byte) (Env, error) {
 	var e Env
+	var unread error
+	var networks, subnets Subnets
+	var bad [2]bool // by family
 	lines := bufio.NewScanner(bytes.NewReader(content))
 	lines.Buffer(nil, longestEnv+1) // others' lines may be long
 	for lines.Scan() {
@@ -143,34 +147,53 @@ func ParseEnv(content []byte) (Env, error) {
 		}
 		value = envValue(value)
 		var err error
+		of := -1 // which family's
 		switch name {
 		case "FLANNEL_NETWORK":
-			e.Network, err = parsePrefix(value, inet.IPv4)
+			of = slot(inet.IPv4)
+			networks[of], err = parsePrefix(value, inet.IPv4)
 		case "FLANNEL_SUBNET":
-			e.Subnet, err = parsePrefix(value, inet.IPv4)
+			of = slot(inet.IPv4)
+			subnets[of], err = parsePrefix(value, inet.IPv4)
 		case "FLANNEL_IPV6_NETWORK":
-			e.IPv6Network, err = parsePrefix(value, inet.IPv6)
+			of = slot(inet.IPv6)
+			networks[of], err = parsePrefix(value, inet.IPv6)
 		case "FLANNEL_IPV6_SUBNET":
-			e.IPv6Subnet, err = parsePrefix(value, inet.IPv6)
+			of = slot(inet.IPv6)
+			subnets[of], err = parsePrefix(value, inet.IPv6)
 		case "FLANNEL_MTU":
 			e.MTU, err = strconv.Atoi(value)
 		case "FLANNEL_IPMASQ":
 			e.IPMasq, err = strconv.ParseBool(value)
 		}
-		if err != nil {
-			return Env{}, fmt.Errorf("%s has the value %q, which cannot be read", name, value)
+		if err == nil {
+			continue
 		}
+		unread = fmt.Errorf("%s has the value %q, which cannot be read", name, value)
+		if of < 0 {
+			return Env{}, unread
+		}
+		bad[of] = true
 	}
 	if err := lines.Err(); err != nil {
 		return Env{}, fmt.Errorf("not a subnet file: %w", err)
 	}
+	for of := range bad {
+		if bad[of] {
+			networks[of], subnets[of] = netip.Prefix{}, netip.Prefix{}
+		}
+	}
+	e.Network, e.Subnet, e.IPv6Network, e.IPv6Subnet = networks[0], subnets[0], networks[1], subnets[1]
 	if !e.Subnet.IsValid() { // of IPv6 alone
 		e.Network, e.Subnet, e.IPv6Network, e.IPv6Subnet = e.IPv6Network, e.IPv6Subnet, netip.Prefix{}, netip.Prefix{}
 	}
-	if !e.Subnet.IsValid() {
-		return Env{}, errors.New("FLANNEL_SUBNET is missing")
+	switch {
+	case e.Subnet.IsValid():
+		return e, unread
+	case unread != nil:
+		return Env{}, unread
 	}
-	return e, nil
+	return Env{}, errors.New("FLANNEL_SUBNET is missing")
 }
 
 // envValue is a value without its quotes, and without a comment behind it.

@@ -19,7 +19,7 @@ import (
 // and not overwritten for it.
 const longestEnv = 1 << 20
 
-// ReadEnv reads the subnet file. Where there is none the error is fs.ErrNotExist.
+// ReadEnv reads the subnet file, as far as it can be read. Where there is none the error is fs.ErrNotExist.
 func ReadEnv(path string) (Env, error) {
 	content, _, err := readFile(path)
 	if err != nil {
@@ -27,9 +27,9 @@ func ReadEnv(path string) (Env, error) {
 	}
 	e, err := ParseEnv(content)
 	if err != nil {
-		return Env{}, fmt.Errorf("read subnet file %s: %w", path, err)
+		err = fmt.Errorf("read subnet file %s: %w", path, err)
 	}
-	return e, nil
+	return e, err
 }
 
 func readFile(path string) ([]byte, fs.FileInfo, error) {

@@ -71,6 +71,8 @@ func TestLeaseForFamilies(t *testing.T) {
 	}
 }
 
+func must[T any](v T, _ bool) T { return v }
+
 func mustLease(t *testing.T, key, value string) Lease {
 	t.Helper()
 	l, err := parseLease(Entry{Key: key, Value: value}, time.Time{})
@@ -192,6 +194,11 @@ func TestPeersOfAFamily(t *testing.T) {
 		leases[i].Created = uint64(i + 1)
 	}
 	sortLeases(leases)
+	// What it holds of the family no more is no lease of another host of this address.
+	_, rejected := Peers(must(c.For(inet.IPv6)), own.only(SubnetsOf(own.Subnet)), slices.Clone(leases), []netip.Addr{own.IPv6.PublicIP}, nil)
+	if why, told := rejected[own.Key]; told {
+		t.Errorf("this host's own lease %s", why)
+	}
 	for f, want := range map[inet.Family]struct{ routed, rejected []string }{
 		inet.IPv4: {[]string{"172.7.22.0/24", "172.7.23.0/24", "172.7.24.0/24", "172.7.25.0/24", "172.7.27.0/24"}, nil},
 		inet.IPv6: {[]string{"fd00:7:0:23::/64", "fd00:7:0:26::/64", "fd00:7:0:99::/64"},

@@ -199,7 +199,7 @@ func ParseAttrs(value string) (a Attrs, err error) {
 
 func parsePublicIP(field, text string, f inet.Family) (netip.Addr, error) {
 	ip, err := netip.ParseAddr(text)
-	if err != nil || inet.Of(ip) != f {
+	if err != nil || inet.Of(ip) != f || ip.Zone() != "" {
 		return ip, &FieldError{field, text, fmt.Sprintf("is not an %v address", f)}
 	}
 	for _, u := range unusable {

@@ -58,10 +58,14 @@ func TestAttrs(t *testing.T) {
 		}
 	}
 	for bad, says := range map[string]string{
-		``:                          "is not JSON",
-		`{}`:                        "PublicIP is not an IPv4 address",
-		`{"PublicIP":"10.4.7"}`:     `PublicIP "10.4.7" is not an IPv4 address`,
-		`{"PublicIP":"::1"}`:        "is not an IPv4 address",
+		``:                      "is not JSON",
+		`{}`:                    "PublicIP is not an IPv4 address",
+		`{"PublicIP":"10.4.7"}`: `PublicIP "10.4.7" is not an IPv4 address`,
+		`{"PublicIP":"::1"}`:    "is not an IPv4 address",
+
+		`{"PublicIP":"0.0.0.0","PublicIPv6":"fe80::1%ens33"}`:   `PublicIPv6 "fe80::1%ens33" is not an IPv6 address`,
+		`{"PublicIP":"0.0.0.0","PublicIPv6":"fd00:4::1%ens33"}`: `PublicIPv6 "fd00:4::1%ens33" is not an IPv6 address`,
+
 		`{"PublicIP":"0.0.0.0"}`:    "lies in 0.0.0.0/8, where no host can be reached",
 		`{"PublicIP":"127.0.0.1"}`:  "lies in 127.0.0.0/8",
 		`{"PublicIP":"239.1.1.1"}`:  "lies in 224.0.0.0/3",
@@ -143,6 +147,20 @@ func TestEnv(t *testing.T) {
 	} {
 		if e, err := ParseEnv([]byte(content)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %+v, %v", content, e, err)
+		}
+	}
+
+	// What cannot be read of one family takes nothing away from the other.
+	for content, want := range map[string]string{
+		"FLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_IPV6_SUBNET=x\nFLANNEL_IPV6_NETWORK=fc00:7::/48":       "172.7.21.0/24",
+		"FLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_IPV6_NETWORK=\nFLANNEL_IPV6_SUBNET=fc00:7:0:21::1/64":  "172.7.21.0/24",
+		"FLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_IPV6_SUBNET=fc00:7:0:21::1%ens33/64":                   "172.7.21.0/24",
+		"FLANNEL_SUBNET=fc00:7:0:21::1/64\nFLANNEL_IPV6_SUBNET=fc00:7:0:22::1/64":                     "fc00:7:0:22::/64",
+		"FLANNEL_NETWORK=x\nFLANNEL_SUBNET=172.7.21.1/24\nFLANNEL_IPV6_SUBNET=FC00:7:0:22:0:0:0:1/64": "fc00:7:0:22::/64",
+	} {
+		e, err := ParseEnv([]byte(content))
+		if err == nil || e.Subnets() != SubnetsOf(netip.MustParsePrefix(want)) || len(e.Networks()) > 0 {
+			t.Errorf("%q: %+v, %v; want %s and an error", content, e, err, want)
 		}
 	}
 

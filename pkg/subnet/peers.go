@@ -18,12 +18,12 @@ func Peers(
 ) (peers []Lease, rejected map[string]string) {
 	rejected = map[string]string{}
 	peers = leases[:0]
-	family := c.family()
-	own, _ = own.For(family)
+	family, key := c.family(), own.Key
+	own, _ = own.For(family) // which it may not have (any more), or not be good for
 	sorted := true
 	for i := range leases {
 		lease, ok := leases[i].For(family)
-		if !ok || lease.Subnet == own.Subnet && (lease.Key == own.Key || lease.PublicIP == own.PublicIP) {
+		if !ok || lease.Key == key || lease.Subnet == own.Subnet && lease.PublicIP == own.PublicIP {
 			continue
 		}
 		sorted = sorted && lease.Subnet == leases[i].Subnet
