@@ -25,7 +25,7 @@ func (h *leaseHolder) acquire(r *replica, c Claim, now time.Time) step {
 		case isTheirs:
 			continue
 		}
-		h.explainFile(r, c, l)
+		h.explainFile(r, c, h.previous.First(), l)
 		h.adopt(l, now)
 		if s, held := h.maintain(r, c, now); held {
 			return h.tidy(r, c, s)
@@ -147,7 +147,7 @@ func (h *leaseHolder) choose(r *replica, c Claim, with Subnets) (Subnets, bool) 
 
 // draw is one of the free subnets of a family; invalid: there is none.
 func (h *leaseHolder) draw(r *replica, c Claim, f inet.Family) netip.Prefix {
-	h.explainFile(r, c, Lease{})
+	h.explainFile(r, c, h.previous.Of(f), Lease{})
 	taken := slices.Concat(c.Reserved, r.hostsWithin(c), r.spoiled())
 	for _, l := range r.all() {
 		taken = append(taken, l.Subnets().All()...)

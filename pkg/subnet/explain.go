@@ -1,10 +1,12 @@
 package subnet
 
 import (
+	"net/netip"
 	"strings"
 
 	"k8s.io/klog/v2"
 
+	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
 )
 
@@ -43,15 +45,17 @@ func FullKey(prefix, key string) string {
 	return prefix + "/" + key
 }
 
-// explainFile says once why the subnet file's subnet is not taken, where another is, and
+// explainFile says once why p, the subnet file's of a family, is not taken, where another is, and
 // what an operator can do who wants it. own is the lease that is taken; zero: a new one.
-func (h *leaseHolder) explainFile(r *replica, c Claim, own Lease) {
-	p := h.previous.First()
+func (h *leaseHolder) explainFile(r *replica, c Claim, p netip.Prefix, own Lease) {
 	if !p.IsValid() || h.explained || own.Subnets().has(p) {
 		return
 	}
 	h.explained = true
-	values := []any{"subnet", p, "publicIP", c.Attrs.PublicIP}
+	of, _ := c.Config.For(inet.Of(p.Addr()))
+	here, _ := c.Attrs.Of(inet.Of(p.Addr()))
+	reserve := h.paths.flanneld("lease", "reserve", p.String(), here.PublicIP.String()) // at its next start
+	values := []any{"subnet", p, "publicIP", here.PublicIP}
 	if own.Subnet.IsValid() {
 		values = append(values, "leased", own.Subnets(), "key", h.paths.key(own.Key))
 	}
@@ -59,31 +63,26 @@ func (h *leaseHolder) explainFile(r *replica, c Claim, own Lease) {
 	switch {
 	case c.Config.fitting(SubnetsOf(p)) == Subnets{}:
 		klog.InfoS("Subnet file names a subnet that does not fit the config: taking another one",
-			append(values, "network", c.Config.Network, "subnetLen", c.Config.SubnetLen,
-				"subnetMin", c.Config.SubnetMin, "subnetMax", c.Config.SubnetMax)...)
+			append(values, "network", of.Network, "subnetLen", of.SubnetLen,
+				"subnetMin", of.SubnetMin, "subnetMax", of.SubnetMax)...)
 	case leased && h.evidence(c, &holder) != NoEvidence:
 		klog.InfoS("Taking the subnet that is reserved for this host, and not the subnet file's",
 			append(values, "advice", moveContainers)...)
 	case leased:
 		klog.ErrorS(nil, "Subnet file names a subnet that is leased to another host: taking another one", append(values,
 			"holder", holder.PublicIP, "holderKey", h.paths.key(holder.Key), "advice", "if that host is gone for good",
-			"run", h.paths.flanneld("lease", "release", "--now", Argument(holder.Key))+" && "+h.reserveFile(c),
+			"run", h.paths.flanneld("lease", "release", "--now", Argument(holder.Key))+" && "+reserve,
 			"then", thenRestart)...)
 	case !h.free(r, c, p):
 		klog.InfoS("Subnet file names a subnet that is not free, or holds what hosts need: taking another one", values...)
 	case own.Subnet.IsValid():
 		klog.InfoS("Subnet file names another subnet than this host's lease, and the lease counts: the file is overwritten",
-			append(values, "advice", "to have the file's", "run", h.reserveFile(c), "then", thenRestart)...)
+			append(values, "advice", "to have the file's", "run", reserve, "then", thenRestart)...)
 	}
 }
 
 // thenRestart is what makes a reservation count.
 const thenRestart = "restart flanneld and then this host's containers"
-
-// reserveFile is the command that gives this host the subnet file's subnet at its next start.
-func (h *leaseHolder) reserveFile(c Claim) string {
-	return h.paths.flanneld("lease", "reserve", h.previous.First().String(), c.Attrs.PublicIP.String())
-}
 
 // Argument is a lease's key as the command line takes it: its subnet, where that says it
 // all, and otherwise the key's name.
