@@ -250,6 +250,8 @@ func TestNoSubnetTwice(t *testing.T) {
 					}
 				}
 			}
+			time.Sleep(20 * time.Second) // who loses a half again and again lets each key become known first
+			synctest.Wait()
 			entries := store.Entries()
 			for i, h := range all {
 				held := h.View().Own
@@ -305,7 +307,8 @@ func TestFamilyComes(t *testing.T) {
 		before, both := inFamilies["IPv4"], inFamilies["both"]
 		h := start(t, store, &subnet.Claim{Config: before, Attrs: attrsOf(before, "10.4.7.21")})
 		defer h.stop()
-		settle()
+		time.Sleep(time.Minute)
+		synctest.Wait()
 		four := h.View().Own.Subnet
 		plain := subnet.Key(four)
 		var told []string
@@ -528,6 +531,7 @@ func TestKeyOfBeforeComesBack(t *testing.T) {
 		h := start(t, store, &subnet.Claim{Config: before, Attrs: attrsOf(before, "10.4.7.21")})
 		defer h.stop()
 		settle()
+		time.Sleep(time.Minute) // a key that was just made stays for a second
 		plain := store.Entries()[0]
 		h.Claim(subnet.Claim{Config: both, Attrs: attrsOf(both, "10.4.7.21")})
 		settle()
@@ -781,7 +785,7 @@ func TestFamilyComesAndGoesUnderFaults(t *testing.T) {
 					if !time.Now().Before(end) {
 						return
 					}
-					time.Sleep(min(time.Millisecond*7, end.Sub(time.Now())))
+					time.Sleep(min(time.Millisecond*7, time.Until(end)))
 				}
 			}
 			for i := range all {
@@ -841,7 +845,8 @@ func TestStorePutBack(t *testing.T) {
 		store := subnettest.NewStore()
 		h := start(t, store, claim("10.4.7.21"), previous("172.7.40.0/24"))
 		defer h.stop()
-		settle()
+		time.Sleep(time.Minute)
+		synctest.Wait()
 		const plain = "subnets/172.7.40.0-24"
 		value := entry(t, store, plain).Value
 		config := mustConfig(`{"Network":"172.7.0.0/16","EnableIPv6":true,"IPv6Network":"fc00:7::/48"}`)

@@ -73,6 +73,7 @@ type leaseHolder struct {
 	own       Lease                     // zero: none; it may lack a family that was just asked for
 	good      Subnets                   // of it, those that this host may use
 	candidate Subnets                   // being created; kept until they show or are refused
+	made      time.Time                 // when the key that we hold showed, where we created it
 	refused   map[netip.Prefix]struct{} // somebody else was first, though the replica does not show it yet
 	explained bool                      // said why the subnet file's subnet is not taken
 	full      bool                      // no subnet was free at the last try
@@ -273,6 +274,9 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 		return step{do: put, entry: entry}, true
 	}
 	if len(c.Config.Lacking(good)) > 0 {
+		if young := seenByAll - now.Sub(h.made); young > 0 {
+			return step{wait: young, unsettled: true}, true
+		}
 		if s, due := h.complete(r, c, good, now); due {
 			if good != c.Config.fitting(subnets) {
 				other := first()
@@ -290,6 +294,11 @@ func (h *leaseHolder) maintain(r *replica, c Claim, now time.Time) (step, bool) 
 	}
 	return step{wait: lookAgain}, true
 }
+
+// seenByAll is ample for other hosts to see a key that is new. Who has created one for the
+// same subnet a moment later sees that he was: had the key been replaced by then, which
+// makes it the younger one, both would work with the subnet.
+const seenByAll = time.Second
 
 // complete gives a lease the families that it lacks, by a key in its place that has its good
 // subnets and others beside: they are leased at each moment. What another lease of ours has comes
@@ -351,6 +360,9 @@ func (h *leaseHolder) adopt(current Lease, now time.Time) {
 	case h.own.Key != current.Key:
 		klog.InfoS("Holding a lease", "subnet", current.Subnets(), "key", h.paths.key(current.Key), "expires", current.Ends())
 		h.announce, h.contested = h.candidate != current.Subnets(), false
+		if h.made = (time.Time{}); !h.announce {
+			h.made = now
+		}
 		h.contestedUntil, h.questioned = time.Time{}, time.Time{}
 	case h.own.Modified == current.Modified:
 		return
