@@ -97,11 +97,12 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	inputs   inputs   // what next was made from
-	places   [2]place // where each family's packets leave this host
-	taken    bool     // by another daemon: it is to be made again
-	next     *setup   // what the config asks for
-	current  *setup   // what the lease says: at work in the kernel
+	inputs   inputs        // what next was made from
+	places   [2]place      // where each family's packets leave this host
+	wanted   []inet.Family // that the config asks for, and those at work
+	taken    bool          // by another daemon: it is to be made again
+	next     *setup        // what the config asks for
+	current  *setup        // what the lease says: at work in the kernel
 	draining draining
 	changing changing
 	inbound  inboundPaths

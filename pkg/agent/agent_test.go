@@ -62,6 +62,7 @@ type host struct {
 	kernel *kerneltest.Kernel
 	peers  []rules.Peer // that the firewall lets in
 	rules  map[inet.Family]ruled
+	looks  []inet.Family // the families whose changes the agent hears of
 	placed chan struct{} // what SetRules returns
 	slow   time.Duration // that a pass takes where this host works
 
@@ -84,7 +85,8 @@ func (h *host) with(f func(k *kerneltest.Kernel)) {
 func (h *host) Look(families ...inet.Family) []inet.Family {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.kernel.Look(families...)
+	h.looks = h.kernel.Look(families...)
+	return h.looks
 }
 
 // The agent's view of the kernel: every call under the lock.

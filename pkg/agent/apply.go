@@ -123,13 +123,14 @@ func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kern
 	return want.State, true
 }
 
-// familiesOf are those of the setups, and of devices that are still to stay.
+// familiesOf are those of the setups, of devices that are still to stay, and those that are
+// waited for: an address of one may come.
 func (a *Agent) familiesOf(devices []kernel.Device) (all []inet.Family) {
 	for _, f := range inet.Families() {
 		_, now := a.current.of(f)
 		_, next := a.next.of(f)
 		stays := slices.ContainsFunc(devices, func(d kernel.Device) bool { return d.Addrs.Of(f).IsValid() })
-		if now || next || stays {
+		if now || next || stays || slices.Contains(a.wanted, f) {
 			all = append(all, f)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
+	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
 )
 
@@ -172,6 +173,11 @@ func TestHostWithoutIPv6(t *testing.T) {
 		if _, told := h21.wrong.Find(condition.FamilyMissing, "IPv6"); !told {
 			t.Errorf("wrong are %v", h21.wrong.List())
 		}
+		h21.mu.Lock()
+		if !slices.Contains(h21.looks, inet.IPv6) {
+			t.Error("it would not hear of an address that comes")
+		}
+		h21.mu.Unlock()
 		h21.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77`)
 		h22.shows(`ip route add 172.7.21.0/24 via 10.4.7.21 dev ens33 proto 77`)
 		h21.run("ip addr add fd00:4::21/64 dev ens33")
@@ -387,5 +393,54 @@ func TestIPv6InterfaceIsDown(t *testing.T) {
 		settle(time.Minute)
 		h.shows(`ip route add 172.7.22.0/24 via 10.4.7.22 dev ens33 proto 77
 			ip route add 172.7.23.0/24 via 10.4.7.23 dev ens33 proto 77`)
+	})
+}
+
+// TestFamilyComesOverTheHostsNetwork: what a host needs of a family is known before it leases the first
+// subnet of that.
+func TestFamilyComesOverTheHostsNetwork(t *testing.T) {
+	for range 8 {
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			store.Set("config", hostGW, 0)
+			h := newDualHost(t, store, 21)
+			h.own6 = netip.Prefix{}
+			h.start()
+			defer h.stop()
+			settle(5 * time.Second)
+			store.Set("config", `{"Network":"172.7.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:4::/62","IPv6SubnetMin":"fd00:4::",`+
+				`"IPv6SubnetMax":"fd00:4:0:1::","Backend":{"Type":"host-gw"}}`, 0)
+			settle(2 * followed)
+			if env := h.env(); !strings.Contains(env, "FLANNEL_IPV6_SUBNET=fd00:4:0:1::1/64\n") {
+				t.Errorf("subnet file:\n%s", env)
+			}
+		})
+	}
+}
+
+// TestRestartWhileAFamilyGoes: the device that was still to stay for a moment goes then.
+func TestRestartWhileAFamilyGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := subnettest.NewStore()
+		store.Set("config", both(`{"Type":"vxlan"}`), 0)
+		h := newDualHost(t, store, 21).start()
+		settle(5 * time.Second)
+		store.Set("config", `{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan"}}`, 0)
+		settle(8 * time.Second)
+		if !strings.Contains(h.render(), "flannel-v6.1") || strings.Contains(h.env(), "IPV6") {
+			t.Fatalf("the moment is over, or has not come:\n%s\n%s", h.render(), h.env())
+		}
+		h.stop()
+		var err error
+		if h.former, err = subnet.ReadEnv(h.file); err != nil {
+			t.Fatal(err)
+		}
+		h.resumed = true
+		h.start()
+		defer h.stop()
+		settle(30 * time.Second)
+		if got := h.render(); strings.Contains(got, "flannel-v6.1") || !strings.Contains(got, "flannel.1") {
+			t.Errorf("the kernel has\n%s", got)
+		}
 	})
 }

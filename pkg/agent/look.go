@@ -56,7 +56,13 @@ func (a *Agent) inUse(f inet.Family) hostInputs { return a.inputs.hosts[slot(f)]
 // the config asks for. A family without one is left out beside another that has one.
 func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Host, links []kernel.Link, err error) {
 	wanted, sure := a.wantedFamilies(view)
+	a.wanted = wanted
 	a.Kernel.Look(wanted...)
+	for _, f := range inet.Families() {
+		if !slices.Contains(wanted, f) { // its routing changes unheard
+			a.place(f).onLink = onLinkCache{}
+		}
+	}
 	if links, err = a.Kernel.Links(); err != nil {
 		return nil, nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -67,7 +73,7 @@ func (a *Agent) lookAround(view subnet.View, now time.Time) (hosts []backend.Hos
 		if !sure && len(hosts) > 0 {
 			break
 		}
-		host, err := a.find(f, links, linksOf(hosts))
+		host, err := a.findBeside(f, wanted, links, hosts)
 		p := a.place(f)
 		switch {
 		case err == nil:
@@ -144,6 +150,25 @@ func (a *Agent) worksBy(f inet.Family) bool {
 	}
 	_, works := a.current.of(f)
 	return works
+}
+
+// findBeside is find, once more beside the interface of the other family where a flag names what
+// only that has.
+func (a *Agent) findBeside(
+	f inet.Family, wanted []inet.Family, links []kernel.Link, found []backend.Host,
+) (host backend.Host, err error) {
+	if host, err = a.find(f, links, linksOf(found)); err == nil || len(found) > 0 {
+		return host, err
+	}
+	for _, other := range wanted {
+		if other == f {
+			continue
+		}
+		if beside, e := a.find(other, links, nil); e == nil {
+			return a.find(f, links, linksOf([]backend.Host{beside}))
+		}
+	}
+	return host, err
 }
 
 // find chooses the external interface of a family, if it can be the one that another family has.
@@ -285,6 +310,8 @@ func (a *Agent) configure(view subnet.View, hosts []backend.Host) {
 		a.setConfigCondition("", "")
 		a.next, m.since = m, time.Now()
 		a.worksIn(m.config.Networks()...)
+		former := formerLease(view, a.self, subnet.Proof) // a family of which is not used any more may have left something
+		a.worksIn(former.Subnets().All()...)
 		for _, h := range m.halves {
 			klog.InfoS("Following the config key", "network", h.config.Network, "subnetLen", h.config.SubnetLen,
 				"subnetMin", h.config.SubnetMin, "subnetMax", h.config.SubnetMax, "backend", m.config.BackendType)

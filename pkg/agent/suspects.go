@@ -50,7 +50,9 @@ func (s *suspects) holds(dst netip.Prefix) bool {
 // note takes up the routes that a pass has added.
 func (s *suspects) note(ops []kernel.Op, now time.Time) {
 	for _, o := range ops {
-		if r, isRoute := o.Object.(kernel.Route); isRoute && o.Action != kernel.Delete && !o.Repair {
+		r, isRoute := o.Object.(kernel.Route)
+		passing := r.Dst.IsSingleIP() // it leads to another one's gateway, for this pass alone
+		if isRoute && o.Action != kernel.Delete && !o.Repair && !passing {
 			if s.fresh == nil {
 				s.fresh, s.failed = map[netip.Prefix]time.Time{}, map[netip.Prefix]int{}
 			}

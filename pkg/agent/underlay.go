@@ -28,7 +28,8 @@ type Needs interface {
 type beneath struct {
 	read     bool
 	routing  uint64
-	external []string // interfaces
+	external []string      // interfaces
+	families []inet.Family // that were looked at
 	needs    []underlay.Need
 	own      []netip.Prefix
 	host     underlay.Host
@@ -45,15 +46,15 @@ func (a *Agent) lookBeneath(
 		needs = a.Needs.Needs()
 	}
 	b := &a.beneath
-	if b.read && b.routing == routing && slices.Equal(b.external, external) && slices.Equal(b.needs, needs) &&
-		slices.Equal(b.own, own) {
+	if b.read && b.routing == routing && slices.Equal(b.external, external) && slices.Equal(b.families, a.wanted) &&
+		slices.Equal(b.needs, needs) && slices.Equal(b.own, own) {
 		return false, nil
 	}
 	routes, err := a.Kernel.Routes()
 	if err != nil {
 		return false, fmt.Errorf("list routes: %w", err)
 	}
-	b.read, b.routing, b.external, b.needs, b.own = true, routing, external, needs, own
+	b.read, b.routing, b.external, b.families, b.needs, b.own = true, routing, external, a.wanted, needs, own
 	b.host = underlay.Of(external, links, routes, needs, own)
 	return true, nil
 }

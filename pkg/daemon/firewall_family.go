@@ -80,8 +80,8 @@ func (f *firewallTasks) open(r *familyRules) error {
 				"resync", o.IPTablesResync)
 		}
 	case o.Firewall == NFTables || !r.iptables && o.IPMasq:
-		return fmt.Errorf("%w: load it (modprobe nf_tables), or install iptables and start flanneld "+
-			"with --firewall=iptables", nftables.ErrUnsupported)
+		return fmt.Errorf("%w: load it (modprobe nf_tables), or install %s and start flanneld "+
+			"with --firewall=iptables", nftables.ErrUnsupported, program)
 	}
 	if o.ForwardRules && !r.iptables && (!r.marks || o.Firewall == IPTables) {
 		unavailable(noRules[r.family], iptables.NotInstalled{Family: r.family})

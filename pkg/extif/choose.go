@@ -138,7 +138,8 @@ func criteria(f inet.Family, o Options, byRoute func() (string, error)) []criter
 			return some(source, "", byRegex(links, re))
 		}})
 	}
-	if o.CanReach.IsValid() {
+	if o.CanReach.IsValid() && inet.Of(o.CanReach) == f {
+		prefer = ""
 		source := fmt.Sprintf("--iface-can-reach=%v", o.CanReach)
 		out = append(out, criterion{source, func(links []kernel.Link) ([]candidate, error) {
 			name, err := byRoute()

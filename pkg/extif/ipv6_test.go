@@ -80,6 +80,7 @@ func TestChooseIPv6(t *testing.T) {
 		{name: "regex of addresses", regexes: `^fd00:5`, addr: "fd00:5::21", by: `--iface-regex=^fd00:5`},
 		{name: "regex of a temporary address", regexes: `::77$`, err: `--iface-regex=::77$ matches none` + listed6},
 		{name: "by a route", reach: "fd00:5::1", route: "ens34", addr: "fd00:5::21", by: "--iface-can-reach=fd00:5::1"},
+		{name: "by a route that leaves elsewhere than IPv4", reach: "fd00:5::1", prefer: "ens33", route: "ens34", addr: "fd00:5::21", by: "--iface-can-reach=fd00:5::1"},
 
 		{name: "public IP of the interface", publicIP: "fd00:4::21", route: "ens33", addr: "fd00:4::21", by: "--public-ipv6=fd00:4::21"},
 		{name: "of another one than IPv4's", publicIP: "fd00:5::22", prefer: "ens33", route: "ens33", addr: "fd00:5::22", by: "--public-ipv6=fd00:5::22"},
@@ -127,5 +128,18 @@ func TestChooseIPv6(t *testing.T) {
 				t.Errorf("public IP %v", got.PublicIP)
 			}
 		})
+	}
+}
+
+// TestNamedForIPv6 says nothing of IPv4 but where its interface may be.
+func TestNamedForIPv6(t *testing.T) {
+	for name, o := range map[string]Options{
+		"the default route": {CanReach: netip.MustParseAddr("fd00:5::1")},
+		"the other family":  {Ifaces: []string{"fd00:5::22"}, Prefer: "ens34"},
+	} {
+		got, err := Choose(inet.IPv4, o, dual, func() (string, error) { return "ens33", nil })
+		if err != nil || !strings.Contains(got.Reason, ") by "+name+", public IP ") {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
 	}
 }
