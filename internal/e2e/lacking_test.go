@@ -144,9 +144,12 @@ func TestOperatorsSNAT(t *testing.T) {
 				seen("inserted", "172.7.21.2", "10.4.7.99")
 				h21.iptables("iptables -t nat -I POSTROUTING -s 172.7.21.0/24 ! -o docker0 -j MASQUERADE")
 				seen("behind docker's", "172.7.21.2", "10.4.7.21")
+				// A write is logged once it has been seen in place, which packets do not wait for.
+				const looked = 2500 * time.Millisecond // flanneld has looked at its rules again
+				time.Sleep(looked)
 				rules := h21.iptables("iptables-save -t nat | grep -v '^[#:]'")
 				writes := strings.Count(h21.daemon.Log(), "Wrote firewall rules")
-				time.Sleep(2500 * time.Millisecond) // flanneld has looked at its rules again
+				time.Sleep(looked)
 				if now := h21.iptables("iptables-save -t nat | grep -v '^[#:]'"); now != rules || strings.Count(h21.daemon.Log(), "Wrote firewall rules") != writes {
 					t.Errorf("it goes on writing; the rules were\n%s\nand are\n%s", rules, now)
 				}
