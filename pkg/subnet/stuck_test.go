@@ -85,8 +85,11 @@ func TestWritesThatAreNoProgress(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := subnettest.NewStore()
-				if tt.held {
+				switch {
+				case tt.held:
 					store.Set(ours, lease21, 24*time.Hour)
+				case tt.previous == "": // it is another host's, and so none that is drawn
+					store.Set(ours, lease22, 24*time.Hour)
 				}
 				o := subnet.Options{RenewMargin: time.Hour, Conditions: &condition.Set{}}
 				if tt.previous != "" {
