@@ -47,10 +47,10 @@ type place struct {
 	absent time.Time   // since when there is none; zero: there is one
 }
 
-func (a *Agent) place(f inet.Family) *place { return &a.places[slot(f)] }
+func (a *Agent) place(f inet.Family) *place { return &a.places[f.Index()] }
 
 // inUse is what the present setups are made from.
-func (a *Agent) inUse(f inet.Family) hostInputs { return a.inputs.hosts[slot(f)] }
+func (a *Agent) inUse(f inet.Family) hostInputs { return a.inputs.hosts[f.Index()] }
 
 // lookAround reads the host's interfaces and chooses the external one of each family that
 // the config asks for. A family without one is left out beside another that has one.
@@ -284,7 +284,7 @@ func (a *Agent) configure(view subnet.View, hosts []backend.Host) {
 	}
 	now := inputs{config: config, noConfig: absence, living: strings.Join(slices.Sorted(maps.Keys(view.Living)), " ")}
 	for _, h := range hosts {
-		now.hosts[slot(inet.Of(h.Local))] = inputsOf(h)
+		now.hosts[inet.Of(h.Local).Index()] = inputsOf(h)
 	}
 	if now == a.inputs && !a.taken {
 		return

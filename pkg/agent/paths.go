@@ -45,15 +45,7 @@ func (h half) desired(own subnet.Lease, peers []subnet.Lease, onLink func(netip.
 // families are leases as each family sees them.
 type families [2][]subnet.Lease
 
-func (l families) of(f inet.Family) []subnet.Lease { return l[slot(f)] }
-
-// slot is a family's place among both.
-func slot(f inet.Family) int {
-	if f == inet.IPv4 {
-		return 0
-	}
-	return 1
-}
+func (l families) of(f inet.Family) []subnet.Lease { return l[f.Index()] }
 
 // pathTimes remember since when each peer is reached as it is.
 type pathTimes map[netip.Prefix]pathTime

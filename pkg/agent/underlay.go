@@ -151,7 +151,7 @@ func (a *Agent) peersOf(view subnet.View, links []kernel.Link) (all families, re
 		}
 		peers, wrong := subnet.Peers(c, view.Own, of, addrs(links), a.refuse)
 		peers = dropSwallowed(a.beneath.host, c, peers, wrong)
-		all[slot(h.family)] = slices.DeleteFunc(peers, func(l subnet.Lease) bool { return a.suspects.holds(l.Subnet) })
+		all[h.family.Index()] = slices.DeleteFunc(peers, func(l subnet.Lease) bool { return a.suspects.holds(l.Subnet) })
 		maps.Copy(rejected, wrong)
 	}
 	return all, rejected

@@ -16,6 +16,14 @@ const (
 // Families are both, in the order in which everything looks at them.
 func Families() []Family { return []Family{IPv4, IPv6} }
 
+// Index is the family's place in Families, for what there is one of in each.
+func (f Family) Index() int {
+	if f == IPv4 {
+		return 0
+	}
+	return 1
+}
+
 // Of is the family of an address. An IPv4 address that is written as an IPv6
 // one (RFC 4291, 2.5.5.2) counts as IPv6, as in netip.
 func Of(a netip.Addr) Family {

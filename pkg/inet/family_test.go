@@ -17,6 +17,11 @@ func TestFamily(t *testing.T) {
 			t.Errorf("%s is %v of %d bits, want %v", text, f, f.Bits(), want)
 		}
 	}
+	for i, f := range Families() {
+		if f.Index() != i {
+			t.Errorf("%v has the place %d, not %d", f, f.Index(), i)
+		}
+	}
 	if IPv4.String() != "IPv4" || IPv6.String() != "IPv6" {
 		t.Error("names")
 	}

@@ -39,7 +39,7 @@ type DeviceAddr struct {
 // AddrsOf are addresses of different families.
 func AddrsOf(addrs ...DeviceAddr) (all DeviceAddrs) {
 	for _, a := range addrs {
-		all[slot(inet.Of(a.Addr()))] = a
+		all[inet.Of(a.Addr()).Index()] = a
 	}
 	return all
 }
@@ -55,7 +55,7 @@ func (a DeviceAddr) former(p netip.Prefix) bool {
 func (a DeviceAddrs) former(p netip.Prefix) bool { return a.Of(inet.Of(p.Addr())).former(p) }
 
 // Of is the address of a family.
-func (a DeviceAddrs) Of(f inet.Family) DeviceAddr { return a[slot(f)] }
+func (a DeviceAddrs) Of(f inet.Family) DeviceAddr { return a[f.Index()] }
 
 // Has reports whether p is one of the addresses.
 func (a DeviceAddrs) Has(p netip.Prefix) bool {
@@ -67,13 +67,6 @@ func (a DeviceAddrs) Has(p netip.Prefix) bool {
 func (a DeviceAddrs) lengthOff(p netip.Prefix) bool {
 	of := a.Of(inet.IPv6)
 	return p.Addr().Is6() && of.IsValid() && of.Addr() == p.Addr() && of.Prefix != p
-}
-
-func slot(f inet.Family) int {
-	if f == inet.IPv4 {
-		return 0
-	}
-	return 1
 }
 
 // DeviceKind is one sort of tunnel, with all that cannot be changed on an

@@ -21,7 +21,7 @@ type found struct {
 	waits      func(Op) bool // it is contested, and its turn has not come; nil: nothing is
 }
 
-func (f found) takesNexthops(a netip.Addr) bool { return f.byNexthops[slot(inet.Of(a))] }
+func (f found) takesNexthops(a netip.Addr) bool { return f.byNexthops[inet.Of(a).Index()] }
 
 func (f found) link(name string) (Link, bool) {
 	i := slices.IndexFunc(f.links, func(l Link) bool { return l.Name == name })

@@ -171,7 +171,7 @@ func (s *Syncer) read(want State) (found, error) {
 func (s *Syncer) many(routes []Route) (many [2]bool) {
 	var count [2]int
 	for i := range routes {
-		count[slot(inet.Of(routes[i].Dst.Addr()))]++
+		count[inet.Of(routes[i].Dst.Addr()).Index()]++
 	}
 	for i, n := range count {
 		many[i] = n >= s.nexthopsFrom

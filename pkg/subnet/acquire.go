@@ -64,7 +64,7 @@ func (h *leaseHolder) goodOf(r *replica, c Claim, l *Lease) (good Subnets) {
 	for _, p := range c.Config.fitting(l.Subnets()).All() {
 		other, overlaps := r.overlapping(p, h.notOther(c, l.Key))
 		if !(overlaps && older(&other, l)) && !(l.Key != h.own.Key && c.reservesAddress(p)) {
-			good[slot(inet.Of(p.Addr()))] = p
+			good[inet.Of(p.Addr()).Index()] = p
 		}
 	}
 	return good
@@ -140,7 +140,7 @@ func (h *leaseHolder) choose(r *replica, c Claim, with Subnets) (Subnets, bool) 
 		if !chosen.IsValid() {
 			return Subnets{}, false
 		}
-		with[slot(f)] = chosen
+		with[f.Index()] = chosen
 	}
 	return with, true
 }

@@ -290,7 +290,7 @@ func (c Config) Lacking(s Subnets) (out []inet.Family) {
 func (c Config) fitting(s Subnets) (fits Subnets) {
 	for _, r := range c.ranges() {
 		if f := r.family(); r.Network.IsValid() && r.Fits(s.Of(f)) {
-			fits[slot(f)] = s.Of(f)
+			fits[f.Index()] = s.Of(f)
 		}
 	}
 	return fits

@@ -147,20 +147,18 @@ func ParseEnv(content []byte) (Env, error) {
 		}
 		value = envValue(value)
 		var err error
+		f := inet.IPv4
+		if strings.HasPrefix(name, "FLANNEL_IPV6_") {
+			f = inet.IPv6
+		}
 		of := -1 // which family's
 		switch name {
-		case "FLANNEL_NETWORK":
-			of = slot(inet.IPv4)
-			networks[of], err = parsePrefix(value, inet.IPv4)
-		case "FLANNEL_SUBNET":
-			of = slot(inet.IPv4)
-			subnets[of], err = parsePrefix(value, inet.IPv4)
-		case "FLANNEL_IPV6_NETWORK":
-			of = slot(inet.IPv6)
-			networks[of], err = parsePrefix(value, inet.IPv6)
-		case "FLANNEL_IPV6_SUBNET":
-			of = slot(inet.IPv6)
-			subnets[of], err = parsePrefix(value, inet.IPv6)
+		case "FLANNEL_NETWORK", "FLANNEL_IPV6_NETWORK":
+			of = f.Index()
+			networks[of], err = parsePrefix(value, f)
+		case "FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET":
+			of = f.Index()
+			subnets[of], err = parsePrefix(value, f)
 		case "FLANNEL_MTU":
 			e.MTU, err = strconv.Atoi(value)
 		case "FLANNEL_IPMASQ":

@@ -309,7 +309,7 @@ func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time)
 		// The new key would come after one that names p as well, and so lose p.
 		_, later := r.overlapping(p, h.notOther(c, h.own.Key))
 		switch {
-		case later && f == slot(inet.IPv4): // which containers work with
+		case later && f == inet.IPv4.Index(): // which containers work with
 			return step{}, false
 		case later:
 			with[f] = netip.Prefix{}
@@ -326,7 +326,7 @@ func (h *leaseHolder) complete(r *replica, c Claim, good Subnets, now time.Time)
 		}
 		for _, f := range c.Config.Lacking(with) {
 			if _, later := r.overlapping(has.Of(f), h.notOther(c, l.Key)); !later {
-				with[slot(f)] = has.Of(f)
+				with[f.Index()] = has.Of(f)
 			}
 		}
 	}

@@ -18,21 +18,14 @@ type Subnets [2]netip.Prefix
 func SubnetsOf(all ...netip.Prefix) (s Subnets) {
 	for _, p := range all {
 		if p.IsValid() {
-			s[slot(inet.Of(p.Addr()))] = p
+			s[inet.Of(p.Addr()).Index()] = p
 		}
 	}
 	return s
 }
 
-func slot(f inet.Family) int {
-	if f == inet.IPv4 {
-		return 0
-	}
-	return 1
-}
-
 // Of is the subnet of a family; invalid: there is none.
-func (s Subnets) Of(f inet.Family) netip.Prefix { return s[slot(f)] }
+func (s Subnets) Of(f inet.Family) netip.Prefix { return s[f.Index()] }
 
 // First is IPv4's if there is one.
 func (s Subnets) First() netip.Prefix {
