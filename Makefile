@@ -1,18 +1,21 @@
 GO ?= go
-VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)),0.1.0)
+# Without a tag it is the newest one of CHANGELOG.md, released or not.
+VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)),$(shell sed -n 's/^## \([0-9][^ ]*\).*/\1/p' CHANGELOG.md | head -n 1))
 
 # Where ip and iptables are, also for a user whose PATH lacks it.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 # dockerd 29 and the nft that it runs. Without real root docker's tests are skipped.
 engine := $(if $(filter 0,$(shell id -u)),build/dockerd build/nft)
+# A Debian with a systemd and a docker of its own, into which the packages are installed.
+debian := $(if $(filter 0,$(shell id -u)),build/debian)
 cni := build/cni/cnitool build/cni/flannel
 
 # For each fuzzer, of which two run at a time.
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fuzz cover man lint chaos engines bench bench-lab bench-record demo deps dist clean
+.PHONY: help build test bigendian fuzz cover man lint chaos engines bench bench-lab bench-record demo deps dist clean
 
 help: ## list what can be made
 	@echo 'flanneld $(VERSION)'
@@ -21,9 +24,13 @@ help: ## list what can be made
 build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
-test: deps-test build/etcd build/etcd-newest build/etcdctl build/flannel $(engine) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
-	$(GO) test -race -timeout 60m ./...
+test: deps-test build/etcd build/etcd-newest build/etcdctl build/flannel build/govulncheck build/nfpm build/release $(engine) $(debian) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
+	$(GO) test -race -timeout 60m ./internal/e2e ./... # in this order: it takes longest, and mostly waits
+	$(GO) test -C tools/release -race ./...
 	GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
+
+bigendian: deps-bigendian ## tests of messages and packets, by an emulated s390x, whose byte order is the other one
+	GO=$(GO) scripts/bigendian.sh
 
 fuzz: ## each fuzzer for a while; FUZZTIME=10s NAME=FuzzClip
 	GO=$(GO) scripts/fuzz.sh $(FUZZTIME) $(NAME)
@@ -35,10 +42,14 @@ cover: deps-test build/etcd build/etcd-newest build/etcdctl $(engine) $(cni) ## 
 man: ## the manual page and docs/cli.md, after a change of flags or commands
 	UPDATE=1 $(GO) test -count=1 -run 'TestManual$$|TestCLIPage$$' ./cmd/flanneld
 
-lint: deps-lint build/staticcheck ## gofmt, vet, staticcheck, shellcheck, and the documents
+lint: deps-lint build/staticcheck build/analyzers build/govulncheck ## gofmt, vet, staticcheck, more analyzers, known vulnerabilities, shellcheck, and the documents
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w wanted: $$files" >&2; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -C tools/release ./...
+	for arch in arm s390x; do GOARCH=$$arch $(GO) vet ./... || exit; done # 32 bits, and the other byte order
 	build/staticcheck ./...
+	$(GO) vet -vettool=$(CURDIR)/build/analyzers ./...
+	scripts/vuln.sh build/govulncheck
 	shellcheck .ci/run $$(find . -name build -prune -o -name '*.sh' -print)
 	$(GO) test ./internal/docs
 
@@ -67,11 +78,11 @@ deps: deps-all ## install what the others need, or say what to type
 deps-%:
 	@scripts/deps.sh $*
 
-dist: ## the release for each architecture, into dist/
-	VERSION=$(VERSION) sh dist/build.sh
+dist: build/nfpm build/release ## the release for each architecture, into dist/: tar.gz, deb, rpm and image; SIGNING_KEY=file signs it
+	VERSION='$(VERSION)' SIGNING_KEY='$(SIGNING_KEY)' sh dist/build.sh
 
 clean: ## remove everything that was made
-	rm -rf build dist/*.tar.gz dist/SHA256SUMS
+	rm -rf build dist/flanneld-* dist/flanneld_* dist/SHA256SUMS*
 
 # Tools have modules of their own, so that the daemon's go.mod stays short.
 build/etcd: tools/go.mod tools/go.sum
@@ -102,5 +113,20 @@ build/cni/cnitool: tools/cni/go.mod tools/cni/go.sum
 build/cni/flannel: tools/cni-flannel/go.mod tools/cni-flannel/go.sum
 	CGO_ENABLED=0 $(GO) build -C tools/cni-flannel -ldflags '-s -w' -o ../../build/cni/ tool
 
+build/debian: scripts/debian.sh
+	scripts/debian.sh $@
+
+# The last release whose modules the public proxy has.
+build/nfpm: tools/nfpm/go.mod tools/nfpm/go.sum
+	CGO_ENABLED=0 $(GO) build -C tools/nfpm -ldflags '-s -w' -o ../../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+build/release: tools/release/go.mod tools/release/go.sum $(wildcard tools/release/*.go)
+	CGO_ENABLED=0 $(GO) build -C tools/release -o ../../$@ .
+
 build/staticcheck: tools/lint/go.mod tools/lint/go.sum
 	$(GO) build -C tools/lint -o ../../$@ honnef.co/go/tools/cmd/staticcheck
+
+build/analyzers: tools/lint/go.mod tools/lint/go.sum tools/lint/analyzers/main.go
+	$(GO) build -C tools/lint -o ../../$@ ./analyzers
+
+build/govulncheck: tools/lint/go.mod tools/lint/go.sum
+	$(GO) build -C tools/lint -o ../../$@ golang.org/x/vuln/cmd/govulncheck

@@ -30,14 +30,16 @@ func TestDashboardPicture(t *testing.T) {
 	bottom := 0
 	shapes := map[string]func(at float64) float64{
 		"Peers by mode": standing, "Time left of each lease": falling, "Not ready": once, "Requests to etcd": busy, "Watches of etcd that broke": once,
+		"WireGuard: peers without a handshake in three minutes": once, "Traffic by tunnels": busy, "Packets that udp could not carry": once,
 		"Repairs": once, "Writes to the kernel": once, "Time of a pass over the kernel": busy,
+		"Probes of peers that got lost": once, "Probed peers that are not well": once, "Round trips of probes": busy,
 		"Time since the kernel was as it should be": func(at float64) float64 { return 1 - falling(at) },
 	}
 	for _, p := range board.Panels {
 		x, y, w, h := p.GridPos.X*unit+4, p.GridPos.Y*row+4, p.GridPos.W*unit-8, p.GridPos.H*row-8
 		bottom = max(bottom, y+h+4)
-		fmt.Fprintf(&b, `<rect class="p" x="%d" y="%d" width="%d" height="%d" rx="3"/><text class="t" x="%d" y="%d">%s</text>`+"\n",
-			x, y, w, h, x+10, y+20, html.EscapeString(p.Title))
+		fmt.Fprintf(&b, `<rect class="p" x="%d" y="%d" width="%d" height="%d" rx="3"/><text class="t" x="%d" y="%d"%s>%s</text>`+"\n",
+			x, y, w, h, x+10, y+20, narrowed(p.Title, w-20), html.EscapeString(p.Title))
 		switch p.Type {
 		case "stat":
 			value := "0"
@@ -49,7 +51,7 @@ func TestDashboardPicture(t *testing.T) {
 			fmt.Fprintf(&b, `<path class="a" d="M%d %dV%dH%d"/><path class="l" d="%s"/>`+"\n", x+14, y+34, y+h-14, x+w-12, curve(shapes[p.Title], x+14, y+h-14, w-26, h-52))
 		case "table":
 			for j, host := range []string{"instance", "10.4.7.21:2401", "10.4.7.22:2401", "10.4.7.23:2401", "10.4.8.31:2401"} {
-				cells := []string{host, "vxlan", "0.2.0", "1450"}
+				cells := []string{host, "vxlan", "0.3.0", "1450"}
 				if j == 0 {
 					cells = []string{host, "backend", "version", "MTU"}
 				}
@@ -109,4 +111,12 @@ func busy(at float64) float64 {
 		return 0.75
 	}
 	return 0.15 + 0.05*math.Sin(at*40)
+}
+
+// narrowed has a title that is longer than its panel take no more room than that.
+func narrowed(title string, width int) string {
+	if len(title)*54/10 <= width { // an estimate, with letters of 11 pixels
+		return ""
+	}
+	return fmt.Sprintf(` textLength="%d" lengthAdjust="spacingAndGlyphs"`, width)
 }

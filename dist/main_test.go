@@ -15,7 +15,11 @@ import (
 
 // TestMain enters the lab's namespaces: there is root for supervisord, an empty
 // /run, and an end to every process that a test leaves behind.
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) {
+	lab.NeedFlanneld()
+	lab.NeedReleaseTool()
+	lab.Main(m)
+}
 
 // shells are the programs that stand behind /bin/sh: Debian, CentOS, Alpine.
 var shells = map[string][]string{

@@ -28,8 +28,15 @@ func scraped(t *testing.T) map[string]string {
 			Daemon:  &status.Daemon{Applied: time.Now()},
 			Network: &status.Network{Network: netip.MustParsePrefix("172.7.0.0/16"), Backend: "vxlan"},
 			Lease:   &status.Lease{Expires: time.Now()},
-			IPv6:    &status.Half{Lease: &status.Lease{Subnet: netip.MustParsePrefix("fd00:7:0:21::/64")}},
-			Etcd:    status.Etcd{Read: time.Now()},
+			Device: &status.Device{Name: "flannel0", Kind: status.UDP, Traffic: &status.Traffic{
+				Dropped: map[string]uint64{"no route": 1},
+			}},
+			IPv6: &status.Half{
+				Lease:  &status.Lease{Subnet: netip.MustParsePrefix("fd00:7:0:21::/64")},
+				Device: &status.Device{Name: "flannel-wg-v6", Kind: status.WireGuard},
+			},
+			Etcd:   status.Etcd{Read: time.Now()},
+			Probes: &status.Probes{},
 		}, nil
 	}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 	out := map[string]string{

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Finds the programs that `make demo`, `make test`, `make lint` or `make bench`
-# need on this machine. If one is missing, the script installs Debian's package when
+# Finds the programs that `make demo`, `make test`, `make lint`, `make bench` or
+# `make bigendian` need on this machine. If one is missing, the script installs Debian's package when
 # run by root, and otherwise prints the command. If none is missing it does nothing,
 # quickly.
 #
-# usage: scripts/deps.sh demo|test|lint|bench|all
+# usage: scripts/deps.sh demo|test|lint|bench|bigendian|all
 set -eu
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # not in everybody's PATH
 
@@ -39,6 +39,14 @@ need_for_test() {
 	need supervisord supervisor
 	need systemd-analyze systemd
 	need nginx nginx
+	need chromium-headless-shell chromium-headless-shell fonts-liberation # the page of the health port is looked at
+	# What completes flanneld's command line.
+	need zsh zsh
+	need fish fish
+	[ -e /usr/share/bash-completion/bash_completion ] || missing bash-completion bash-completion
+	need rpm rpm # reads the release's; nfpm makes them
+	need rpm2cpio rpm2cpio
+	need cpio cpio
 	# go test -race is linked by a C compiler.
 	if ! echo '#include <stdlib.h>' | ${CC:-gcc} -E - >/dev/null 2>&1; then missing gcc gcc libc6-dev; fi
 	# Without real root docker's tests are skipped. dockerd 29 takes Debian's
@@ -48,6 +56,8 @@ need_for_test() {
 		need containerd containerd
 		need runc runc
 	fi
+	# So are those that install the packages, on a Debian that is made for them.
+	if [ "$(id -u)" = 0 ]; then need mmdebstrap mmdebstrap debian-archive-keyring; fi
 	# So is podman's, with the program that makes its networks.
 	if [ "$(id -u)" = 0 ]; then need podman podman netavark; fi
 }
@@ -61,9 +71,16 @@ need_for_bench() {
 	need iperf3 iperf3
 }
 
+# qemu-user alone registers nothing with the kernel: it runs what it is given.
+need_for_bigendian() {
+	need_for_demo
+	need qemu-s390x qemu-user
+}
+
 need_for_all() {
 	need_for_bench
 	need_for_lint
+	need_for_bigendian
 }
 
 # The services that the packages above bring along.
@@ -108,9 +125,9 @@ keep_off() {
 
 goal=${1:-all}
 case $goal in
-demo | test | lint | bench | all) ;;
+demo | test | lint | bench | bigendian | all) ;;
 *)
-	echo "usage: $0 demo|test|lint|bench|all" >&2
+	echo "usage: $0 demo|test|lint|bench|bigendian|all" >&2
 	exit 2
 	;;
 esac

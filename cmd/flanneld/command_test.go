@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"flanneld/internal/cli"
+	"flanneld/internal/lab"
 )
 
 // shellWords takes a command line apart as a shell does, up to a redirection.
@@ -158,6 +161,7 @@ func TestCommandFlags(t *testing.T) {
 		}},
 		{args: []string{"status", "--output=json"}, check: func(c *call) bool { return c.format == "json" }},
 		{args: []string{"status", "-o=json", "-etcd-prefix=/x"}, check: func(c *call) bool { return c.format == "json" && c.Etcd.Prefix == "/x" }},
+		{args: []string{"check", "--all"}, check: func(c *call) bool { return c.all }},
 		{args: []string{"check", "172.7.22.0/24"}, args2: []string{"172.7.22.0/24"}},
 		{args: []string{"config", "set", "--yes", "-"}, args2: []string{"-"}, check: func(c *call) bool { return c.yes }},
 		{args: []string{"config", "set", "--", "--odd"}, args2: []string{"--odd"}, check: func(c *call) bool { return !c.yes }},
@@ -248,11 +252,12 @@ func TestBashCompletes(t *testing.T) {
 		{[]string{"--etcd-api", ""}, "auto 2 3"},
 		{[]string{"-etcd-api", ""}, "auto 2 3"},
 		{[]string{"--etcd-api="}, "auto 2 3"},
+		{[]string{"-etcd-api="}, "auto 2 3"},
 		{[]string{"migrate", "--from="}, "2 3 ! auto"},
 		{[]string{"--etcd-certfile=cl"}, "! --iface"}, // files: bash's own, see below
 		{[]string{"--iface=l"}, "lo ! --iface"},
 		{[]string{"--etcd-username", ""}, "! --iface status"},
-		{[]string{"--ip-masq", "--health"}, "--healthz-ip --healthz-port"},
+		{[]string{"--ip-masq", "--health"}, "--healthz-ip --healthz-page --healthz-port"},
 		{[]string{"completion", ""}, "bash zsh fish"},
 	} {
 		// What cobra's script takes from the package bash-completion: words that "=" does not part.
@@ -279,4 +284,87 @@ func TestBashCompletes(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %q", flag, out, err, want)
 		}
 	}
+}
+
+// TestShellsComplete types at an interactive bash, zsh and fish what is completed by the Tab key.
+func TestShellsComplete(t *testing.T) {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(dir, "flanneld")) // see TestMain
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "client.pem"), nil, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	typed := map[string]string{
+		"flanneld --firewall=ipt": "flanneld --firewall=iptables", "flanneld -firewall=ipt": "flanneld -firewall=iptables",
+		"flanneld --etcd-certfile=cl": "flanneld --etcd-certfile=client.pem", "flanneld lease rel": "flanneld lease release",
+		"flanneld --log-format js": "flanneld --log-format json",
+	}
+	for shell, setUp := range map[string]string{
+		"bash --norc -i": ". /usr/share/bash-completion/bash_completion; . <(flanneld completion bash)",
+		"zsh -f -i":      "autoload -U compinit; compinit -u; . <(flanneld completion zsh)",
+	} {
+		cmd := exec.Command("script", "-qec", shell, "/dev/null")
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "TERM=dumb", "HOME="+dir, "PATH="+dir+":"+os.Getenv("PATH"))
+		keys, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var screen screen
+		cmd.Stdout = &screen
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		enter := func(text string) { _, _ = io.WriteString(keys, text) }
+		enter(setUp + "; echo is set' 'up\n")
+		screen.waits(t, shell, "is set up")
+		for before, after := range typed {
+			// Tab completes; Ctrl-A goes to the line's begin, to have it printed.
+			enter(before + "\t\x01echo completed: \x05\n")
+			screen.waits(t, shell, "completed: "+after+"\n")
+		}
+		enter("exit\n")
+		_ = keys.Close()
+		_ = cmd.Wait()
+	}
+	for before, after := range typed {
+		cmd := exec.Command("fish", "--no-config", "-c", "flanneld completion fish | source; complete -C "+"'"+before+"'")
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "HOME="+dir, "PATH="+dir+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		want := after[strings.LastIndexByte(after, ' ')+1:]
+		if offered, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\t"); err != nil || offered != want {
+			t.Errorf("fish: %s: %v: %q, want %q", before, err, out, want)
+		}
+	}
+}
+
+// screen is what a terminal shows.
+type screen struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text.Write(bytes.ReplaceAll(p, []byte("\r"), nil))
+	return len(p), nil
+}
+
+func (s *screen) waits(t *testing.T, shell, text string) {
+	t.Helper()
+	lab.Eventually(t, time.Minute, shell+" to show "+text, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if shown := s.text.String(); !strings.Contains(shown, "\n"+text) {
+			return errors.New(shown)
+		}
+		return nil
+	})
 }

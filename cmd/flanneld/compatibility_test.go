@@ -96,6 +96,15 @@ func TestCompatibilityOfFlags(t *testing.T) {
 	}
 }
 
+// typeWith is a backend that has an option.
+func typeWith(option string) string {
+	switch option {
+	case "ListenPort", "ListenPortV6", "PSK", "PersistentKeepaliveInterval", "Mode":
+		return "wireguard"
+	}
+	return "vxlan"
+}
+
 // TestCompatibilityOfFields: the same of the config key.
 func TestCompatibilityOfFields(t *testing.T) {
 	rows := compatibility(t, "The config key", "([A-Za-z0-9.]+)")
@@ -114,7 +123,7 @@ func TestCompatibilityOfFields(t *testing.T) {
 			object[field] = value
 		}
 		if name != "Backend" {
-			object["Backend"] = `{"Type":"vxlan"` + options + `}`
+			object["Backend"] = fmt.Sprintf(`{"Type":%q%s}`, typeWith(field), options)
 		}
 		var fields []string
 		for key, value := range object {

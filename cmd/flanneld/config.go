@@ -31,7 +31,7 @@ shown as a question mark.`,
 		}, onlyEtcdFlags, 0, withAdmin(getConfig)),
 		p.newCommand(&cobra.Command{
 			Use:   "set [flags] JSON|-",
-			Short: "check a config and write it; running flanneld follow it by themselves",
+			Short: "check a config and write it; running hosts follow it by themselves",
 			Long: `It asks before a change by which hosts lose their subnets, and before one that
 flanneld would ignore in part. - stands for standard input.`,
 			Example: `  # tunnels between all hosts

@@ -35,10 +35,12 @@ func defaults(change func(*options)) options {
 			Prefix:    "/coreos.com/network",
 		},
 		SubnetFile:       "/run/flannel/subnet.env",
+		WireGuardKeyFile: "/run/flannel/wgkey",
 		LeaseRenewMargin: time.Hour,
 		ForwardRules:     true,
 		IPTablesResync:   5 * time.Second,
 		Firewall:         daemon.FirewallAuto,
+		PeerProbes:       true,
 		HealthzIP:        netip.IPv4Unspecified(),
 	}, LogFormat: "text"}
 	change(&o)
@@ -73,13 +75,14 @@ func TestOptions(t *testing.T) {
 		{"etcd-cafile", "./cert/ca.pem", func(o *options) { o.Etcd.CAFile = "./cert/ca.pem" }},
 		{"etcd-username", "root", func(o *options) { o.Etcd.Username = "root" }},
 		{"etcd-password", " p=w,d ", func(o *options) { o.Etcd.Password = " p=w,d " }},
-		{"etcd-password-file", "./password", func(o *options) { o.EtcdPasswordFile = "./password" }},
+		{"etcd-password-file", "./password", func(o *options) { o.Etcd.PasswordFile = "./password" }},
 		{"etcd-password-file", "", func(*options) {}},
 		{"iface", "ens33", func(o *options) { o.Ifaces = []string{"ens33"} }},
 		{"iface", "10.4.7.21", func(o *options) { o.Ifaces = []string{"10.4.7.21"} }},
 		{"iface-regex", `^10\.4\.\d{1,3}`, func(o *options) { o.IfaceRegexes = []*regexp.Regexp{re(`^10\.4\.\d{1,3}`)} }},
 		{"public-ip", "10.4.7.21", func(o *options) { o.PublicIP = ip("10.4.7.21") }},
 		{"subnet-file", "./subnet.env", func(o *options) { o.SubnetFile = "./subnet.env" }},
+		{"wireguard-key-file", "./wgkey", func(o *options) { o.WireGuardKeyFile = "./wgkey" }},
 		{"subnet-lease-renew-margin", "1", func(o *options) { o.LeaseRenewMargin = time.Minute }},
 		{"subnet-lease-renew-margin", "1439", func(o *options) { o.LeaseRenewMargin = 24*time.Hour - time.Minute }},
 		{"ip-masq", "true", func(o *options) { o.IPMasq = true }},
@@ -88,10 +91,12 @@ func TestOptions(t *testing.T) {
 		{"iptables-resync", "1", func(o *options) { o.IPTablesResync = time.Second }},
 		{"firewall", "nftables", func(o *options) { o.Firewall = daemon.NFTables }},
 		{"firewall", "iptables", func(o *options) { o.Firewall = daemon.IPTables }},
+		{"peer-probes", "false", func(o *options) { o.PeerProbes = false }},
 		{"healthz-ip", "127.0.0.1", func(o *options) { o.HealthzIP = ip("127.0.0.1") }},
 		{"healthz-ip", "::1", func(o *options) { o.HealthzIP = ip("::1") }},
 		{"healthz-port", "2401", func(o *options) { o.HealthzPort = 2401 }},
 		{"healthz-port", "65535", func(o *options) { o.HealthzPort = 65535 }},
+		{"healthz-page", "true", func(o *options) { o.HealthzPage = true }},
 		{"log-format", "json", func(o *options) { o.LogFormat = "json" }},
 		{"v", "5", func(o *options) { o.LogLevel = 5 }},
 		{"vmodule", "manager=4,route*=5", func(o *options) { o.LogModules = "manager=4,route*=5" }},
@@ -181,7 +186,7 @@ func TestCompat(t *testing.T) {
 		"etcd-keyfile": "", "etcd-certfile": "", "etcd-cafile": "", "etcd-username": "", "etcd-password": "",
 		"iface": "", "iface-regex": "", "public-ip": "", "subnet-file": "/run/flannel/subnet.env",
 		"subnet-lease-renew-margin": "60", "ip-masq": "false", "healthz-ip": "0.0.0.0", "healthz-port": "0",
-		"firewall": "auto", "iptables-resync": "5", "iptables-forward-rules": "true", "version": "",
+		"wireguard-key-file": "/run/flannel/wgkey", "firewall": "auto", "iptables-resync": "5", "iptables-forward-rules": "true", "version": "",
 		"v": "0", "vmodule": "", "log_backtrace_at": "",
 		"kube-subnet-mgr": "", "kube-api-url": "", "kube-annotation-prefix": "", "kubeconfig-file": "", "net-config-path": "",
 		// of 0.28
@@ -189,6 +194,7 @@ func TestCompat(t *testing.T) {
 		"set-node-network-unavailable": "",
 		// ours
 		"logtostderr": "", "alsologtostderr": "", "stderrthreshold": "", "log_dir": "", "help": "false", "etcd-password-file": "", "etcd-api": "auto", "log-format": "text",
+		"healthz-page": "false", "peer-probes": "true",
 	}
 	got := map[string]string{}
 	new(program).root().Flags().VisitAll(func(f *pflag.Flag) {

@@ -16,7 +16,11 @@ const (
 	prefixFlag       = "etcd-prefix"
 	passwordFlag     = "etcd-password"
 	passwordFileFlag = passwordFlag + "-file"
+	certFileFlag     = "etcd-certfile"
+	etcdKeyFileFlag  = "etcd-keyfile"
+	caFileFlag       = "etcd-cafile"
 	logFormatFlag    = "log-format"
+	keyFileFlag      = "wireguard-key-file"
 )
 
 func newFlag(name, arg, initial, help string, set func(string) error) cli.Flag {
@@ -53,6 +57,7 @@ func daemonFlags(o *options) []cli.Topic {
 			newFlag("subnet-lease-renew-margin", "MINUTES", "60", "renew the lease this long before it expires, 1 to 1439",
 				cli.Into(&o.LeaseRenewMargin, cli.Minutes(1, 1439))),
 		),
+		keyTopic(o),
 		newTopic("firewall",
 			newFlag("firewall", firewallModes, "auto", "what to write rules by; auto: iptables where the host has it, "+
 				"unless the config key has EnableNFTables",
@@ -69,9 +74,13 @@ func daemonFlags(o *options) []cli.Topic {
 				cli.Ignore(cli.Bool)),
 		),
 		newTopic("health",
+			newFlag("peer-probes", "", "true", "probe a small random sample of the other hosts all the time, for status "+
+				"and metrics", cli.Into(&o.PeerProbes, cli.Bool)),
 			newFlag("healthz-ip", "IP", "0.0.0.0", "the address of GET /healthz, /readyz and /metrics",
 				cli.Into(&o.HealthzIP, cli.Address)),
 			newFlag("healthz-port", "PORT", "0", "its TCP port; 0: none", cli.Into(&o.HealthzPort, cli.Port)),
+			newFlag("healthz-page", "", "false", "show a page for browsers there, at /: it tells more than the others",
+				cli.Into(&o.HealthzPage, cli.Bool)),
 		),
 		newTopic("logging, to standard error",
 			newFlag(logFormatFlag, logFormats, formatText, "lines for people, or one JSON object each",
@@ -112,10 +121,10 @@ func etcdFlags(o *options) cli.Topic {
 		newFlag("etcd-api", apis, "auto", "its API to keep keys by; auto: where the config key lies",
 			cli.Into(&o.Etcd.API, cli.OneOf(apis, etcdauto.Auto, etcdauto.V2, etcdauto.V3))),
 		newPrefixFlag(o),
-		newFlag("etcd-keyfile", "FILE", "", "this host's key for TLS, in PEM", cli.Into(&o.Etcd.KeyFile, cli.Text)),
-		newFlag("etcd-certfile", "FILE", "", "the certificate that belongs to the key",
+		newFlag(etcdKeyFileFlag, "FILE", "", "this host's key for TLS, in PEM", cli.Into(&o.Etcd.KeyFile, cli.Text)),
+		newFlag(certFileFlag, "FILE", "", "the certificate that belongs to the key",
 			cli.Into(&o.Etcd.CertFile, cli.Text)),
-		newFlag("etcd-cafile", "FILE", "", "the authority behind etcd's certificates; none: those this system trusts",
+		newFlag(caFileFlag, "FILE", "", "the authority behind etcd's certificates; none: those this system trusts",
 			cli.Into(&o.Etcd.CAFile, cli.Text)),
 		newFlag("etcd-username", "NAME", "", "a user of etcd; none: no authentication by password",
 			cli.Into(&o.Etcd.Username, cli.Text)),
@@ -124,7 +133,7 @@ func etcdFlags(o *options) cli.Topic {
 				"instead, or name a file",
 			Set: cli.Into(&o.Etcd.Password, func(s string) (daemon.Secret, error) { return daemon.Secret(s), nil })},
 		newFlag(passwordFileFlag, "FILE", "", "a file whose first line is the password",
-			cli.Into(&o.EtcdPasswordFile, cli.Text)),
+			cli.Into(&o.Etcd.PasswordFile, cli.Text)),
 	)
 }
 

@@ -28,9 +28,28 @@ Each flag can be given as a variable, as said above. Commands read those about e
 **NOTIFY_SOCKET**
 	where a service manager wants to be told that everything is in place: sd_notify(3)
 
+**LISTEN_FDS**, **LISTEN_FDNAMES**
+	what a service manager has kept for the backend udp over a restart: sd_pid_notify_with_fds(3)
+
+**WIREGUARD_KEY_FILE**
+	flannel's name for --wireguard-key-file, which overrules it
+
+**CREDENTIALS_DIRECTORY**
+	where systemd keeps the service's credentials etcd-password, etcd-cert, etcd-key and etcd-ca, for what no flag tells: systemd.exec(5)
+
+# SIGNALS
+**SIGINT**, **SIGTERM**, **SIGQUIT**
+	end it within a second; routes, devices and firewall rules stay. A second one ends it at once
+
+**SIGHUP**
+	reads etcd's password and certificates anew, and connects with them. At a terminal it ends flanneld
+
 # FILES
 **/run/flannel/subnet.env**
 	the subnet file, unless --subnet-file names another: this host's subnet and MTU, for dockerd
+
+**/run/flannel/wgkey**
+	the private key of the backend wireguard, unless --wireguard-key-file names another
 
 # EXIT STATUS
 **0**

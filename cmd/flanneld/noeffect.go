@@ -46,9 +46,9 @@ var effects = map[string]vain{
 	endpointsFlag:    always,
 	prefixFlag:       always,
 	"etcd-api":       first(unasked, ofMigrate),
-	"etcd-keyfile":   first(unasked, withoutTLS),
-	"etcd-certfile":  first(unasked, withoutTLS),
-	"etcd-cafile":    first(unasked, withoutTLS),
+	etcdKeyFileFlag:  first(unasked, withoutTLS),
+	certFileFlag:     first(unasked, withoutTLS),
+	caFileFlag:       first(unasked, withoutTLS),
 	"etcd-username":  first(unasked, withoutPassword),
 	passwordFlag:     first(unasked, withoutUser),
 	passwordFileFlag: first(unasked, withoutUser),
@@ -61,6 +61,7 @@ var effects = map[string]vain{
 
 	"subnet-file":               always,
 	"subnet-lease-renew-margin": always,
+	keyFileFlag:                 always,
 
 	"firewall": func(s situation) string {
 		if s.Firewall == daemon.FirewallAuto {
@@ -78,10 +79,14 @@ var effects = map[string]vain{
 		return when(s.on("ip-blackhole-route"), "flanneld writes no route for this host's own subnet")
 	},
 
+	"peer-probes": always,
 	"healthz-ip": func(s situation) string { // who writes --healthz-port=0 knows
 		return when(s.HealthzPort == 0 && !s.given("healthz-port"), "nothing listens there without --healthz-port")
 	},
 	"healthz-port": always,
+	"healthz-page": func(s situation) string {
+		return when(s.HealthzPage && s.HealthzPort == 0, "nothing is served without --healthz-port")
+	},
 
 	logFormatFlag: always,
 	"v":           always,
@@ -108,7 +113,7 @@ var effects = map[string]vain{
 
 	"version": always, "help": always,
 	// of commands alone
-	"output": always, "yes": always, "now": always, "from": always, "to": always,
+	"output": always, "all": always, "yes": always, "now": always, "from": always, "to": always,
 }
 
 const noFiles = "the log goes to standard error alone, and into no files: let the supervisor keep it"
@@ -155,7 +160,7 @@ func withoutTLS(s situation) string {
 
 // The v3 API asks for a token only with both; by v2 the name is sent alone as well.
 func withoutPassword(s situation) string {
-	return when(s.Etcd.Password == "" && s.EtcdPasswordFile == "" && s.Etcd.API != etcdauto.V2,
+	return when(s.Etcd.Password == "" && s.Etcd.PasswordFile == "" && s.Etcd.API != etcdauto.V2,
 		"no user logs in to etcd without a password: give --"+passwordFileFlag+" too")
 }
 

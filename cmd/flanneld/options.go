@@ -1,11 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"maps"
-	"os"
 	"slices"
-	"strings"
 
 	"k8s.io/klog/v2"
 
@@ -16,9 +13,6 @@ import (
 // options are what the command line and the environment ask for, checked.
 type options struct {
 	daemon.Options
-	// Where the password is the first line of a file; given instead of it.
-	EtcdPasswordFile string
-
 	LogFormat      string // formatText or formatJSON
 	LogLevel       int
 	LogModules     string // "file=level,…" in klog's notation; empty: none
@@ -54,26 +48,9 @@ func (o options) check() error {
 	case o.Etcd.CertFile != "" && o.Etcd.KeyFile == "":
 		return cli.Exitf(cli.Failed,
 			"--etcd-certfile=%q needs --etcd-keyfile beside it: the key that belongs to the certificate", o.Etcd.CertFile)
-	case o.EtcdPasswordFile != "" && o.Etcd.Password != "":
+	case o.Etcd.PasswordFile != "" && o.Etcd.Password != "":
 		return cli.Exitf(cli.Failed, "--%s=%q cannot be given together with --%s or %s: remove one of them",
-			passwordFileFlag, o.EtcdPasswordFile, passwordFlag, cli.EnvName(passwordFlag))
+			passwordFileFlag, o.Etcd.PasswordFile, passwordFlag, cli.EnvName(passwordFlag))
 	}
 	return nil
-}
-
-// password is that of the flag, or the first line of the file.
-func (o options) password() (daemon.Secret, error) {
-	if o.EtcdPasswordFile == "" {
-		return o.Etcd.Password, nil
-	}
-	content, err := os.ReadFile(o.EtcdPasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("read the password for etcd, --%s: %w", passwordFileFlag, err)
-	}
-	line, _, _ := strings.Cut(string(content), "\n")
-	if line = strings.TrimSuffix(line, "\r"); line == "" {
-		return "", fmt.Errorf("the first line of --%s=%s is empty: write the password for etcd into it",
-			passwordFileFlag, o.EtcdPasswordFile)
-	}
-	return daemon.Secret(line), nil
 }

@@ -69,6 +69,9 @@ several, the last one counts.`,
 				_, err := fmt.Fprintln(p.stdout, p.version)
 				return err
 			}
+			told := func(flag string) bool { _, is := cli.Given(cmd.Flags(), flag); return is }
+			o.takeKeyFile(p.env, told)
+			o.takeCredentials(p.env, told)
 			if err := o.check(); err != nil {
 				return err
 			}
@@ -87,8 +90,8 @@ several, the last one counts.`,
 	root.SetFlagErrorFunc(cli.FlagError)
 	root.SetUsageFunc(cli.UsageText)
 	cli.AddFlags(root, daemonFlags(&o)...)
-	root.AddCommand(p.statusCommand(), p.checkCommand(), p.configCommand(), p.leaseCommand(), p.migrateCommand(),
-		p.completionCommand(), p.manCommand())
+	root.AddCommand(p.statusCommand(), p.checkCommand(), p.configCommand(), p.leaseCommand(), p.wireguardCommand(),
+		p.migrateCommand(), p.completionCommand(), p.manCommand())
 	return root
 }
 
@@ -115,6 +118,7 @@ type call struct {
 	format  string // "", "json"
 	yes     bool
 	now     bool
+	all     bool
 
 	path  string // "flanneld config set"
 	args  []string
@@ -138,11 +142,14 @@ func (p *program) newCommand(
 		if err := cli.ReadEnv(cmd.Flags(), onlyEtcd(p.env)); err != nil {
 			return err
 		}
+		c.path, c.args, c.given = cmd.CommandPath(), args, cmd.Flags().Changed
+		c.told = func(flag string) bool { _, is := cli.Given(cmd.Flags(), flag); return is }
+		if cmd.Flags().Lookup(passwordFileFlag) != nil {
+			c.takeCredentials(p.env, c.told)
+		}
 		if err := c.check(); err != nil {
 			return err
 		}
-		c.path, c.args, c.given = cmd.CommandPath(), args, cmd.Flags().Changed
-		c.told = func(flag string) bool { _, is := cli.Given(cmd.Flags(), flag); return is }
 		if p.command != nil {
 			return p.command(cmd.Context(), c)
 		}

@@ -14,9 +14,8 @@ import (
 // etcd is what the flags say of etcd, with the password that may be in a file.
 func (o options) etcd() (daemon.Etcd, error) {
 	e := o.Etcd
-	e.PasswordFile = o.EtcdPasswordFile
 	var err error
-	e.Password, err = o.password()
+	e.Password, err = e.ReadPassword()
 	return e, err
 }
 
@@ -51,7 +50,7 @@ func fromStore(ctx context.Context, o options) (status.Status, error) {
 // onlyEtcd hides the rest of the daemon's environment from a command.
 func onlyEtcd(env func(string) (string, bool)) func(string) (string, bool) {
 	return func(name string) (string, bool) {
-		if !strings.HasPrefix(name, cli.EnvName("etcd-")) {
+		if !strings.HasPrefix(name, cli.EnvName("etcd-")) && name != cli.EnvName(keyFileFlag) {
 			return "", false
 		}
 		return env(name)

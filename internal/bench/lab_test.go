@@ -7,6 +7,7 @@ package bench
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(wireguardEnv); config != "" {
+		if err := serveWireGuard(config); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	lab.NeedEtcd()
 	lab.NeedFlanneld()
 	lab.Main(m)

@@ -68,13 +68,13 @@ func pairByHand(l *lab.Lab, m mode) pair {
 }
 
 // throughput is iperf3's, over two seconds, in Gbit/s.
-func (p pair) throughput(b *testing.B) float64 {
+func (p pair) throughput(b *testing.B, flags ...string) float64 {
 	server := p.b.Command("iperf3", "-s", "-1")
 	if err := server.Start(); err != nil {
 		b.Fatalf("iperf3: %v: make deps installs it", err)
 	}
 	time.Sleep(200 * time.Millisecond)
-	out := p.a.Run("iperf3", "-c", p.b.IP.String(), "-t", "2", "-J")
+	out := p.a.Run("iperf3", append([]string{"-c", p.b.IP.String(), "-t", "2", "-J"}, flags...)...)
 	_ = server.Wait()
 	var report struct {
 		End struct {

@@ -42,13 +42,17 @@ func normalize(root *cobra.Command, args []string) (out, behind []string) {
 	last := ""
 	for i := 0; i < len(args); i++ {
 		name, isFlag := strings.CutPrefix(args[i], "-")
-		typed := completing && i == len(args)-1 // what is being typed stays as it is
+		typed := completing && i == len(args)-1 // it stays as it is, but for a flag whose value is being typed
 		switch {
 		case args[i] == "--":
 			rest := slices.DeleteFunc(slices.Clone(args[i:]), isEmpty)
 			behind = append(behind, slices.Repeat([]string{last}, len(rest))...)
 			return append(judged(words), rest...), behind
 		case typed:
+			name, _, valued := strings.Cut(strings.TrimPrefix(name, "-"), "=")
+			if f := lookup(root, name); isFlag && valued && f != nil && f.Name == name {
+				return append(judged(words), "--"+strings.TrimLeft(args[i], "-")), behind
+			}
 			return append(judged(words), args[i]), behind
 		case isEmpty(args[i]):
 			continue

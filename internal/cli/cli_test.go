@@ -40,6 +40,8 @@ func TestNormalize(t *testing.T) {
 		"-h":                     "--help",
 		"-unknown x":             "--unknown x",
 		"__complete -name x -on": "__complete --name x -on",
+		"__complete -on -name=x": "__complete --on --name=x",
+		"__complete -unknown=x":  "__complete -unknown=x",
 		// the last one counts, and is the only one to be judged
 		"-on=maybe sub -name=a -on -name b":       "sub --on --name b",
 		"-level=9 sub -level 2":                   "sub --level 2",

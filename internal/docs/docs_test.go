@@ -215,6 +215,32 @@ func TestTranslations(t *testing.T) {
 	}
 }
 
+// TestVersions: pages install the version at the top of CHANGELOG.md, and the page about updates goes on to the next.
+func TestVersions(t *testing.T) {
+	changes, err := os.ReadFile(filepath.Join(root, "CHANGELOG.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var major, minor, patch int
+	top := regexp.MustCompile(`(?m)^## \S+`).Find(changes)
+	if _, err := fmt.Sscanf(string(top), "## %d.%d.%d", &major, &minor, &patch); err != nil {
+		t.Fatalf("CHANGELOG.md begins with %q: %v", top, err)
+	}
+	version, next := fmt.Sprintf("%d.%d.%d", major, minor, patch), fmt.Sprintf("%d.%d.0", major, minor+1)
+	named := regexp.MustCompile(`(?:flanneld?[-_:]|flanneld {2,}|git tag v|VERSION=)(\d+\.\d+\.\d+)`)
+	for _, p := range pages(t) {
+		text, err := os.ReadFile(filepath.Join(root, p.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllSubmatch(text, -1) {
+			if got := string(m[1]); got != version && (got != next || p.Name != "docs/operations.md") {
+				t.Errorf("%s says %q, and the version is %s", p.Name, m[0], version)
+			}
+		}
+	}
+}
+
 // others are flags of other programs that pages speak of.
 var others = map[string]string{
 	"--bip": "dockerd", "--mtu": "dockerd", "--allow-direct-routing": "dockerd", "--bridge-accept-fwmark": "dockerd",
@@ -226,14 +252,16 @@ var others = map[string]string{
 	"--permanent": "firewall-cmd", "--zone": "firewall-cmd", "--add-source": "firewall-cmd", "--reload": "firewall-cmd",
 	"--check": "sha256sum", "--ignore-missing": "sha256sum", "--now": "systemctl", "--net": "unshare", "--format": "podman",
 	"--prefix": "etcdctl", "--path": "etcdctl", "--roles": "etcdctl", "--user": "etcdctl", "--username": "etcdctl", "--readwrite": "etcdctl",
-	"--name": "docker", "--cap-add": "podman", "--add-port": "firewall-cmd",
+	"--name": "docker", "--device": "docker", "--cap-add": "podman", "--add-port": "firewall-cmd",
+	"--read-only": "docker", "--cap-drop": "docker", "--security-opt": "docker", "--env-file": "docker", "--change": "docker",
+	"--privileged": "docker", "--new": "podman",
 	"--rebind": "dhcpcd", "--tags": "git",
 	"--restart": "docker", "--tail": "docker", "--config-file": "dockerd", "--log-level": "dockerd",
 	"--to-destination": "iptables",
 	"--cert-file":      "etcd", "--key-file": "etcd", "--peer-cert-file": "etcd", "--peer-key-file": "etcd", "--trusted-ca-file": "etcd",
 	"--peer-trusted-ca-file": "etcd", "--listen-client-urls": "etcd", "--advertise-client-urls": "etcd",
 	"--endpoints": "etcdctl", "--ca-file": "etcdctl", "--cacert": "etcdctl", "--cert": "etcdctl", "--key": "etcdctl",
-	"--system": "sysctl", "--ipv6": "dockerd", "--fixed-cidr-v6": "dockerd", "--ip6tables": "dockerd", "--experimental": "dockerd",
+	"--system": "sysctl", "--force-confold": "dpkg", "--oldpackage": "rpm", "--ipv6": "dockerd", "--fixed-cidr-v6": "dockerd", "--ip6tables": "dockerd", "--experimental": "dockerd",
 }
 
 // Every flag and every variable that a page names is there.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"flanneld/internal/lab"
+	"flanneld/pkg/inet"
 )
 
 // fault is something that goes wrong, and is over when do returns.
@@ -25,6 +27,11 @@ const (
 	restarted   = "daemon restarted"
 	killed      = "daemon killed"
 	configStorm = "config storm"
+
+	manyConfigs    = "many configs"
+	keyRotated     = "WireGuard key rotated"
+	frozen         = "daemon frozen"
+	wipedAndKilled = "etcd wiped and daemon killed"
 )
 
 type scope int
@@ -61,11 +68,23 @@ var daemonFaults = []fault{
 		n.daemon.Restart()
 		n.daemon.WaitReady()
 	}},
-	{"daemon frozen", ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
+	{frozen, ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
 		n.daemon.Freeze()
 		pauseAround(time.Second, 6*time.Second, random)
 		n.daemon.Thaw()
 	}},
+	{keyRotated, ofDaemon, func(_ *cluster, n *node, random *rand.Rand) {
+		if random.IntN(2) == 0 {
+			_ = os.Remove(n.KeyFile()) // there is none where nothing has asked for it yet
+			return
+		}
+		_, _ = n.Try(n.daemon.Program(), "wireguard", "rotate", "--wireguard-key-file="+n.KeyFile())
+	}},
+}
+
+// stopsCarrying tells of faults that cost packets which daemons carry: it does not run meanwhile, or changes keys.
+func (f fault) stopsCarrying() bool {
+	return slices.Contains([]string{restarted, killed, frozen, wipedAndKilled, keyRotated}, f.name)
 }
 
 // clockStepped sets the clock on a daemon's wall; until the daemon's end.
@@ -98,7 +117,7 @@ var etcdFaults = []fault{
 		pauseAround(0, 2*time.Second, random)
 		c.etcd.Set(configKey, config)
 	}},
-	{"etcd wiped and daemon killed", ofEtcd, func(c *cluster, n *node, random *rand.Rand) {
+	{wipedAndKilled, ofEtcd, func(c *cluster, n *node, random *rand.Rand) {
 		config := c.etcd.Get(configKey).Value
 		n.daemon.Kill()
 		c.etcd.Wipe()
@@ -142,8 +161,24 @@ var etcdFaults = []fault{
 	{"config deleted and switched", ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
 		c.etcd.Delete(configKey)
 		pauseAround(0, time.Second, random)
-		c.etcd.Set(configKey, of(c.families(), []string{hostGW, vxLAN, direct}[random.IntN(3)]))
+		c.etcd.Set(configKey, c.anyMode(random).of(c.stack))
 	}},
+	{manyConfigs, ofEtcd, func(c *cluster, _ *node, random *rand.Rand) {
+		for range 1 + random.IntN(6) {
+			c.etcd.Set(configKey, c.anyMode(random).of(c.stack))
+			pauseAround(0, 4*time.Second, random)
+		}
+	}},
+}
+
+// anyMode is one that carries all of a cluster's families.
+func (c *cluster) anyMode(random *rand.Rand) mode {
+	for {
+		m := modes[random.IntN(len(modes))]
+		if len(c.families()) == 1 && c.families()[0] == inet.IPv4 || m.six != "" {
+			return m
+		}
+	}
 }
 
 // overrun lets etcd forget what was, by 8 times so many changes of other keys.
@@ -176,7 +211,8 @@ var hostFaults = []fault{
 			_, _ = n.Try("sh", "-c", handfuls[f].fill([]string{
 				"IP route flush proto 77", "ip link set DEVICE down", "ip link del DEVICE",
 				"ip neigh flush nud permanent dev DEVICE", "ip addr flush dev DEVICE", "ip link set DEVICE mtu 900",
-			}[random.IntN(6)]))
+				"ip link del flannel0", "ip link del flannel-wg", "ip link set flannel-wg down",
+			}[random.IntN(9)]))
 			pauseAround(0, 500*time.Millisecond, random)
 		}
 	}},

@@ -44,7 +44,7 @@ func firstOf(found []check.Finding, level check.Level) check.Finding {
 // clean wants a check to find nothing, for once.
 func clean(t *testing.T, n *node, moment, what string, notes ...string) {
 	t.Helper()
-	lab.Eventually(t, soon, moment, func() error {
+	lab.Eventually(t, 3*soon, moment, func() error { // check may wait for a session, and a busy machine lose a probe
 		found, code := checked(t, n, what)
 		for _, x := range found {
 			if code != 0 || remarkable(x, notes) {

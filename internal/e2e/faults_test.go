@@ -68,8 +68,8 @@ func TestConfigKey(t *testing.T) {
 		{`{"Network":"172.7.0.0"}`, `Network "172.7.0.0" is not an IPv4 network`},
 		{`{"Network":"172.7.0.0/29"}`, `Network "172.7.0.0/29" is too small`},
 		{`{"Network":"172.7.0.0/16","SubnetMin":"10.0.0.0"}`, `SubnetMin "10.0.0.0" is outside of Network`},
-		{`{"Network":"172.7.0.0/16"}`, "Backend.Type is missing: set it to one of host-gw, vxlan"},
-		{`{"Network":"172.7.0.0/16","Backend":{"Type":"ipip"}}`, `Backend.Type "ipip" is not supported: the supported types are host-gw, vxlan`},
+		{`{"Network":"172.7.0.0/16","Backend":{"Type":"ipip"}}`, `Backend.Type "ipip" is not supported: the types are `},
+		{`{"Network":"172.7.0.0/16","Backend":{"Type":"ipsec"}}`, `is not supported: the types are alloc, host-gw, udp, vxlan, wireguard; wireguard encrypts as ipsec does`},
 		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","VNI":16777216}}`, `Backend.VNI "16777216" is not`},
 		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Port":"x"}}`, `Backend.Port must be a JSON whole number`},
 	} {

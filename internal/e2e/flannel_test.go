@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -302,6 +303,7 @@ func (r reaction) check(t *testing.T) {
 		r.then(c)
 	}
 	if r.want == stuck {
+		r.isHeardOf(c, n)
 		n.isStuck(t)
 		return
 	}
@@ -354,11 +356,28 @@ func (r reaction) reached(c *cluster, n *node) error {
 	return nil
 }
 
+// isHeardOf waits until flannel has an event: "Received Subnet Event", "Subnet added". What was
+// written before its watch stands, it may have missed, so it is written again.
+func (r reaction) isHeardOf(c *cluster, n *node) {
+	c.t.Helper()
+	written := time.Now()
+	lab.Eventually(c.t, soon, "flannel to hear of the lease", func() error {
+		log := n.daemon.Log()
+		if strings.Contains(log, "Subnet ") {
+			return nil
+		}
+		if r.then != nil && time.Since(written) > 2*time.Second {
+			r.then(c)
+			written = time.Now()
+		}
+		return errors.New("the log is:\n" + log)
+	})
+}
+
 // isStuck waits for a goroutine whose panic waits for others' end, and so never comes.
 func (n *node) isStuck(t *testing.T) {
 	t.Helper()
 	n.daemon.WaitReady()
-	n.daemon.WaitLog("Subnet ") // has come: "Received Subnet Event", "Subnet added"
 	time.Sleep(time.Second)
 	if !n.daemon.Running() {
 		t.Fatalf("it has ended:\n%s", n.daemon.Log())

@@ -3,9 +3,12 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,13 +22,37 @@ func TestMain(m *testing.M) {
 		holdPort(port)
 		return
 	}
+	if file := os.Getenv(wireguardEnv); file != "" {
+		fmt.Fprintln(os.Stderr, wireguardByHand(file, os.Getenv(peerEnv)))
+		os.Exit(1)
+	}
+	if name := os.Getenv(wgEnv); name != "" {
+		wgProgram(name)
+		return
+	}
 	lab.NeedEtcd()
 	lab.NeedNewestEtcd()
 	lab.NeedEtcdctl()
 	lab.NeedCNI()
 	lab.NeedFlannel()
 	lab.NeedFlanneld()
+	lab.NeedReleaseTool()
+	testsAtOnce()
 	lab.Main(m)
+}
+
+// testsAtOnce has more tests run at a time than there are cores, unless a flag says how many:
+// most of the time they wait.
+func testsAtOnce() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 }
 
 const (

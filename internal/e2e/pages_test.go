@@ -24,10 +24,10 @@ func TestPages(t *testing.T) {
 	if !realRoot(t) {
 		t.Skip("a machine's systemd needs real root: run this test with sudo")
 	}
-	archives := []string{release(t, "0.2.0"), release(t, "0.3.0")}
+	releases := []string{release(t, "0.3.0"), release(t, "0.4.0")}
 	t.Run("supervisord", func(t *testing.T) {
 		t.Parallel()
-		f := newFollower(t, "supervisord", archives)
+		f := newFollower(t, "supervisord", releases)
 		for _, m := range f.hosts {
 			m.write("/etc/supervisord.conf", supervisorConf, 0o644)
 			m.sh("mkdir -p /etc/supervisord.d && supervisord -c /etc/supervisord.conf")
@@ -41,72 +41,107 @@ func TestPages(t *testing.T) {
 	})
 	t.Run("README", func(t *testing.T) {
 		t.Parallel()
-		f := newFollower(t, "systemd", archives)
+		f := newFollower(t, "package", releases)
 		f.etcd.Set(configKey, hostGW)
 		f.copyCertificates()
 		for _, m := range f.hosts {
 			m.write("/usr/local/bin/vi", m.own(editor), 0o755)
 		}
-		f.follow([]docs.Block{docs.Containing(t, "README.md", "tar xf")})
+		f.follow([]docs.Block{docs.Containing(t, "README.md", "dpkg -i")})
 	})
 	// The Chinese pages have the same blocks; internal/docs sees to that.
-	t.Run("systemd", func(t *testing.T) {
+	t.Run("package", func(t *testing.T) {
 		t.Parallel()
-		f := newFollower(t, "systemd", archives)
-		f.install(docs.Blocks(t, "docs/zh/install-systemd.md"), docs.Blocks(t, "docs/zh/docker.md"))
+		f := newFollower(t, "package", releases)
+		page := docs.Blocks(t, "docs/zh/install-systemd.md")
+		set := slices.IndexFunc(page, func(b docs.Block) bool { return strings.Contains(b.Text, "dpkg -i") }) + 1
+		f.follow(page[:set])
+		f.nothingStarted()
+		f.install(page[set:], docs.Blocks(t, "docs/zh/docker.md"))
 		f.allIsWell()
+		f.updates()
+		f.removes()
+		f.takesRPM()
+	})
+	t.Run("tar", func(t *testing.T) {
+		t.Parallel()
+		f := newFollower(t, "tar", releases)
+		f.etcd.Set(configKey, hostGW)
+		page := slices.DeleteFunc(docs.Blocks(t, "docs/install-systemd.md"), func(b docs.Block) bool { return b.Notes["with"] != "tar" })
+		f.follow(append(page[:1:1], docs.Containing(t, "docs/install-systemd.md", "FLANNEL_SUBNET=")))
+		f.copyCertificates()
+		f.follow(page[1:2])
+		f.follow(docs.Blocks(t, "docs/docker.md"))
+		f.allIsWell()
+		f.movesToPackage(page[2:])
 	})
 }
 
 // editor stands in for vi, in the hands of somebody who keeps certificates in /root.
 const editor = `#!/bin/sh
-sed -i 's,/usr/local/flannel/cert/,/root/,; s/^FLANNELD_PUBLIC_IP=.*/FLANNELD_PUBLIC_IP=10.4.7.21/' "$1"
+sed -i 's,^#FLANNELD,FLANNELD,; s,/etc/flanneld/,/root/,; s/^FLANNELD_PUBLIC_IP=.*/FLANNELD_PUBLIC_IP=10.4.7.21/' "$1"
 `
 
-// release makes the archive that users download.
-func release(t *testing.T, version string) string {
+// release makes what users download, in a folder, with further variables for the script.
+func release(t *testing.T, version string, env ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	build := exec.Command("sh", "../../dist/build.sh")
-	build.Env = append(os.Environ(), "OUT="+dir, "VERSION="+version, "ARCHES="+runtime.GOARCH, "SOURCE_DATE_EPOCH=1700000000")
+	build.Env = append(os.Environ(), "OUT="+dir, "VERSION="+version, "ARCHES="+runtime.GOARCH, "SOURCE_DATE_EPOCH=1700000000",
+		"TOOL="+lab.ReleaseTool(t), "SIGNING_KEY=")
+	build.Env = append(build.Env, env...)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return filepath.Join(dir, "flanneld-"+version+"-linux-"+runtime.GOARCH+".tar.gz")
+	return dir
 }
 
 // follower is a reader of the pages, logged in to two hosts as root.
 type follower struct {
 	t     *testing.T
-	how   string // by which flanneld is run, where a page tells both
+	how   string // where a page tells several ways: "supervisord", or under systemd "package" or "tar"
 	hosts []*bootable
 	etcd  *lab.Etcd
 	certs map[string]string // from their names to the files
 }
 
 // newFollower has the files that a reader brings along in /root: releases and
-// certificates.
-func newFollower(t *testing.T, how string, archives []string) *follower {
+// certificates. The first release is the one whose sums are there.
+func newFollower(t *testing.T, how string, releases []string) *follower {
 	l := lab.New(t)
 	h12, h21, h22 := l.Host("hdss7-12", "10.4.7.12/24"), l.Host("hdss7-21", "10.4.7.21/24"), l.Host("hdss7-22", "10.4.7.22/24")
 	ca := lab.NewCA(t, "authority")
 	client := ca.Client("client", 24*time.Hour)
+	machine := newDebian
+	if how == "supervisord" {
+		machine = newBootable
+	}
 	f := &follower{
-		t: t, how: how, hosts: []*bootable{newBootable(t, h21), newBootable(t, h22)},
+		t: t, how: how, hosts: []*bootable{machine(t, h21), machine(t, h22)},
 		certs: map[string]string{"ca.pem": ca.File, "client.pem": client.CertFile, "client-key.pem": client.KeyFile},
 	}
 	f.etcd = l.EtcdOn(lab.EtcdOptions{TLS: ca}, h12, h21, h22)
 	image := busyboxImage(t) // which the hosts cannot download
 	for _, m := range f.hosts {
 		m.boot()
-		m.sh("mkdir -p /usr/local/sbin /usr/local/bin")
-		m.iptablesIs("iptables-nft")
-		m.write("/etc/docker/daemon.json", `{"storage-driver": "vfs"}`, 0o644)
-		m.write("/root/busybox.tar", image, 0o644)
-		for _, archive := range archives {
-			m.put(archive, "/root/"+filepath.Base(archive), 0o644)
+		if how == "supervisord" {
+			m.sh("mkdir -p /usr/local/sbin /usr/local/bin")
+			m.iptablesIs("iptables-nft")
+			m.write("/etc/docker/daemon.json", `{"storage-driver": "vfs"}`, 0o644)
 		}
-		m.put(filepath.Join(filepath.Dir(archives[0]), "SHA256SUMS"), "/root/SHA256SUMS", 0o644)
+		m.write("/root/busybox.tar", image, 0o644)
+		for _, dir := range slices.Backward(releases) {
+			files, err := filepath.Glob(dir + "/*")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range files {
+				if kind := filepath.Ext(file); how == "supervisord" && kind != ".gz" && kind != "" {
+					continue
+				}
+				m.put(file, "/root/"+filepath.Base(file), 0o644)
+			}
+		}
 		m.write("/root/.curlrc", "silent\nshow-error\n", 0o644) // as on a terminal
 		m.write("/root/.shell", "cd /root\n", 0o644)
 	}
@@ -127,7 +162,7 @@ func (f *follower) install(blocks, docker []docs.Block) {
 
 func (f *follower) allIsWell() {
 	for _, m := range f.hosts {
-		m.sh("/usr/local/flannel/flanneld check")
+		m.sh("PATH=$PATH:/usr/local/flannel flanneld check")
 	}
 }
 
@@ -138,7 +173,8 @@ func (f *follower) follow(blocks []docs.Block) {
 		if strings.Contains(b.Text, "scp root@10.4.7.12") {
 			f.copyCertificates()
 		}
-		if only := b.Notes["with"]; b.Notes["not run"] != "" || only != "" && only != f.how {
+		only := b.Notes["with"]
+		if b.Notes["not run"] != "" || only != "" && only != f.how && (only != "systemd" || f.how == "supervisord") {
 			continue
 		}
 		if b.Lang == "console" {
@@ -166,7 +202,7 @@ func (f *follower) copyCertificates() {
 	for _, m := range f.hosts {
 		for name, file := range f.certs {
 			m.put(file, "/root/"+name, 0o644)
-			m.sh("if [ -e /usr/local/flannel/cert ]; then cp /root/" + name + " /usr/local/flannel/cert/; fi")
+			m.sh("for d in /etc/flanneld /usr/local/flannel/cert; do if [ -d $d ]; then cp /root/" + name + " $d/; fi; done")
 		}
 	}
 }

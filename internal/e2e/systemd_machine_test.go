@@ -19,7 +19,8 @@ import (
 // /var outlive a reboot; /run, /dev and all processes do not.
 type bootable struct {
 	*machine
-	top string // its cgroup, of which the machine's systemd sees nothing but what is below it
+	files string // the script by which it gets files beside those on its disk
+	top   string // its cgroup, of which the machine's systemd sees nothing but what is below it
 }
 
 // units are those of this system that the machine has. Others would reach for
@@ -33,14 +34,43 @@ const units = `basic.target local-fs.target local-fs-pre.target multi-user.targe
 // layOut makes the folders that outlive a reboot. Of this system's units none
 // is enabled, and there is nothing from which generators could make some.
 const layOut = `set -eu
+mkdir "$1"
 cd "$1"
 mkdir -p dev etc local proc root run sys tmp usr var/lib var/log var/tmp
 ln -s ../run var/run
 cp -r --preserve=mode,links /etc .
 rm -rf etc/systemd etc/init.d etc/rc?.d etc/fstab etc/docker etc/default/docker etc/flanneld.env
 mkdir -p etc/systemd/system
+` + name
+
+// layOutDebian has /tmp stay as it is during the boot: the lab uses it.
+const layOutDebian = `set -eu
+cd "$1"
+touch etc/.updated var/.updated # or it would be the first boot after an update
+mkdir -p etc/docker etc/tmpfiles.d
+echo '{"storage-driver": "vfs"}' >etc/docker/daemon.json
+ln -s /dev/null etc/tmpfiles.d/tmp.conf
+ln -s /dev/null etc/systemd/system/tmp.mount
+` + name
+
+const name = `
 echo "$2" >etc/hostname
 echo 0123456789abcdef0123456789abcdef >etc/machine-id # without one it would be the first boot, which enables all units
+`
+
+// shared mounts this system's programs, and of its units those that a machine has.
+const shared = `
+for dir in bin lib lib32 lib64 libx32 sbin; do
+	if [ -L /$dir ]; then [ -L $dir ] || cp -P /$dir .; elif [ -d /$dir ]; then mkdir -p $dir; mount --rbind /$dir $dir; fi
+done
+mount --rbind /usr usr
+mount -o remount,bind,ro usr
+mount --bind local usr/local
+mount -t tmpfs none lib/systemd/system-generators
+mount -t tmpfs none lib/systemd/system
+for unit in $(echo '` + units + `'); do cp -P /lib/systemd/system/$unit lib/systemd/system/; done
+mkdir lib/systemd/system/sysinit.target.wants
+ln -s ../systemd-journald.service lib/systemd/system/sysinit.target.wants
 `
 
 // boot mounts what a container manager does for a systemd, and becomes it. As
@@ -50,22 +80,14 @@ echo 0123456789abcdef0123456789abcdef >etc/machine-id # without one it would be 
 const boot = `set -eu
 mount --bind "$1" "$1"
 cd "$1"
-for dir in bin lib lib32 lib64 libx32 sbin; do
-	if [ -L /$dir ]; then [ -L $dir ] || cp -P /$dir .; elif [ -d /$dir ]; then mkdir -p $dir; mount --rbind /$dir $dir; fi
-done
-mount --rbind /usr usr
-mount -o remount,bind,ro usr
-mount --bind local usr/local
-mount -t tmpfs none lib/systemd/system-generators
-mount -t tmpfs none lib/systemd/system
-for unit in $2; do cp -P /lib/systemd/system/$unit lib/systemd/system/; done
-mkdir lib/systemd/system/sysinit.target.wants
-ln -s ../systemd-journald.service lib/systemd/system/sysinit.target.wants
+eval "$2"
 mount -t tmpfs -o mode=755 none run
 mount -t tmpfs -o mode=755 none dev
 mkdir dev/pts dev/shm
 for node in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 dev/${node%:*} c 1 ${node#*:}; done
 mknod -m 666 dev/tty c 5 0
+mkdir dev/net
+mknod -m 666 dev/net/tun c 10 200
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 mount -t devpts -o newinstance,ptmxmode=666,mode=620 none dev/pts
@@ -80,6 +102,7 @@ mount -t cgroup2 none sys/fs/cgroup
 pivot_root . .
 umount -l .
 cd /
+mount --make-rshared / # as container managers do: else systemd's credentials reach no service
 exec setpriv --bounding-set=-sys_module,-sys_time,-sys_rawio,-syslog,-audit_control,-audit_read,-mac_admin,-wake_alarm \
 	/lib/systemd/systemd --unit=multi-user.target
 `
@@ -87,11 +110,45 @@ exec setpriv --bounding-set=-sys_module,-sys_time,-sys_rawio,-syslog,-audit_cont
 // newBootable makes a machine that has not been booted yet.
 func newBootable(t *testing.T, h *lab.Host) *bootable {
 	t.Helper()
-	b := &bootable{machine: &machine{Host: h, t: t}}
-	b.machine.init = h.Command("true")
-	if err := os.Mkdir(b.disk(), 0o755); err != nil {
+	return bootableOf(t, h, layOut, shared)
+}
+
+// newDebian makes a machine with all files of build/debian, which has not been booted yet.
+func newDebian(t *testing.T, h *lab.Host) *bootable {
+	t.Helper()
+	debian, err := filepath.Abs("../../build/debian")
+	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := os.Stat(debian); err != nil {
+		t.Fatalf("%v: make build/debian", err)
+	}
+	layers := t.TempDir()
+	must := func(err error) {
+		if err != nil {
+			t.Fatalf("a disk for %s: %v", h, err)
+		}
+	}
+	mount := func(kind, to, options string) {
+		must(unix.Mount("none", to, kind, 0, options))
+		t.Cleanup(func() { _ = unix.Unmount(to, unix.MNT_DETACH) })
+	}
+	mount("tmpfs", layers, "mode=755") // a folder of this system may be an overlay itself
+	for _, dir := range []string{"upper", "work"} {
+		must(os.Mkdir(filepath.Join(layers, dir), 0o755))
+	}
+	disk := filepath.Join(h.Dir(), "disk")
+	must(os.Mkdir(disk, 0o755))
+	mount("overlay", disk, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", debian, layers))
+	return bootableOf(t, h, layOutDebian, "")
+}
+
+// bootableOf makes a machine by two scripts: one lays out its disk, the other mounts
+// there what is not on it.
+func bootableOf(t *testing.T, h *lab.Host, layOut, files string) *bootable {
+	t.Helper()
+	b := &bootable{machine: &machine{Host: h, t: t}, files: files}
+	b.machine.init = h.Command("true")
 	if out, err := h.Try("sh", "-c", layOut, "sh", b.disk(), h.Name); err != nil {
 		t.Fatalf("lay out %s: %v\n%s", h, err, out)
 	}
@@ -137,7 +194,7 @@ func (b *bootable) boot() {
 		b.t.Fatal(err)
 	}
 	defer console.Close()
-	b.init = b.Command("unshare", "--cgroup", "sh", "-c", boot, "sh", b.disk(), units)
+	b.init = b.Command("unshare", "--cgroup", "sh", "-c", boot, "sh", b.disk(), b.files)
 	b.init.Env = []string{"PATH=" + machinePath, "container=flanneld-lab"}
 	b.init.Stdout, b.init.Stderr = console, console
 	b.init.SysProcAttr = &syscall.SysProcAttr{

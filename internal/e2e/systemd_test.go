@@ -24,6 +24,7 @@ func TestSystemd(t *testing.T) {
 		{"docker follows", s.dockerFollows},
 		{"stop and start", s.stopAndStart},
 		{"restart and kill", s.restartAndKill},
+		{"restarts in mode udp", s.restartsOfUDP},
 		{"sandbox", s.sandbox},
 		{"CNI's configuration", s.cniFollows},
 		{"systemd-networkd", s.networkd},

@@ -4,6 +4,7 @@
 package etcdtest
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,7 @@ import (
 type Registry interface {
 	subnet.Registry
 	Member() string
+	Renew(ctx context.Context, password string) error
 	Close()
 }
 
@@ -33,6 +35,8 @@ type Suite struct {
 	Lossy func(t *testing.T, etcd *lab.Etcd, lose *atomic.Bool) string
 	// EnableAuth makes users of root and of "flannel", who may do all below Prefix.
 	EnableAuth func(t *testing.T, etcd *lab.Etcd, password string)
+	// SetPassword gives "flannel" another one.
+	SetPassword func(t *testing.T, etcd *lab.Etcd, password string)
 
 	Unlisted  []string // keys below Prefix that this API alone does not list
 	Snapshots bool     // etcdctl's are of this API
@@ -71,6 +75,7 @@ func (s Suite) Run(t *testing.T) {
 		"restored":       s.restored,
 		"lost replies":   s.lostReplies,
 		"passwords":      s.passwords,
+		"a new password": s.newPassword,
 		"large values":   s.largeValues,
 		"idle":           s.idle,
 	} {
@@ -83,6 +88,7 @@ func (s Suite) Run(t *testing.T) {
 		"network faults":         s.networkFaults,
 		"TLS":                    s.tls,
 		"TLS files are replaced": s.tlsFilesAreReplaced,
+		"another certificate":    s.anotherCertificate,
 		"server certificates":    s.serverCertificates,
 		"refusals":               s.refusals,
 	} {

@@ -76,6 +76,22 @@ func copyFile(t testing.TB, from, to string) {
 	}
 }
 
+// appendFile adds a file to the end of another one.
+func appendFile(t testing.TB, from, to string) {
+	t.Helper()
+	var whole []byte
+	for _, file := range []string{to, from} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole = append(whole, content...)
+	}
+	if err := os.WriteFile(to, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // tlsFilesAreReplaced fixes one file after the other, while the client runs.
 func (s Suite) tlsFilesAreReplaced(t *testing.T) {
 	ca, other := lab.NewCA(t, "ca"), lab.NewCA(t, "other")

@@ -32,6 +32,9 @@ func (d *Daemon) CommandLine() string {
 	return strings.ReplaceAll(line, d.Host.dir+"/", "./")
 }
 
+// Program is the path of the daemon's program.
+func (d *Daemon) Program() string { return d.options.Binary }
+
 func (d *Daemon) start() {
 	d.lab.t.Helper()
 	_ = d.kill() // what the last run has left behind
@@ -45,13 +48,14 @@ func (d *Daemon) start() {
 
 	cmd := d.Host.Command(d.options.Binary, d.options.Args...)
 	cmd.Dir = d.options.Dir
-	cmd.Env = append(hostEnv(), "NOTIFY_SOCKET="+socket.LocalAddr().String())
+	cmd.Env = append(hostEnv(), "NOTIFY_SOCKET="+socket.LocalAddr().String(),
+		"WIREGUARD_KEY_FILE="+d.Host.KeyFile()) // hosts share a /run
 	cmd.Env = append(cmd.Env, d.options.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own: Ctrl-C is the demo's, and Kill reaches its children.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	d.Started = time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := d.Host.StartAsDaemon(cmd); err != nil {
 		d.PID = 0
 		socket.Close()
 		d.lab.t.Fatalf("lab: start %s on %s: %v", d.options.Binary, d.Host.Name, err)

@@ -94,6 +94,18 @@ func BinaryFrom(t TB, routes int) string {
 	return path
 }
 
+// BinaryProbing is the path of a flanneld built from this source that probes its peers every
+// so many seconds.
+func BinaryProbing(t TB, every int) string {
+	t.Helper()
+	path, err := build("-probing-"+strconv.Itoa(every),
+		"-ldflags=-X flanneld/pkg/monitor.everySeconds="+strconv.Itoa(every))
+	if err != nil {
+		t.Fatalf("lab: %v", err)
+	}
+	return path
+}
+
 var buildFlanneld = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("FLANNELD_BINARY"); path != "" {
 		return filepath.Abs(path)

@@ -101,6 +101,9 @@ func (h *Host) Dir() string { return h.dir }
 // SubnetFile is the path of the host's subnet.env.
 func (h *Host) SubnetFile() string { return filepath.Join(h.dir, "subnet.env") }
 
+// KeyFile is the path of the host's private key for WireGuard.
+func (h *Host) KeyFile() string { return filepath.Join(h.dir, "wgkey") }
+
 // SubnetEnv writes the host's subnet.env by hand, as the tutorial does before
 // flanneld's first start, for a subnet such as "172.7.21.1/24", and one of IPv6
 // behind it or alone, such as "fc00:7:0:21::1/64".

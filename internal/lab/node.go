@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -72,6 +73,9 @@ func (l *Lab) newNode(name string) *Node {
 	return &Node{Name: name, lab: l, ns: ns}
 }
 
+// Do runs f in the node's network namespace: sockets that f opens stay there.
+func (n *Node) Do(f func() error) error { return n.ns.do(f) }
+
 // Cmd is an [exec.Cmd] that starts on its node.
 type Cmd struct {
 	*exec.Cmd
@@ -121,8 +125,13 @@ func (n *Node) Run(name string, args ...string) string {
 // Try runs a program that may fail.
 func (n *Node) Try(name string, args ...string) (string, error) {
 	out, err := n.Command(name, args...).CombinedOutput()
+	out = bytes.ReplaceAll(out, []byte(netnsGone), nil)
 	return strings.TrimSuffix(string(out), "\n"), err
 }
+
+// netnsGone is what ip says, beside what it was asked, where a namespace of another lab ends
+// while it looks up all of their names.
+const netnsGone = "Error: Peer netns reference is invalid.\n"
 
 // Shell runs a line of shell on the node, as Run does.
 func (n *Node) Shell(line string) string {

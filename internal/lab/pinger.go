@@ -78,10 +78,28 @@ func (n *Node) newPinger(to Target) *Pinger {
 		// A "ping socket" (icmp(7)): the kernel picks the echo's identifier and
 		// hands us the answers to it alone.
 		p.conn, err = icmp.ListenPacket(p.echo.network, p.echo.any)
+		if err == nil {
+			p.enlarge()
+		}
 		return err
 	})
 	n.lab.must("open a ping socket on "+n.Name, err)
 	return p
+}
+
+// enlarge gives the socket room for a second's answers to quick pings: on a busy machine the one
+// who reads them waits for its turn, and what the kernel drops then was not lost by the network.
+func (p *Pinger) enlarge() {
+	const room = 4 << 20 // bytes
+	var conn net.PacketConn
+	if c := p.conn.IPv4PacketConn(); c != nil {
+		conn = c.PacketConn
+	} else if c := p.conn.IPv6PacketConn(); c != nil {
+		conn = c.PacketConn
+	}
+	if s, can := conn.(interface{ SetReadBuffer(int) error }); can {
+		_ = s.SetReadBuffer(room)
+	}
 }
 
 // send sends the next ping. One that cannot even be sent counts as lost.

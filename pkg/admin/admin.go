@@ -33,9 +33,6 @@ type Change struct {
 	nothing  bool
 }
 
-// Nothing reports whether everything is as it should be already.
-func (c Change) Nothing() bool { return c.nothing }
-
 // Do writes a change.
 func (a Admin) Do(ctx context.Context, c Change) error {
 	var err error

@@ -61,7 +61,7 @@ func TestCheck(t *testing.T) {
 		{`{`, "", "is not JSON: unexpected end of JSON input at byte 1"},
 		{`{"Network":"172.7.0.0/33","Backend":{"Type":"host-gw"}}`, "", `Network "172.7.0.0/33" is not an IPv4 network`},
 		{`{"Network":"172.7.0.0/16","SubnetLen":"24","Backend":{"Type":"host-gw"}}`, "", "SubnetLen must be a JSON whole number, not a string"},
-		{`{"Network":"172.7.0.0/16"}`, "", "Backend.Type is missing, and udp, which flannel takes then, is not supported yet: the types are host-gw, vxlan"},
+		{`{"Network":"172.7.0.0/16"}`, "", `Backend.Type "udp" is not supported: the types are host-gw, vxlan`},
 		{`{"Network":"172.7.0.0/16","Backend":{"Type":"udp"}}`, "", `Backend.Type "udp" is not supported: the types are host-gw, vxlan`},
 		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","VNI":16777216}}`, "", `Backend.VNI "16777216" is not a VXLAN network identifier`},
 		{`{"Network":"172.7.0.0/16","Backend":{"Type":"vxlan","Port":70000}}`, "", `Backend.Port "70000" is not a UDP port`},

@@ -28,14 +28,9 @@ func (a Admin) Check(text string) (c subnet.Config, ignored []backend.Ignored, e
 
 // options has the backend read its part.
 func (a Admin) options(c subnet.Config) error {
-	build, known := a.Backends[c.BackendType]
-	if !known {
-		reason := "is not supported"
-		if c.BackendType == "" {
-			reason = "is missing, and udp, which flannel takes then, is not supported yet"
-		}
-		return &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType,
-			Reason: reason + ": the types are " + strings.Join(slices.Sorted(maps.Keys(a.Backends)), ", ")}
+	build, err := backend.Find(a.Backends, c)
+	if err != nil {
+		return err
 	}
 	return build.Check(c)
 }
@@ -89,7 +84,7 @@ func (a Admin) SetConfig(ctx context.Context, text string) (Change, error) {
 		return Change{}, err
 	}
 	same := now.Config.Modified != 0 && now.Config.Value == text
-	change := Change{Done: "written: " + text, entry: now.Config, nothing: same}
+	change := Change{Done: "written: " + subnet.Shown(text), entry: now.Config, nothing: same}
 	change.entry.Value, change.entry.TTL = text, 0
 	if change.nothing {
 		change.Done = "the config key is so already"

@@ -20,6 +20,7 @@ import (
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/wgdevice"
 )
 
 // Leases is this host's lease and everybody else's; subnet.Manager.
@@ -35,6 +36,9 @@ type Kernel interface {
 	Direct(ips []netip.Addr, dev string) (direct []bool, errs []error)
 	DefaultDev(inet.Family) (string, error)
 	Lookup(ip netip.Addr) (via netip.Addr, dev string, err error)
+	// PeersChanged tells whether others may have changed what raises no event since the last call. It is
+	// cheap.
+	PeersChanged() (bool, error)
 }
 
 // Changes tells of the kernel's; kernel.Watcher.
@@ -44,7 +48,7 @@ type Changes interface {
 	Filter(devices, links []string)
 }
 
-// FileChanges tells that the subnet file was changed; filewatch.Watch.
+// FileChanges tells that a file was changed; filewatch.Watch.
 type FileChanges interface{ Changed() <-chan struct{} }
 
 // Options are what an Agent works with.
@@ -56,6 +60,10 @@ type Options struct {
 	Backends map[string]backend.Factory // by the config key's Backend.Type
 	External extif.Options
 	Dir      subnet.Dir // of the keys in etcd, for people; nil: not known
+
+	// PrivateKey reads this host's key for WireGuard. Nil: backends have none.
+	PrivateKey func() (wgdevice.Secret, error)
+	KeyChanges FileChanges // of its file; nil: nobody tells
 
 	SubnetFile string
 	// Former is the subnet file as it was found: of the run before, or written by hand.
@@ -75,6 +83,10 @@ type Options struct {
 
 	// Conditions is where the agent keeps what is wrong. Nil: in a Set of its own.
 	Conditions *condition.Set
+
+	// Note is told of what becomes otherwise on this host, as phrases for people. Nil: nobody
+	// wants to know.
+	Note func(text string)
 
 	// Ready is called once everything is in place for the first time.
 	Ready func(subnet.Lease)
@@ -97,13 +109,19 @@ type Agent struct {
 	Options
 	syncer *kernel.Syncer
 
-	inputs   inputs        // what next was made from
+	inputs   inputs // what next was made from
+	parsed   parsedConfig
 	places   [2]place      // where each family's packets leave this host
 	wanted   []inet.Family // that the config asks for, and those at work
-	taken    bool          // by another daemon: it is to be made again
+	again    bool          // the next setup could not be made for now
 	next     *setup        // what the config asks for
 	current  *setup        // what the lease says: at work in the kernel
-	draining draining
+	left     []*leftSetup  // for peers that have not heard of its end, or do not change
+	told     toldTimes
+	news     leaseNews
+	newsDue  time.Duration // that some of it stays
+	resumed  resumed
+	silent   bool // a device is wanted whose peers change unheard, or whose tunnel may end so
 	changing changing
 	inbound  inboundPaths
 	beneath  beneath
@@ -116,22 +134,23 @@ type Agent struct {
 
 	choosing, applying, writing *condition.Retry // the interface, the kernel, the subnet file
 	ready                       bool
+	wasReady                    bool         // as it was noted
 	unannounced                 subnet.Lease // that all is in place for, but perhaps the firewall's rules; zero: not all
 	file                        fileRepairs
 	firewall                    firewall
 
 	asked  chan func() // what others want to know; see Status
 	paths  pathTimes
+	held   subnet.Lease // our own, when they were found
 	latest applied
 }
 
 // setup is one config at work, with a backend of each family.
 type setup struct {
 	config subnet.Config
-	asked  subnet.Config  // by the config key, where that is of other addresses than config; zero: it is not
-	halves []half         // one of each of the config's families, IPv4's first
-	since  time.Time      // when it was made
-	expect []kernel.Route // while it is the next one: by these, peers may come soon
+	asked  subnet.Config // by the config key, where that is of other addresses than config; zero: it is not
+	halves []half        // one of each of the config's families, IPv4's first
+	since  time.Time     // when it was made
 }
 
 // half is a setup as one family sees it, on one external interface.
@@ -198,12 +217,17 @@ const (
 	retryLongest = time.Minute
 	// resync bounds how long an error that no event told of goes unnoticed.
 	resync = 10 * time.Minute
+	// lookAtPeers is how often it is seen whether somebody has changed a device's peers.
+	lookAtPeers = 1500 * time.Millisecond
 )
 
 // New returns an Agent; Run starts it.
 func New(o Options) *Agent {
 	if o.Conditions == nil {
 		o.Conditions = &condition.Set{}
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
 	}
 	retry := func(code condition.Code, what string) *condition.Retry {
 		return condition.NewRetry(o.Conditions, code, what, retryLongest)
@@ -215,7 +239,6 @@ func New(o Options) *Agent {
 		applying: retry(condition.KernelNotApplied, "apply kernel state"),
 		writing:  retry(condition.SubnetFileUnwritten, "write the subnet file "+o.SubnetFile),
 		asked:    make(chan func()),
-		inbound:  inboundPaths{},
 	}
 	a.worksIn(o.Former.Networks()...)
 	return a
@@ -227,15 +250,11 @@ func (a *Agent) String() string { return "agent" }
 func (a *Agent) Run(ctx context.Context) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
-	var needsChanged, fileChanged <-chan struct{}
-	if a.FileChanges != nil {
-		fileChanged = a.FileChanges.Changed()
-	}
-	if a.Needs != nil {
-		needsChanged = a.Needs.Changed()
-	}
-	news := []<-chan struct{}{a.Leases.Changed(), a.Changes.Changed(), needsChanged, fileChanged}
+	peers := time.NewTimer(resync)
+	defer peers.Stop()
+	news := a.sources()
 	var rested time.Time // when the next pass may be made
+	silent := false
 	for {
 		trigger := ""
 		select {
@@ -252,8 +271,17 @@ func (a *Agent) Run(ctx context.Context) error {
 			trigger = "etcd's addresses"
 		case <-news[3]:
 			trigger = "subnet file"
+		case <-news[4]:
+			trigger = "private key"
 		case <-again.C:
 			trigger = "timer"
+		case <-peers.C:
+			next, changed := a.peersChanged()
+			peers.Reset(next)
+			if !changed {
+				continue
+			}
+			trigger = "a device's peers"
 		case <-a.firewall.news():
 			a.rulesSeen(time.Now())
 			continue
@@ -268,8 +296,39 @@ func (a *Agent) Run(ctx context.Context) error {
 			v.InfoS("Made a pass", "trigger", trigger, "took", took, "nextIn", next)
 		}
 		again.Reset(next)
+		if a.silent && !silent {
+			peers.Reset(lookAtPeers)
+		}
+		silent = a.silent
 		rested = start.Add(took + a.restAfter(took))
 	}
+}
+
+// sources tell of changes; nil: nobody does.
+func (a *Agent) sources() []<-chan struct{} {
+	all := []<-chan struct{}{a.Leases.Changed(), a.Changes.Changed(), nil, nil, nil}
+	if a.Needs != nil {
+		all[2] = a.Needs.Changed()
+	}
+	for i, file := range []FileChanges{a.FileChanges, a.KeyChanges} {
+		if file != nil {
+			all[3+i] = file.Changed()
+		}
+	}
+	return all
+}
+
+// peersChanged tells whether a pass is due as somebody has changed a device's peers, of which the kernel
+// tells nobody, and when to look again.
+func (a *Agent) peersChanged() (next time.Duration, changed bool) {
+	if !a.silent {
+		return resync, false
+	}
+	changed, err := a.Kernel.PeersChanged()
+	if err != nil { // which the pass says, if it fails likewise
+		return retryLongest, true
+	}
+	return lookAtPeers, changed
 }
 
 // restAfter is how long a pass is rested after. Until this host works, what it waits for

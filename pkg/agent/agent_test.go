@@ -26,8 +26,10 @@ import (
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
+	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/subnettest"
+	"flanneld/pkg/wgdevice"
 )
 
 const (
@@ -53,10 +55,15 @@ type host struct {
 	reach   netip.Addr // --iface-can-reach
 	public  netip.Addr // --public-ip
 	former  subnet.Env
-	resumed bool // its kernel holds what an earlier run wrote
-	agent   *agent.Agent
-	wrong   *condition.Set
-	stop    func()
+
+	backends map[string]backend.Factory
+	news     chan struct{} // that something was written to the kernel or the firewall; nil: nobody hears
+	resumed  bool          // its kernel holds what an earlier run wrote
+	agent    *agent.Agent
+	wrong    *condition.Set
+	history  status.History // what it has noted
+	told     time.Time      // when changed was called last
+	stop     func()
 
 	mu     sync.Mutex
 	kernel *kerneltest.Kernel
@@ -65,8 +72,25 @@ type host struct {
 	looks  []inet.Family // the families whose changes the agent hears of
 	placed chan struct{} // what SetRules returns
 	slow   time.Duration // that a pass takes where this host works
+	stays  string        // a config that this host goes by, whatever the store's; "": by that
+	shown  subnet.View   // where there is a lag
+	key    wgdevice.Secret
+	keyErr error // that reading it ends in
 
-	silent atomic.Bool // the kernel does not say who is on the link
+	lag      time.Duration // after which the host hears of what is in the store
+	late     chan struct{}
+	keyEdits fileEdits
+
+	silent       atomic.Bool  // the kernel does not say who is on the link
+	looked       atomic.Int64 // how often the agent has asked for the next
+	peersChanged atomic.Bool  // somebody has changed a device's peers
+}
+
+func (h *host) tell() {
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
 }
 
 // ruled is what the firewall of a family is made for.
@@ -120,6 +144,7 @@ func (h *host) Do(ops ...kernel.Op) []error {
 	before := len(h.kernel.Ops)
 	errs := h.kernel.Do(ops...)
 	if len(h.kernel.Ops) > before {
+		h.tell()
 		h.changes.signal(false)
 	}
 	return errs
@@ -143,6 +168,11 @@ func (h *host) direct(ip netip.Addr, dev string) (bool, error) {
 	return slices.ContainsFunc(links, func(l kernel.Link) bool {
 		return l.Name == dev && slices.ContainsFunc(l.Addrs, func(a kernel.Addr) bool { return a.Contains(ip) })
 	}), nil
+}
+
+func (h *host) PeersChanged() (bool, error) {
+	h.looked.Add(1)
+	return h.peersChanged.Swap(false), nil
 }
 
 func (h *host) DefaultDev(inet.Family) (string, error) {
@@ -200,7 +230,15 @@ func newHost(t testing.TB, store *subnettest.Store, n int) *host {
 		store: store, client: store.Client(), file: filepath.Join(t.TempDir(), "subnet.env"),
 	}
 	h.kernel = kerneltest.New("ens33", 1500, h.ip.String()+"/24")
+	h.backends = map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New}
+	h.key = wgdevice.Secret{1: byte(n)} // of the first byte not all bits count
 	return h
+}
+
+func (h *host) privateKey() (wgdevice.Secret, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.key, h.keyErr
 }
 
 func (h *host) start() *host {
@@ -209,21 +247,24 @@ func (h *host) start() *host {
 	h.ready = make(chan subnet.Lease, 1)
 	h.edits = make(fileEdits, 1)
 	h.rules = map[inet.Family]ruled{}
-	wrong := &condition.Set{}
+	h.keyEdits, h.late = make(fileEdits, 1), make(chan struct{}, 1)
+	wrong := &condition.Set{Note: h.history.Note}
 	h.wrong = wrong
 	manager := subnet.NewManager(h.client, subnet.Options{RenewMargin: time.Hour, Previous: subnet.SubnetsOf(h.own, h.own6), Resumed: h.resumed, Conditions: wrong})
 	a := agent.New(agent.Options{
 		Conditions: wrong,
-		Leases:     manager, Kernel: h, Changes: h.changes, Needs: &h.needs,
-		Backends:   map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New},
+		Leases:     lagging{manager, h}, Kernel: h, Changes: h.changes, Needs: &h.needs,
+		Backends:   h.backends,
+		PrivateKey: h.privateKey, KeyChanges: h.keyEdits,
 		External:   extif.Options{CanReach: h.reach, PublicIP: h.public},
 		SubnetFile: h.file, Former: h.former, FileChanges: h.edits,
-		Ready: func(l subnet.Lease) { h.ready <- l },
+		Ready: func(l subnet.Lease) { h.ready <- l }, Note: h.history.Note,
 		SetRules: func(c subnet.Config, own netip.Prefix, peers []rules.Peer) <-chan struct{} {
 			time.Sleep(h.slow)
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.peers = peers
+			h.tell()
 			h.rules[inet.Of(own.Addr())] = ruled{c.Network, own, peers}
 			return h.placed
 		},
@@ -238,6 +279,9 @@ func (h *host) start() *host {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { _ = manager.Run(ctx) })
 	tasks.Go(func() { _ = a.Run(ctx) })
+	if h.lag > 0 {
+		tasks.Go(func() { lagging{manager, h}.follow(ctx.Done()) })
+	}
 	h.stop = func() { cancel(); tasks.Wait() }
 	return h
 }

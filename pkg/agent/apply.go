@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -36,6 +37,7 @@ func (a *Agent) apply(want kernel.State) (kernel.Result, error) {
 	if err == nil {
 		a.latest.success = now
 	}
+	a.noteRepairs(result.Ops)
 	if n := len(result.Ops); n > 0 {
 		a.latest.changed, a.latest.change = now, result.Ops[n-1].String()
 		if n > 1 {
@@ -59,21 +61,27 @@ func (a *Agent) usedLinks() []string {
 // of the next one beside; settled says that it is so. Nothing is done before
 // this host holds a subnet.
 func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time) (again time.Duration, settled bool) {
+	a.newsDue = resync
 	want, ok := a.want(view, links, now)
 	if !ok {
 		return resync, true
 	}
 	a.Changes.Filter(names(want.Devices), a.usedLinks())
-	result, err := a.apply(want)
+	result, err := a.apply(want.State)
 	a.setOthers(result.Others)
 	if a.overlaps() {
 		a.suspects.note(result.Ops, now)
 	}
 	unanswered := a.unanswered()
 	if unanswered != nil {
-		a.inbound.refreshAll(now)
+		a.inbound.refreshAll()
 	}
 	again = a.inbound.update(want, a.next, now)
+	a.silent = slices.ContainsFunc(want.Devices, func(d kernel.Device) bool {
+		_, isUDP := d.Kind.(kernel.UDP)
+		_, isWireGuard := d.Kind.(kernel.WireGuard)
+		return isUDP || isWireGuard
+	})
 	again = min(again, a.setContention(result.Contention))
 	if err == nil {
 		err = unanswered
@@ -89,38 +97,57 @@ func (a *Agent) applyKernel(view subnet.View, links []kernel.Link, now time.Time
 		}
 		a.Exclusive.Only(used, names(want.Devices))
 	}
-	return min(again, a.draining.next(now)), true
+	return min(again, a.dueLeft(now), a.newsDue, cmp.Or(a.resumed.left(now), resync)), true
 }
 
 // want is the whole state to be; false: there is nothing to want yet.
-func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (kernel.State, bool) {
+func (a *Agent) want(view subnet.View, links []kernel.Link, now time.Time) (want desired, ok bool) {
 	own := view.Own
 	if a.current == nil {
 		// A restart into another setup than the lease speaks of: only add.
 		own = formerLease(view, a.self, subnet.Proof)
-		return kernel.State{Devices: a.next.devices(own), Partial: true, Networks: a.networks}, own.Subnet.IsValid()
+		want.State = kernel.State{Devices: a.next.devices(own), Partial: true, Networks: a.networks}
+		return want, own.Subnet.IsValid()
 	}
 	if !own.Subnet.IsValid() {
-		return kernel.State{}, false
+		return desired{}, false
 	}
 	peers, rejected := a.peersOf(view, links)
 	for _, h := range a.current.halves {
 		a.place(h.family).onLink.startPass(a.Changes.Routing(), h.host.Link)
 	}
-	want := a.desired(a.current, own, peers)
-	a.paths.update(want, now)
-	a.next.expect = nil
-	if a.next != a.current {
-		a.next.expect = a.desired(a.next, own, peers).Routes
-	}
-	want.Partial, want.Harmful = view.Degraded || a.unanswered() != nil, a.harmful
+	a.newsDue = a.noteNews(peers, now)
+	want = a.desired(own, peers, now)
+	a.notePeers(a.paths.update(want, now))
+	a.held = own
+	a.noteUse(want.given, now)
+	want.Partial = view.Degraded || a.unanswered() != nil || a.resumed.left(now) > 0
+	want.Harmful = a.harmful
 	want.Networks, want.Own = a.networks, own.Subnets().All()
+	if a.resumed.left(now) > 0 {
+		want.expectFound(links)
+	}
 	a.explain(view, want, rejected)
-	for _, d := range append(a.next.devices(own), a.draining.list(now)...) {
+	a.addDevices(&want, view)
+	want.Families = a.familiesOf(want.Devices)
+	return want, true
+}
+
+// addDevices adds those of the setups beside, whatever their families.
+func (a *Agent) addDevices(want *desired, view subnet.View) {
+	if view.Current { // etcd answers: peers hear of it at once
+		for _, d := range a.ahead(view.Own) {
+			i := slices.IndexFunc(want.Devices, func(has kernel.Device) bool { return has.Name == d.Name })
+			want.Devices[i] = d
+		}
+	}
+	all := a.next.devices(view.Own)
+	for _, l := range a.left {
+		all = append(all, l.devices...)
+	}
+	for _, d := range all {
 		want.Devices = addIfAbsent(want.Devices, d)
 	}
-	want.Families = a.familiesOf(want.Devices)
-	return want.State, true
 }
 
 // familiesOf are those of the setups, of devices that are still to stay, and those that are
@@ -133,16 +160,6 @@ func (a *Agent) familiesOf(devices []kernel.Device) (all []inet.Family) {
 		if now || next || stays || slices.Contains(a.wanted, f) {
 			all = append(all, f)
 		}
-	}
-	return all
-}
-
-// desired is what a setup wants by the kernel's answers.
-func (a *Agent) desired(u *setup, own subnet.Lease, peers families) (all desired) {
-	for _, h := range u.halves {
-		all.add(a.place(h.family).onLink.desired(a.Kernel, func(onLink func(netip.Addr) backend.Answer) desired {
-			return h.desired(own, peers.of(h.family), onLink)
-		}))
 	}
 	return all
 }
@@ -162,7 +179,7 @@ func (a *Agent) unanswered() error {
 
 // explain says of each lease without a path why it has none.
 func (a *Agent) explain(view subnet.View, want desired, rejected map[string]string) {
-	var ignored, unreachable []condition.Condition
+	var ignored, unreachable, duplicated []condition.Condition
 	full := a.Dir.Key
 	for key, reason := range view.Malformed {
 		ignored = append(
@@ -184,13 +201,17 @@ func (a *Agent) explain(view subnet.View, want desired, rejected map[string]stri
 		if path.Mode != backend.None || path.Reason == backend.OnLinkUnknown {
 			continue
 		}
-		p := &want.peers[i]
-		unreachable = append(unreachable, condition.Condition{Subject: p.Subnet.String(), Message: fmt.Sprintf(
+		p, of := &want.peers[i], &unreachable
+		if path.Reason == backend.DuplicateKey {
+			of = &duplicated
+		}
+		*of = append(*of, condition.Condition{Subject: p.Subnet.String(), Message: fmt.Sprintf(
 			"no way to %v by %s: its host %v says backend %q; %v",
 			p.Subnet, a.linkOf(p), p.PublicIP, p.BackendType, path.Reason)})
 	}
 	a.Conditions.Replace(condition.LeaseIgnored, ignored)
 	a.Conditions.Replace(condition.PeerUnreachable, unreachable)
+	a.Conditions.Replace(condition.KeyDuplicated, duplicated)
 }
 
 // linkOf is the external interface by which a peer is reached.
@@ -203,7 +224,7 @@ func (a *Agent) linkOf(p *subnet.Lease) string {
 func (u *setup) devices(own subnet.Lease) []kernel.Device {
 	var all desired
 	for _, h := range u.halves {
-		all.add(h.desired(own, nil, nil))
+		all.add(h.desired(own, nil, backend.Around{}))
 	}
 	return all.Devices
 }

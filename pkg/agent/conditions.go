@@ -30,9 +30,10 @@ func (a *Agent) waitsForLink(hosts []backend.Host) bool {
 	return len(down) > 0
 }
 
-// setConfigCondition says what is wrong with the config key; no code: nothing.
+// setConfigCondition says what is wrong with the config key, or with what it needs of this host;
+// no code: nothing.
 func (a *Agent) setConfigCondition(code condition.Code, message string) {
-	for _, c := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid} {
+	for _, c := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid, condition.KeyUnusable} {
 		if c != code {
 			a.Conditions.Clear(c, "")
 		}
@@ -134,6 +135,7 @@ func (a *Agent) trackConsequences(view subnet.View, now time.Time) {
 	} {
 		a.Conditions.Track(c, c.Message != "")
 	}
+	a.noteReady()
 }
 
 // notCurrent says that not everything in the store is known.
@@ -162,7 +164,8 @@ func (a *Agent) noLease(view subnet.View) condition.Condition {
 	}
 	c.Message = "no lease yet"
 	for _, code := range []condition.Code{
-		condition.ConfigMissing, condition.ConfigInvalid, condition.EtcdUnwritable, condition.NoFreeSubnet,
+		condition.ConfigMissing, condition.ConfigInvalid, condition.KeyUnusable, condition.EtcdUnwritable,
+		condition.NoFreeSubnet,
 	} {
 		if why, there := a.Conditions.Find(code, ""); there {
 			c.Message, c.Cause = "no lease", why.Text()

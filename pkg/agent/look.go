@@ -26,6 +26,7 @@ type inputs struct {
 	noConfig subnet.NoConfig
 	hosts    [2]hostInputs // by family; zero: it is not used
 	living   string        // keys of leases that seemed to be this host's
+	key      string        // public, where the config asks for one; empty: none, or it cannot be read
 }
 
 // hostInputs is what a setup is made from of a host, as a family sees it.
@@ -130,7 +131,7 @@ func (a *Agent) addressDue(now time.Time) time.Duration {
 // wantedFamilies are those that the config asks for, and those at work. They are not sure
 // before there is a config: then whichever the host has will do.
 func (a *Agent) wantedFamilies(view subnet.View) (all []inet.Family, sure bool) {
-	c, err := subnet.ParseConfig(view.Config)
+	c, err := a.parsed.parse(view.Config)
 	for _, f := range inet.Families() {
 		wanted := slices.Contains(c.Families(), f)
 		if wanted || a.inUse(f).link != "" && err != nil || a.worksBy(f) {
@@ -141,6 +142,22 @@ func (a *Agent) wantedFamilies(view subnet.View) (all []inet.Family, sure bool) 
 		return inet.Families(), false
 	}
 	return all, true
+}
+
+// parsedConfig is the config key as it was parsed last: each pass asks for it, and it seldom changes.
+type parsedConfig struct {
+	known  bool
+	text   string
+	config subnet.Config
+	err    error
+}
+
+func (p *parsedConfig) parse(text string) (subnet.Config, error) {
+	if !p.known || p.text != text {
+		config, err := subnet.ParseConfig(text)
+		*p = parsedConfig{true, text, config, err}
+	}
+	return p.config, p.err
 }
 
 // worksBy tells whether the setup at work has a half of a family.
@@ -239,6 +256,7 @@ func (a *Agent) stay(h backend.Host, choice extif.Choice) (backend.Host, error) 
 		p.chosen = choice.Reason
 		klog.InfoS("Using external interface", "interface", h.Link.Name, "address", h.Local,
 			"publicIP", h.PublicIP, "mtu", h.Link.MTU, "reason", choice.Reason)
+		a.Note(fmt.Sprintf("external interface %s, %v", h.Link.Name, h.Local))
 	}
 	p.lost = addressLoss{}
 	return h, nil
@@ -282,14 +300,17 @@ func (a *Agent) configure(view subnet.View, hosts []backend.Host) {
 	if config == (subnet.Entry{}) {
 		absence = view.NoConfig
 	}
-	now := inputs{config: config, noConfig: absence, living: strings.Join(slices.Sorted(maps.Keys(view.Living)), " ")}
+	now := inputs{
+		config: config, noConfig: absence, key: a.publicKey(config),
+		living: strings.Join(slices.Sorted(maps.Keys(view.Living)), " "),
+	}
 	for _, h := range hosts {
 		now.hosts[inet.Of(h.Local).Index()] = inputsOf(h)
 	}
-	if now == a.inputs && !a.taken {
+	if now == a.inputs && !a.again {
 		return
 	}
-	a.inputs, a.taken = now, false
+	a.inputs, a.again = now, false
 	a.noteIgnoredFields(config)
 	if config == (subnet.Entry{}) {
 		a.setConfigCondition(condition.ConfigMissing, absence.String()+a.meanwhile())
@@ -304,14 +325,19 @@ func (a *Agent) configure(view subnet.View, hosts []backend.Host) {
 			fmt.Sprintf("config key is wrong: %v; put it right, and flanneld goes on%s", err, a.meanwhile()),
 		)
 	case err != nil:
-		_, a.taken = err.(*taken)
-		a.setConfigCondition(condition.ConfigInvalid, err.Error()+a.meanwhile())
+		_, a.again = err.(*passing)
+		a.setConfigCondition(condition.CodeOf(err, condition.ConfigInvalid), err.Error()+a.meanwhile())
 	default:
 		a.setConfigCondition("", "")
+		former := a.next
+		a.noteSetup(former, m)
 		a.next, m.since = m, time.Now()
+		if a.current != nil && former != a.current && former == a.claimedFor { // peers may send by it already
+			a.leave(former, false, view.Own, m.since)
+		}
 		a.worksIn(m.config.Networks()...)
-		former := formerLease(view, a.self, subnet.Proof) // a family of which is not used any more may have left something
-		a.worksIn(former.Subnets().All()...)
+		lease := formerLease(view, a.self, subnet.Proof) // a family of which is not used any more may have left something
+		a.worksIn(lease.Subnets().All()...)
 		for _, h := range m.halves {
 			klog.InfoS("Following the config key", "network", h.config.Network, "subnetLen", h.config.SubnetLen,
 				"subnetMin", h.config.SubnetMin, "subnetMax", h.config.SubnetMax, "backend", m.config.BackendType)
@@ -335,11 +361,15 @@ func (a *Agent) meanwhile() string {
 	return "; until then the former config stays in force"
 }
 
-// taken is the error that another daemon of this host has what a config asks for.
-type taken struct{ error }
+// passing is an error that may be over without another config: another daemon of this host has what that
+// asks for, or a file cannot be read.
+type passing struct{ error }
 
-// takenAgain is when that is tried again.
-const takenAgain = 2 * time.Second
+// Unwrap lets the condition's code be found.
+func (p *passing) Unwrap() error { return p.error }
+
+// makeAgain is when a setup that could not be made is tried again.
+const makeAgain = 2 * time.Second
 
 // makeSetup makes the setup of a config for a host that holds subnets; none: it
 // holds none. A family of which the host has no external interface is left out.
@@ -348,18 +378,13 @@ func (a *Agent) makeSetup(config subnet.Entry, hosts []backend.Host, own subnet.
 	if err != nil {
 		return nil, err
 	}
-	c, err := subnet.ParseConfig(text)
+	c, err := a.parsed.parse(text)
 	if err != nil {
 		return nil, err
 	}
-	make, known := a.Backends[c.BackendType]
-	if !known {
-		supported := strings.Join(slices.Sorted(maps.Keys(a.Backends)), ", ")
-		reason := "is not supported: the supported types are " + supported
-		if c.BackendType == "" {
-			reason = "is missing: set it to one of " + supported
-		}
-		return nil, &subnet.FieldError{Field: "Backend.Type", Value: c.BackendType, Reason: reason}
+	make, err := backend.Find(a.Backends, c)
+	if err != nil {
+		return nil, err
 	}
 	var here []inet.Family
 	for _, h := range hosts {
@@ -375,9 +400,14 @@ func (a *Agent) makeSetup(config subnet.Entry, hosts []backend.Host, own subnet.
 		if !used {
 			continue
 		}
+		h.PrivateKey = a.PrivateKey
 		b, err := make(of, h)
-		if err != nil {
+		var field *subnet.FieldError
+		switch {
+		case errors.As(err, &field):
 			return nil, err
+		case err != nil:
+			return nil, &passing{err}
 		}
 		m.halves = append(m.halves, half{f, of, h, b})
 	}
@@ -391,8 +421,8 @@ func (a *Agent) makeSetup(config subnet.Entry, hosts []backend.Host, own subnet.
 		}
 		// The names of devices are the same whatever the subnet.
 		some := subnet.Lease{Subnet: netip.PrefixFrom(h.config.SubnetMin, h.config.SubnetLen)}
-		if err := a.Exclusive.Hold(h.config.Network, names(h.desired(some, nil, nil).Devices)); err != nil {
-			return nil, &taken{err}
+		if err := a.Exclusive.Hold(h.config.Network, names(h.desired(some, nil, backend.Around{}).Devices)); err != nil {
+			return nil, &passing{err}
 		}
 	}
 	return m, nil

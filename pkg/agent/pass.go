@@ -30,8 +30,8 @@ func (a *Agent) pass(ctx context.Context, now time.Time) time.Duration {
 		return a.beforeSetup()
 	}
 	a.configure(view, hosts)
-	if a.taken {
-		wait = min(wait, takenAgain)
+	if a.again {
+		wait = min(wait, makeAgain)
 	}
 	if a.next == nil {
 		return min(wait, a.beforeSetup())
@@ -60,7 +60,10 @@ func (a *Agent) beforeSetup() time.Duration {
 // peers reach us by it. A change of the config waits until all peers are prepared to
 // be reached by it as well. It returns when to look again for that.
 func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
-	if a.current == a.next || !view.Own.Subnet.IsValid() || !view.Own.Says(a.next.attrs()) {
+	a.noteFormer(view)
+	a.trackTold(view.Own, now)
+	a.tendLeft(view.Own, now)
+	if a.current == a.next || !view.Own.Subnet.IsValid() || !view.Own.Says(a.attrs(now)) {
 		return resync
 	}
 	if lacking := a.next.config.Lacking(view.Own.Subnets()); len(lacking) > 0 {
@@ -70,15 +73,23 @@ func (a *Agent) switchOver(view subnet.View, now time.Time) time.Duration {
 		if a.changing.waiting() {
 			return resync // until then
 		}
-		if left := propagation - now.Sub(a.next.since); left > 0 {
+		if left := max(propagation-now.Sub(a.next.since), a.untilKnown(a.next, now)); left > 0 {
 			return left
 		}
 	}
-	if a.current != nil {
-		a.draining.add(a.current.devices(view.Own), now)
-		klog.InfoS("Switched to the new config", "from", a.current.config.BackendType, "to", a.next.config.BackendType)
-	}
+	former := a.current
 	a.current = a.next
+	if former == nil {
+		a.resumed.begin(now)
+	} else {
+		a.leave(former, true, view.Own, now)
+		a.moveLeft()
+		a.tendLeft(view.Own, now)
+		klog.InfoS("Switched to the new config", "from", former.kind(), "to", a.current.kind())
+		if former.kind() != a.current.kind() {
+			a.Note("switched from " + former.kind() + " to " + a.current.kind())
+		}
+	}
 	return resync
 }
 
@@ -110,11 +121,15 @@ func (a *Agent) settle(ctx context.Context, view subnet.View, links []kernel.Lin
 	if working && a.SetRules != nil {
 		a.firewall.waitFor(a.setRules(view.Own), now)
 	}
-	claim := subnet.Claim{Config: a.next.config, Attrs: a.next.attrs(), Self: a.self}
+	claim := subnet.Claim{Config: a.next.config, Attrs: a.attrs(now), Self: a.self}
 	for _, h := range a.next.halves {
 		claim.Reserved = append(claim.Reserved, a.beneath.host.Reserved(h.config.Network, h.config.SubnetLen)...)
 	}
-	if settled && !a.changing.waiting() && a.claims(claim, view) {
+	early := !view.Current && len(a.ahead(view.Own)) > 0 // peers would hear of what is not there
+	if early {
+		again = min(again, makeAgain)
+	}
+	if settled && !early && !a.changing.waiting() && a.claims(claim, view) {
 		if working {
 			a.firewall.await(ctx)
 		}

@@ -59,8 +59,9 @@ func others(view subnet.View, self subnet.Self) func(kernel.MAC) bool {
 	}
 }
 
-// claims tells whether a claim is news: a changed lease, or while there is none, anything.
+// claims tells whether a claim is news: a changed lease, also in what it says of the setups beside, or while
+// there is none, anything.
 func (a *Agent) claims(c subnet.Claim, view subnet.View) bool {
-	return a.claimedFor != a.next || !slices.Equal(a.claimed.Reserved, c.Reserved) ||
+	return a.claimedFor != a.next || a.claimed.Attrs != c.Attrs || !slices.Equal(a.claimed.Reserved, c.Reserved) ||
 		!view.Own.Subnet.IsValid() && !a.claimed.Self.Equal(c.Self)
 }

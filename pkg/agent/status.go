@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -63,7 +64,7 @@ func (a *Agent) status(now time.Time) status.Status {
 	s.Daemon.Ready, s.Daemon.Reason = !not, unready.Text()
 	s.Conditions = s.Conditions.Bound(conditionsAtOnce)
 	works := a.current != nil && view.Own.Subnet.IsValid()
-	var devices []kernel.Device
+	var devices []foundDevice
 	if works {
 		devices, s.Peers = a.peers(view)
 	}
@@ -81,7 +82,7 @@ func (a *Agent) status(now time.Time) status.Status {
 }
 
 // half is what there is to say of a family.
-func (a *Agent) half(f inet.Family, view subnet.View, works bool, devices []kernel.Device) (s status.Half) {
+func (a *Agent) half(f inet.Family, view subnet.View, works bool, devices []foundDevice) (s status.Half) {
 	if in := a.inUse(f); in.link != "" {
 		s.Host = &status.Host{Interface: in.link, Address: in.local, PublicIP: in.publicIP, MTU: in.mtu}
 	}
@@ -100,10 +101,13 @@ func (a *Agent) half(f inet.Family, view subnet.View, works bool, devices []kern
 	if !works || !has {
 		return s
 	}
-	s.Lease = &status.Lease{Subnet: own.Subnet, Backend: own.BackendType, Expires: own.Expires, MTU: h.backend.MTU()}
+	s.Lease = &status.Lease{
+		Subnet: own.Subnet, Backend: own.BackendType, Expires: own.Expires, MTU: h.backend.MTU(),
+		PublicKey: status.PublicKeyOf(own.BackendData),
+	}
 	for _, d := range devices {
 		if d.Addrs.Of(f).IsValid() {
-			s.Device = device(f, d)
+			s.Device = a.device(f, d)
 		}
 	}
 	return s
@@ -118,29 +122,70 @@ func (a *Agent) effective() *setup {
 }
 
 // peers says how each peer is to be reached, and what of that the kernel has.
-func (a *Agent) peers(view subnet.View) ([]kernel.Device, []status.Peer) {
+func (a *Agent) peers(view subnet.View) ([]foundDevice, []status.Peer) {
 	links, err := a.Kernel.Links()
 	if err != nil {
 		return nil, []status.Peer{}
 	}
 	peers, _ := a.peersOf(view, links)
-	want := a.desired(a.current, view.Own, peers)
+	want := a.desired(view.Own, peers, time.Now())
 	have := a.have(links, want.State)
+	hops := hopsOf(want.Peers)
 	out := make([]status.Peer, 0, len(want.peers))
 	for i, l := range want.peers {
 		p := status.NewPeer(l)
 		p.Mode = status.NoWay
-		if path := want.paths[i]; path.Mode != backend.None {
+		switch path := want.paths[i]; path.Mode {
+		case backend.External:
+			p.Mode = status.External
+		case backend.Direct, backend.Tunnel:
 			r := want.Routes[path.Route]
-			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.paths[r.Dst].since
+			p.Mode, p.Via, p.Dev, p.Since = status.Direct, r.Via, r.Dev, a.paths[l.Subnet].since
 			if path.Mode == backend.Tunnel {
-				p.Mode, p.MAC = status.Tunnel, text(path.MAC)
+				p.Mode, p.MAC, p.Endpoint = status.Tunnel, text(path.MAC), hops[hop{r.Dev, p.Subnet}]
 			}
-			p.Kernel = have.State(p)
+			if r.Dst != p.Subnet {
+				p.Route = r.Dst
+			}
+			p.Kernel, p.Session = have.State(p), have.Session(p)
 		}
 		out = append(out, p)
 	}
-	return want.Devices, out
+	return foundDevices(a.current.devices(view.Own), links), out
+}
+
+// hop is a subnet behind a device.
+type hop struct {
+	dev    string
+	subnet netip.Prefix
+}
+
+// hopsOf are where devices with a table of hosts of their own send what is for a subnet.
+func hopsOf(peers []kernel.Peer) map[hop]netip.AddrPort {
+	out := make(map[hop]netip.AddrPort, len(peers))
+	for _, p := range peers {
+		for _, s := range p.Subnets() {
+			out[hop{p.Dev, s}] = p.Endpoint
+		}
+	}
+	return out
+}
+
+// foundDevice is a wanted one, and what is there.
+type foundDevice struct {
+	kernel.Device
+	link kernel.Link
+}
+
+func foundDevices(want []kernel.Device, links []kernel.Link) (out []foundDevice) {
+	for _, d := range want {
+		found := foundDevice{Device: d}
+		if i := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Name }); i >= 0 {
+			found.link = links[i]
+		}
+		out = append(out, found)
+	}
+	return out
 }
 
 // have reads what the kernel has of a wanted state. What cannot be read counts
@@ -151,21 +196,40 @@ func (a *Agent) have(links []kernel.Link, want kernel.State) status.Kernel {
 		if l.Kind != nil && slices.ContainsFunc(want.Devices, func(d kernel.Device) bool { return d.Name == l.Name }) {
 			of, _ := a.Kernel.Entries(l)
 			entries.Neighbours, entries.FDB = append(entries.Neighbours, of.Neighbours...), append(entries.FDB, of.FDB...)
+			entries.Peers = append(entries.Peers, of.Peers...)
 		}
 	}
 	routes, _ := a.Kernel.Routes()
 	return status.NewKernel(routes, entries)
 }
 
-func device(f inet.Family, d kernel.Device) *status.Device {
+func (a *Agent) device(f inet.Family, d foundDevice) *status.Device {
 	outer := d.Kind.Encapsulation()
 	if outer.Protocol == "udp" {
 		outer.Protocol = ""
 	}
-	return &status.Device{
+	out := &status.Device{
 		Name: d.Name, VNI: outer.ID, Port: outer.Port, MAC: text(d.MAC), MTU: d.MTU, Addr: d.Addrs.Of(f).Addr(),
 		Protocol: outer.Protocol, ChecksumByCPU: d.NoChecksumOffload,
+		Kind: d.Kind.Type(), UserSpace: d.link.Type == kernel.TAP,
 	}
+	switch kind := d.Kind.(type) {
+	case kernel.WireGuard:
+		out.PublicKey = kind.Private.Public().String()
+	case kernel.UDP:
+		out.Kind = status.UDP
+	}
+	if k, counts := a.Kernel.(trafficCounter); counts {
+		if t, counted := k.Traffic(d.link); counted {
+			out.Traffic = &status.Traffic{Sent: t.Sent, Received: t.Received, Dropped: t.Dropped}
+		}
+	}
+	return out
+}
+
+// trafficCounter is a kernel that counts bytes by device.
+type trafficCounter interface {
+	Traffic(dev kernel.Link) (kernel.Traffic, bool)
 }
 
 // text is empty for the MAC of a kind of device that has none.

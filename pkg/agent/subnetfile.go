@@ -57,6 +57,7 @@ func (a *Agent) writeFile(own subnet.Lease, now time.Time) time.Duration {
 		klog.InfoS("Wrote the subnet file", "file", a.SubnetFile, "subnet", env.Subnet, "mtu", env.MTU)
 	case wrote && a.file.Repairs() == 1:
 		klog.InfoS("Put the subnet file right, which was changed or deleted", "file", a.SubnetFile, "subnet", env.Subnet)
+		a.Note("put right: " + a.SubnetFile)
 	}
 	a.Conditions.Track(condition.Condition{
 		Code: condition.SubnetFileContested,

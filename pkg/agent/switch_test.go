@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"flanneld/pkg/firewall/rules"
+	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
 	"flanneld/pkg/subnet/subnettest"
@@ -22,30 +24,34 @@ func carries(from, to *host) string {
 	to.mu.Lock()
 	defer to.mu.Unlock()
 	routes, _ := from.kernel.Routes()
+	slices.SortStableFunc(routes, func(a, b kernel.FoundRoute) int { return cmp.Compare(b.Dst.Bits(), a.Dst.Bits()) })
 	for _, r := range routes {
-		if r.Dst != to.own {
+		if !r.Dst.Contains(to.own.Addr()) || r.Dst.Bits() > to.own.Bits() {
 			continue
 		}
 		if !slices.ContainsFunc(to.peers, func(p rules.Peer) bool { return p.Subnet == from.own && p.Device == r.Dev }) {
 			return "the firewall does not expect it by " + r.Dev
 		}
 		if r.Dev == "ens33" {
-			if r.Via != to.ip {
+			if r.Via != to.ip || inet.Subnet(from.ip, 24) != inet.Subnet(to.ip, 24) {
 				return fmt.Sprintf("route leads to %v", r.Via)
 			}
 			return ""
 		}
-		return carriesTunnel(from.kernel, to, r)
+		return carriesTunnel(from, to, r)
 	}
 	return "no route"
 }
 
-func carriesTunnel(from *kerneltest.Kernel, to *host, r kernel.FoundRoute) string {
-	sender, receiver := device(from, r.Dev), device(to.kernel, r.Dev)
+func carriesTunnel(from, to *host, r kernel.FoundRoute) string {
+	sender, receiver := device(from.kernel, r.Dev), device(to.kernel, r.Dev)
 	if sender == nil || receiver == nil || !receiver.Up || sender.Kind.Encapsulation().ID != receiver.Kind.Encapsulation().ID {
 		return "no device " + r.Dev + " at one end"
 	}
-	entries, _ := from.Entries(*sender)
+	if sender.Kind.Type() != "vxlan" {
+		return carriesPeer(from, to, sender, receiver)
+	}
+	entries, _ := from.kernel.Entries(*sender)
 	for _, n := range entries.Neighbours {
 		for _, f := range entries.FDB {
 			if n.Addr == r.Via && f.MAC == n.MAC {

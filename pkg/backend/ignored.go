@@ -36,7 +36,7 @@ func IgnoredFields(text string, backends map[string]Factory) (out []Ignored) {
 	for at, l := range levels {
 		for _, name := range l.names() {
 			if !l.read(name) {
-				out = append(out, Ignored{l.prefix + name, remark(name, at, levels)})
+				out = append(out, Ignored{l.prefix + subnet.ShownWord(name), remark(name, at, levels)})
 			}
 		}
 	}

@@ -33,6 +33,7 @@ const (
 	None   Mode = iota
 	Direct      // packets travel as they are, over the common link
 	Tunnel
+	External // somebody else carries the packets: Route means nothing
 )
 
 // Reason is why there is no path to a peer.
@@ -40,11 +41,14 @@ type Reason uint8
 
 // The reasons.
 const (
-	NotOnLink     Reason = iota + 1 // and this backend reaches no further
-	NoEndpoint                      // nor does its lease name the end of a tunnel
-	DuplicateMAC                    // of its end of the tunnel: another host has it
-	BadEndpoint                     // its lease says that it has a tunnel, and not rightly where that ends
-	OnLinkUnknown                   // the kernel did not answer
+	NotOnLink      Reason = iota + 1 // and this backend reaches no further
+	NoEndpoint                       // nor does its lease name the end of a tunnel
+	DuplicateMAC                     // of its end of the tunnel: another host has it
+	BadEndpoint                      // its lease says that it has a tunnel, and not rightly where that ends
+	OnLinkUnknown                    // the kernel did not answer
+	DuplicateKey                     // of its end of the tunnel: another host has it
+	Moved                            // its host has another lease by now
+	NoCommonFamily                   // its lease names no address of the family in which the tunnels are
 )
 
 func (r Reason) String() string {
@@ -56,8 +60,16 @@ func (r Reason) String() string {
 	case DuplicateMAC:
 		return "the MAC of its tunnel endpoint is also another host's; give each its own"
 	case BadEndpoint:
-		return "its lease names no MAC address or no VNI that a tunnel can have: a reservation whose host has not " +
-			"started yet, or a lease that flannel did not write; it is put right when flanneld starts there"
+		return "its lease names no end that a tunnel can have, such as a MAC address and a VNI, or a public key: a " +
+			"reservation whose host has not started yet, or a lease that flannel did not write; it is put right when " +
+			"flanneld starts there"
+	case DuplicateKey:
+		return "its public key is also another host's, which may be a copy of it: on one of them type " +
+			"flanneld wireguard rotate"
+	case Moved:
+		return "its host has a newer lease"
+	case NoCommonFamily:
+		return "its lease names no address of the family that the config's Mode asks for"
 	case OnLinkUnknown:
 		return "the kernel does not say whether it is on the link"
 	}

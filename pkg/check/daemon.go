@@ -58,6 +58,9 @@ func findConfig(f Facts) []Finding {
 	if f.Status == nil {
 		return skipped("flanneld does not say what it goes by")
 	}
+	if f.keyRefused() {
+		return skipped("flanneld cannot use its private key: see below")
+	}
 	for _, code := range []condition.Code{condition.ConfigMissing, condition.ConfigInvalid} {
 		if c, there := f.condition(code); there {
 			text := strings.ReplaceAll(c.Text(), "<prefix>", f.Status.Etcd.Prefix)
@@ -104,7 +107,7 @@ func (f Facts) setConfig(backend string) string {
 		return ""
 	}
 	text, ok := withType(f.Status.Network.Config, backend)
-	if !ok || len(text) > longestConfig {
+	if !ok || strings.Contains(text, subnet.HiddenSecret) || len(text) > longestConfig {
 		return ""
 	}
 	return f.flanneld("config", "set") + " " + printable.Word(text)
@@ -124,7 +127,7 @@ func withType(config, backend string) (string, bool) {
 	}
 	changed := map[string]any{"Type": backend}
 	for name, value := range options {
-		if !strings.EqualFold(name, "Type") {
+		if !strings.EqualFold(name, "Type") && string(value) != `"`+subnet.HiddenSecret+`"` {
 			changed[name] = value
 		}
 	}

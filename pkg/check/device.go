@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"flanneld/pkg/condition"
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/printable"
@@ -11,15 +12,27 @@ import (
 )
 
 func goodDevice(f Facts) string {
-	if f.Status.Device == nil {
-		return "none is needed: packets travel as they are"
-	}
 	d := f.Status.Device
+	switch {
+	case d == nil && f.by(status.Alloc):
+		return "there is none: flanneld carries no packets with the backend alloc"
+	case d == nil:
+		return "none is needed: packets travel as they are"
+	case d.Kind == status.UDP:
+		return fmt.Sprintf("%s is up, UDP port %d; flanneld carries its packets itself, and none while it is stopped",
+			d.Name, d.Port)
+	case d.Kind == status.WireGuard:
+		return fmt.Sprintf("%s is up, UDP port %d", d.Name, d.Port)
+	}
 	return fmt.Sprintf("%s is up, VNI %d, UDP port %d", d.Name, d.VNI, d.Port)
 }
 
 // findDevice looks for others who hold the device's name, its VNI or its port.
 func findDevice(f Facts) []Finding {
+	if fix := f.fixTUN(); fix != nil {
+		c, _ := f.condition(condition.KernelNotApplied)
+		return []Finding{fault(fix, "flanneld cannot make a TUN device, which carries its packets: %s", c.Cause)}
+	}
 	if f.Status == nil || f.Status.Lease == nil {
 		return skipped("there is none before the lease")
 	}
@@ -33,6 +46,9 @@ func findDevice(f Facts) []Finding {
 		if seen[s.Process.PID] || s.Family == inet.IPv4 && f.family == inet.IPv6 {
 			continue // one of IPv6 takes what is of IPv4 as well, and not the reverse
 		}
+		if s.Port != d.Port {
+			continue
+		}
 		seen[s.Process.PID] = true
 		fix := fmt.Sprintf("stop %s (pid %d), or give flanneld another Port in Backend, by flanneld config set",
 			printable.Word(s.Process.Name), s.Process.PID)
@@ -42,7 +58,7 @@ func findDevice(f Facts) []Finding {
 	for _, l := range f.Links {
 		if l.Name != d.Name && sameTunnel(l, *d) && f.mayCollide(l) {
 			out = append(out, fault([]string{printable.Command("ip", "link", "del", l.Name) + "   # if nothing else needs it"},
-				"%s is a %s device with the VNI %d and port %d that flanneld needs", l.Name, l.Type, d.VNI, d.Port))
+				"%s is a %s device with the %s that flanneld needs", l.Name, l.Type, marksOf(d.VNI, d.Port)))
 		}
 	}
 	if len(out) > 0 {
@@ -63,7 +79,34 @@ func findDevice(f Facts) []Finding {
 		}
 		return []Finding{fault(append(fitting, f.repairFix()...), "%s", wrong)}
 	}
+	if d.Kind == status.WireGuard && d.UserSpace {
+		return []Finding{note("%s is up, UDP port %d; this host's kernel has no WireGuard, so flanneld encrypts itself: "+
+			"that is slower, and no packet passes while it is stopped", d.Name, d.Port)}
+	}
 	return nil
+}
+
+// marksOf is what tells tunnels apart.
+func marksOf(vni, port int) string {
+	if vni == 0 {
+		return fmt.Sprintf("port %d", port)
+	}
+	return fmt.Sprintf("VNI %d and port %d", vni, port)
+}
+
+// tunFile is by which TUN devices are made.
+const tunFile = "/dev/net/tun"
+
+// fixTUN lets the daemon make TUN devices, where it needs one and cannot; nil: it can.
+func (f Facts) fixTUN() []string {
+	if f.TUN == nil || !f.has(condition.KernelNotApplied) || !f.by(status.UDP) && !f.by(status.WireGuard) {
+		return nil
+	}
+	return []string{
+		"modprobe tun && mkdir -p /dev/net && mknod " + tunFile + " c 10 200 && chmod 666 " + tunFile +
+			"   # c 10 200: by the kernel's list of devices",
+		"give the container that flanneld runs in the device " + tunFile + ", as by docker run --device=" + tunFile,
+	}
 }
 
 func (f Facts) unfits(l kernel.Link) string { why, _ := f.unfit(l); return why }
@@ -86,8 +129,7 @@ func (f Facts) wrongDevice() string {
 		return fmt.Sprintf("%s is not flanneld's device, but somebody else's of kind %s", d.Name, l.Type)
 	case !sameTunnel(l, *d):
 		has := l.Kind.Encapsulation()
-		return fmt.Sprintf("%s has VNI %d and port %d, and flanneld wants VNI %d and port %d",
-			d.Name, has.ID, has.Port, d.VNI, d.Port)
+		return fmt.Sprintf("%s has %s, and flanneld wants %s", d.Name, marksOf(has.ID, has.Port), marksOf(d.VNI, d.Port))
 	case !l.Up:
 		return d.Name + " is down"
 	case f.unfits(l) != "":
@@ -104,6 +146,9 @@ func (f Facts) wrongDevice() string {
 func sameTunnel(l kernel.Link, d status.Device) bool {
 	if l.Kind == nil {
 		return false
+	}
+	if d.UserSpace && l.Type == kernel.TAP && l.Name == d.Name {
+		return true // what it listens at only its process knows
 	}
 	outer := l.Kind.Encapsulation()
 	return outer.ID == d.VNI && outer.Port == d.Port

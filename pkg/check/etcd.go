@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/printable"
+	"flanneld/pkg/status"
 )
 
 func goodEtcd(f Facts) string {
@@ -63,6 +65,16 @@ func (f Facts) fixRights() []string {
 const clockTolerance = 2 * time.Minute
 
 func findClock(f Facts) []Finding {
+	if f.Status != nil {
+		if found := f.findSetBack(); found != nil {
+			return append(found, f.comparedClock()...)
+		}
+	}
+	return f.comparedClock()
+}
+
+// comparedClock compares this host's with those of etcd's servers.
+func (f Facts) comparedClock() []Finding {
 	var off []Member
 	agree := 0
 	for _, m := range f.Members {
@@ -73,6 +85,10 @@ func findClock(f Facts) []Finding {
 		default:
 			agree++
 		}
+	}
+	judged := "certificates are judged by it"
+	if f.by(status.WireGuard) {
+		judged += ", and WireGuard's peers take no handshake that is older than the last: set forward, it must not go back"
 	}
 	if agree+len(off) == 0 {
 		return skipped("no etcd server says what time it is")
@@ -89,7 +105,7 @@ func findClock(f Facts) []Finding {
 			word = "ahead of"
 		}
 		out = append(out, fault([]string{"timedatectl set-ntp true   # or: chronyc makestep" + place},
-			"%s is %v %s %s: certificates are judged by it", subject, m.Ahead.Abs().Round(time.Second), word, object))
+			"%s is %v %s %s: %s", subject, m.Ahead.Abs().Round(time.Second), word, object, judged))
 	}
 	return merge(out)
 }
@@ -127,7 +143,7 @@ func findCertificates(f Facts) []Finding {
 		return skipped("flanneld uses none")
 	}
 	for _, c := range f.Certificates {
-		out = append(out, f.dated(c, c.File, "put a new certificate in its place; flanneld uses it without a restart")...)
+		out = append(out, f.dated(c, c.File, "put a new certificate in its place; "+used(c.File))...)
 	}
 	shown := 0
 	for _, m := range f.Members {
@@ -149,11 +165,26 @@ func (f Facts) secure() bool {
 	return slices.ContainsFunc(f.Status.Etcd.Endpoints, func(e string) bool { return strings.HasPrefix(e, "https:") })
 }
 
+// credentials is where systemd puts copies of what a unit's LoadCredential= names (systemd.exec(5)).
+const credentials = "/run/credentials/"
+
+// used tells when a running flanneld uses what is put in the place of one of its files.
+func used(file string) string {
+	rest, copied := strings.CutPrefix(file, credentials)
+	if !copied {
+		return "flanneld uses it without a restart"
+	}
+	unit, name := path.Split(rest)
+	unit = printable.Word(strings.TrimSuffix(unit, "/"))
+	return "this is a copy of what LoadCredential=" + printable.Word(name) + " names (systemctl cat " + unit +
+		"): change that, then systemctl restart " + unit
+}
+
 // dated compares a certificate with the clock.
 func (f Facts) dated(c Certificate, name, replace string) []Finding {
 	switch {
 	case c.Err != nil:
-		return []Finding{fault([]string{f.provide(c.File, c.Err) + "   # flanneld uses it without a restart"},
+		return []Finding{fault([]string{f.provide(c.File, c.Err) + "   # " + used(c.File)},
 			"flanneld cannot use a file of its own for its next connection to etcd: %v", c.Err)}
 	case f.Now.Before(c.NotBefore):
 		fix := []string{replace}

@@ -6,6 +6,7 @@ import (
 
 	"flanneld/pkg/inet"
 	"flanneld/pkg/printable"
+	"flanneld/pkg/probe"
 	"flanneld/pkg/status"
 )
 
@@ -24,22 +25,26 @@ func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, fil
 			},
 			"no answer from %v: this host drops it, as it comes in where rp_filter does not expect it",
 			dst,
-		)
+		).because(ReversePath)
 	}
-	outer, err := p.ping(f.Status.Host.Address, peer.PublicIP, small)
+	outer, err := p.ping(f.Status.Host.Address, peer.PublicIP, probe.Small)
+	alive := outer.Echo || outer.Answered && outer.From == peer.PublicIP // and no router's word, nor this host's own
+	if said == "" && outer.Text != "" && !alive {
+		said = saying(outer)
+	}
 	switch {
 	case err != nil:
 		return Finding{Level: Unknown, Text: err.Error()}
-	case !outer.Answered:
+	case !alive:
 		return fault([]string{fmt.Sprintf("ping %v   # is it up? what is between here and there?", peer.PublicIP), there},
-			"no answer from %v, nor from its host %v itself%s", dst, peer.PublicIP, said)
+			"no answer from %v, nor from its host %v itself%s", dst, peer.PublicIP, said).because(HostSilent)
 	case peer.Mode == status.Tunnel:
 		return p.lostInTunnel(f, peer, dst, said)
 	}
 	if said == "" && !p.reachedByHost(f, peer) {
 		if len(f.bridges()) == 0 { // as on a host that docker is yet to be set up on
 			return note("no answer from %v: perhaps it has no bridge yet, as this host has none; check again when both have "+
-				"containers", dst)
+				"containers", dst).because(NoBridge)
 		}
 		return f.foreign(peer, dst)
 	}
@@ -49,13 +54,13 @@ func (p Prober) lost(f Facts, peer status.Peer, dst netip.Addr, said string, fil
 		dst,
 		peer.PublicIP,
 		said,
-	)
+	).because(NotPassedOn)
 }
 
 // reachedByHost reports whether a peer's docker0 answers this host's own address: then
 // the network between carries containers' addresses, and the peer has no way back.
 func (p Prober) reachedByHost(f Facts, peer status.Peer) bool {
-	a, err := p.ping(f.Status.Host.Address, gateway(peer.Subnet), small)
+	a, err := p.ping(f.Status.Host.Address, gateway(peer.Subnet), probe.Small)
 	return err == nil && a.Answered
 }
 
@@ -67,11 +72,13 @@ func (f Facts) foreign(peer status.Peer, dst netip.Addr) Finding {
 			"pairs; Google: IP forwarding)",
 	}
 	if tunnel := f.setConfig("vxlan"); tunnel != "" {
-		fix = append(fix, tunnel+"   # or so: within a tunnel no network sees containers' addresses")
+		fix = append(fix, tunnel+"   # or so: within a tunnel no network sees containers' addresses; "+
+			"with wireguard, nor what they send")
 	}
 	fix = append(fix, f.checkThere(peer)+": if it says the same of this host, and nothing else, it is the network")
 	return fault(fix, "no answer from %v, though its host %v answers, and none to this host's own address either: the "+
-		"network between seems to drop packets with containers' addresses, as clouds do", dst, peer.PublicIP)
+		"network between seems to drop packets with containers' addresses, as clouds do", dst, peer.PublicIP).
+		because(NetworkDrops)
 }
 
 // checkThere is the command that looks at the way from its other end.
@@ -82,6 +89,12 @@ func (f Facts) checkThere(peer status.Peer) string {
 // lostInTunnel explains why only the tunnel's packets get no answer.
 func (p Prober) lostInTunnel(f Facts, peer status.Peer, dst netip.Addr, said string) Finding {
 	h, port := f.Status.Host, f.Status.Device.Port
+	if p := peer.Session; p != nil && !p.Handshake.IsZero() {
+		return fault([]string{f.checkThere(peer)}, "no answer from %v through the tunnel, though WireGuard shakes hands with "+
+			"%v: that host takes packets of this host's subnet from another key, or does not pass them on or back%s",
+			dst, peer.PublicIP, said).because(NotByKey)
+	}
+	there := f.portOf(peer)
 	lost := fmt.Sprintf("no answer from %v through the tunnel, though its host %v answers", dst, peer.PublicIP)
 	if !f.local(h.PublicIP) {
 		return fault([]string{
@@ -100,30 +113,26 @@ func (p Prober) lostInTunnel(f Facts, peer status.Peer, dst netip.Addr, said str
 				port,
 			),
 			f.checkThere(peer),
-		}, "%s: the router with this host's public IP %v seems not to pass UDP port %d on%s", lost, h.PublicIP, port, said)
+		}, "%s: the router with this host's public IP %v seems not to pass UDP port %d on%s", lost, h.PublicIP, port, said).
+			because(RouterDrops)
 	}
-	allow := fmt.Sprintf(
-		"%s -I INPUT -p udp --dport %d -s %v -j ACCEPT   # on the peer, or the like on what is between",
-		f.words().iptables,
-		port,
-		f.neighbourhood(h.Address),
-	)
-	if a, err := p.Network.ProbeUDP(h.Address, netip.AddrPortFrom(peer.PublicIP, uint16(port)), probeTime); err == nil &&
+	allow := f.allowTunnel(peer)
+	if a, err := p.Network.ProbeUDP(h.Address, netip.AddrPortFrom(peer.PublicIP, uint16(there)), probeTime); err == nil &&
 		a.Echo {
 		return fault(
 			[]string{f.checkThere(peer) + ": does flanneld run there?", allow},
 			"%s: nobody listens on its UDP port %d, or a firewall there rejects what comes for it",
 			lost,
-			port,
-		)
+			there,
+		).because(NoTunnel)
 	}
 	return fault(
 		[]string{allow, f.checkThere(peer)},
 		"%s: UDP port %d seems to be blocked there or on the way, or the way back is not by the tunnel%s",
 		lost,
-		port,
+		there,
 		said,
-	)
+	).because(TunnelSilent)
 }
 
 // thorough tries large packets and TCP where small pings come back.
@@ -141,13 +150,11 @@ func (p Prober) thorough(f Facts, peer status.Peer, src, dst netip.Addr) []Findi
 		}
 		if f.family == inet.IPv4 || fits >= f.words().leastMTU { // with less there is no IPv6
 			fix = append(fix, fmt.Sprintf(
-				`ip link set %s mtu %d   # or, with vxlan, "MTU": %d in Backend, by flanneld config set; then restart docker`,
-				printable.Word(f.Status.Host.Interface),
-				outer,
-				outer,
+				`ip link set %s mtu %d   # %s; then restart docker`, printable.Word(f.Status.Host.Interface), outer, f.orMTU(outer),
 			))
 		}
-		out = append(out, fault(fix, "packets of %d bytes get lost on the way to %v, those of %d arrive", mtu, dst, fits))
+		out = append(out, fault(fix, "packets of %d bytes get lost on the way to %v, those of %d arrive", mtu, dst, fits).
+			because(PathMTU))
 	}
 	if peer.Mode != status.Tunnel {
 		return out
@@ -158,16 +165,28 @@ func (p Prober) thorough(f Facts, peer status.Peer, src, dst netip.Addr) []Findi
 	return out
 }
 
+// orMTU is what may be done in place of giving the external interface another MTU.
+func (f Facts) orMTU(outer int) string {
+	if f.by(status.UDP) {
+		return "on each host"
+	}
+	with := "vxlan"
+	if f.by(status.WireGuard) {
+		with = status.WireGuard
+	}
+	return fmt.Sprintf(`or, with %s, "MTU": %d in Backend, by flanneld config set`, with, outer)
+}
+
 // noTCP tells of the cause that is hard to find, and of the other one.
 func (f Facts) noTCP(peer status.Peer, dst netip.Addr) Finding {
 	there := f.checkThere(peer)
-	if f.Status.Device.ChecksumByCPU {
+	if d := f.Status.Device; d.ChecksumByCPU || d.Kind == status.WireGuard || d.Kind == status.UDP {
 		return fault(
 			[]string{there},
 			"%v answers pings, and no TCP: a firewall on %v or on the way drops it",
 			dst,
 			peer.PublicIP,
-		)
+		).because(NoTCP)
 	}
 	return fault([]string{
 		printable.Command("ethtool", "-K", f.Status.Device.Name, "tx-checksum-ip-generic", "off") +
@@ -176,12 +195,12 @@ func (f Facts) noTCP(peer status.Peer, dst netip.Addr) Finding {
 		there + ", if it does not: a firewall may drop TCP there",
 	}, "%v answers pings, and no TCP: its checksums are computed wrongly by the network card (kernels before 5.7 "+
 		"do so with vxlan; this one is %s), or a firewall on %v drops it",
-		dst, f.Kernel, peer.PublicIP)
+		dst, f.Kernel, peer.PublicIP).because(NoTCP)
 }
 
 // largest looks for the longest packet that gets through.
 func (p Prober) largest(src, dst netip.Addr, mtu, least int) int {
-	low, high := small, mtu // the first gets through, the second does not
+	low, high := probe.Small, mtu // the first gets through, the second does not
 	for high-low > 1 && high > least/2 {
 		middle := (low + high) / 2
 		if a, err := p.pingFor(probeTime/2, src, dst, middle); err == nil && a.Echo {

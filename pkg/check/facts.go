@@ -59,6 +59,10 @@ type Facts struct {
 
 	Managers map[string]bool // of the network, that run in this network namespace, by their processes' names
 
+	Key    *KeyFile              // of WireGuard's private key; nil: the daemon names none
+	TUN    error                 // why TUN devices cannot be made; nil: they can, or it is not known
+	Silent map[netip.Prefix]Vain // peers' subnets; see Sessions
+
 	Missing      []NeededFile // without which the daemon does not start; known where it does not run
 	Certificates []Certificate
 	Members      []Member

@@ -15,6 +15,7 @@ import (
 	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/probe"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 )
@@ -293,16 +294,16 @@ func TestWithoutTheOtherFamily(t *testing.T) {
 // chorus is a network in which everything answers.
 type chorus struct{ silence }
 
-func (chorus) Ping(_, dst netip.Addr, _ int, _ time.Duration) (Answer, error) {
-	return Answer{Answered: true, Echo: true, From: dst}, nil
+func (chorus) Ping(_, dst netip.Addr, _ int, _ time.Duration) (probe.Answer, error) {
+	return probe.Answer{Answered: true, Echo: true, From: dst}, nil
 }
 
-func (chorus) Step(_, dst netip.Addr, _ int, _ time.Duration) (Answer, error) {
-	return Answer{Answered: true, Echo: true, From: dst}, nil
+func (chorus) Step(_, dst netip.Addr, _ int, _ time.Duration) (probe.Answer, error) {
+	return probe.Answer{Answered: true, Echo: true, From: dst}, nil
 }
 
-func (chorus) Connect(_, dst netip.Addr, _ time.Duration) (Answer, error) {
-	return Answer{Answered: true, From: dst}, nil
+func (chorus) Connect(_, dst netip.Addr, _ time.Duration) (probe.Answer, error) {
+	return probe.Answer{Answered: true, From: dst}, nil
 }
 
 // Each finding that only hosts with IPv6 can show, or with both families.

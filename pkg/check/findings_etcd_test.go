@@ -70,7 +70,7 @@ func TestEtcdFindings(t *testing.T) {
 		}, "etcd", Fault, "http://10.4.7.12:2379: it speaks https", "restart flanneld with --etcd-endpoints=https://10.4.7.12:2379\nwith --etcd-cafile=FILE"},
 		{"etcd speaks http", member(SpeaksPlain), "etcd", Fault, "it speaks http without TLS", "restart flanneld with --etcd-endpoints=http://10.4.7.12:2379"},
 		{"an unknown authority", member(UnknownSigner), "etcd", Fault, "has signed its certificate", `restart flanneld with --etcd-cafile=FILE   # FILE: the authority "CN=office", in PEM`},
-		{"another authority", func(f *Facts) { member(UnknownSigner)(f); f.Status.Etcd.CAFile = "/cert/ca.pem" }, "etcd", Fault, "has signed its certificate", "put the authority CN=office into /cert/ca.pem; flanneld reads it without a restart\nopenssl x509 -noout -subject -in /cert/ca.pem"},
+		{"another authority", func(f *Facts) { member(UnknownSigner)(f); f.Status.Etcd.CAFile = "/cert/ca.pem" }, "etcd", Fault, "has signed its certificate", "put the authority CN=office into /cert/ca.pem; flanneld uses it without a restart\nopenssl x509 -noout -subject -in /cert/ca.pem"},
 		{"another name", member(OtherName), "etcd", Fault, "its certificate is not for that name or address, but for 127.0.0.1, localhost, etcd.example, 10.9.9.9",
 			"restart flanneld with --etcd-endpoints=https://etcd.example:2379\nor give that etcd a certificate for 10.4.7.12, as its --cert-file"},
 		{"no client certificate", member(RefusesClient), "etcd", Fault, "it wants a client certificate", "restart flanneld with --etcd-certfile=FILE --etcd-keyfile=FILE"},
@@ -93,6 +93,9 @@ func TestEtcdFindings(t *testing.T) {
 			f.Certificates[0].Err = &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrNotExist}
 			is(f, condition.EtcdUnreadable, "open /cert/client.pem")
 		}, "certificates", Fault, "open /cert/client.pem: file does not exist", "put the right file in the place of /cert/client.pem   # flanneld uses it without a restart"},
+		{"a credential of systemd's that expires", func(f *Facts) {
+			f.Certificates[0].File, f.Certificates[0].NotAfter = "/run/credentials/flanneld.service/etcd-cert", now.Add(time.Hour)
+		}, "certificates", Note, "/run/credentials/flanneld.service/etcd-cert expires on", "put a new certificate in its place; this is a copy of what LoadCredential=etcd-cert names (systemctl cat flanneld.service): change that, then systemctl restart flanneld.service"},
 		{"a certificate that flanneld's user cannot read", func(f *Facts) {
 			f.user = user{limited: true, uid: 977}
 			f.Certificates[0].Err = &fs.PathError{Op: "open", Path: "/cert/client.pem", Err: fs.ErrPermission}

@@ -95,7 +95,10 @@ func (f Facts) tunnel(p status.Peer) []crossing {
 	if p.Mode != status.Tunnel || f.Status.Device == nil || f.Status.Host == nil {
 		return nil
 	}
-	h, port := f.Status.Host, f.Status.Device.Port
+	if p.Endpoint.IsValid() && inet.Of(p.Endpoint.Addr()) != inet.Of(f.Status.Host.Address) {
+		return nil // by WireGuard hosts may talk in another family: f knows nothing of that
+	}
+	h, port, there := f.Status.Host, f.Status.Device.Port, f.portOf(p)
 	in := rules.Packet{
 		In:       h.Interface,
 		Src:      p.PublicIP,
@@ -105,7 +108,7 @@ func (f Facts) tunnel(p status.Peer) []crossing {
 		State:    "NEW",
 		Local:    true,
 	}
-	out := rules.Packet{Out: h.Interface, Src: h.Address, Dst: p.PublicIP, Protocol: "udp", DstPort: port, State: "NEW"}
+	out := rules.Packet{Out: h.Interface, Src: h.Address, Dst: p.PublicIP, Protocol: "udp", DstPort: there, State: "NEW"}
 	return []crossing{
 		{
 			in,
@@ -115,7 +118,7 @@ func (f Facts) tunnel(p status.Peer) []crossing {
 		{
 			out,
 			rules.Sent,
-			fmt.Sprintf("the tunnel's packets to %v, UDP port %d, are dropped where they leave", p.PublicIP, port),
+			fmt.Sprintf("the tunnel's packets to %v, UDP port %d, are dropped where they leave", p.PublicIP, there),
 		},
 	}
 }

@@ -76,7 +76,7 @@ func (f Facts) fixContested() (fix []string) {
 // noLease says why there is none, unless another step does.
 func (f Facts) noLease() []Finding {
 	switch s := f.Status; {
-	case f.has(condition.ConfigMissing, condition.ConfigInvalid) || s.Network == nil:
+	case f.has(condition.ConfigMissing, condition.ConfigInvalid, condition.KeyUnusable) || s.Network == nil:
 		return skipped("there is none before the config can be read")
 	case s.Host == nil:
 		return skipped("there is none before the external interface is known")
@@ -85,7 +85,8 @@ func (f Facts) noLease() []Finding {
 	}
 	if c, refused := f.condition(condition.KernelNotApplied); refused {
 		return []Finding{
-			fault(rightsFix(c), "this host has no subnet, as the kernel does not take what flanneld needs: %s", c.Cause),
+			fault(append(f.fixTUN(), rightsFix(c)...),
+				"this host has no subnet, as the kernel does not take what flanneld needs: %s", c.Cause),
 		}
 	}
 	why := "flanneld does not say why"

@@ -14,6 +14,7 @@ import (
 	"flanneld/pkg/firewall/rules"
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/probe"
 	"flanneld/pkg/status"
 )
 
@@ -189,8 +190,8 @@ func prober(f Facts) []Finding {
 		return nil
 	}
 	family := f.inUse()[0]
-	echo := Answer{Answered: true, Echo: true, From: netip.MustParseAddr("172.7.22.1")}
-	n := &network{answers: answersIn(family, map[string]Answer{"172.7.22.1": echo}), longest: 1000}
+	echo := probe.Answer{Answered: true, Echo: true, From: netip.MustParseAddr("172.7.22.1")}
+	n := &network{answers: answersIn(family, map[string]probe.Answer{"172.7.22.1": echo}), longest: 1000}
 	return Prober{Network: n, Dropped: func() int { return 0 }}.Run(f, f.Status.Peers, nil)
 }
 

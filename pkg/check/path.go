@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -31,14 +32,17 @@ func findPath(f Facts, p status.Peer) []Finding {
 				"its lease gives the public IP %v, which lies in the containers' network %v",
 				p.Subnet, p.PublicIP, n.Network)}
 		}
+		if c, known := f.unreachable(p.Subnet); known && p.PublicKey != "" {
+			return []Finding{fault([]string{f.checkThere(p), rotateFix + "   # where two hosts have one key"}, "%s", c.Text())}
+		}
 		fix := []string{"every host needs a tunnel: flanneld on " + p.PublicIP.String() + " too"}
-		if tunnel := f.setConfig("vxlan"); tunnel != "" {
+		if tunnel := f.setConfig("vxlan"); tunnel != "" && !f.by(status.WireGuard) && !f.by(status.UDP) {
 			fix = append([]string{tunnel}, fix...)
 		}
 		return []Finding{fault(fix, "there is no way to %v: its host %v is not on the link of %s, and its lease says %q",
 			p.Subnet, p.PublicIP, f.Status.Host.Interface, p.Backend)}
 	}
-	if state := f.inKernel.State(p); state != status.InPlace {
+	if state := f.state(p); state != status.InPlace {
 		return []Finding{fault(fixPath(f, p), "the way to %v is not as flanneld wants it: %s", p.Subnet, state)}
 	}
 	to := gateway(p.Subnet)
@@ -55,10 +59,22 @@ func findPath(f Facts, p status.Peer) []Finding {
 	return nil
 }
 
+// state is how the path to p is in the kernel. What is in the table of a device only the daemon
+// knows where it carries the packets itself, and it has told.
+func (f Facts) state(p status.Peer) string {
+	if !p.Endpoint.IsValid() {
+		return f.inKernel.State(p)
+	}
+	if wrong := f.inKernel.Route(p); wrong != "" {
+		return wrong
+	}
+	return cmp.Or(p.Kernel, status.InPlace)
+}
+
 // fixPath names what stands in the way; what is only missing flanneld puts back.
 func fixPath(f Facts, p status.Peer) []string {
 	for _, r := range f.Routes {
-		if r.Dst == p.Subnet && (r.Via != p.Via || r.Dev != p.Dev) {
+		if (r.Dst == p.Subnet || r.Dst == p.Route) && (r.Via != p.Via || r.Dev != p.Dev) {
 			if fix := f.fixAddress(r.Dev, p.Subnet.Contains); r.Protocol == unix.RTPROT_KERNEL && fix != nil {
 				return fix // by which the route is, and all for the address itself stays here
 			}
@@ -94,7 +110,11 @@ func (f Facts) fixStray(p status.Peer, to netip.Addr) []string {
 	ip := f.words().ip
 	show := fmt.Sprintf("%[1]s route get %[2]v; %[1]s route show match %[2]v; %[1]s rule", ip, to)
 	for _, r := range f.Routes {
-		if r.Dst.Contains(to) && r.Dst.Bits() > p.Subnet.Bits() {
+		least := p.Subnet
+		if p.Route.IsValid() {
+			least = p.Route
+		}
+		if r.Dst.Contains(to) && r.Dst.Bits() > least.Bits() {
 			return []string{fmt.Sprintf("ip route del %v   # a narrower route than flanneld's", r.Dst), show}
 		}
 	}

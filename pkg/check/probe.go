@@ -7,19 +7,21 @@ import (
 	"time"
 
 	"flanneld/pkg/inet"
+	"flanneld/pkg/probe"
 	"flanneld/pkg/status"
 )
 
 // Prober tries paths.
 type Prober struct {
-	Network Network
+	Network probe.Network
 	Dropped func() int // packets that rp_filter has dropped so far
+
+	inTurn bool // a peer that answers the first packet is sent no others beside it
 }
 
 const (
 	probeTime    = 500 * time.Millisecond // for an answer
 	tries        = 2
-	small        = 84 // bytes, as ping sends them
 	probesAtOnce = 16
 )
 
@@ -31,6 +33,9 @@ func (p Prober) Run(f Facts, peers []status.Peer, found []Finding) []Finding {
 		return named("probe", skipped("there is no path yet"), nil)
 	case len(peers) == 0:
 		return named("probe", skipped("there is no peer"), nil)
+	}
+	if peers = carried(peers); len(peers) == 0 {
+		return named("probe", skipped(external), nil)
 	}
 	families := f.inUse()
 	views := f.views(families)
@@ -105,10 +110,34 @@ func (f Facts) obstacle(found []Finding) string {
 type trial struct {
 	dst  netip.Addr
 	ping bool // an echo to it says that longer ones may be tried
-	send func() (Answer, error)
+	send func() (probe.Answer, error)
+
+	once sync.Once
 	done chan struct{} // closed when what follows is known
-	Answer
+	probe.Answer
 	err error
+}
+
+// begin sends the packet, unless it was sent.
+func (t *trial) begin() {
+	t.once.Do(func() {
+		go func() { // for as long as send waits
+			defer close(t.done)
+			t.Answer, t.err = t.send()
+		}()
+	})
+}
+
+// wait waits until what comes back is known.
+func (t *trial) wait() *trial {
+	t.begin()
+	<-t.done
+	return t
+}
+
+// newTrial is one that is yet to begin.
+func newTrial(dst netip.Addr, ping bool, send func() (probe.Answer, error)) *trial {
+	return &trial{dst: dst, ping: ping, send: send, done: make(chan struct{})}
 }
 
 // over reports whether what comes back is known.
@@ -121,41 +150,48 @@ func (t *trial) over() bool {
 	}
 }
 
+// between is how many routers there are on the way to a peer's host, as the TTL counts them: by
+// backend udp either end takes it down by one, as flannel's does.
+func (f Facts) between(p status.Peer) int {
+	if d := f.Status.Device; p.Mode == status.Tunnel && d != nil && d.Kind == status.UDP {
+		return 2
+	}
+	return 0
+}
+
 // trials are docker0's address on the peer, which is not there before docker,
-// and, for a tunnel, the VTEP's, by TCP too. The firewall there may let in none
+// and, for a tunnel, its device's, by TCP too. The firewall there may let in none
 // of these, and the peer still says that it would pass on what is for a container.
-func (p Prober) trials(src netip.Addr, peer status.Peer) []*trial {
+func (p Prober) trials(f Facts, src netip.Addr, peer status.Peer) []*trial {
 	dst, vtep := gateway(peer.Subnet), peer.Subnet.Addr()
-	all := []*trial{{dst: dst, ping: true, send: func() (Answer, error) { return p.ping(src, dst, small) }}}
+	all := []*trial{newTrial(dst, true, func() (probe.Answer, error) { return p.ping(src, dst, probe.Small) })}
 	if peer.Mode == status.Tunnel {
 		all = append(all,
-			&trial{dst: vtep, ping: true, send: func() (Answer, error) { return p.ping(src, vtep, small) }},
-			&trial{dst: vtep, send: func() (Answer, error) { return p.Network.Connect(src, vtep, tries*probeTime) }})
+			newTrial(vtep, true, func() (probe.Answer, error) { return p.ping(src, vtep, probe.Small) }),
+			newTrial(vtep, false, func() (probe.Answer, error) { return p.Network.Connect(src, vtep, tries*probeTime) }))
 	}
-	return append(all, &trial{dst: dst, send: func() (Answer, error) {
-		a, err := p.Network.Step(src, container(peer.Subnet), 0, tries*probeTime)
+	return append(all, newTrial(dst, false, func() (probe.Answer, error) {
+		a, err := p.Network.Step(src, container(peer.Subnet), f.between(peer), tries*probeTime)
 		if direct := a.From == peer.PublicIP; direct != (peer.Mode == status.Direct) ||
 			!direct && !peer.Subnet.Contains(a.From) {
-			a = Answer{} // another router's, or by another way than the peer's containers answer
+			a = probe.Answer{} // another router's, or by another way than the peer's containers answer
 		}
 		return a, err
-	}})
+	}))
 }
 
 func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
 	src, dst := source(f), gateway(peer.Subnet)
-	trials := p.trials(src, peer)
+	trials := p.trials(f, src, peer)
 	before := p.Dropped()
-	for _, t := range trials {
-		t.done = make(chan struct{})
-		go func() { // for as long as send waits
-			defer close(t.done)
-			t.Answer, t.err = t.send()
-		}()
+	if !p.inTurn || !trials[0].wait().Echo {
+		for _, t := range trials {
+			t.begin()
+		}
 	}
 	said := ""
 	for _, t := range trials {
-		<-t.done // a good answer spares waiting for the others
+		t.wait() // a good answer spares waiting for the others
 		switch {
 		case t.err != nil && reason != "": // the source address may be missing
 		case t.err != nil:
@@ -169,7 +205,7 @@ func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
 			}
 			return p.through(f, peer, src, trials, true) // it has no docker0 yet, and says so, or lets in no pings
 		case t.Text != "" && said == "":
-			said = fmt.Sprintf(": %v says that %s", orHere(t.From), t.Text)
+			said = saying(t.Answer)
 		}
 	}
 	if reason != "" {
@@ -179,6 +215,9 @@ func (p Prober) peer(f Facts, peer status.Peer, reason string) []Finding {
 	return []Finding{p.lost(f, peer, dst, said, filtered)}
 }
 
+// saying completes a sentence by what came in place of an echo.
+func saying(a probe.Answer) string { return fmt.Sprintf(": %v says that %s", orHere(a.From), a.Text) }
+
 func orHere(a netip.Addr) string {
 	if a.IsValid() {
 		return a.String()
@@ -186,11 +225,11 @@ func orHere(a netip.Addr) string {
 	return "this host"
 }
 
-func (p Prober) ping(src, dst netip.Addr, size int) (a Answer, err error) {
+func (p Prober) ping(src, dst netip.Addr, size int) (a probe.Answer, err error) {
 	return p.pingFor(probeTime, src, dst, size)
 }
 
-func (p Prober) pingFor(wait time.Duration, src, dst netip.Addr, size int) (a Answer, err error) {
+func (p Prober) pingFor(wait time.Duration, src, dst netip.Addr, size int) (a probe.Answer, err error) {
 	for range tries {
 		if a, err = p.Network.Ping(src, dst, size, wait); err != nil || a.Answered {
 			return a, err

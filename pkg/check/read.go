@@ -53,6 +53,10 @@ func read(ctx context.Context, daemon status.Socket, ask func(context.Context) (
 	}
 	if f.Status != nil {
 		f.readCertificates()
+		f.readKey()
+		if _, err := os.Stat(f.asDaemon(tunFile)); err != nil {
+			f.TUN = err
+		}
 		f.readMembers(ctx)
 	}
 	f.Now = time.Now()

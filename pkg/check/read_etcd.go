@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"flanneld/pkg/condition"
+	"flanneld/pkg/probe"
 )
 
 const memberTime = 3 * time.Second
@@ -227,7 +228,7 @@ func answersPings(ctx context.Context, host string) bool {
 		src = netip.IPv6Unspecified()
 	}
 	for range tries {
-		a, err := (Host{}).Ping(src, dst, small, probeTime)
+		a, err := (probe.Host{}).Ping(src, dst, probe.Small, probeTime)
 		if err == nil && a.Echo {
 			return true
 		}

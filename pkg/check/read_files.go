@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,7 +29,7 @@ func (f *Facts) asDaemon(file string) string {
 // readFile reads a file as the daemon would.
 func (f *Facts) readFile(file string) ([]byte, error) {
 	path := f.asDaemon(file)
-	content, err := os.ReadFile(path)
+	content, err := readRegular(path)
 	if err == nil {
 		err = f.user.mayRead(path)
 	}
@@ -37,6 +38,26 @@ func (f *Facts) readFile(file string) ([]byte, error) {
 		err = &fs.PathError{Op: wrong.Op, Path: file, Err: wrong.Err}
 	}
 	return content, err
+}
+
+// longestFile is far more than a key or a bundle of certificates has, in bytes.
+const longestFile = 16 << 20
+
+// readRegular reads a file, and none that never ends: a pipe to which nobody writes, or a device.
+func readRegular(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file")}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(file, longestFile))
 }
 
 // readCertificates reads those that the daemon uses, and their key.

@@ -80,7 +80,7 @@ func (f *Facts) readUnit(ctx context.Context) {
 	f.Flags = unitFlags(text)
 	files := f.certificates(f.Flags["etcd-certfile"], f.Flags["etcd-keyfile"], f.Flags["etcd-cafile"])
 	if file := f.Flags["etcd-password-file"]; file != "" {
-		_, err := os.ReadFile(file)
+		_, err := readRegular(file)
 		files = append(files, Certificate{File: file, Err: err})
 	}
 	for _, flag := range needed {

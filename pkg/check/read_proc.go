@@ -121,25 +121,20 @@ func bootTime() (time.Time, bool) {
 // readSockets finds programs that hold the tunnel's port. The tunnel's own
 // socket belongs to the kernel, and to no process.
 func (f *Facts) readSockets() error {
-	port := 0
-	if f.Status != nil {
-		for _, h := range f.Status.Halves() {
-			if h.Device != nil {
-				port = h.Device.Port // one for all
+	type bound struct {
+		port   int
+		family inet.Family
+	}
+	inodes := map[string]bound{}
+	for _, port := range f.tunnelPorts() {
+		for family, file := range map[inet.Family]string{inet.IPv4: "/proc/self/net/udp", inet.IPv6: "/proc/self/net/udp6"} {
+			found, err := udpInodes(file, port)
+			if err != nil && !os.IsNotExist(err) {
+				return err
 			}
-		}
-	}
-	if port == 0 {
-		return nil
-	}
-	inodes := map[string]inet.Family{}
-	for family, file := range map[inet.Family]string{inet.IPv4: "/proc/self/net/udp", inet.IPv6: "/proc/self/net/udp6"} {
-		found, err := udpInodes(file, port)
-		if err != nil && !os.IsNotExist(err) {
-			return err
-		}
-		for _, inode := range found {
-			inodes["socket:["+inode+"]"] = family
+			for _, inode := range found {
+				inodes["socket:["+inode+"]"] = bound{port, family}
+			}
 		}
 	}
 	if len(inodes) == 0 {
@@ -148,20 +143,34 @@ func (f *Facts) readSockets() error {
 	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, fd := range fds {
 		target, err := os.Readlink(fd)
-		family, is := inodes[target]
+		at, is := inodes[target]
 		if err != nil || !is {
 			continue
 		}
 		proc := filepath.Dir(filepath.Dir(fd))
 		pid, _ := strconv.Atoi(filepath.Base(proc))
 		if comm, err := os.ReadFile(proc + "/comm"); err == nil {
-			s := Socket{port, Process{PID: pid, Name: strings.TrimSpace(string(comm))}, family}
-			if !slices.Contains(f.Sockets, s) {
+			s := Socket{at.port, Process{PID: pid, Name: strings.TrimSpace(string(comm))}, at.family}
+			if pid != f.PID && !slices.Contains(f.Sockets, s) {
 				f.Sockets = append(f.Sockets, s)
 			}
 		}
 	}
 	return nil
+}
+
+// tunnelPorts are those of devices, of which another program may hold one. Where the daemon holds
+// them itself, and which process that is is not known, nothing can be told.
+func (f *Facts) tunnelPorts() (all []int) {
+	if f.Status == nil {
+		return nil
+	}
+	for _, h := range f.Status.Halves() {
+		if d := h.Device; d != nil && d.Port != 0 && !slices.Contains(all, d.Port) && (f.PID != 0 || !d.UserSpace) {
+			all = append(all, d.Port)
+		}
+	}
+	return all
 }
 
 // udpInodes reads the sockets bound to a port (proc_pid_net(5)).

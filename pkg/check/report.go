@@ -124,18 +124,43 @@ func Worst(found []Finding) Level {
 // longestFix bounds a command that is printed, in bytes: one that is cut is of no use.
 const longestFix = 2 * printable.Longest
 
+// row is a finding as it is printed, with lines beneath.
+type row struct {
+	level      Level
+	step, text string
+	lines      []line
+}
+
+type line struct{ label, text string }
+
+func (x Finding) row() row {
+	r := row{level: x.Level, step: x.Step, text: x.Text}
+	for i, text := range x.Fix {
+		label := ""
+		if i == 0 {
+			label = "fix:"
+		}
+		r.lines = append(r.lines, line{label, text})
+	}
+	return r
+}
+
 // Print shows findings in order, with the fix beneath.
 func Print(w io.Writer, found []Finding, colour bool) error {
+	var rows []row
+	for _, x := range found {
+		rows = append(rows, x.row())
+	}
+	return printRows(w, rows, colour)
+}
+
+func printRows(w io.Writer, rows []row, colour bool) error {
 	var b strings.Builder
 	columns := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, x := range found {
-		fmt.Fprintf(columns, "%s\t%s\t%s\n", x.Level, x.Step, printable.Bounded(x.Text, printable.Longest))
-		for i, line := range x.Fix {
-			word := ""
-			if i == 0 {
-				word = "fix:"
-			}
-			fmt.Fprintf(columns, "\t%s\t%s\n", word, printable.Bounded(line, longestFix))
+	for _, r := range rows {
+		fmt.Fprintf(columns, "%s\t%s\t%s\n", r.level, r.step, printable.Bounded(r.text, printable.Longest))
+		for _, l := range r.lines {
+			fmt.Fprintf(columns, "\t%s\t%s\n", l.label, printable.Bounded(l.text, longestFix))
 		}
 	}
 	_ = columns.Flush() // into memory

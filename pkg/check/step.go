@@ -30,6 +30,7 @@ type Finding struct {
 	Fix   []string `json:"fix,omitempty"` // commands, mostly
 
 	family inet.Family // that it is about; 0: all that are in use
+	reason Reason      // as which peers' findings are counted together; "": as its step's
 }
 
 // step looks at one thing. What it returns needs no Step; nothing means that all
@@ -42,7 +43,8 @@ type step struct {
 	// covers are the daemon's conditions that a fault of this step tells of, or
 	// is the reason for.
 	covers []condition.Code
-	blocks bool // its fault keeps packets from a peer
+	blocks bool             // its fault keeps packets from a peer
+	only   func(Facts) bool // where it is of use; nil: everywhere
 	// each are the families that it looks at, one after the other; nil: it looks once at
 	// all that there is.
 	each func(Facts) []inet.Family
@@ -56,7 +58,9 @@ type prerequisite struct{ step, text string }
 // steps are those that look at this host, in the order of a packet that leaves
 // a container; on the way out it needs what comes first.
 func steps() []step {
-	etcd := []condition.Code{condition.EtcdUnreadable, condition.EtcdNotCurrent, condition.EtcdUnwritable}
+	etcd := []condition.Code{
+		condition.EtcdUnreadable, condition.EtcdNotCurrent, condition.EtcdUnwritable, condition.ReloadFailed,
+	}
 	kernel := kernelCodes()
 	return []step{
 		{name: "daemon", good: goodDaemon, find: findDaemon},
@@ -86,6 +90,9 @@ func steps() []step {
 				condition.LeaseContested,
 				condition.KernelNotApplied,
 			}},
+		{name: keysStep, good: goodKeys, find: findKeys, only: Facts.byWireGuard, blocks: true,
+			covers: []condition.Code{condition.KeyUnusable, condition.KeyDuplicated, condition.ConfigInvalid,
+				condition.NoLease, condition.PeerUnreachable}},
 		{name: "own routes", good: says("nothing leads this host's own subnet away"), find: findDiverted,
 			covers: []condition.Code{condition.RouteConflict}},
 		{name: "device", good: goodDevice, find: findDevice, each: Facts.inUse, blocks: true,
@@ -116,6 +123,7 @@ type pathStep struct {
 	after  func(status.Peer) []prerequisite // as in step; nil: none
 	covers []condition.Code
 	blocks bool
+	only   func(Facts) bool
 	good   string
 	find   func(Facts, status.Peer) []Finding
 }
@@ -128,13 +136,20 @@ func pathSteps() []pathStep {
 		{name: "forward", good: "iptables lets containers' packets pass both ways", find: findForward},
 		{name: "port", good: "iptables does not block the tunnel's UDP port", find: findPort, blocks: true},
 		{name: "nftables", good: "no table of somebody else's blocks the network", find: findForeign},
+		{name: "handshake", good: "WireGuard has a session with it", find: findHandshake, after: handshakeNeeds,
+			blocks: true, only: func(f Facts) bool { return f.by(status.WireGuard) }},
 		{name: "addresses", good: "containers keep their own addresses", find: findHiding},
 	}
 }
 
+func handshakeNeeds(status.Peer) []prerequisite {
+	return []prerequisite{{"device", "the device is right"}, {keysStep, "the keys are right"}, {"port", "the port is open"},
+		{"nftables", "no table blocks the tunnel"}}
+}
+
 func tunnelNeedsDevice(p status.Peer) []prerequisite {
 	if p.Mode != status.Tunnel {
-		return nil
+		return []prerequisite{{keysStep, "the keys are right"}}
 	}
 	return []prerequisite{{"device", "the device is right"}}
 }
@@ -175,11 +190,23 @@ func unknown(format string, args ...any) []Finding {
 // Run walks all steps.
 func Run(f Facts, peers []status.Peer) []Finding {
 	views := f.views(f.askedFor())
-	for _, s := range steps() {
-		f.before = append(f.before, s.look(f, views)...)
-	}
+	f.before = f.walk(views)
 	for _, s := range pathSteps() {
+		if s.only != nil && !s.only(f) {
+			continue
+		}
 		f.before = append(f.before, named(s.name, s.all(f, views, peers), func() string { return s.good })...)
+	}
+	return f.before
+}
+
+// walk walks the steps that look at this host.
+func (f Facts) walk(views map[inet.Family]Facts) []Finding {
+	for _, s := range steps() {
+		if s.only != nil && !s.only(f) {
+			continue
+		}
+		f.before = append(f.before, s.look(f, views)...)
 	}
 	return f.before
 }
@@ -268,29 +295,49 @@ func (s pathStep) all(f Facts, views map[inet.Family]Facts, peers []status.Peer)
 	case len(peers) == 0:
 		return skipped("there is no peer")
 	}
+	if peers = carried(peers); len(peers) == 0 {
+		return skipped(external)
+	}
 	var out []Finding
 	several := len(f.inUse()) > 1
 	for _, p := range peers {
-		family := inet.Of(p.Subnet.Addr())
-		v, known := views[family]
+		v, known := views[inet.Of(p.Subnet.Addr())]
 		if !known {
 			continue
 		}
 		v.before = f.before
-		found := s.find(v, p)
-		if s.after != nil {
-			if first, there := v.firstFaulty(s.after(p)); there && faulty(found) {
-				found = skipped("not before %s", first.text)
-			}
-		}
-		for _, x := range found {
-			if several {
-				x.family = family
-			}
-			out = append(out, x)
-		}
+		out = append(out, s.one(v, p, several)...)
 	}
 	return merge(out)
+}
+
+// one looks at one peer. v is what its family sees, and several that there is another one.
+func (s pathStep) one(v Facts, p status.Peer, several bool) []Finding {
+	found := s.find(v, p)
+	if s.after != nil {
+		if first, there := v.firstFaulty(s.after(p)); there && faulty(found) {
+			found = skipped("not before %s", first.text)
+		}
+	}
+	if several {
+		for i := range found {
+			found[i].family = v.family
+		}
+	}
+	return found
+}
+
+// external is why there is nothing to look at with the backend alloc.
+const external = "packets travel as the operator's own routing has them: flanneld carries none with the backend alloc"
+
+// carried are the peers whose packets are flanneld's affair.
+func carried(peers []status.Peer) (out []status.Peer) {
+	for _, p := range peers {
+		if p.Mode != status.External {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // merge makes one of findings that one thing fixes, such as a rule that is in the

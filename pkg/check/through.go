@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"flanneld/pkg/inet"
+	"flanneld/pkg/probe"
 	"flanneld/pkg/status"
 )
 
@@ -57,56 +58,52 @@ func (p Prober) through(f Facts, peer status.Peer, src netip.Addr, trials []*tri
 		}
 		return nil
 	}
-	bridge, step := trials[0], trials[len(trials)-1]
-	<-bridge.done
+	bridge, step := trials[0].wait(), trials[len(trials)-1]
 	there := f.checkThere(peer)
 	a := container
 	if !a.Answered {
 		a = none
 	}
 	switch {
-	case a.Refusal == Forbidden || a.Refusal == NoPort:
+	case a.Refusal == probe.Forbidden || a.Refusal == probe.NoPort:
 		return []Finding{fault([]string{there + ": which rule?"},
-			"%v does not pass on what is for its containers: it says that a firewall forbids it", peer.PublicIP)}
-	case a.Refusal == NoNetwork && bridge.Echo:
+			"%v does not pass on what is for its containers: it says that a firewall forbids it", peer.PublicIP).
+			because(Rejected)}
+	case a.Refusal == probe.NoNetwork && bridge.Echo:
 		return []Finding{fault([]string{there}, "%v has no way to its own containers, though it has the address %v: %s; "+
-			"is the bridge there down?", peer.PublicIP, bridge.dst, a.Text)}
-	case a.Refusal == NoNetwork:
-		return []Finding{{Level: Note, Fix: []string{there}, Text: fmt.Sprintf(
+			"is the bridge there down?", peer.PublicIP, bridge.dst, a.Text).because(BridgeDown)}
+	case a.Refusal == probe.NoNetwork:
+		return []Finding{{Level: Note, Fix: []string{there}, reason: NoBridge, Text: fmt.Sprintf(
 			"%v has no bridge for containers: %s", peer.PublicIP, a.Text)}}
 	case container.Answered:
 		return nil
 	case none.Answered:
 		return p.silent(f, peer, src)
 	}
-	<-step.done
 	switch {
-	case !step.Answered:
+	case !step.wait().Answered:
 		fix := []string{there}
 		if f.family == inet.IPv4 { // of which nothing else is lost by it
 			fix = []string{"sysctl -w " + f.words().forwarding + "=1   # on the peer " + peer.PublicIP.String(), there}
 		}
 		return []Finding{fault(fix, "%v does not pass on what is for its containers: it answers itself, and seems to "+
-			"forward nothing", peer.PublicIP)}
+			"forward nothing", peer.PublicIP).because(NotForwarding)}
 	case bridge.Echo:
 		return []Finding{fault([]string{there + ": which rule?"},
 			"%v does not pass on what is for its containers, though it forwards: a rule of its firewall seems to drop it, "+
-				"or its bridge is down", peer.PublicIP)}
+				"or its bridge is down", peer.PublicIP).because(Dropped)}
 	}
-	return []Finding{{Level: Unknown, Fix: []string{there}, Text: fmt.Sprintf(
+	return []Finding{{Level: Unknown, Fix: []string{there}, reason: NotSeen, Text: fmt.Sprintf(
 		"whether %v passes on what is for its containers was not seen: neither they nor its bridge %v answer",
 		peer.PublicIP, bridge.dst)}}
 }
 
 // behind is what comes back from a container's address, and, where that is
 // nothing, from an address that no container has.
-func (p Prober) behind(f Facts, src netip.Addr, peer status.Peer) (there, none Answer, err error) {
+func (p Prober) behind(f Facts, src netip.Addr, peer status.Peer) (there, none probe.Answer, err error) {
 	ask := func(dst netip.Addr) *trial {
-		t := &trial{done: make(chan struct{})}
-		go func() {
-			defer close(t.done)
-			t.Answer, t.err = p.inside(f, src, dst, peer)
-		}()
+		t := newTrial(dst, false, func() (probe.Answer, error) { return p.inside(f, src, dst, peer) })
+		t.begin()
 		return t
 	}
 	first := ask(container(peer.Subnet))
@@ -130,14 +127,14 @@ func (p Prober) behind(f Facts, src netip.Addr, peer status.Peer) (there, none A
 // inside pings an address behind a peer for as long as the peer may look for it. No
 // router but the peer may pass it on: where another one answers, the peer has sent it
 // elsewhere, by its default route as a rule.
-func (p Prober) inside(f Facts, src, dst netip.Addr, peer status.Peer) (Answer, error) {
-	a, err := p.Network.Step(src, dst, 1, neighbourTime)
+func (p Prober) inside(f Facts, src, dst netip.Addr, peer status.Peer) (probe.Answer, error) {
+	a, err := p.Network.Step(src, dst, f.between(peer)+1, neighbourTime)
 	switch {
 	case a.From == peer.PublicIP || peer.Subnet.Contains(a.From):
 	case a.From.IsValid() && !f.local(a.From):
-		a.Refusal, a.Text = NoNetwork, fmt.Sprintf("what is for them goes on to %v", a.From)
+		a.Refusal, a.Text = probe.NoNetwork, fmt.Sprintf("what is for them goes on to %v", a.From)
 	default:
-		a = Answer{} // none, or this host's own
+		a = probe.Answer{} // none, or this host's own
 	}
 	return a, err
 }
@@ -148,9 +145,9 @@ func (p Prober) tcpThrough(f Facts, peer status.Peer, src netip.Addr) []Finding 
 	if a, err := p.Network.Connect(src, dst, 3*probeTime); err != nil || a.Answered {
 		return nil
 	}
-	return []Finding{{Level: Unknown, Fix: []string{f.checkThere(peer)}, Text: fmt.Sprintf(
+	return []Finding{{Level: Unknown, Fix: []string{f.checkThere(peer)}, reason: NoTCPInside, Text: fmt.Sprintf(
 		"the container %v answers pings, and not even refuses TCP to port %d: a rule on %v drops it, or the container does",
-		dst, discard, peer.PublicIP)}}
+		dst, probe.Discard, peer.PublicIP)}}
 }
 
 // silent is about a container that its host finds, and that does not answer. Its
@@ -164,7 +161,7 @@ func (p Prober) silent(f Facts, peer status.Peer, src netip.Addr) []Finding {
 	if a, err := p.inside(f, src, dst, peer); err == nil && a.Answered {
 		return nil
 	}
-	return []Finding{{Level: Unknown, Fix: []string{f.checkThere(peer)}, Text: fmt.Sprintf(
+	return []Finding{{Level: Unknown, Fix: []string{f.checkThere(peer)}, reason: ContainerSilent, Text: fmt.Sprintf(
 		"%v finds the container %v, which answers neither pings nor TCP: a rule there drops them, or what it answers, "+
 			"or the container does", peer.PublicIP, dst)}}
 }

@@ -110,7 +110,7 @@ func (f Facts) remedy(m Member) (text string, fix []string) {
 			}
 		}
 		return text, []string{"put the authority " + printable.Word(m.Issuer) + " into " + printable.Word(e.CAFile) +
-			"; flanneld reads it without a restart", printable.Command("openssl", "x509", "-noout", "-subject", "-in", e.CAFile) +
+			"; " + used(e.CAFile), printable.Command("openssl", "x509", "-noout", "-subject", "-in", e.CAFile) +
 			"   # shows the one that is in it"}
 	case OtherName:
 		for _, name := range m.Names {
@@ -127,7 +127,7 @@ func (f Facts) remedy(m Member) (text string, fix []string) {
 				"etcd's --trusted-ca-file"}
 		}
 		return text, []string{"put a certificate into " + printable.Word(e.CertFile) + " (its key: " +
-			printable.Word(e.KeyFile) + ") of an authority in etcd's --trusted-ca-file; flanneld uses it without a restart",
+			printable.Word(e.KeyFile) + ") of an authority in etcd's --trusted-ca-file; " + used(e.CertFile),
 			printable.Command("openssl", "x509", "-noout", "-issuer", "-dates", "-in", e.CertFile) + "   # shows the one there"}
 	}
 	if m.UsualPort {

@@ -57,6 +57,7 @@ const (
 	FamilyMissing       Code = "FamilyMissing"
 	ConfigMissing       Code = "ConfigMissing"
 	ConfigInvalid       Code = "ConfigInvalid"
+	KeyUnusable         Code = "KeyUnusable"
 	AddressesPending    Code = "AddressesPending"
 	ConfigFieldIgnored  Code = "ConfigFieldIgnored"
 	EtcdUnwritable      Code = "EtcdUnwritable"
@@ -65,6 +66,7 @@ const (
 	LeaseExpired        Code = "LeaseExpired"
 	EtcdNotCurrent      Code = "EtcdNotCurrent" // not read yet, or changes go unnoticed
 	EtcdWatchBroken     Code = "EtcdWatchBroken"
+	ReloadFailed        Code = "ReloadFailed"
 	LeaseContested      Code = "LeaseContested"
 	KernelNotApplied    Code = "KernelNotApplied"
 	KernelContention    Code = "KernelContention"
@@ -81,6 +83,7 @@ const (
 	FirewallContention  Code = "FirewallContention"
 	EtcdDegraded        Code = "EtcdDegraded" // it may have lost leases
 	PeerUnreachable     Code = "PeerUnreachable"
+	KeyDuplicated       Code = "KeyDuplicated"
 	LeaseIgnored        Code = "LeaseIgnored"
 	Starting            Code = "Starting"
 )
@@ -105,6 +108,7 @@ var kinds = []kind{
 	},
 	{ConfigMissing, Error, false, nil, "etcd has no config key."},
 	{ConfigInvalid, Error, false, nil, "The config key is wrong, or this host cannot do what it asks for."},
+	{KeyUnusable, Error, false, nil, "The file of WireGuard's private key cannot be read or written, or has no key."},
 	{
 		AddressesPending, Warning, false, nil,
 		"The config key or a reservation asks for other addresses: this host keeps its own until flanneld is restarted.",
@@ -124,6 +128,7 @@ var kinds = []kind{
 			InterfaceDown,
 			ConfigMissing,
 			ConfigInvalid,
+			KeyUnusable,
 			EtcdUnwritable,
 			NoFreeSubnet,
 			KernelNotApplied,
@@ -138,6 +143,10 @@ var kinds = []kind{
 	{
 		EtcdWatchBroken, Warning, false, []Code{EtcdUnreadable},
 		"No watch of etcd lasts, so it is listed every few seconds: changes are known late.",
+	},
+	{
+		ReloadFailed, Warning, false, []Code{EtcdUnreadable},
+		"flanneld was told to read the certificates or the password for etcd anew, and they do not work.",
 	},
 	{LeaseContested, Error, false, nil, "Another host writes this host's lease."},
 	{KernelNotApplied, Error, true, nil, "Routes, neighbours, forwarding entries or devices are not as they should be."},
@@ -162,10 +171,11 @@ var kinds = []kind{
 	{FirewallContention, Error, false, nil, "Another program undoes flanneld's firewall rules."},
 	{EtcdDegraded, Warning, false, nil, "etcd may have lost leases."},
 	{PeerUnreachable, Warning, false, nil, "No path leads to a peer."},
+	{KeyDuplicated, Error, false, nil, "Two hosts have one WireGuard key: peers reach only one of them."},
 	{LeaseIgnored, Warning, false, nil, "A key or a lease in etcd is of no use."},
 	{Starting, Pending, true, []Code{
-		EtcdUnreadable, EtcdNotCurrent, InterfaceMissing, InterfaceDown, ConfigMissing, ConfigInvalid, EtcdUnwritable,
-		NoFreeSubnet, NoLease, KernelNotApplied, SubnetFileUnwritten,
+		EtcdUnreadable, EtcdNotCurrent, InterfaceMissing, InterfaceDown, ConfigMissing, ConfigInvalid, KeyUnusable,
+		EtcdUnwritable, NoFreeSubnet, NoLease, KernelNotApplied, SubnetFileUnwritten,
 		FirewallNotApplied,
 	}, "Not everything is in place yet."},
 }

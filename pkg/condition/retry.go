@@ -52,6 +52,7 @@ func (r *Retry) Failed(err error) time.Duration {
 	case r.since.IsZero():
 		r.since, r.logged, r.silence = now, now, silenceFirst
 		klog.ErrorS(oneLine(err), "Cannot "+r.what+": trying again until it works", "condition", r.code)
+		r.set.note("cannot " + r.what + ": " + r.last)
 	case now.Sub(r.logged) >= r.silence:
 		r.logged, r.silence = now, min(2*r.silence, silenceLast)
 		klog.ErrorS(oneLine(err), "Still cannot "+r.what, "condition", r.code, "lasted", now.Sub(r.since).Round(time.Second))
@@ -64,6 +65,7 @@ func (r *Retry) Succeeded() (ended time.Duration) {
 	if !r.since.IsZero() {
 		ended = time.Since(r.since)
 		klog.InfoS("Can "+r.what+" again", "condition", r.code, "lasted", ended.Round(100*time.Millisecond))
+		r.set.note("over: cannot " + r.what)
 	}
 	r.set.take(id{code: r.code})
 	r.since = time.Time{}

@@ -1,6 +1,7 @@
 package condition
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,6 +17,9 @@ import (
 // otherwise than before, and when it is over; one that comes and goes again and again,
 // ever more rarely. The zero value is empty; it is for any number of goroutines.
 type Set struct {
+	// Note is told what the log is told of conditions, as phrases. Nil: nobody wants to know.
+	Note func(text string)
+
 	mu    sync.Mutex
 	now   map[id]Condition
 	lines lines
@@ -42,7 +46,7 @@ const linesAtOnce = 20
 // logged unless it said the same before.
 func (s *Set) Set(c Condition) {
 	if news := s.put(c); s.due(c, news) {
-		logNew(c)
+		s.logNew(c)
 	}
 }
 
@@ -73,7 +77,7 @@ func (s *Set) put(c Condition) (news bool) {
 // Clear notes that conditions are over: that of a code and a subject.
 func (s *Set) Clear(code Code, subject string) {
 	if c, there := s.take(id{code, subject}); there && s.over(c) {
-		logOver(c)
+		s.logOver(c)
 	}
 }
 
@@ -135,8 +139,8 @@ func (s *Set) Replace(code Code, all []Condition) {
 			}
 		}
 	}
-	logAll(over, logOver, "More conditions like these are over")
-	logAll(news, logNew, "There are more conditions like these")
+	s.logAll(over, s.logOver, "More conditions like these are over")
+	s.logAll(news, s.logNew, "There are more conditions like these")
 }
 
 // of are the conditions of a code.
@@ -169,24 +173,35 @@ func (s *Set) Find(code Code, subject string) (Condition, bool) {
 }
 
 // logAll logs the first of many, and how many more there are.
-func logAll(all List, log func(Condition), more string) {
+func (s *Set) logAll(all List, log func(Condition), more string) {
 	all.sort()
 	for i, c := range all {
 		if i == linesAtOnce {
 			klog.InfoS(more, "condition", c.Code, "count", len(all)-i)
+			s.note(fmt.Sprintf("%s: %s, %d", more, c.Code, len(all)-i))
 			return
 		}
 		log(c)
 	}
 }
 
-func logNew(c Condition) { klog.ErrorS(nil, sentence(c.Message), c.pairs()...) }
+func (s *Set) logNew(c Condition) {
+	klog.ErrorS(nil, sentence(c.Message), c.pairs()...)
+	s.note(c.Text())
+}
 
-func logOver(c Condition) {
+func (s *Set) logOver(c Condition) {
 	klog.InfoS(
 		"Condition is over", "condition", c.Code, "message", c.Text(), "lasted",
 		time.Since(c.Since).Round(100*time.Millisecond),
 	)
+	s.note("over: " + c.Text())
+}
+
+func (s *Set) note(text string) {
+	if s.Note != nil {
+		s.Note(text)
+	}
 }
 
 // pairs are the keys and values of a log line.

@@ -334,3 +334,35 @@ func TestUnreadyIsTheRoot(t *testing.T) {
 		}
 	}
 }
+
+// TestNotesAreTheLogs: who asks to be told hears of a condition as often as the log, and of
+// what follows from others nothing.
+func TestNotesAreTheLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		set := &condition.Set{Note: func(text string) { got = append(got, text) }}
+		down := condition.Condition{Code: condition.InterfaceDown, Subject: "ens33", Message: "ens33 is down", Cause: "no carrier"}
+		set.Set(down)
+		set.Set(down)
+		set.Clear(down.Code, down.Subject)
+		set.Track(condition.Condition{Code: condition.NoLease, Message: "no lease"}, true)
+		retry := condition.NewRetry(set, condition.EtcdUnreadable, "read from etcd", time.Minute)
+		for range 5 {
+			time.Sleep(retry.Failed(syscall.ECONNREFUSED))
+		}
+		retry.Succeeded()
+		var many []condition.Condition
+		for i := range 30 {
+			many = append(many, condition.Condition{Subject: fmt.Sprintf("%02d", i), Message: fmt.Sprintf("no way to %02d", i)})
+		}
+		set.Replace(condition.PeerUnreachable, many)
+		want := []string{"ens33 is down: no carrier", "over: ens33 is down: no carrier", "cannot read from etcd: connection refused", "over: cannot read from etcd"}
+		for i := range 20 {
+			want = append(want, fmt.Sprintf("no way to %02d", i))
+		}
+		want = append(want, "There are more conditions like these: PeerUnreachable, 10")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,18 +21,24 @@ import (
 
 	"flanneld/pkg/agent"
 	"flanneld/pkg/backend"
+	"flanneld/pkg/backend/alloc"
 	"flanneld/pkg/backend/hostgw"
+	"flanneld/pkg/backend/udp"
 	"flanneld/pkg/backend/vxlan"
+	"flanneld/pkg/backend/wireguard"
 	"flanneld/pkg/condition"
 	"flanneld/pkg/extif"
 	"flanneld/pkg/filewatch"
 	"flanneld/pkg/health"
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
+	"flanneld/pkg/monitor"
+	"flanneld/pkg/probe"
 	"flanneld/pkg/status"
 	"flanneld/pkg/subnet"
 	"flanneld/pkg/subnet/etcdauto"
 	"flanneld/pkg/subnet/etcdconn"
+	"flanneld/pkg/wgdevice"
 )
 
 // store is where the config key and the leases are kept.
@@ -40,6 +47,7 @@ type store interface {
 	Member() string       // the URL of the etcd member that answered last
 	Dir() string          // the directory of the keys
 	Chosen() etcdauto.API // Auto: not known yet
+	Renew(ctx context.Context, password string) error
 }
 
 // task is a part of the daemon that works until its context ends.
@@ -55,6 +63,7 @@ func Run(ctx context.Context, o Options) error {
 	// The log's reader may end before us, as supervisord and journald do: a write
 	// fails then, and must not end the daemon.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	hangup := hangups()
 	klog.InfoS("Starting flanneld", "version", o.Version, "pid", os.Getpid(),
 		"endpoints", o.Etcd.Endpoints, "prefix", o.Etcd.Prefix)
 	if err := underSupervisord(ctx); err != nil || ctx.Err() != nil {
@@ -66,10 +75,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer registry.Close()
-	return run(ctx, o, registry)
+	return run(ctx, o, registry, hangup)
 }
 
-func run(ctx context.Context, o Options, registry store) error {
+func run(ctx context.Context, o Options, registry store, hangup <-chan os.Signal) error {
 	lock, err := lockNamespace(cmp.Or(o.Etcd.Prefix, status.DefaultPrefix))
 	if err != nil {
 		return err
@@ -85,6 +94,8 @@ func run(ctx context.Context, o Options, registry store) error {
 		return err
 	}
 	defer conn.Close()
+	kept := health.Inherited()
+	conn.Store = kept
 	changes, err := conn.Watch()
 	if err != nil {
 		return err
@@ -97,8 +108,9 @@ func run(ctx context.Context, o Options, registry store) error {
 	if o.Etcd.Addresses == nil {
 		o.Etcd.Addresses = etcdconn.NewAddresses(o.Etcd.Endpoints)
 	}
-	wrong := &condition.Set{}
 	inside := &introspection{options: o, started: time.Now(), etcd: registry}
+	inside.changes.Note("flanneld " + o.Version + " started")
+	wrong := &condition.Set{Note: inside.changes.Note}
 	manager := subnet.NewManager(inside.counts.Registry(registry), subnet.Options{
 		RenewMargin: o.LeaseRenewMargin, Previous: former.Subnets(), Resumed: resumed, Conditions: wrong,
 		Dir: registry.Dir, Command: func(words ...string) string {
@@ -111,8 +123,13 @@ func run(ctx context.Context, o Options, registry store) error {
 	if err != nil {
 		return err
 	}
-	file := filewatch.New(o.SubnetFile)
-	tasks := append([]task{lock, changes, manager, file}, rules.tasks...)
+	file, key := filewatch.New(o.SubnetFile), filewatch.New(o.WireGuardKeyFile)
+	ready := &atomic.Bool{}
+	renewing := &reloads{
+		asked: hangup, etcd: o.Etcd, store: registry, wrong: wrong,
+		ready: ready, notify: health.Notify, clock: monotonic,
+	}
+	tasks := append([]task{lock, changes, manager, file, key, renewing}, rules.tasks...)
 	if o.HealthzPort > 0 {
 		server, err := health.Listen(netip.AddrPortFrom(o.HealthzIP, o.HealthzPort))
 		if err != nil {
@@ -128,17 +145,34 @@ func run(ctx context.Context, o Options, registry store) error {
 			Ifaces: o.Ifaces, Regexes: o.IfaceRegexes, CanReach: o.CanReach, PublicIP: o.PublicIP, PublicIPv6: o.PublicIPv6,
 		},
 		Dir:        registry.Dir,
+		PrivateKey: o.privateKey,
+		KeyChanges: key,
 		SubnetFile: o.SubnetFile, Former: former, FileChanges: file, IPMasq: o.IPMasq,
-		Ready: announce, Applied: inside.counts.Applied,
+		Note: inside.changes.Note, Ready: announce(kept, ready), Applied: inside.counts.Applied,
 		SetRules: rules.set, UnsetRules: rules.unset, Exclusive: only, Conditions: wrong,
 	})
 	lock.status = inside.status
+	if o.PeerProbes {
+		inside.monitor = monitor.New(monitor.Options{
+			Paths: inside.agent.Paths, Gather: probe.Gather, Count: inside.counts.Probed,
+		})
+		tasks = append(tasks, inside.monitor)
+	}
 	return runAll(ctx, append(tasks, inside.agent))
+}
+
+// privateKey is WireGuard's, of the file.
+func (o Options) privateKey() (wgdevice.Secret, error) {
+	secret, err := wgdevice.LoadKey(o.WireGuardKeyFile)
+	return secret, condition.Coded(condition.KeyUnusable, err)
 }
 
 // Backends are all there are, by the config key's Backend.Type.
 func Backends() map[string]backend.Factory {
-	return map[string]backend.Factory{hostgw.Type: hostgw.New, vxlan.Type: vxlan.New}
+	return map[string]backend.Factory{
+		alloc.Type: alloc.New, hostgw.Type: hostgw.New, udp.Type: udp.New, vxlan.Type: vxlan.New,
+		wireguard.Type: wireguard.New,
+	}
 }
 
 // runAll ends all tasks when the first of them ends.
@@ -160,10 +194,18 @@ func runTask(ctx context.Context, t task) error {
 	return nil
 }
 
-func announce(own subnet.Lease) {
-	klog.InfoS("Ready", "subnet", own.Subnets(), "expires", own.Ends())
-	health.Notify("READY=1", "STATUS=serving "+own.Subnets().String())
-	debug.FreeOSMemory() // the first list of a large cluster leaves much behind
+// announce is for the first time that everything is in place: what of the descriptors nobody
+// has taken by then is of a mode that is over.
+func announce(kept *health.Descriptors, ready *atomic.Bool) func(subnet.Lease) {
+	return func(own subnet.Lease) {
+		klog.InfoS("Ready", "subnet", own.Subnets(), "expires", own.Ends())
+		health.Notify("READY=1", "STATUS=serving "+own.Subnets().String())
+		ready.Store(true)
+		if err := kept.ForgetRest(); err != nil {
+			klog.ErrorS(err, "Could not let go of descriptors of an earlier run")
+		}
+		debug.FreeOSMemory() // the first list of a large cluster leaves much behind
+	}
 }
 
 // formerEnv reads which subnet this host had, or was given by hand, and of which

@@ -30,6 +30,8 @@ func (memory) Member() string       { return "memory" }
 func (memory) Dir() string          { return status.DefaultPrefix }
 func (memory) Chosen() etcdauto.API { return etcdauto.Auto }
 
+func (memory) Renew(context.Context, string) error { return nil }
+
 // externalInterface adds an interface to the namespace of the tests.
 func externalInterface(t *testing.T, name, address string) netlink.Link {
 	t.Helper()
@@ -86,11 +88,11 @@ func TestRun(t *testing.T) {
 		Version: "1.2.3", Etcd: Etcd{Prefix: "coreos.com/network"}, // the store has it with a slash
 		Ifaces: []string{"ens33"}, SubnetFile: filepath.Join(t.TempDir(), "subnet.env"), LeaseRenewMargin: time.Hour,
 		Firewall: FirewallAuto, IPTablesResync: time.Minute,
-		HealthzIP: netip.MustParseAddr("127.0.0.1"), HealthzPort: 2401,
+		HealthzIP: netip.MustParseAddr("127.0.0.1"), HealthzPort: 2401, HealthzPage: true,
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, o, memory{leases.Client()}) }()
+	go func() { ended <- run(ctx, o, memory{leases.Client()}, nil) }()
 
 	const patience = 20 * time.Second
 	lab.Eventually(t, patience, "the daemon to be ready", func() error {
@@ -111,12 +113,12 @@ func TestRun(t *testing.T) {
 	if _, err := os.Stat(o.SubnetFile); err != nil {
 		t.Error(err)
 	}
-	for _, page := range []string{"healthz", "readyz", "metrics"} {
+	for _, page := range []string{"healthz", "readyz", "metrics", ""} {
 		if code := get(t, "http://127.0.0.1:2401/"+page); code != http.StatusOK {
 			t.Errorf("/%s answers %d", page, code)
 		}
 	}
-	if err := run(ctx, o, memory{leases.Client()}); err == nil {
+	if err := run(ctx, o, memory{leases.Client()}, nil); err == nil {
 		t.Error("a second daemon runs in the same namespace")
 	}
 	stop()
@@ -164,7 +166,7 @@ func TestRunFails(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
-	err = run(ctx, o, memory{subnettest.NewStore().Client()})
+	err = run(ctx, o, memory{subnettest.NewStore().Client()}, nil)
 	if err == nil || !strings.Contains(err.Error(), at.String()) {
 		t.Errorf("it ended with %v", err)
 	}

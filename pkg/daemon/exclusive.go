@@ -52,10 +52,18 @@ func (e *exclusive) Hold(network netip.Prefix, devices []string) (err error) {
 	}
 	for _, d := range devices {
 		if err := e.hold(aDevice, d, "the device"); err != nil {
-			return fmt.Errorf("%w: give one of them another VNI", err)
+			return fmt.Errorf("%w: %s", err, apart(d))
 		}
 	}
 	return nil
+}
+
+// apart is how two daemons of a host come to have different devices.
+func apart(device string) string {
+	if strings.HasPrefix(device, "flannel-wg") || device == "flannel0" { // of which a host has but one
+		return "give one of the networks another backend"
+	}
+	return "give one of them another VNI"
 }
 
 // Only implements agent.Exclusive.

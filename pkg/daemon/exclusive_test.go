@@ -14,7 +14,7 @@ func TestExclusive(t *testing.T) {
 	first, second := newExclusive(), newExclusive()
 	defer first.close()
 	defer second.close()
-	if err := first.Hold(p("172.7.0.0/16"), []string{"flannel.1"}); err != nil {
+	if err := first.Hold(p("172.7.0.0/16"), []string{"flannel.1", "flannel-wg", "flannel0"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Hold(p("172.7.0.0/16"), []string{"flannel.1"}); err != nil {
@@ -32,6 +32,8 @@ func TestExclusive(t *testing.T) {
 		{"172.7.21.0/24", nil, []string{"the network 172.7.21.0/24 overlaps 172.", "another Network", "(pid"}},
 		{"10.0.0.0/8", []string{"flannel.1"}, []string{"the device flannel.1 is that of another flanneld", "another VNI", fmt.Sprint(os.Getpid())}},
 		{"10.0.0.0/8", []string{"flannel.2"}, nil},
+		{"10.0.0.0/8", []string{"flannel-wg"}, []string{"the device flannel-wg is that of another flanneld", "another backend"}},
+		{"10.0.0.0/8", []string{"flannel0"}, []string{"the device flannel0 is that of another flanneld", "another backend"}},
 	} {
 		err := second.Hold(p(tt.network), tt.devices)
 		if (err == nil) != (tt.says == nil) {

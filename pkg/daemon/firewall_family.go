@@ -41,7 +41,7 @@ type familyRules struct {
 func (f *firewallTasks) open(r *familyRules) error {
 	o, program := f.options, iptables.Program(r.family)
 	settings := firewall.Options{
-		Resync: o.IPTablesResync, Repaired: f.inside.counts.RulesRepaired,
+		Resync: o.IPTablesResync, Repaired: f.inside.rulesRepaired,
 		Rules:  func(kept []string) { f.change(func() { r.kept = kept }) },
 		Report: func(chains map[string]condition.Condition) { f.report(r, chains) },
 	}

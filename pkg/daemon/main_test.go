@@ -12,5 +12,9 @@ func TestMain(m *testing.M) {
 		endingWithShell()
 		return
 	}
+	if os.Getenv(hangupEnv) != "" {
+		tellHangups()
+		return
+	}
 	lab.Main(m)
 }

@@ -27,6 +27,7 @@ type Options struct {
 	PublicIPv6   netip.Addr       // the same for IPv6
 
 	SubnetFile       string
+	WireGuardKeyFile string        // of the private key, which is made where it is not there
 	LeaseRenewMargin time.Duration // 1 minute to 1 day less a minute
 
 	Firewall       FirewallMode
@@ -35,8 +36,11 @@ type Options struct {
 	ForwardRules   bool
 	IPTablesResync time.Duration // 1 second or more
 
+	PeerProbes bool // a sample of the peers is probed all the time
+
 	HealthzIP   netip.Addr
 	HealthzPort uint16 // 0: off
+	HealthzPage bool   // for browsers, beside the rest
 }
 
 // Etcd says where etcd is, and how to get in.
@@ -49,10 +53,27 @@ type Etcd struct {
 	CAFile    string // empty: the system's authorities
 	Username  string // empty: no authentication by password
 	Password  Secret
-	// PasswordFile is where the password was read; empty: it was given otherwise.
+	// PasswordFile has the password in its first line; empty: it is given otherwise.
 	PasswordFile string
 
 	Addresses *etcdconn.Addresses // is told where connections go; nil: nobody wants to know
+}
+
+// ReadPassword is that which was given, or the first line of the file as it is now.
+func (e Etcd) ReadPassword() (Secret, error) {
+	if e.PasswordFile == "" {
+		return e.Password, nil
+	}
+	content, err := etcdconn.ReadFile(e.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read the password for etcd, --etcd-password-file: %w", err)
+	}
+	line, _, _ := strings.Cut(string(content), "\n")
+	if line = strings.TrimSuffix(line, "\r"); line == "" {
+		return "", fmt.Errorf("the first line of --etcd-password-file=%s is empty: write the password for etcd into it",
+			e.PasswordFile)
+	}
+	return Secret(line), nil
 }
 
 // Config is the same for etcd's clients.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,13 +14,7 @@ import (
 )
 
 func TestNotify(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notify")
-	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer manager.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
+	manager := newManager(t).conn
 	for _, tt := range []struct {
 		assignments []string
 		want        string
@@ -60,5 +55,47 @@ func TestNotifyWithoutManager(t *testing.T) {
 	klog.Flush()
 	if !strings.Contains(log.String(), path) || strings.Count(log.String(), "\n") != 1 {
 		t.Errorf("where the manager is gone, it logs %q", &log)
+	}
+}
+
+// TestNotifyWhereNobodyReads: a manager that hangs holds up nobody for long.
+func TestNotifyWhereNobodyReads(t *testing.T) {
+	manager := newManager(t).conn
+	other, err := net.Dial("unixgram", manager.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil { // until there is no room
+		_, err = other.Write([]byte("STATUS=filled"))
+	}
+	var log bytes.Buffer
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	klog.SetOutputBySeverity("WARNING", &log)
+	defer func() {
+		klog.SetOutput(io.Discard)
+		klog.LogToStderr(true)
+	}()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		Notify("READY=1")
+		d := &Descriptors{kept: map[string]*kept{}}
+		if err := d.Keep("udp-flannel0", os.Stdin); err == nil || !strings.Contains(err.Error(), "nobody reads it") {
+			t.Errorf("a descriptor to keep: %v", err)
+		}
+	}()
+	select {
+	case <-ended:
+		klog.Flush()
+		if !strings.Contains(log.String(), "Cannot notify the service manager") {
+			t.Errorf("it logs %q", &log)
+		}
+	case <-time.After(managerTime + time.Minute):
+		t.Fatal("it hangs")
 	}
 }

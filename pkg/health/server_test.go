@@ -86,7 +86,7 @@ func TestRequests(t *testing.T) {
 		{"POST", "/healthz", 405, "*"},
 		{"PUT", "/healthz", 405, "*"},
 		{"DELETE", "/healthz", 405, "*"},
-		{"GET", "/", 404, "*"},
+		{"GET", "/", 404, "404 page not found\n"},
 		{"GET", "/healthz/", 404, "*"},
 		{"GET", "/healthzz", 404, "*"},
 		{"GET", "/metrics", 404, "*"},

@@ -110,6 +110,9 @@ func (w *Watcher) link(kind uint16, body []byte) (change, string) {
 	if kind == unix.RTM_DELLINK && !l.bridge {
 		delete(w.names, l.index)
 	}
+	if w.links[former] || w.links[name] {
+		w.deafen()
+	}
 	if w.links == nil || w.links[name] || w.links[former] {
 		return ofRouting, name
 	}

@@ -69,30 +69,35 @@ func (a DeviceAddrs) lengthOff(p netip.Prefix) bool {
 	return p.Addr().Is6() && of.IsValid() && of.Addr() == p.Addr() && of.Prefix != p
 }
 
-// DeviceKind is one sort of tunnel, with all that cannot be changed on an
-// existing device. Its types compare with ==, so Devices do; kinds lists them.
+// DeviceKind is one sort of tunnel, with its settings. Its types compare with ==, so Devices do; kinds lists them.
 // They know their netlink messages, and nobody else does.
 type DeviceKind interface {
 	// Type is its name in `ip link add NAME type TYPE`.
 	Type() string
-	// Args are what follows there.
+	// Args are what follows there, each after a blank.
 	Args() string
-	// Incompatible names what differs on an existing device of this type, and
-	// how; "" if nothing does.
+	// Incompatible names what differs on an existing device of this type and cannot be
+	// changed, and how; "" if nothing does.
 	Incompatible(with DeviceKind) string
+	// Differs names what differs of what can be changed, and shows no secret; "" if nothing does.
+	Differs(from DeviceKind) string
+	// Change is the command that changes what can be, on a device.
+	Change(dev string) string
 	// Encapsulation is how its packets look between hosts.
 	Encapsulation() Encapsulation
 
-	// netlink is the request for a new device; interfaces are found by name.
-	netlink(attrs netlink.LinkAttrs, index map[string]int) (netlink.Link, error)
-	// read is the reverse: the kind of an existing device of this type.
-	read(l netlink.Link, names map[int]string) DeviceKind
+	// make makes a device, or takes up one that is there and that no process serves.
+	make(n *Netlink, d Device) error
+	// change makes what can be changed as it is here.
+	change(n *Netlink, dev string) error
+	// read is the kind of an existing device of this type; nil: it cannot be told.
+	read(n *Netlink, l netlink.Link) DeviceKind
 	// advice says what to do about the kernel's refusal; "" if it is not known.
 	advice(err error) string
 }
 
 // kinds are those that this package knows.
-func kinds() []DeviceKind { return []DeviceKind{VXLAN{}} }
+func kinds() []DeviceKind { return []DeviceKind{VXLAN{}, WireGuard{}} }
 
 // Encapsulation is what the hosts and the firewalls between them see of a
 // tunnel's packets.
@@ -102,9 +107,17 @@ type Encapsulation struct {
 	ID       int    // tells tunnels of one port apart, as a VNI does
 }
 
+// differs says what is another on a device than it should be.
+func differs(what string, has, wants any) string {
+	return fmt.Sprintf("its %s is %v, not %v", what, has, wants)
+}
+
 // incompatible names the attribute that cannot be changed on the existing
 // device; "" if there is none.
 func incompatible(l Link, d Device) string {
+	if l.Unserved && userspace(d.Kind) {
+		return ""
+	}
 	if l.Kind == nil || l.Kind.Type() != d.Kind.Type() {
 		return fmt.Sprintf("it is of kind %q, not %s", l.Type, d.Kind.Type())
 	}

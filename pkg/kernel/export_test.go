@@ -56,3 +56,26 @@ func (w *Watcher) ShrinkBuffer() error {
 	err = raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
 	return errors.Join(err, failed)
 }
+
+// Neighbours counts the messages about neighbours that wait for a Watcher which does not run.
+func (w *Watcher) Neighbours() (n int, err error) {
+	raw, err := w.socket.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	buffer := make([]byte, largestMessage)
+	err = raw.Control(func(fd uintptr) {
+		for {
+			size, _, failed := unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT)
+			if failed != nil {
+				return
+			}
+			for h := range messages(buffer[:size]) {
+				if h.Type == unix.RTM_NEWNEIGH || h.Type == unix.RTM_DELNEIGH {
+					n++
+				}
+			}
+		}
+	})
+	return n, err
+}

@@ -36,10 +36,11 @@ func (r FoundRoute) String() string {
 	return s
 }
 
-// Entries are a device's neighbours and forwarding entries.
+// Entries are a device's neighbours, forwarding entries and peers.
 type Entries struct {
 	Neighbours []FoundNeighbour
 	FDB        []FoundFDB
+	Peers      []FoundPeer
 }
 
 // FoundNeighbour is a neighbour as the kernel has it.

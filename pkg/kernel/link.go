@@ -27,6 +27,7 @@ type Link struct {
 
 	// Kind is what kind of device it is; nil: none that this package knows.
 	Kind              DeviceKind
+	Unserved          bool // it is a TUN device of ours, of user space, whose packets this Netlink does not carry
 	NoChecksumOffload bool // read only where there is a Kind
 }
 
@@ -45,10 +46,14 @@ type Addr struct {
 	Duplicate  bool // another host has it
 }
 
+// formerWireGuard begins the names of the WireGuard devices of flannel, of whatever version.
+const formerWireGuard = "flannel-wg"
+
 // Tunnel tells a device of ours, by its alias, or of an older flannel, by its kind
 // and name.
 func (l Link) Tunnel() bool {
-	former := strings.HasPrefix(l.Name, "flannel.") || strings.HasPrefix(l.Name, "flannel-v6.")
+	former := strings.HasPrefix(l.Name, "flannel.") || strings.HasPrefix(l.Name, "flannel-v6.") ||
+		strings.HasPrefix(l.Name, formerWireGuard)
 	return l.Kind != nil && (l.Alias == Alias || former)
 }
 

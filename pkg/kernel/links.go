@@ -19,18 +19,24 @@ func (n *Netlink) Links() ([]Link, error) {
 	clear(n.index)
 	clear(n.names)
 	clear(n.kinds)
+	clear(n.wgRead)
+	clear(n.guarded)
 	at := make(map[int]*Link, len(found))
 	out := make([]Link, len(found))
 	for i, l := range found {
 		out[i] = l.Link
 		n.index[l.Name], n.names[l.Index], at[l.Index] = l.Index, l.Name, &out[i]
 	}
+	n.letGo()
 	for i, l := range found {
 		out[i].Master = n.names[l.master]
-		if l.kind == nil {
-			continue
+		if l.Type == TAP {
+			out[i].Kind, out[i].Unserved = n.inUserspace(out[i])
 		}
-		if out[i].Kind = l.kind.read(l.detail, n.names); out[i].Kind != nil {
+		if l.kind != nil {
+			out[i].Kind = l.kind.read(n, l.detail)
+		}
+		if out[i].Kind != nil {
 			n.kinds[l.Name] = out[i].Kind
 			out[i].NoChecksumOffload = !n.offload.on(l.Name)
 		}

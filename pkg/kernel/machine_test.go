@@ -8,10 +8,12 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/inet"
@@ -22,7 +24,8 @@ import (
 // machine is a kernel, in memory or real, and an administrator's shell on it.
 type machine struct {
 	kernel.Conn
-	run func(command string) error
+	run     func(command string) error
+	restart func() kernel.Conn // of the process that serves devices of user space
 }
 
 // sh types commands, one a line.
@@ -41,8 +44,20 @@ func fakeOf(f inet.Family) machine {
 	k := kerneltest.New("ens33", 1500, hostOf[f])
 	k.AddLink(kernel.Link{Name: "wire", MTU: 1500, Up: true, Type: "veth"})
 	k.Pair("ens33", "wire")
-	return machine{k, k.Run}
+	k.NoWireGuard = !kernelHasWireGuard()
+	return machine{k, k.Run, func() kernel.Conn { k.Leave(); return k }}
 }
+
+// kernelHasWireGuard tells whether devices of this kind are the kernel's here.
+var kernelHasWireGuard = sync.OnceValue(func() bool {
+	has := make(chan bool)
+	go func() { // which ends its thread, and the namespace with it
+		runtime.LockOSThread()
+		link := &netlink.Wireguard{LinkAttrs: netlink.LinkAttrs{Name: "probe"}}
+		has <- unix.Unshare(unix.CLONE_NEWNET) == nil && netlink.LinkAdd(link) == nil
+	}()
+	return <-has
+})
 
 // hostOf is the host's address, by family.
 var hostOf = map[inet.Family]string{inet.IPv4: "10.4.7.21/24", inet.IPv6: "fd00:4::21/64"}
@@ -75,8 +90,15 @@ func linuxOf(t testing.TB, f inet.Family) machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(conn.Close)
+	t.Cleanup(func() { conn.Close() })
 	m.Conn = conn
+	m.restart = func() kernel.Conn {
+		conn.Close()
+		if conn, err = kernel.Open(f); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
 	return m
 }
 
@@ -84,6 +106,9 @@ func typed(command string) error {
 	words := strings.Fields(command)
 	if words[0] == "offload" { // ethtool -K DEV tx on|off, of a package that few machines have
 		return kernel.SetOffload(words[2], words[1] == "on")
+	}
+	if words[0] == "wg" {
+		return typedWG(words[2:])
 	}
 	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %v: %s", command, err, out)
@@ -178,6 +203,7 @@ func script(t *testing.T, m machine, nexthopsFrom int, steps []step) (states []s
 	s := kernel.NewSyncerFrom(m, nexthopsFrom)
 	for i, step := range steps {
 		if step.restart {
+			m.Conn = m.restart()
 			s = kernel.NewSyncerFrom(m, nexthopsFrom)
 		}
 		m.sh(t, step.hand)
@@ -322,7 +348,8 @@ func through(dev string, n int) kernel.State {
 func join(a, b kernel.State) kernel.State {
 	return kernel.State{
 		Devices: slices.Concat(a.Devices, b.Devices), Routes: slices.Concat(a.Routes, b.Routes),
-		Neighbours: slices.Concat(a.Neighbours, b.Neighbours), FDB: slices.Concat(a.FDB, b.FDB), Partial: a.Partial || b.Partial,
+		Neighbours: slices.Concat(a.Neighbours, b.Neighbours), FDB: slices.Concat(a.FDB, b.FDB),
+		Peers: slices.Concat(a.Peers, b.Peers), Partial: a.Partial || b.Partial,
 	}
 }
 

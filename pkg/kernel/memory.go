@@ -14,6 +14,7 @@ type memory struct {
 	routes     set[netip.Prefix, Route]
 	neighbours set[neighbourKey, Neighbour]
 	fdb        set[fdbKey, FDB]
+	peers      set[peerKey, Peer]
 	nexthops   set[uint32, Nexthop]
 
 	searched map[string]bool  // the devices on which what an earlier run left has been recognized
@@ -35,14 +36,15 @@ type fdbKey struct {
 // memoryOf is that of a pass that brought s about.
 func memoryOf(s State) memory {
 	return memory{
-		setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB), setOf[uint32, Nexthop](nil),
+		setOf(s.Devices), setOf(s.Routes), setOf(s.Neighbours), setOf(s.FDB), setOf(s.Peers),
+		setOf[uint32, Nexthop](nil),
 		map[string]bool{}, map[Address]bool{}, map[uint32]time.Time{},
 	}
 }
 
 func (m memory) clone() memory {
 	return memory{
-		m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.nexthops.clone(),
+		m.devices.clone(), m.routes.clone(), m.neighbours.clone(), m.fdb.clone(), m.peers.clone(), m.nexthops.clone(),
 		m.searched, m.addrs, m.orphans,
 	}
 }
@@ -55,7 +57,7 @@ func (m memory) after(wanted memory, partial bool, undone []Op, conflicts []Conf
 	if partial {
 		now.devices, now.routes = now.devices.and(m.devices), now.routes.and(m.routes)
 		now.neighbours, now.fdb = now.neighbours.and(m.neighbours), now.fdb.and(m.fdb)
-		now.nexthops = now.nexthops.and(m.nexthops)
+		now.peers, now.nexthops = now.peers.and(m.peers), now.nexthops.and(m.nexthops)
 	}
 	if len(undone)+len(conflicts) > 0 {
 		now = now.clone()

@@ -11,11 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/inet"
+	"flanneld/pkg/udptunnel"
+	"flanneld/pkg/wgdevice"
 )
 
 // Netlink is the kernel of the network namespace in which it was opened,
 // through a few sockets of its own. It is for one goroutine.
 type Netlink struct {
+	// Store keeps the descriptors of devices of user space for the next start of this program. Nil:
+	// nobody does.
+	Store udptunnel.Store
+
 	families []inet.Family // that it was opened for
 	looks    []inet.Family // those of them that are looked at
 	watcher  *Watcher      // nil: there is none
@@ -25,6 +31,12 @@ type Netlink struct {
 	kinds    map[string]DeviceKind // of those that have one
 	socket   *socket               // for what there are many of
 	offload  *offload
+
+	wireguard *wgdevice.Control
+	wgRead    map[string][]FoundPeer // by device, as Links has read them and Entries has not told yet
+	guarded   map[string]bool        // the WireGuard devices that are ours, as last listed or made
+	tunnels   map[string]*tunnel     // of user space, by device
+	served    map[string]int         // the indexes of the devices of user space that this process serves
 }
 
 var _ Conn = (*Netlink)(nil)
@@ -51,6 +63,8 @@ func Open(families ...inet.Family) (*Netlink, error) {
 		families: families, looks: families, handle: h,
 		index: map[string]int{}, names: map[int]string{}, kinds: map[string]DeviceKind{},
 		socket: s, offload: o,
+		wireguard: wgdevice.New(), wgRead: map[string][]FoundPeer{}, guarded: map[string]bool{},
+		tunnels: map[string]*tunnel{}, served: map[string]int{},
 	}, nil
 }
 
@@ -68,8 +82,13 @@ func (n *Netlink) Look(families ...inet.Family) []inet.Family {
 	return looks
 }
 
-// Close ends the connection. What was written stays.
+// Close ends the connection. What was written stays, but for what this process carries itself:
+// its devices wait for the next one to take them up.
 func (n *Netlink) Close() {
+	for dev := range n.tunnels {
+		n.unserve(dev)
+	}
+	n.wireguard.Close()
 	n.handle.Close()
 	n.socket.close()
 	n.offload.close()

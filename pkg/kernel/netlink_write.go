@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -18,12 +19,16 @@ import (
 func (n *Netlink) Do(ops ...Op) []error {
 	w := writer{Netlink: n, errs: make([]error, 0, len(ops))}
 	for _, o := range ops {
+		if o.Kind() != kindPeer {
+			w.flushPeers()
+		}
 		w.errs = append(w.errs, o.Write(&w))
 		if w.waiting == batchSize {
 			w.flush()
 		}
 	}
 	w.flush()
+	w.flushPeers()
 	for i, o := range ops {
 		w.errs[i] = n.judge(o, w.errs[i])
 	}
@@ -35,6 +40,7 @@ type writer struct {
 	*Netlink
 	errs    []error // of the ops so far
 	waiting int     // the last of these, whose requests are not sent yet
+	peers   pendingPeers
 }
 
 func (w *writer) flush() {
@@ -99,27 +105,39 @@ func (w *writer) WriteNexthop(a Action, n Nexthop) error {
 func (w *writer) WriteDevice(a Action, d Device) error {
 	w.flush()
 	if a == Delete {
-		return w.handle.LinkDel(w.link(d.Name))
+		w.discard(d.Name)
+		err := w.handle.LinkDel(w.link(d.Name))
+		if err == nil {
+			delete(w.index, d.Name)
+		}
+		return err
 	}
+	w.unserve(d.Name) // what carried the packets of one that is gone holds the port
+	w.kinds[d.Name] = d.Kind
+	err := d.Kind.make(w.Netlink, d)
+	made, listErr := w.handle.LinkByName(d.Name)
+	if listErr != nil {
+		w.unserve(d.Name)
+		return cmp.Or(err, fmt.Errorf("read it back: %w", listErr))
+	}
+	index := made.Attrs().Index
+	if w.tunnels[d.Name] != nil || w.wireguard.Userspace(d.Name) {
+		w.served[d.Name] = index
+	}
+	if err == nil {
+		w.index[d.Name], w.names[index] = index, d.Name
+	}
+	return err
+}
+
+// attrs are those that all kinds of devices have.
+func (d Device) attrs() netlink.LinkAttrs {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = d.Name, d.MTU
 	if d.MAC != (MAC{}) {
 		attrs.HardwareAddr = d.MAC[:]
 	}
-	link, err := d.Kind.netlink(attrs, w.index)
-	if err != nil {
-		return err
-	}
-	w.kinds[d.Name] = d.Kind
-	if err := w.handle.LinkAdd(link); err != nil {
-		return err
-	}
-	made, err := w.handle.LinkByName(d.Name)
-	if err != nil {
-		return fmt.Errorf("read it back: %w", err)
-	}
-	w.index[d.Name], w.names[made.Attrs().Index] = made.Attrs().Index, d.Name
-	return nil
+	return attrs
 }
 
 func (w *writer) WriteAddress(a Action, x Address) error {
@@ -130,6 +148,10 @@ func (w *writer) WriteAddress(a Action, x Address) error {
 	addr := &netlink.Addr{IPNet: toIPNet(x.Prefix), Scope: unix.RT_SCOPE_UNIVERSE}
 	if a == Delete {
 		return w.handle.AddrDel(w.link(x.Dev), addr)
+	}
+	if t := w.tunnels[x.Dev]; t != nil && x.Prefix.Addr().Is4() {
+		t.source = x.Prefix.Addr()
+		t.SetSource(t.source)
 	}
 	if x.nodad() {
 		addr.Flags = unix.IFA_F_NODAD
@@ -152,6 +174,8 @@ func (w *writer) WriteSetting(s Setting) error {
 		return w.handle.LinkSetHardwareAddr(link, s.MAC[:])
 	case s.NoChecksumOffload:
 		return w.offload.set(s.Dev, 0)
+	case s.Kind != nil:
+		return s.Kind.change(w.Netlink, s.Dev)
 	}
 	return w.handle.LinkSetAlias(link, s.Alias)
 }

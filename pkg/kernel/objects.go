@@ -8,11 +8,14 @@ func (d Device) command(a Action) string {
 	if a == Delete {
 		return "ip link del " + d.Name
 	}
+	if tun, is := d.Kind.(UDP); is {
+		return fmt.Sprintf("ip tuntap add dev %s mode %s", d.Name, tun.Type())
+	}
 	mac := ""
 	if d.MAC != (MAC{}) {
 		mac = " address " + d.MAC.String()
 	}
-	return fmt.Sprintf("ip link add %s%s mtu %d type %s %s", d.Name, mac, d.MTU, d.Kind.Type(), d.Kind.Args())
+	return fmt.Sprintf("ip link add %s%s mtu %d type %s%s", d.Name, mac, d.MTU, d.Kind.Type(), d.Kind.Args())
 }
 func (d Device) device() string                  { return d.Name }
 func (Device) kind() string                      { return kindDevice }
@@ -30,6 +33,8 @@ func (s Setting) command(Action) string {
 		return set + "address " + s.MAC.String()
 	case s.NoChecksumOffload:
 		return "ethtool -K " + s.Dev + " tx-checksum-ip-generic off"
+	case s.Kind != nil:
+		return s.Kind.Change(s.Dev)
 	}
 	return set + "alias " + s.Alias
 }

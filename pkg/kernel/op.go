@@ -41,7 +41,7 @@ func (o Op) String() string { return o.Object.command(o.Action) }
 // Dev is the device that the object belongs to.
 func (o Op) Dev() string { return o.Object.device() }
 
-// Kind names the object's kind: "route", "nexthop", "neighbour", "fdb", "device", "address".
+// Kind names the object's kind: "route", "nexthop", "neighbour", "fdb", "peer", "device", "address".
 func (o Op) Kind() string { return o.Object.kind() }
 
 // Write has w carry the Op out.
@@ -54,9 +54,10 @@ func (o Op) wholeDevice() bool { return o.Action != Set && o.Kind() == kindDevic
 const (
 	kindDevice  = "device"
 	kindNexthop = "nexthop"
+	kindPeer    = "peer"
 )
 
-// Object is what an Op writes: a Device, Setting, Address, FDB, Neighbour, Nexthop
+// Object is what an Op writes: a Device, Setting, Address, FDB, Neighbour, Peer, Nexthop
 // or Route, or a FoundRoute to delete.
 type Object interface {
 	command(Action) string // of iproute2 or ethtool
@@ -73,6 +74,7 @@ type Writer interface {
 	WriteAddress(Action, Address) error
 	WriteFDB(Action, FDB) error
 	WriteNeighbour(Action, Neighbour) error
+	WritePeer(Action, Peer) error
 	WriteNexthop(Action, Nexthop) error
 	WriteRoute(Action, Route) error
 	DeleteRoute(FoundRoute) error
@@ -86,6 +88,7 @@ type Setting struct {
 	MAC               MAC
 	Alias             string
 	NoChecksumOffload bool
+	Kind              DeviceKind // what can be changed of it
 }
 
 // Address is an address of a device.

@@ -40,15 +40,18 @@ func plan(want State, wanted *memory, have found, was *memory) (ops []Op, others
 	p.ground = Ground{Own: want.Own, Networks: want.Networks, Devices: want.Devices}
 	ops = p.deviceOps()
 	p.recognize()
+	ops, dropPeers := p.peerOps(ops)
 	ops, dropFDB := p.fdbOps(ops)
 	ops, dropHops := p.neighbourOps(ops)
 	p.findNexthops()
 	routes, dropRoutes := p.routeOps()
+	gatewaysFirst(routes)
 	pave, unpave := p.pavements(routes)
 	ops = slices.Concat(ops, pave, p.nexthops.writes, routes, unpave, dropRoutes, p.nexthopDrops())
 	wanted.nexthops = p.knownNexthops()
 	ops = append(ops, dropHops...)
 	ops = append(ops, dropFDB...)
+	ops = append(ops, dropPeers...)
 	p.findForeign()
 	return append(ops, p.staleDevices()...), p.others, p.later
 }

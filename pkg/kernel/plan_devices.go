@@ -22,10 +22,14 @@ func (p *planner) deviceOps() (ops []Op) {
 				exists = false
 			}
 		}
-		if !exists {
+		switch {
+		case !exists:
 			p.created[d.Name] = true
 			add(Add, d, "")
 			l = Link{Name: d.Name, MAC: d.MAC, MTU: d.MTU, Kind: d.Kind}
+		case l.Unserved: // what is on it stays
+			add(Add, d, "no process carried its packets")
+			l.Kind, l.MTU = d.Kind, d.MTU
 		}
 		p.settings(l, d, add)
 	}
@@ -43,6 +47,9 @@ func (p *planner) settings(l Link, d Device, add func(a Action, object Object, w
 			e.Neighbours = nil // a new MAC makes the kernel forget them
 			p.have.entries[d.Name] = e
 		}
+	}
+	if l.Kind != d.Kind {
+		add(Set, Setting{Dev: d.Name, Kind: d.Kind}, d.Kind.Differs(l.Kind))
 	}
 	if l.MTU != d.MTU {
 		add(Set, Setting{Dev: d.Name, MTU: d.MTU}, fmt.Sprint("it was ", l.MTU))
@@ -87,13 +94,20 @@ func (l Link) leftIn(networks []netip.Prefix) bool {
 // staleDevices are those of ours that are not wanted any more. What is on them
 // goes with them.
 func (p *planner) staleDevices() (ops []Op) {
-	if p.want.Partial {
-		return nil
-	}
 	for _, l := range p.have.links {
-		if l.Kind != nil && (p.was.devices.has(l.Name) || l.leftIn(p.want.Networks)) && !p.wants(l.Name) {
+		if p.stale(l) {
 			ops = append(ops, Op{Delete, Device{Name: l.Name}, "not wanted any more", false})
 		}
 	}
 	return ops
+}
+
+func (p *planner) stale(l Link) bool {
+	return !p.want.Partial && l.Kind != nil && (p.was.devices.has(l.Name) || l.leftIn(p.want.Networks)) && !p.wants(l.Name)
+}
+
+// goes tells a route that goes with a stale device, whosever it is.
+func (p *planner) goes(r *FoundRoute) bool {
+	l, exists := p.have.link(r.Dev)
+	return exists && p.stale(l)
 }

@@ -67,7 +67,23 @@ func (p *planner) fdbOps(ops []Op) (with, drops []Op) {
 	return entryOps(ops, p.wanted.fdb, have, p.was.fdb, p.want.Partial)
 }
 
-// entryOps subtracts entries of either kind: it appends to ops what is missing,
+// peerOps is entryOps for peers. All that a device of ours has are ours: a stale one would let
+// a host in that has no lease any more.
+func (p *planner) peerOps(ops []Op) (with, drops []Op) {
+	var have [][]FoundPeer
+	for dev, e := range p.have.entries {
+		if p.created[dev] {
+			continue
+		}
+		for i := range e.Peers {
+			p.was.peers.learn(e.Peers[i].Peer)
+		}
+		have = append(have, e.Peers)
+	}
+	return entryOps(ops, p.wanted.peers, have, p.was.peers, p.want.Partial)
+}
+
+// entryOps subtracts entries of any kind: it appends to ops what is missing,
 // and returns beside them what is to go. Only permanent ones, as we write
 // them, can be right or ours.
 func entryOps[K comparable, E keyed[K], F foundEntry[E]](

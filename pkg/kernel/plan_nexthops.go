@@ -158,7 +158,8 @@ func (p *planner) byNexthop(r Route) Route {
 
 // waits tells a route that is better not written before its device has a carrier.
 func (p *planner) waits(r Route) bool {
-	return p.have.takesNexthops(r.Dst.Addr()) && len(p.wanted.routes.list) > mostPlain && !p.connected(r.Dev)
+	many := r.Via.IsValid() && p.have.takesNexthops(r.Dst.Addr()) && len(p.wanted.routes.list) > mostPlain
+	return many && !p.connected(r.Dev)
 }
 
 // nexthopOf is the id of the object that leads where r is to lead; 0: that one has to wait,

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"net/netip"
+	"slices"
 
 	"flanneld/pkg/inet"
 )
@@ -40,6 +41,18 @@ func (p *planner) pavements(routes []Op) (pave, unpave []Op) {
 		}
 	}
 	return pave, unpave
+}
+
+// gatewaysFirst puts routes to a device alone last: one to a whole network would lead the
+// gateways of the others in it elsewhere.
+func gatewaysFirst(routes []Op) {
+	alone := func(o Op) int {
+		if r, is := o.Object.(Route); is && !r.Via.IsValid() {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(routes, func(a, b Op) int { return alone(a) - alone(b) })
 }
 
 // ledBy are the devices by which IPv6 destinations are led; "": several.

@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"flanneld/pkg/inet"
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
+	"flanneld/pkg/wgdevice"
 )
 
 var peers = []int{22, 23, 24, 25}
@@ -32,11 +34,14 @@ func drawState(t *rapid.T) kernel.State {
 		d.Addrs = ownAddr(rapid.SampledFrom([]string{"172.7.21.0", "172.7.99.0"}).Draw(t, "address"))
 		s.Devices = append(s.Devices, d)
 	}
+	s, ways := join(s, drawPeerDevices(t)), len(s.Devices)
 	for _, n := range peers {
 		way := rapid.IntRange(0, 1+len(s.Devices)).Draw(t, fmt.Sprint("way to ", n))
 		switch {
 		case way == 1:
 			s = join(s, plain(n))
+		case way > 1+ways:
+			s = join(s, drawPeer(t, s.Devices[way-2].Name, n))
 		case way > 1:
 			p := through(s.Devices[way-2].Name, n)
 			if rapid.Bool().Draw(t, "other MAC") {
@@ -47,6 +52,95 @@ func drawState(t *rapid.T) kernel.State {
 			}
 			s = join(s, p)
 		}
+	}
+	return s
+}
+
+// watchSubnets looks after each write at which peer each subnet is. What it returns sees that it
+// was never at two, and where it is at one before and after, never at none.
+func watchSubnets(m machine) func(*rapid.T, []kernel.Op) {
+	type place struct {
+		dev    string
+		subnet netip.Prefix
+	}
+	look := func() map[place]int {
+		at := map[place]int{}
+		for _, dev := range []string{"flannel-wg", "flannel0"} {
+			e, _ := m.Entries(kernel.Link{Name: dev})
+			for _, p := range e.Peers {
+				for _, s := range p.Subnets() {
+					at[place{dev, s}]++
+				}
+			}
+		}
+		return at
+	}
+	k := m.Conn.(*kerneltest.Kernel)
+	seen := []map[place]int{look()}
+	var watch func(string) error
+	watch = func(string) error {
+		k.Fail = nil // which asks it too
+		seen = append(seen, look())
+		k.Fail = watch
+		return nil
+	}
+	k.Fail = watch
+	return func(t *rapid.T, ops []kernel.Op) {
+		k.Fail = nil
+		anew := map[string]bool{}
+		for _, o := range ops {
+			if _, device := o.Object.(kernel.Device); device {
+				anew[o.Dev()] = true
+			}
+		}
+		seen = append(seen, look())
+		for p, n := range seen[0] {
+			for _, now := range seen {
+				if stays := seen[len(seen)-1][p] > 0 && !anew[p.dev]; now[p] > 1 || n > 0 && stays && now[p] == 0 {
+					t.Fatalf("%v of %s was at %d peers for a while", p.subnet, p.dev, now[p])
+				}
+			}
+		}
+	}
+}
+
+// drawPeerDevices draws devices that have a table of hosts of their own, and one route for all.
+func drawPeerDevices(t *rapid.T) (s kernel.State) {
+	for _, d := range []kernel.Device{guarded().Devices[0], carried().Devices[0]} {
+		if !rapid.Bool().Draw(t, d.Name) {
+			continue
+		}
+		if w, is := d.Kind.(kernel.WireGuard); is && rapid.Bool().Draw(t, "other settings") {
+			w.Private, w.Port = secretOf(121), 51821
+			d.Kind = w
+		}
+		s.Devices = append(s.Devices, d)
+		if len(s.Routes) == 0 && rapid.Bool().Draw(t, "whole by "+d.Name) {
+			s.Routes = append(s.Routes, wholeBy(d.Name))
+		}
+	}
+	return s
+}
+
+func drawPeer(t *rapid.T, dev string, n int) kernel.State {
+	p := wgPeer(n)
+	if p.Dev = dev; dev != "flannel-wg" {
+		p.Key = wgdevice.Key{}
+	} else {
+		p.Keepalive = rapid.SampledFrom([]int{0, 25}).Draw(t, "keepalive")
+		if rapid.Bool().Draw(t, "another's key") { // which has another subnet, or none
+			p.Key = keyOf(n + 100)
+		}
+		if rapid.Bool().Draw(t, "PSK") {
+			p.PSK = secretOf(200)
+		}
+	}
+	if rapid.Bool().Draw(t, "other endpoint") {
+		p.Endpoint = endpointOf(n+100, wgPort)
+	}
+	s := kernel.State{Peers: []kernel.Peer{p}}
+	if rapid.Bool().Draw(t, "route of its own") {
+		s.Routes = []kernel.Route{{Dst: subnetOf(n), Dev: dev, Peer: ipOf(n)}}
 	}
 	return s
 }
@@ -92,6 +186,20 @@ func drawHand(t *rapid.T) []string {
 			fmt.Sprintf("ip route add 172.7.%d.0/24 nhid %d", own, own),
 			fmt.Sprintf("ip route replace 172.7.%d.0/24 nhid %d proto 77", n, own),
 		)
+		key := rapid.SampledFrom([]int{n, n + 100, own}).Draw(t, "key")
+		set := fmt.Sprintf("wg set flannel-wg peer %v ", keyOf(key))
+		commands = append(commands,
+			set+"remove", set+fmt.Sprintf("endpoint 10.4.7.%d:7", own), set+"persistent-keepalive 7",
+			set+"preshared-key "+text64(secretOf(own)), set+`allowed-ips ""`, set+fmt.Sprintf("allowed-ips 172.7.%d.0/24", n),
+			set+fmt.Sprintf("allowed-ips 172.7.%d.0/24,172.7.%d.0/24", n, own),
+			"wg set flannel-wg listen-port 51999", "wg set flannel-wg private-key "+text64(secretOf(own)),
+			"ip link del flannel-wg", "ip link del flannel0", "ip link set flannel-wg alias x", "ip link set flannel0 alias x",
+			"ip tuntap add dev flannel0 mode tun", "ip tuntap add dev flannel-wg mode tun", "ip link set flannel0 down",
+			"ip link add flannel-wg mtu 1420 type wireguard", "ip addr flush dev flannel-wg", "ip link set flannel0 mtu 1300",
+			"ip route del 172.7.0.0/16", fmt.Sprintf("ip route replace 172.7.0.0/16 via 10.4.7.%d dev ens33", own),
+			fmt.Sprintf("ip route add 172.7.0.0/16 via 10.4.7.%d dev ens33 proto static", own),
+			"ip route add 172.7.0.0/16 dev flannel0",
+		)
 		return ids(rapid.SampledFrom(commands).Draw(t, "command"))
 	})
 	return rapid.SliceOfN(edit, 0, 6).Draw(t, "typed by hand")
@@ -104,9 +212,11 @@ func TestApplyConverges(t *testing.T) {
 		l := tongues()[rapid.IntRange(0, 1).Draw(t, "family")]
 		m := l.in(fakeOf(l.family))
 		from := rapid.SampledFrom([]int{0, 2, 1000})
+		m.Conn.(*kerneltest.Kernel).NoWireGuard = rapid.Bool().Draw(t, "no WireGuard in the kernel")
 		s := kernel.NewSyncerFrom(m, from.Draw(t, "next hop objects from"))
 		for range rapid.IntRange(1, 5).Draw(t, "rounds") {
 			if rapid.IntRange(0, 3).Draw(t, "restart") == 0 {
+				m.Conn = m.restart()
 				s = kernel.NewSyncerFrom(m, from.Draw(t, "next hop objects from"))
 			}
 			for _, command := range drawHand(t) {
@@ -115,10 +225,12 @@ func TestApplyConverges(t *testing.T) {
 			want := l.state(drawState(t))
 			want.Partial = rapid.IntRange(0, 3).Draw(t, "partial") == 0
 			before := lines(kerneltest.Render(m))
+			steady := watchSubnets(m)
 			result, err := s.Apply(want)
 			if err != nil {
 				t.Fatal(err)
 			}
+			steady(t, result.Ops)
 			after := lines(kerneltest.Render(m))
 			t.Logf("wrote\n%s\nand has\n%s", texts(result.Ops), strings.Join(after, "\n"))
 			checkWanted(t, l, want, result.Conflicts, asPlain(after))
@@ -201,11 +313,18 @@ func checkWanted(t *rapid.T, l tongue, want kernel.State, conflicts []kernel.Con
 		}
 	}
 	for _, line := range after {
-		ours := strings.Contains(line, "proto 77") || strings.Contains(line, "alias flanneld")
+		ours := strings.Contains(line, "proto 77") || strings.Contains(line, "alias flanneld") || ofPeers(want, line)
 		if ours && !want.Partial && !slices.Contains(wanted, line) && !inFront(line, conflicts) {
 			t.Fatalf("has %s", line)
 		}
 	}
+}
+
+// ofPeers tells a peer on a wanted device.
+func ofPeers(want kernel.State, line string) bool {
+	return slices.ContainsFunc(want.Devices, func(d kernel.Device) bool {
+		return strings.HasPrefix(line, "wg set "+d.Name+" ") || strings.HasPrefix(line, d.Name+": ")
+	})
 }
 
 // inFront: a route of ours may stand behind one of an administrator's.

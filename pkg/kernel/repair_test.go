@@ -58,6 +58,15 @@ var faults = []struct{ name, hand string }{
 	{"route by another next hop object", `ip route replace 172.7.22.0/24 nhid {23} proto 77`},
 	{"NIC without and with its address", `ip addr flush dev ens33
 		ip addr add 10.4.7.21/24 dev ens33`},
+	{"WireGuard device deleted", `ip link del flannel-wg`},
+	{"WireGuard device down and up", "ip link set flannel-wg down\nip link set flannel-wg up"},
+	{"WireGuard device with another MTU", `ip link set flannel-wg mtu 1400`},
+	{"WireGuard device without its address", `ip addr flush dev flannel-wg`},
+	{"another TUN device", "ip link del flannel-wg\nip tuntap add dev flannel-wg mode tun"},
+	{"peer removed", keyed(22, removePeerLine)},
+	{"peer with another's key", keyed(22, removePeerLine) + "\n" + strings.ReplaceAll(keyed(99, setPeerLine), "{N}", "22")},
+	{"peers edited", keyed(22, `wg set flannel-wg peer {K} endpoint 10.4.7.99:7 persistent-keepalive 9 preshared-key {K}`) + "\n" +
+		keyed(23, `wg set flannel-wg peer {K} allowed-ips 172.7.22.0/24,172.7.23.0/24,172.7.96.0/20`)},
 }
 
 // TestRepair makes every fault in each mode, beside objects of others: one pass
@@ -84,10 +93,15 @@ func TestRepair(t *testing.T) {
 		{"vxlan", quiet, othersRoutes + strangers, 1000},
 		{"DirectRouting", join(tunnel(22), plain(23, 24)), othersRoutes + strangers, 1000},
 		{"host-gw by next hop objects", plain(22, 23, 24), othersRoutes + othersNexthops, 0},
+		{"wireguard", toHosts(guarded(22, 23, 24)), othersRoutes, 1000},
 		{"DirectRouting by next hop objects", join(tunnel(22), plain(23, 24)), othersRoutes + othersNexthops + strangers, 0},
 	} {
 		for _, fault := range faults {
-			host := strings.HasPrefix(mode.name, "host-gw")
+			guard := mode.name == "wireguard"
+			if guard != strings.Contains(fault.hand, "flannel-wg") && (!guard || strings.Contains(fault.hand, "nexthop")) {
+				continue
+			}
+			host := strings.HasPrefix(mode.name, "host-gw") || guard
 			if mode.name != "vxlan" && strings.Contains(fault.hand, "offload") || host && strings.Contains(fault.hand, "flannel.1") ||
 				mode.from > 0 && strings.Contains(fault.hand, "{") {
 				continue

@@ -47,6 +47,7 @@ func sixAddr(a netip.Addr, bits int) netip.Prefix {
 
 var (
 	four      = regexp.MustCompile(`\b(\d+\.\d+\.\d+\.\d+)(/(\d+))?\b`)
+	endpoint  = regexp.MustCompile(`\b(\d+\.\d+\.\d+\.\d+):(\d+)\b`)
 	objectID  = regexp.MustCompile(`\b1(?:29|30)\d{7}\b`)
 	metrics   = regexp.MustCompile(`\bmetric (\d{1,3})\b`)
 	protocol  = regexp.MustCompile(`\bproto (\d+)( metric)?`)
@@ -63,6 +64,7 @@ func init() {
 
 // six is what commands say of IPv6.
 func six(text string) string {
+	text = endpoint.ReplaceAllString(text, "[$1]:$2")
 	text = four.ReplaceAllStringFunc(text, func(s string) string {
 		m := four.FindStringSubmatch(s)
 		bits := 32
@@ -223,6 +225,14 @@ func sixState(s kernel.State) kernel.State {
 	}
 	for i, f := range s.FDB {
 		s.FDB[i] = kernel.FDB{Dev: sixDev(f.Dev), MAC: f.MAC, Dst: sixOne(f.Dst)}
+	}
+	s.Peers = slices.Clone(s.Peers)
+	for i := range s.Peers {
+		p := &s.Peers[i]
+		if p.Allowed[0].IsValid() {
+			p.Allowed = [2]netip.Prefix{1: sixPrefix(p.Allowed[0])}
+		}
+		p.Endpoint = netip.AddrPortFrom(sixOne(p.Endpoint.Addr()), p.Endpoint.Port())
 	}
 	for i, p := range s.Networks {
 		s.Networks[i] = sixPrefix(p)

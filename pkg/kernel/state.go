@@ -18,6 +18,7 @@ type State struct {
 	Routes     []Route
 	Neighbours []Neighbour
 	FDB        []FDB
+	Peers      []Peer
 
 	// Families are those that the State is about: nothing of another one is wanted, and
 	// once what is left there was removed, it is not looked at either. Nil: all.
@@ -59,6 +60,7 @@ func (s State) And(o State) State {
 	}
 	s.Routes, s.Neighbours = slices.Concat(s.Routes, o.Routes), slices.Concat(s.Neighbours, o.Neighbours)
 	s.FDB = appendNew(s.FDB, o.FDB) // both families' packets travel in the same frames
+	s.Peers = joinPeers(s.Peers, o.Peers)
 	if s.Families != nil && o.Families != nil {
 		s.Families = append(slices.Clip(s.Families), slices.DeleteFunc(slices.Clone(o.Families), func(f inet.Family) bool {
 			return slices.Contains(s.Families, f)
@@ -92,6 +94,34 @@ func appendNew(s, more []FDB) []FDB {
 	for _, f := range more {
 		if !has[f] {
 			s = append(s, f)
+		}
+	}
+	return s
+}
+
+// joinPeers makes one of the peers with one key: it has the subnets of both families.
+func joinPeers(s, more []Peer) []Peer {
+	if len(s) == 0 || len(more) == 0 {
+		return append(slices.Clip(s), more...)
+	}
+	at := make(map[peerKey]int, len(s))
+	for i := range s {
+		at[s[i].key()] = i
+	}
+	s = slices.Clone(s)
+	for _, p := range more {
+		i, has := at[p.key()]
+		if !has {
+			s = append(s, p)
+			continue
+		}
+		for family, subnet := range p.Allowed {
+			if subnet.IsValid() {
+				s[i].Allowed[family] = subnet
+			}
+		}
+		if !s[i].Endpoint.IsValid() {
+			s[i].Endpoint = p.Endpoint
 		}
 	}
 	return s

@@ -146,7 +146,7 @@ func (s *Syncer) read(want State) (found, error) {
 	if !s.plain {
 		have.byNexthops = s.many(want.Routes)
 	}
-	if want.Partial && want.Harmful == nil && len(want.Routes)+len(want.Neighbours)+len(want.FDB) == 0 {
+	if want.Partial && want.Harmful == nil && len(want.Routes)+len(want.Neighbours)+len(want.FDB)+len(want.Peers) == 0 {
 		return have, nil
 	}
 	for _, d := range want.Devices {
@@ -155,7 +155,7 @@ func (s *Syncer) read(want State) (found, error) {
 			continue
 		}
 		if have.entries[d.Name], err = s.conn.Entries(l); err != nil {
-			return found{}, fmt.Errorf("list neighbours and forwarding entries of %s: %w", d.Name, err)
+			return found{}, fmt.Errorf("list what is on %s: %w", d.Name, err)
 		}
 	}
 	if have.nexthops, err = s.conn.Nexthops(); err != nil {

@@ -182,6 +182,9 @@ func (n *Netlink) Entries(dev Link) (e Entries, err error) {
 		m, ok := readNeighbour(body)
 		return FoundFDB{FDB{dev.Name, m.mac, m.dst}, m.permanent && !m.elsewhere}, ok && m.index == dev.Index && m.self
 	})
+	if err == nil {
+		e.Peers, err = n.peers(dev)
+	}
 	return e, err
 }
 

@@ -28,6 +28,21 @@ var story = []step{
 	{want: join(tunnel(24), plain(22))},
 	{want: join(plain(22, 23, 24), secondDevice())},
 	{want: plain(22, 23)},
+	{want: join(guarded(22, 23), toHosts(carried()))},
+	{hand: keyed(99, `wg set flannel-wg peer {K} endpoint 10.4.7.99:51820 allowed-ips 172.7.99.0/24
+		wg set flannel-wg listen-port 51999`), want: join(guarded(23, 24), toHosts(carried(25)))},
+	{restart: true, want: join(guarded(24), toHosts(carried(25, 26)))},
+	{hand: "ip link del flannel0\nip link set flannel-wg down", want: join(guarded(22), toHosts(carried(25)))},
+	{want: plain(22)},
+}
+
+// toHosts is a state with a route for each host in the place of the one for all.
+func toHosts(s kernel.State) kernel.State {
+	s.Routes = nil
+	for _, p := range s.Peers {
+		s.Routes = append(s.Routes, kernel.Route{Dst: p.Allowed[0], Dev: p.Dev, Peer: p.Endpoint.Addr()})
+	}
+	return s
 }
 
 func secondDevice() kernel.State {
@@ -103,6 +118,10 @@ func (f *flaky) tell(t *testing.T, nexthopsFrom int) (states []string, errs []er
 	f.Conn = m.Conn
 	s := kernel.NewSyncerFrom(f, nexthopsFrom)
 	for i, step := range story {
+		if step.restart {
+			f.Conn = m.restart()
+			s = kernel.NewSyncerFrom(f, nexthopsFrom)
+		}
 		m.sh(t, step.hand)
 		if _, err := s.Apply(step.want); err != nil {
 			errs = append(errs, err)

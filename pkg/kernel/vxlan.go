@@ -20,7 +20,7 @@ func (VXLAN) Type() string { return "vxlan" }
 
 // Args implements DeviceKind.
 func (v VXLAN) Args() string {
-	args := fmt.Sprintf("id %d local %v dev %s dstport %d", v.VNI, v.Local, v.Parent, v.Port)
+	args := fmt.Sprintf(" id %d local %v dev %s dstport %d", v.VNI, v.Local, v.Parent, v.Port)
 	for _, flag := range []struct {
 		name string
 		set  bool
@@ -35,9 +35,6 @@ func (v VXLAN) Args() string {
 // Incompatible implements DeviceKind.
 func (v VXLAN) Incompatible(with DeviceKind) string {
 	has, _ := with.(VXLAN)
-	differs := func(what string, has, wants any) string {
-		return fmt.Sprintf("its %s is %v, not %v", what, has, wants)
-	}
 	switch {
 	case has.VNI != v.VNI:
 		return differs("VNI", has.VNI, v.VNI)
@@ -54,6 +51,12 @@ func (v VXLAN) Incompatible(with DeviceKind) string {
 	}
 	return ""
 }
+
+// Differs implements DeviceKind: nothing can be changed.
+func (VXLAN) Differs(DeviceKind) string { return "" }
+
+// Change implements DeviceKind.
+func (VXLAN) Change(string) string { return "" }
 
 // Encapsulation implements DeviceKind.
 func (v VXLAN) Encapsulation() Encapsulation {

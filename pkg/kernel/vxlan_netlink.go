@@ -8,24 +8,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (v VXLAN) netlink(attrs netlink.LinkAttrs, index map[string]int) (netlink.Link, error) {
-	parent, ok := index[v.Parent]
+func (v VXLAN) make(n *Netlink, d Device) error {
+	parent, ok := n.index[v.Parent]
 	if !ok {
-		return nil, fmt.Errorf("there is no interface %s", v.Parent)
+		return fmt.Errorf("there is no interface %s", v.Parent)
 	}
-	return &netlink.Vxlan{
-		LinkAttrs: attrs, VxlanId: v.VNI, VtepDevIndex: parent, SrcAddr: v.Local.AsSlice(), Port: v.Port,
+	return n.handle.LinkAdd(&netlink.Vxlan{
+		LinkAttrs: d.attrs(), VxlanId: v.VNI, VtepDevIndex: parent, SrcAddr: v.Local.AsSlice(), Port: v.Port,
 		Learning: v.Learning, GBP: v.GBP,
-	}, nil
+	})
 }
 
-func (VXLAN) read(l netlink.Link, names map[int]string) DeviceKind {
+func (VXLAN) change(*Netlink, string) error { return nil }
+
+func (VXLAN) read(n *Netlink, l netlink.Link) DeviceKind {
 	v, ok := l.(*netlink.Vxlan)
 	if !ok {
 		return nil
 	}
 	return VXLAN{
-		VNI: v.VxlanId, Port: v.Port, Parent: names[v.VtepDevIndex], Local: toAddr(v.SrcAddr),
+		VNI: v.VxlanId, Port: v.Port, Parent: n.names[v.VtepDevIndex], Local: toAddr(v.SrcAddr),
 		GBP: v.GBP, Learning: v.Learning,
 	}
 }

@@ -29,6 +29,8 @@ type Watcher struct {
 	devices map[string]bool  // our devices
 	links   map[string]bool  // the interfaces whose changes matter; nil: all
 	names   map[int]string   // interfaces by index, as announced
+	deaf    []int            // those of whose neighbours nothing is heard; see leaveOut
+	port    uint32           // of the socket of which nothing is heard
 }
 
 // receiveBuffer holds the events of some 20,000 routes that change at once.
@@ -49,6 +51,7 @@ func (n *Netlink) Watch() (*Watcher, error) {
 	}
 	w := &Watcher{
 		socket: socket, changed: make(chan struct{}, 1), names: map[int]string{}, addrs: map[addrKey]Addr{},
+		port: n.socket.port,
 	}
 	w.look(n.looks)
 	n.watcher = w
@@ -117,7 +120,7 @@ func subscribe(ours uint32, groups ...uint) (*os.File, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer); err != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
-	leaveOut(fd, ours)
+	leaveOut(fd, ours, nil)
 	address := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 	for _, g := range groups {
 		address.Groups |= 1 << (g - 1)
@@ -145,6 +148,7 @@ func (w *Watcher) Filter(devices, links []string) {
 	if len(links) > 0 {
 		w.links = toSet(append(links, devices...))
 	}
+	w.deafen()
 }
 
 func toSet(names []string) map[string]bool {

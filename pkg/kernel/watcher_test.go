@@ -93,7 +93,7 @@ func (w *watched) after(t *testing.T, commands string) (signal, routing bool) {
 	return w.signalled(), w.Routing() != before
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -276,5 +276,39 @@ func TestWatcherSurvivesAFlood(t *testing.T) {
 		eventually(t, "a signal after the flood", w.signalled)
 		w.sh(t, "ip route del 172.7.22.0/24")
 		eventually(t, "a signal after the flood", w.signalled)
+	}
+}
+
+// TestOthersNeighboursWakeNobody: of the hosts beneath the tunnel the kernel tells nothing, for
+// as long as it is by the external interface that they are reached.
+func TestOthersNeighboursWakeNobody(t *testing.T) {
+	w := watch(t)
+	told := func(dev string) int {
+		t.Helper()
+		if _, err := w.Neighbours(); err != nil {
+			t.Fatal(err)
+		}
+		w.sh(t, fmt.Sprintf(`ip neigh add 10.4.7.99 lladdr 0a:39:13:5c:8e:16 dev %[1]s nud reachable
+			ip neigh replace 10.4.7.99 lladdr 0a:39:13:5c:8e:17 dev %[1]s nud stale
+			ip neigh del 10.4.7.99 dev %[1]s`, dev))
+		n, err := w.Neighbours()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := told("ens33"); n == 0 {
+		t.Error("nothing is heard of a neighbour before it is known what matters")
+	}
+	w.Filter([]string{"flannel.1"}, []string{"ens33"})
+	if n := told("ens33"); n != 0 {
+		t.Errorf("of a neighbour beneath the tunnel %d messages are heard", n)
+	}
+	if n := told("flannel.1"); n < 3 {
+		t.Errorf("of a neighbour in the tunnel %d messages are heard", n)
+	}
+	w.Filter([]string{"flannel.1", "ens33"}, nil)
+	if n := told("ens33"); n < 3 {
+		t.Errorf("of a device that is ours now %d messages are heard", n)
 	}
 }

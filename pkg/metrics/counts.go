@@ -36,6 +36,7 @@ type tally struct {
 	applied  uint64
 	took     time.Duration // of all applies together
 	failing  bool          // the last one failed
+	probes   probes
 }
 
 type request struct{ operation, result string }

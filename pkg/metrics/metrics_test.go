@@ -188,15 +188,15 @@ func TestNoLabelPerPeer(t *testing.T) {
 
 func TestKernelIsCounted(t *testing.T) {
 	var c Counts
-	c.Wrote([]kernel.Op{{Action: kernel.Add, Object: kernel.Route{}}, {Action: kernel.Add, Object: kernel.Route{}, Repair: true}, {Action: kernel.Add, Object: kernel.FDB{}, Repair: true}},
-		[]error{nil, nil, errors.New("no")})
+	c.Wrote([]kernel.Op{{Action: kernel.Add, Object: kernel.Route{}}, {Action: kernel.Add, Object: kernel.Route{}, Repair: true}, {Action: kernel.Add, Object: kernel.Nexthop{}, Repair: true}, {Action: kernel.Add, Object: kernel.FDB{}, Repair: true}},
+		[]error{nil, nil, nil, errors.New("no")})
 	c.Applied(time.Millisecond, nil)
 	c.Applied(30*time.Millisecond, nil)
 	c.Applied(time.Minute, errors.New("no"))
 	c.RulesRepaired()
 	lines := scrape(t, &c, nothing)
 	expect(t, lines, `kernel_operations_total{kind="route",result="success"} 2`, `kernel_operations_total{kind="fdb",result="error"} 1`,
-		`repairs_total{kind="route"} 1`, `repairs_total{kind="fdb"} 0`, `repairs_total{kind="iptables"} 1`, "kernel_apply_success 0",
+		`repairs_total{kind="route"} 1`, `repairs_total{kind="nexthop"} 1`, `repairs_total{kind="fdb"} 0`, `repairs_total{kind="iptables"} 1`, "kernel_apply_success 0",
 		`kernel_apply_duration_seconds_bucket{le="0.001"} 1`, `kernel_apply_duration_seconds_bucket{le="0.1"} 2`, `kernel_apply_duration_seconds_bucket{le="+Inf"} 3`,
 		"kernel_apply_duration_seconds_sum 60.031", "kernel_apply_duration_seconds_count 3")
 	c.Applied(time.Millisecond, nil)

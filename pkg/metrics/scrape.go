@@ -98,6 +98,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	if d := c.status.Daemon; d != nil {
 		c.state(*d, gauge)
 		c.peers(gauge)
+		c.tunnels(out)
+		c.probed(out)
 	}
 	c.counters(func(name, help string, value float64, labels ...string) {
 		metric(out, prometheus.CounterValue, name, help, value, labels...)
@@ -184,14 +186,14 @@ func (c collector) peers(gauge put) {
 		if six {
 			labels = []string{"family", "ipv6"}
 		}
-		modes := map[string]int{status.Direct: 0, status.Tunnel: 0, status.NoWay: 0}
+		modes := map[string]int{status.Direct: 0, status.Tunnel: 0, status.NoWay: 0} // and what there is besides
 		wrong := 0
 		for _, p := range c.status.Peers {
 			if p.Subnet.Addr().Is6() != six {
 				continue
 			}
 			modes[p.Mode]++
-			if p.Kernel != status.InPlace {
+			if !p.Right() {
 				wrong++
 			}
 		}
@@ -227,7 +229,7 @@ func (c collector) counters(counter put) {
 	for w, n := range c.writes {
 		counter("kernel_operations_total", "Writes to the kernel.", float64(n), "kind", w.kind, "result", w.result)
 	}
-	for _, kind := range []string{"route", "neighbour", "fdb", "device", "address", "iptables"} {
+	for _, kind := range []string{"route", "nexthop", "neighbour", "fdb", "peer", "device", "address", "iptables"} {
 		counter(
 			"repairs_total",
 			"What was put right after somebody else had undone it.",

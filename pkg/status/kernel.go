@@ -15,6 +15,13 @@ type Kernel struct {
 	routes     map[netip.Prefix][]kernel.FoundRoute
 	neighbours map[netip.Addr]kernel.FoundNeighbour
 	fdb        map[forwarding]kernel.FoundFDB
+	peers      map[hop]kernel.FoundPeer
+}
+
+// hop is what a peer of a device's own table is looked up by.
+type hop struct {
+	dev    string
+	subnet netip.Prefix
 }
 
 // forwarding is what a forwarding entry is looked up by: each family has a device of its
@@ -31,6 +38,7 @@ func NewKernel(routes []kernel.FoundRoute, e kernel.Entries) Kernel {
 		routes:     make(map[netip.Prefix][]kernel.FoundRoute, len(routes)),
 		neighbours: make(map[netip.Addr]kernel.FoundNeighbour, len(e.Neighbours)),
 		fdb:        make(map[forwarding]kernel.FoundFDB, len(e.FDB)),
+		peers:      make(map[hop]kernel.FoundPeer, len(e.Peers)),
 	}
 	for _, r := range routes {
 		k.routes[r.Dst] = append(k.routes[r.Dst], r)
@@ -41,7 +49,21 @@ func NewKernel(routes []kernel.FoundRoute, e kernel.Entries) Kernel {
 	for _, f := range e.FDB {
 		k.fdb[forwarding{f.Dev, f.MAC}] = f
 	}
+	for _, p := range e.Peers {
+		for _, s := range p.Subnets() {
+			k.peers[hop{p.Dev, s}] = p
+		}
+	}
 	return k
+}
+
+// Session is that with p on its device; nil: the device has no such peer, or knows no sessions.
+func (k Kernel) Session(p Peer) *Session {
+	found, has := k.peers[hop{p.Dev, p.Subnet}]
+	if !has || found.Key.IsZero() {
+		return nil
+	}
+	return &Session{Handshake: found.Handshake, Sent: found.Sent, Received: found.Received}
 }
 
 // State says how the path to p is in the kernel: InPlace, or the first thing
@@ -51,7 +73,11 @@ func (k Kernel) State(p Peer) string {
 	if p.Mode != Direct && p.Mode != Tunnel {
 		return ""
 	}
-	if wrong := k.route(p); wrong != "" || p.Mode == Direct || p.MAC == "" {
+	wrong := k.Route(p)
+	if wrong == "" && p.Endpoint.IsValid() {
+		wrong = k.peer(p)
+	}
+	if wrong != "" || p.Mode == Direct || p.MAC == "" {
 		return orInPlace(wrong)
 	}
 	mac, err := kernel.ParseMAC(p.MAC)
@@ -80,9 +106,34 @@ func orInPlace(wrong string) string {
 	return wrong
 }
 
-// route says what is wrong with the route to p; "" if nothing.
-func (k Kernel) route(p Peer) string {
-	found := k.routes[p.Subnet]
+// peer says what is wrong with the entry of p in its device's own table; "" if nothing.
+func (k Kernel) peer(p Peer) string {
+	found, has := k.peers[hop{p.Dev, p.Subnet}]
+	key := ""
+	if !found.Key.IsZero() {
+		key = found.Key.String()
+	}
+	switch {
+	case !has:
+		return fmt.Sprintf("%s has no peer for %v", p.Dev, p.Subnet)
+	case key != "" && key != p.PublicKey:
+		return fmt.Sprintf("%s sends to another public key: %s", p.Dev, key)
+	case found.Endpoint != p.Endpoint:
+		return fmt.Sprintf("%s sends to %v, and not to %v", p.Dev, found.Endpoint, p.Endpoint)
+	case found.More:
+		return fmt.Sprintf("%s takes from that peer more than its subnets", p.Dev)
+	}
+	return ""
+}
+
+// Route says what is wrong with the route to p; "" if nothing. One for the whole network
+// will do where p has no other.
+func (k Kernel) Route(p Peer) string {
+	to := p.Subnet
+	if p.Route.IsValid() && len(k.routes[to]) == 0 {
+		to = p.Route
+	}
+	found := k.routes[to]
 	if len(found) == 0 {
 		return "no route"
 	}

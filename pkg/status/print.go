@@ -11,7 +11,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"flanneld/pkg/condition"
 	"flanneld/pkg/printable"
 )
 
@@ -24,6 +23,7 @@ func (s Status) Print(w io.Writer, colour bool) error {
 		p.halves(s)
 		p.etcd(s)
 		p.change(s.Daemon)
+		p.probes(s.Probes)
 	})
 	p.conditions(s)
 	p.line("")
@@ -118,7 +118,7 @@ func (p *printer) halves(s Status) {
 	})
 	each("subnet", func(h Half) string {
 		if l := h.Lease; l != nil {
-			return fmt.Sprintf("%v, %s", l.Subnet, p.expiry(l.Expires))
+			return fmt.Sprintf("%v, %s", l.Subnet, Expiry(l.Expires, p.now))
 		}
 		return ""
 	})
@@ -139,7 +139,7 @@ func (p *printer) halves(s Status) {
 	})
 	each("device", func(h Half) string {
 		if d := h.Device; d != nil {
-			return fmt.Sprintf("%s, VNI %d, UDP port %d, MTU %d", d.Name, d.VNI, d.Port, d.MTU)
+			return d.Words()
 		}
 		return ""
 	})
@@ -164,26 +164,12 @@ func (p *printer) conditions(s Status) {
 }
 
 func (p *printer) etcd(s Status) {
-	e := s.Etcd
-	member := e.Member
-	if member == "" {
-		member = strings.Join(e.Endpoints, ", ")
+	text, well := s.EtcdWords()
+	colour := plain
+	if !well {
+		colour = red
 	}
-	if e.API != "" {
-		member += ", API " + e.API
-	}
-	switch {
-	case s.Conditions.Has(condition.EtcdUnreadable):
-		p.row(red, "etcd", member+", cannot be read")
-	case s.Conditions.Has(condition.EtcdUnwritable):
-		p.row(red, "etcd", member+", cannot be written")
-	case e.Current:
-		p.row(plain, "etcd", member+", current")
-	case e.Read.IsZero():
-		p.row(red, "etcd", member+", not read yet")
-	default:
-		p.row(red, "etcd", fmt.Sprintf("%s, not heard of for %s", member, p.age(e.Read)))
-	}
+	p.row(colour, "etcd", text)
 }
 
 func (p *printer) change(d *Daemon) {
@@ -201,22 +187,37 @@ func (p *printer) peers(s Status) {
 		p.leases(s)
 		return
 	}
-	p.row(plain, "PEER", "PUBLIC IP", "BACKEND", "REACHED", "KERNEL", "SINCE")
-	for _, x := range byHost(s.Peers) {
+	header := []string{"PEER", "PUBLIC IP", "BACKEND", "REACHED", "KERNEL", "SINCE"}
+	sessions := slices.ContainsFunc(s.Peers, func(x Peer) bool { return x.Session != nil })
+	if sessions {
+		header = append(header, "HANDSHAKE", "SENT", "RECEIVED")
+	}
+	p.row(plain, header...)
+	for _, x := range ByHost(s.Peers) {
 		colour := plain
-		if x.Kernel != InPlace {
+		if !x.Right() {
 			colour = red
 		}
-		p.row(
-			colour,
-			x.Subnet.String(),
-			address(x.PublicIP),
-			dash(x.Backend),
-			reached(x),
-			dash(x.Kernel),
-			dash(p.age(x.Since)),
-		)
+		cells := []string{
+			x.Subnet.String(), address(x.PublicIP), dash(s.BackendOf(x)), x.Reached(), dash(x.Kernel), dash(p.age(x.Since)),
+		}
+		if sessions {
+			cells = append(cells, p.session(x.Session)...)
+		}
+		p.row(colour, cells...)
 	}
+}
+
+// session is what there is to say of a peer's.
+func (p *printer) session(s *Session) []string {
+	if s == nil {
+		return []string{"-", "-", "-"}
+	}
+	last := "none yet"
+	if !s.Handshake.IsZero() {
+		last = p.age(s.Handshake) + " ago"
+	}
+	return []string{last, size(uint64(s.Sent)), size(uint64(s.Received))}
 }
 
 func (p *printer) leases(s Status) {
@@ -225,8 +226,9 @@ func (p *printer) leases(s Status) {
 		leases[x.Subnet]++
 	}
 	p.row(plain, "SUBNET", "PUBLIC IP", "BACKEND", "LEASE")
-	for _, x := range byHost(s.Peers) {
-		p.row(plain, x.Subnet.String(), address(x.PublicIP), dash(x.Backend), p.leaseOf(x)+marks(x, leases[x.Subnet] > 1))
+	for _, x := range ByHost(s.Peers) {
+		p.row(plain, x.Subnet.String(), address(x.PublicIP), dash(s.BackendOf(x)),
+			p.leaseOf(x)+marks(x, leases[x.Subnet] > 1))
 	}
 }
 
@@ -242,8 +244,8 @@ func marks(x Peer, oneOfSeveral bool) (text string) {
 	return text
 }
 
-// byHost puts the rows of one lease beside each other, where the first of them is.
-func byHost(peers []Peer) []Peer {
+// ByHost puts the rows of one lease beside each other, where the first of them is.
+func ByHost(peers []Peer) []Peer {
 	rank, of := map[string]int{}, func(x Peer) string { return cmp.Or(x.Key, x.Subnet.String()) }
 	for i, x := range peers {
 		if _, there := rank[of(x)]; !there {

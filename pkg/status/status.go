@@ -3,11 +3,14 @@
 package status
 
 import (
+	"encoding/json"
 	"net/netip"
+	"strings"
 	"time"
 
 	"flanneld/pkg/condition"
 	"flanneld/pkg/subnet"
+	"flanneld/pkg/wgdevice"
 )
 
 // Status is one host at one moment, or, without a Daemon, what the store alone
@@ -24,6 +27,9 @@ type Status struct {
 	IPv6    *Half     `json:"ipv6,omitempty"` // nil: containers use one family, which all above is about
 
 	Conditions condition.List `json:"conditions"` // what is not as it should be
+
+	Probes  *Probes  `json:"probes,omitempty"`  // nil: the daemon probes no peers
+	Changes []Change `json:"changes,omitempty"` // the latest, newest first
 }
 
 // Daemon is the process, and what it was told to do.
@@ -34,7 +40,8 @@ type Daemon struct {
 	Ready   bool      `json:"ready"`
 	Reason  string    `json:"reason,omitempty"` // why it is not ready, in a line
 
-	SubnetFile string   `json:"subnet_file"` // absolute path
+	SubnetFile string   `json:"subnet_file"`                  // absolute path
+	KeyFile    string   `json:"wireguard_key_file,omitempty"` // absolute path
 	IPMasq     bool     `json:"ip_masq"`
 	Rules      []string `json:"rules"` // of the firewall that it keeps: as arguments of iptables, or as nft has them
 
@@ -65,6 +72,8 @@ type Lease struct {
 	Backend string       `json:"backend"`
 	Expires time.Time    `json:"expires,omitzero"` // zero: a reservation
 	MTU     int          `json:"mtu"`              // of a container's packets, in bytes
+
+	PublicKey string `json:"public_key,omitempty"` // WireGuard's, that peers go by
 }
 
 // Device is the end of the tunnel.
@@ -78,6 +87,36 @@ type Device struct {
 
 	Protocol      string `json:"protocol,omitempty"` // of its packets between hosts, where that is not UDP: "ipencap"
 	ChecksumByCPU bool   `json:"checksum_by_cpu"`
+
+	Kind      string   `json:"kind,omitempty"`       // VXLAN, WireGuard or UDP
+	UserSpace bool     `json:"user_space,omitempty"` // the daemon carries its packets itself
+	PublicKey string   `json:"public_key,omitempty"` // WireGuard's, in base64
+	Traffic   *Traffic `json:"traffic,omitempty"`    // nil: it is not counted
+}
+
+// Kinds of devices.
+const (
+	VXLAN     = "vxlan"
+	WireGuard = "wireguard"
+	UDP       = "udp"
+)
+
+// Alloc is the backend that carries no packets.
+const Alloc = "alloc"
+
+// Traffic is what containers have sent and received by a device.
+type Traffic struct {
+	Sent     uint64            `json:"sent_bytes"`
+	Received uint64            `json:"received_bytes"`
+	Dropped  map[string]uint64 `json:"dropped_packets,omitempty"` // by the daemon, by the reason
+}
+
+// Add adds another device's.
+func (t *Traffic) Add(o Traffic) {
+	t.Sent, t.Received = t.Sent+o.Sent, t.Received+o.Received
+	for reason, n := range o.Dropped {
+		t.Dropped[reason] += n
+	}
 }
 
 // Half is what a Status says of IPv6 beside IPv4.
@@ -126,6 +165,8 @@ const (
 	Direct = "direct" // as they are, over the common link
 	Tunnel = "tunnel"
 	NoWay  = "none"
+
+	External = "external" // by what the operator has: backend alloc
 )
 
 // MTU is that of containers, whose packets go by any family: what all carry, in bytes. 0:
@@ -156,18 +197,47 @@ type Peer struct {
 	MAC    string     `json:"mac,omitempty"`    // of its VTEP, where Mode is Tunnel
 	Kernel string     `json:"kernel,omitempty"` // InPlace, or what is wrong there
 	Since  time.Time  `json:"since,omitzero"`   // that this has been the way
+
+	// Of a tunnel whose device has a table of hosts of its own.
+	Route     netip.Prefix   `json:"route,omitzero"`       // that leads there, where it is not to the subnet alone
+	Endpoint  netip.AddrPort `json:"endpoint,omitzero"`    // where datagrams for it go
+	PublicKey string         `json:"public_key,omitempty"` // of WireGuard, by its lease
+	Session   *Session       `json:"session,omitempty"`    // WireGuard's; nil: the device has no such peer
 }
+
+// Session is WireGuard's with a peer.
+type Session struct {
+	Handshake time.Time `json:"handshake,omitzero"` // the last one's; zero: there was none
+	Sent      int64     `json:"sent_bytes"`         // handshakes included
+	Received  int64     `json:"received_bytes"`
+}
+
+// Right reports whether packets get to a peer as they should, as far as that is flanneld's affair.
+func (p Peer) Right() bool { return p.Kernel == InPlace || p.Mode == External }
 
 // NewPeer is what a lease, as one family sees it, says of its host.
 func NewPeer(l subnet.Lease) Peer {
 	p := Peer{
 		Subnet: l.Subnet, PublicIP: l.PublicIP, Backend: l.BackendType,
-		Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown,
+		Expires: l.Expires, ExpiryUnknown: l.ExpiryUnknown, PublicKey: PublicKeyOf(l.BackendData),
 	}
 	if l.Key != subnet.Key(l.Subnet) {
 		p.Key = l.Key
 	}
 	return p
+}
+
+// PublicKeyOf is WireGuard's key that a lease's data names; "": none.
+func PublicKeyOf(data string) string {
+	var of struct{ PublicKey string }
+	if !strings.Contains(strings.ToLower(data), "publickey") || json.Unmarshal([]byte(data), &of) != nil {
+		return ""
+	}
+	key, err := wgdevice.ParseKey(of.PublicKey)
+	if err != nil || key.IsZero() {
+		return ""
+	}
+	return key.String()
 }
 
 // Of finds the peer that a subnet or an address belongs to.

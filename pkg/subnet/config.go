@@ -1,6 +1,7 @@
 package subnet
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -236,10 +237,13 @@ func (c *Range) boundary(field, s string, fallback netip.Prefix) (netip.Addr, er
 	return a, nil
 }
 
+// defaultBackend is flannel's where the config key names none.
+const defaultBackend = "udp"
+
 func (c *Config) setBackendType() error {
 	var backend struct{ Type string }
 	err := c.Options(&backend)
-	c.BackendType = strings.ToLower(strings.TrimSpace(backend.Type))
+	c.BackendType = cmp.Or(strings.ToLower(strings.TrimSpace(backend.Type)), defaultBackend)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package subnet
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"testing"
@@ -91,7 +92,7 @@ func TestParseConfig(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Network.String() != tt.network || c.SubnetLen != tt.bits || c.SubnetMin.String() != tt.first || c.SubnetMax.String() != tt.last || c.BackendType != tt.backend {
+			if c.Network.String() != tt.network || c.SubnetLen != tt.bits || c.SubnetMin.String() != tt.first || c.SubnetMax.String() != tt.last || c.BackendType != cmp.Or(tt.backend, "udp") {
 				t.Errorf("%+v", c)
 			}
 		})

@@ -7,8 +7,8 @@ import (
 	"flanneld/pkg/inet"
 )
 
-// Text is the config as the config key holds it: who parses it gets this config again.
-// What ParseConfig fills in is said.
+// Text is the config as the config key holds it, but for secrets: who parses it gets this
+// config again where it has none. What ParseConfig fills in is said.
 func (c Config) Text() string {
 	four, has4 := c.For(inet.IPv4)
 	six, has6 := c.For(inet.IPv6)
@@ -42,5 +42,5 @@ func (c Config) Text() string {
 	if err != nil { // a Backend that was never parsed
 		return ""
 	}
-	return string(text)
+	return Shown(string(text))
 }

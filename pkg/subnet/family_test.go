@@ -52,10 +52,10 @@ func TestLeaseForFamilies(t *testing.T) {
 	dual := mustLease(t, key, value)
 	four, has4 := dual.For(inet.IPv4)
 	six, has6 := dual.For(inet.IPv6)
-	if !has4 || four.Subnet != netip.MustParsePrefix("172.7.19.0/24") || four.PublicIP != at("10.4.7.21") || four.VTEP() != "4a:15:53:cd:6a:61" || four.IPv6 != (Endpoint{}) {
+	if !has4 || four.Subnet != netip.MustParsePrefix("172.7.19.0/24") || four.PublicIP != at("10.4.7.21") || four.VTEP() != "4a:15:53:cd:6a:61" || four.IPv6 != (Endpoint{PublicIP: at("fd00:4::21")}) {
 		t.Errorf("%+v, %v", four, has4)
 	}
-	if !has6 || six.Subnet != netip.MustParsePrefix("fc00:7:0:23::/64") || six.PublicIP != at("fd00:4::21") || six.VTEP() != "8e:6b:3d:38:d7:c0" || six.IPv6Subnet.IsValid() {
+	if !has6 || six.Subnet != netip.MustParsePrefix("fc00:7:0:23::/64") || six.PublicIP != at("fd00:4::21") || six.VTEP() != "8e:6b:3d:38:d7:c0" || six.IPv6Subnet.IsValid() || six.IPv6 != (Endpoint{PublicIP: at("10.4.7.21")}) {
 		t.Errorf("%+v, %v", six, has6)
 	}
 	if got := dual.Value(dual.Attrs); got != value {

@@ -24,7 +24,7 @@ func (e *FieldError) Error() string {
 	case e.Value == "":
 		return e.Field + " " + e.Reason
 	}
-	return fmt.Sprintf("%s %s %s", e.Field, printable.Quoted(e.Value, longestShown), e.Reason)
+	return fmt.Sprintf("%s %s %s", e.Field, printable.Quoted(ShownWord(e.Value), longestShown), e.Reason)
 }
 
 // phrase says what is wrong with a key, to follow its name.

@@ -51,6 +51,9 @@ func (e evidence) until(proven, now time.Time) (read time.Time, current bool) {
 func (m *Manager) ended(err error, tried, took time.Duration) (wait time.Duration) {
 	resumed, lost := m.resumes, errors.Is(err, ErrHistoryLost)
 	m.resumes = err != nil && !lost
+	if errors.Is(err, ErrRenewed) {
+		return 0
+	}
 	if m.lasts {
 		if lost {
 			klog.InfoS("Listing everything in etcd again", "reason", err)

@@ -37,6 +37,9 @@ type Endpoint struct {
 // set puts e in the place of the first family's.
 func (a *Attrs) set(e Endpoint) { a.PublicIP, a.BackendData = e.PublicIP, e.BackendData }
 
+// Type is that of the backend that the lease speaks of: flannel's default names none.
+func (a *Attrs) Type() string { return cmp.Or(a.BackendType, defaultBackend) }
+
 func (a Attrs) first() Endpoint { return Endpoint{a.PublicIP, a.BackendData} }
 
 // Lease is a host's hold on a subnet of the cluster's network, or on one of each family.
@@ -53,17 +56,19 @@ type Lease struct {
 }
 
 // For is the lease as a family sees it; false: it has no subnet of that family. It may
-// lack an endpoint.
+// lack an endpoint. Of the other family it keeps the address alone, as IPv6's whichever that is:
+// a tunnel of one family may carry packets of both.
 func (l Lease) For(f inet.Family) (Lease, bool) {
 	switch {
 	case !l.Subnet.IsValid():
 		return Lease{}, false
 	case inet.Of(l.Subnet.Addr()) == f:
-		l.IPv6Subnet, l.IPv6 = netip.Prefix{}, Endpoint{}
+		l.IPv6Subnet, l.IPv6 = netip.Prefix{}, Endpoint{PublicIP: l.IPv6.PublicIP}
 		return l, true
 	case f == inet.IPv6 && l.IPv6Subnet.IsValid():
+		other := l.PublicIP
 		l.set(l.IPv6)
-		l.Subnet, l.IPv6Subnet, l.IPv6 = l.IPv6Subnet, netip.Prefix{}, Endpoint{}
+		l.Subnet, l.IPv6Subnet, l.IPv6 = l.IPv6Subnet, netip.Prefix{}, Endpoint{PublicIP: other}
 		return l, true
 	}
 	return Lease{}, false
@@ -76,6 +81,7 @@ func (l Lease) only(these Subnets) Lease {
 	}
 	for _, p := range these.All() {
 		l, _ = l.For(inet.Of(p.Addr()))
+		l.IPv6 = Endpoint{}
 	}
 	return l
 }
@@ -141,7 +147,7 @@ func (l *Lease) merge(a Attrs) Attrs {
 type wireAttrs struct {
 	PublicIP      string
 	PublicIPv6    json.RawMessage `json:",omitempty"` // a string
-	BackendType   string
+	BackendType   string          `json:",omitempty"` // flannel's udp and alloc write none
 	BackendData   json.RawMessage `json:",omitempty"`
 	BackendV6Data json.RawMessage `json:",omitempty"`
 }

@@ -42,7 +42,7 @@ func TestAttrs(t *testing.T) {
 		{`{"PublicIP":"10.4.7.21","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:39:13:5c:8e:41"}}`,
 			`{"PublicIP":"10.4.7.21","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:39:13:5c:8e:41"}}`},
 		{` { "publicip" : "10.4.7.21" , "BackendData" : null, "BackendType":"Host-GW" } `, `{"PublicIP":"10.4.7.21","BackendType":"host-gw"}`},
-		{`{"PublicIP":"10.4.7.21"}`, `{"PublicIP":"10.4.7.21","BackendType":""}`},
+		{`{"PublicIP":"10.4.7.21"}`, `{"PublicIP":"10.4.7.21"}`},
 	} {
 		a, err := ParseAttrs(tt.read)
 		if err != nil {

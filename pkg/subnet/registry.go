@@ -121,6 +121,14 @@ var (
 	// connected, and tells nothing. It may have too much to do: whoever asks again leaves it time.
 	ErrSilent = errors.New("it is silent, though connected: it hangs, is too busy, or is older than etcd 3.4")
 
+	// ErrRenewed says that a watch has ended because what this host shows to the store was
+	// replaced: the next one goes on by that.
+	ErrRenewed = errors.New("certificates or the password were read anew")
+
+	// ErrUntried says that the store answers neither by former credentials nor by new ones, so
+	// that nobody can tell which are right: the new ones count.
+	ErrUntried = errors.New("etcd answers neither by the former certificates and password nor by those that were read")
+
 	// ErrHistoryLost says that the store no longer has the events asked for.
 	ErrHistoryLost = errors.New("the event history does not reach back far enough")
 )

@@ -4,7 +4,6 @@ package hostgw
 
 import (
 	"fmt"
-	"net/netip"
 
 	"flanneld/pkg/backend"
 	"flanneld/pkg/kernel"
@@ -35,17 +34,21 @@ func (b hostGW) Attrs() subnet.Attrs {
 	return subnet.Attrs{PublicIP: b.host.PublicIP, BackendType: Type}
 }
 
+func (hostGW) Endpoint() string { return "" }
+
+func (hostGW) Meets(_, _ *subnet.Lease) bool { return false }
+
 func (b hostGW) MTU() int { return b.host.Link.MTU }
 
 // Desired routes to every peer on the link, whatever its lease says: a peer
 // that has gone over to vxlan already still takes plain packets.
 func (b hostGW) Desired(
-	_ subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
+	_ subnet.Lease, peers []subnet.Lease, around backend.Around,
 ) (kernel.State, []backend.Path) {
 	routes, paths := make([]kernel.Route, 0, len(peers)), make([]backend.Path, len(peers))
 	for i := range peers {
 		p := &peers[i]
-		switch onLink(p.PublicIP) {
+		switch around.OnLink(p.PublicIP) {
 		case backend.Yes:
 			paths[i] = backend.Path{Mode: backend.Direct, Route: int32(len(routes))}
 			routes = append(routes, backend.PlainRoute(p, b.host.Link.Name))

@@ -46,12 +46,12 @@ func TestHostGW(t *testing.T) {
 		lease(24, "host-gw", ""),                              // behind a router
 		lease(25, "udp", ""),
 	}
-	s, paths := b.Desired(lease(21, "host-gw", ""), peers, func(ip netip.Addr) backend.Answer {
+	s, paths := b.Desired(lease(21, "host-gw", ""), peers, backend.Around{OnLink: func(ip netip.Addr) backend.Answer {
 		if ip == peers[2].PublicIP {
 			return backend.No
 		}
 		return backend.Yes
-	})
+	}})
 	for i, p := range paths {
 		reached := i != 2
 		if (p.Mode == backend.Direct) != reached || reached && s.Routes[p.Route].Dst != peers[i].Subnet || (p.Reason == backend.NotOnLink) == reached {
@@ -72,7 +72,7 @@ func TestHostGW(t *testing.T) {
 	if len(s.Devices)+len(s.Neighbours)+len(s.FDB) > 0 || s.Partial {
 		t.Errorf("more than routes: %+v", s)
 	}
-	if s, _ := b.Desired(lease(21, "host-gw", ""), nil, nil); len(s.Routes) > 0 {
+	if s, _ := b.Desired(lease(21, "host-gw", ""), nil, backend.Around{}); len(s.Routes) > 0 {
 		t.Errorf("routes without peers: %v", s.Routes)
 	}
 }
@@ -105,7 +105,7 @@ func BenchmarkDesired(b *testing.B) {
 				peers[i].Subnet = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
 			}
 			for b.Loop() {
-				if s, _ := h.Desired(subnet.Lease{}, peers, func(netip.Addr) backend.Answer { return backend.Yes }); len(s.Routes) != n {
+				if s, _ := h.Desired(subnet.Lease{}, peers, backend.Around{OnLink: func(netip.Addr) backend.Answer { return backend.Yes }}); len(s.Routes) != n {
 					b.Fatalf("%d routes", len(s.Routes))
 				}
 			}

@@ -22,9 +22,10 @@ const wirePrefix, wireSuffix = `{"VtepMAC":"`, `"}`
 func leaseData(m kernel.MAC) string { return wirePrefix + m.String() + wireSuffix }
 
 // vtepMAC reads a lease's VTEP; false where it has none that packets can be
-// sent to. A lease of this backend that has none is wrong.
+// sent to. A lease of this backend that has none is wrong; one of another has one while its
+// host changes from one to the other.
 func vtepMAC(a *subnet.Attrs) (kernel.MAC, bool) {
-	if a.BackendType != Type {
+	if a.BackendData == "" {
 		return kernel.MAC{}, false
 	}
 	text, begins := strings.CutPrefix(a.BackendData, wirePrefix)

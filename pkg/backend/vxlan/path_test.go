@@ -79,7 +79,7 @@ func TestReasons(t *testing.T) {
 		{"no answer, no VTEP", `{}`, []subnet.Lease{lease(42, "host-gw", "")}, backend.Path{Reason: backend.OnLinkUnknown}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, paths := mode(t, c.options, host()).Desired(lease(21, Type, ownData), c.peers, onLink)
+			s, paths := mode(t, c.options, host()).Desired(lease(21, Type, ownData), c.peers, backend.Around{OnLink: onLink})
 			checkPaths(t, s, c.peers, paths)
 			if got := paths[len(paths)-1]; got.Mode != c.want.Mode || got.Reason != c.want.Reason {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)

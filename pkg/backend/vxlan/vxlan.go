@@ -69,17 +69,25 @@ func (b *vxlan) Attrs() subnet.Attrs {
 	return subnet.Attrs{PublicIP: b.host.PublicIP, BackendType: Type, BackendData: leaseData(b.device.MAC)}
 }
 
+func (b *vxlan) Endpoint() string { return leaseData(b.device.MAC) }
+
+// Meets needs nothing of our lease: a VTEP takes packets from anybody.
+func (b *vxlan) Meets(_, peer *subnet.Lease) bool {
+	_, has := vtepMAC(&peer.Attrs)
+	return has
+}
+
 func (b *vxlan) MTU() int { return b.device.MTU }
 
 // Desired reaches each peer the way its lease says: one of another backend by a
 // plain route. So a cluster changes its mode host by host.
 func (b *vxlan) Desired(
-	own subnet.Lease, peers []subnet.Lease, onLink func(netip.Addr) backend.Answer,
+	own subnet.Lease, peers []subnet.Lease, around backend.Around,
 ) (kernel.State, []backend.Path) {
 	t := b.tunnel(own, len(peers))
 	paths := make([]backend.Path, len(peers))
 	for i := range peers {
-		paths[i] = b.choosePath(t, &peers[i], onLink)
+		paths[i] = b.choosePath(t, &peers[i], around.OnLink)
 	}
 	return t.State, paths
 }
@@ -115,11 +123,7 @@ type tunnel struct {
 
 // tunnel has the device, and room for as many peers.
 func (b *vxlan) tunnel(own subnet.Lease, peers int) *tunnel {
-	d := b.device
-	d.Addrs = kernel.AddrsOf(kernel.DeviceAddr{
-		Prefix:  netip.PrefixFrom(own.Subnet.Addr(), own.Subnet.Addr().BitLen()),
-		Network: b.network, SubnetLen: own.Subnet.Bits(),
-	})
+	d := backend.WithAddress(b.device, own, b.network)
 	through := peers
 	if b.direct {
 		through = 0 // or few

@@ -107,7 +107,7 @@ func TestDesired(t *testing.T) {
 		{"as later releases write it", `{}`, []subnet.Lease{lease(22, Type, `{"VNI":1,"VtepMAC":"0a:39:13:5c:8e:16"}`)}, near},
 		{"in capitals", `{}`, []subnet.Lease{lease(22, Type, `{"vtepmac":"0A:39:13:5C:8E:16"}`)}, near},
 		{"host-gw on the link", `{}`, []subnet.Lease{lease(22, "host-gw", ``)}, plain},
-		{"host-gw with a VTEP's data", `{}`, []subnet.Lease{lease(22, "host-gw", vtep(22).BackendData)}, plain},
+		{"host-gw, of a host that still has a VTEP", `{}`, []subnet.Lease{lease(22, "host-gw", vtep(22).BackendData)}, near},
 		{"host-gw behind a router", `{}`, []subnet.Lease{lease(32, "host-gw", ``)}, ``},
 
 		{"direct: VTEP on the link", `{"DirectRouting":true}`, []subnet.Lease{vtep(22)}, plain},
@@ -136,7 +136,7 @@ func TestDesired(t *testing.T) {
 			ip route add 172.7.32.0/24 via 172.7.32.0 dev flannel.1 onlink proto 77`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, paths := mode(t, c.options, host()).Desired(lease(21, Type, ownData), c.peers, onLink)
+			s, paths := mode(t, c.options, host()).Desired(lease(21, Type, ownData), c.peers, backend.Around{OnLink: onLink})
 			compare(t, render(s), ownDevice+c.want)
 			checkPaths(t, s, c.peers, paths)
 			for _, r := range s.Routes {
@@ -149,7 +149,7 @@ func TestDesired(t *testing.T) {
 }
 
 func TestDevicesHaveNoNeedOfPeers(t *testing.T) {
-	s, _ := mode(t, `{}`, host()).Desired(lease(21, Type, ownData), nil, nil)
+	s, _ := mode(t, `{}`, host()).Desired(lease(21, Type, ownData), nil, backend.Around{})
 	compare(t, render(s), ownDevice)
 }
 
@@ -311,7 +311,7 @@ func FuzzLeaseData(f *testing.F) {
 	b := mode(f, `{"DirectRouting":true}`, host())
 	f.Fuzz(func(t *testing.T, one, two string) {
 		peers := []subnet.Lease{lease(22, Type, one), lease(23, Type, two)}
-		s, _ := b.Desired(lease(21, Type, ownData), peers, func(netip.Addr) backend.Answer { return backend.No })
+		s, _ := b.Desired(lease(21, Type, ownData), peers, backend.Around{OnLink: func(netip.Addr) backend.Answer { return backend.No }})
 		if len(s.FDB) != len(s.Neighbours) || len(s.FDB) != len(s.Routes) {
 			t.Fatalf("not one of each: %s", render(s))
 		}
@@ -339,7 +339,7 @@ func BenchmarkDesired(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if s, _ := m.Desired(lease(21, Type, ownData), peers, nil); len(s.Routes) != n {
+				if s, _ := m.Desired(lease(21, Type, ownData), peers, backend.Around{}); len(s.Routes) != n {
 					b.Fatalf("%d routes", len(s.Routes))
 				}
 			}
@@ -362,7 +362,7 @@ func TestTwoLeasesOfOneHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _ := b.Desired(subnet.Lease{Subnet: netip.MustParsePrefix("172.7.22.0/24")}, peers, func(netip.Addr) backend.Answer { return backend.Yes })
+	s, _ := b.Desired(subnet.Lease{Subnet: netip.MustParsePrefix("172.7.22.0/24")}, peers, backend.Around{OnLink: func(netip.Addr) backend.Answer { return backend.Yes }})
 	if len(s.Routes) != 2 || len(s.Neighbours) != 2 || len(s.FDB) != 1 {
 		t.Errorf("%+v", s)
 	}

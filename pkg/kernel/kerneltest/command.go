@@ -13,8 +13,8 @@ import (
 	"flanneld/pkg/kernel"
 )
 
-// Run carries out a command typed by hand: those forms of ip(8) and bridge(8)
-// that tests need, and "offload on DEV" or "offload off DEV" for ethtool -K DEV tx.
+// Run carries out a command typed by hand: those forms of ip(8), bridge(8) and wg(8)
+// that tests need (see WG), and "offload on DEV" or "offload off DEV" for ethtool -K DEV tx.
 func (k *Kernel) Run(command string) (err error) {
 	defer func() {
 		if r := recover(); r != nil { // a word that does not parse
@@ -46,6 +46,14 @@ func (k *Kernel) Run(command string) (err error) {
 		return k.runNexthop(action, options(w[3:]))
 	case "ip neigh":
 		return k.runNeigh(action, netip.MustParseAddr(w[3]), options(w[4:]))
+	case "wg set":
+		return k.runWG(w[2:])
+	case "ip tuntap": // a stranger's, who is not attached to it
+		if k.link(w[4]) != nil {
+			return syscall.EBUSY
+		}
+		k.AddLink(kernel.Link{Name: w[4], Type: kernel.TAP, MTU: 1500})
+		return nil
 	case "bridge fdb":
 		return k.runFDB(action, mac(w[3]), options(w[4:]))
 	}
@@ -55,6 +63,7 @@ func (k *Kernel) Run(command string) (err error) {
 // flags are the words without a value.
 var flags = []string{
 	"up", "down", "onlink", "nolearning", "learning", "gbp", "self", "permanent", "dynamic", "blackhole", "nodad",
+	"remove",
 }
 
 // protocols are iproute2's names of those that tests use.
@@ -103,6 +112,8 @@ func (k *Kernel) runLink(action, name string, o map[string]string) error {
 	there := k.link(name) != nil
 	kind, known := kinds[o["type"]]
 	switch {
+	case action == "add" && o["type"] == "wireguard" && k.NoWireGuard:
+		return syscall.EOPNOTSUPP
 	case action == "add" && known:
 		d := kernel.Device{Name: name, Kind: kind.parse(o), MAC: mac(o["address"]), MTU: number(o["mtu"])}
 		if err := k.addDevice(d); err != nil {

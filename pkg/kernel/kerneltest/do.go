@@ -22,6 +22,13 @@ func (k *Kernel) do(o kernel.Op) error {
 
 func (k *Kernel) addDevice(d kernel.Device) error {
 	l := kernel.Link{Name: d.Name, MTU: d.MTU, MAC: d.MAC, Type: d.Kind.Type(), Kind: d.Kind}
+	if _, tun := d.Kind.(kernel.UDP); tun || l.Type == "wireguard" && k.NoWireGuard {
+		l.Type = kernel.TAP
+	}
+	if there := k.link(d.Name); there != nil && there.Unserved {
+		there.Kind, there.MTU, there.Unserved = d.Kind, d.MTU, false
+		return nil
+	}
 	switch p := parent(l); {
 	case p != "" && k.link(p) == nil:
 		return syscall.ENODEV
@@ -56,6 +63,8 @@ func set(l *kernel.Link, s kernel.Setting) {
 		l.MAC = s.MAC
 	case s.NoChecksumOffload:
 		l.NoChecksumOffload = true
+	case s.Kind != nil:
+		l.Kind = s.Kind
 	default:
 		l.Alias = s.Alias
 	}

@@ -1,5 +1,5 @@
-// Package kerneltest is a kernel in memory: it keeps links, routes, neighbours
-// and forwarding entries as Linux does, as far as a kernel.Syncer can
+// Package kerneltest is a kernel in memory: it keeps links, routes, neighbours,
+// forwarding entries and peers as Linux does, as far as a kernel.Syncer can
 // tell, takes and prints `ip` commands, and fails on demand.
 package kerneltest
 
@@ -18,6 +18,9 @@ import (
 type Kernel struct {
 	Ops  []kernel.Op             // carried out, in order
 	Fail func(call string) error // decides what becomes of a call; nil: all succeed
+
+	// NoWireGuard: the kernel has none, so that such devices are of user space.
+	NoWireGuard bool
 
 	next    int // interface index
 	looks   []inet.Family
@@ -119,7 +122,7 @@ func (k *Kernel) connected() (routes []kernel.FoundRoute) {
 // Entries implements kernel.Conn.
 func (k *Kernel) Entries(dev kernel.Link) (kernel.Entries, error) {
 	e := k.entries[dev.Name]
-	e = kernel.Entries{Neighbours: slices.Clone(e.Neighbours), FDB: slices.Clone(e.FDB)}
+	e = kernel.Entries{Neighbours: slices.Clone(e.Neighbours), FDB: slices.Clone(e.FDB), Peers: slices.Clone(e.Peers)}
 	e.Neighbours = slices.DeleteFunc(e.Neighbours, func(n kernel.FoundNeighbour) bool { return k.unseen(n.Addr) })
 	return e, k.fail("list entries of " + dev.Name)
 }

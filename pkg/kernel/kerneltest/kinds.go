@@ -24,6 +24,19 @@ var kinds = map[string]struct {
 		},
 		parent: func(k kernel.DeviceKind) string { return k.(kernel.VXLAN).Parent },
 	},
+	"wireguard": {
+		parse: func(map[string]string) kernel.DeviceKind { return kernel.WireGuard{} },
+		clash: func(a, b kernel.DeviceKind) bool {
+			port := a.(kernel.WireGuard).Port
+			return port != 0 && port == b.(kernel.WireGuard).Port
+		},
+		parent: func(kernel.DeviceKind) string { return "" },
+	},
+	"tun": {
+		parse:  func(map[string]string) kernel.DeviceKind { return kernel.UDP{} },
+		clash:  func(a, b kernel.DeviceKind) bool { return a.(kernel.UDP).Local == b.(kernel.UDP).Local },
+		parent: func(kernel.DeviceKind) string { return "" },
+	},
 }
 
 // clash tells devices that cannot be beside each other.
@@ -31,7 +44,7 @@ func clash(l kernel.Link, d kernel.Device) bool {
 	if l.Name == d.Name {
 		return true
 	}
-	return l.Kind != nil && l.Kind.Type() == d.Kind.Type() && kinds[l.Type].clash(l.Kind, d.Kind)
+	return l.Kind != nil && l.Kind.Type() == d.Kind.Type() && kinds[l.Kind.Type()].clash(l.Kind, d.Kind)
 }
 
 // parent is the interface without which l is not; "": there is none.

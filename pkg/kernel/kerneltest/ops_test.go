@@ -9,6 +9,7 @@ import (
 
 	"flanneld/pkg/kernel"
 	"flanneld/pkg/kernel/kerneltest"
+	"flanneld/pkg/wgdevice"
 )
 
 var (
@@ -57,6 +58,11 @@ func TestOpsAreCommands(t *testing.T) {
 		{Action: kernel.Delete, Object: kernel.FoundRoute{Route: onward6, Protocol: kernel.Protocol, Metric: 1024}},
 		{Action: kernel.Delete, Object: kernel.Address{Dev: "flannel.1", Prefix: netip.MustParsePrefix("fc00:7:0:21::/128")}},
 		{Action: kernel.Delete, Object: vtep},
+		{Action: kernel.Add, Object: kernel.Device{Name: "flannel-wg", MTU: 1420, Kind: kernel.WireGuard{}}},
+		{Action: kernel.Replace, Object: guard(1, "172.7.22.0/24")},
+		{Action: kernel.Replace, Object: guard(2, "172.7.22.0/24", "fc00:7:0:22::/64")},
+		{Action: kernel.Replace, Object: guard(1, "172.7.23.0/24")},
+		{Action: kernel.Delete, Object: guard(2)},
 	} {
 		before := k.String()
 		if err := errors.Join(k.Do(o)...); err != nil {
@@ -77,6 +83,17 @@ func TestOpsAreCommands(t *testing.T) {
 	if got, want := strings.Join(did, "\n"), strings.Join(states, "\n"); got != want {
 		t.Errorf("it has done\n%s\nwant\n%s", got, want)
 	}
+}
+
+// guard is a peer with a public key of n's.
+func guard(n byte, subnets ...string) kernel.Peer {
+	p := kernel.Peer{Dev: "flannel-wg", Peer: wgdevice.Peer{
+		Key: wgdevice.Key{n}, Endpoint: netip.MustParseAddrPort("10.4.7.22:51820"), Keepalive: 25,
+	}}
+	for i, s := range subnets {
+		p.Allowed[i] = netip.MustParsePrefix(s)
+	}
+	return p
 }
 
 // tunnel is a kernel with a tunnel, a peer behind it, and one on the link.
@@ -168,5 +185,38 @@ func TestFailOnDemand(t *testing.T) {
 	errs := k.Do(remove...)
 	if !errors.Is(errs[0], syscall.ENOBUFS) || errs[1] != nil || len(k.Ops) != done+1 || !strings.Contains(k.String(), "flannel.1") || k.String() == before {
 		t.Errorf("%v with %v\n%s", errs, k.Ops[done:], k)
+	}
+}
+
+// TestLeave ends the process that serves devices of user space.
+func TestLeave(t *testing.T) {
+	k := kerneltest.New("ens33", 1500, "10.4.7.21/24")
+	k.NoWireGuard = true
+	udp := kernel.Device{Name: "flannel0", MTU: 1472, Kind: kernel.UDP{Local: netip.MustParseAddrPort("10.4.7.21:8285")}}
+	carried := kernel.Peer{Dev: "flannel0", Peer: wgdevice.Peer{
+		Endpoint: netip.MustParseAddrPort("10.4.7.22:8285"), Allowed: wgdevice.PrefixesOf(netip.MustParsePrefix("172.7.22.0/24")),
+	}}
+	add := func(o kernel.Object) kernel.Op { return kernel.Op{Action: kernel.Add, Object: o} }
+	ours := kernel.Op{Action: kernel.Set, Object: kernel.Setting{Dev: "flannel0", Alias: kernel.Alias}}
+	guarded := kernel.Device{Name: "flannel-wg", MTU: 1420, Kind: kernel.WireGuard{Port: 51820}}
+	if err := errors.Join(k.Do(add(udp), ours, add(carried), add(guarded), add(guard(1)))...); err != nil {
+		t.Fatal(err)
+	}
+	run(t, k, "ip route add 172.7.0.0/16 dev ens33")
+	k.Leave()
+	links, err := k.Links()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if l.Name == "flannel0" && (!l.Unserved || l.Kind == nil) || l.Name == "flannel-wg" && (l.Unserved || l.Kind != nil) {
+			t.Errorf("%+v", l)
+		}
+	}
+	if got := k.String(); strings.Contains(got, "flannel0: ") || strings.Contains(got, "peer") {
+		t.Errorf("there are peers left:\n%s", got)
+	}
+	if err := errors.Join(k.Do(add(udp), add(carried))...); err != nil || !strings.Contains(k.String(), "flannel0: add 172.7.22.0/24") {
+		t.Errorf("taken up: %v\n%s", err, k)
 	}
 }

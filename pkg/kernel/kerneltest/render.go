@@ -87,6 +87,13 @@ func onDevice(e kernel.Entries) (lines []string) {
 		}
 		lines = append(lines, line)
 	}
+	for _, p := range e.Peers {
+		line := kernel.Op{Action: kernel.Add, Object: p.Peer}.String()
+		if p.More {
+			line += " # and more"
+		}
+		lines = append(lines, line)
+	}
 	for _, f := range e.FDB {
 		line := kernel.Op{Action: kernel.Add, Object: f.FDB}.String()
 		if !f.Permanent {

@@ -59,6 +59,14 @@ func (w writer) WriteNeighbour(a kernel.Action, n kernel.Neighbour) error {
 	return nil
 }
 
+func (w writer) WritePeer(a kernel.Action, p kernel.Peer) error {
+	if err := w.on(p.Dev); err != nil {
+		return err
+	}
+	w.setPeer(p, a != kernel.Delete)
+	return nil
+}
+
 func (w writer) WriteRoute(a kernel.Action, r kernel.Route) error {
 	if err := w.on(r.Dev); err != nil {
 		return err

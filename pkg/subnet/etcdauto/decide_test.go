@@ -48,6 +48,7 @@ func (f *fake) Resume(context.Context, uint64) error { return nil }
 
 func (f *fake) ListExact(ctx context.Context) (subnet.Snapshot, error) { return f.List(ctx) }
 func (f *fake) Member() string                                         { return "" }
+func (f *fake) Renew(context.Context, string) error                    { return nil }
 func (f *fake) Close()                                                 {}
 func (f *fake) Dir() string                                            { return prefix }
 func (f *fake) Protected(context.Context) (bool, error)                { f.asked++; return f.guarded, f.noAnswer }

@@ -90,6 +90,9 @@ type Store interface {
 	// Dir is the directory of all keys. By the v3 API the first list may tell another
 	// one than the prefix, with or without the slash in front.
 	Dir() string
+	// Renew replaces the connection by one made with the TLS files as they are now, and the
+	// password, unless etcd answers by the former alone; see [etcdv3.Registry.Renew].
+	Renew(ctx context.Context, password string) error
 	Close()
 }
 
@@ -142,6 +145,23 @@ func (r *Registry) Close() {
 	for _, s := range r.stores {
 		s.Close()
 	}
+}
+
+// Renew replaces the connections to the store in use by such as are made with the TLS files as
+// they are now, and with a password. Where etcd answers by the former and not by these, the
+// former stay, and the error says why. While nothing is decided, both stores' are.
+func (r *Registry) Renew(ctx context.Context, password string) error {
+	var errs []error
+	for _, api := range []API{V2, V3} {
+		if chosen := r.Chosen(); chosen != Auto && chosen != api {
+			continue
+		}
+		if err := r.stores[api].Renew(ctx, password); err != nil &&
+			!errors.Is(err, etcdv2.ErrNotServed) && !errors.Is(err, etcdv3.ErrNotServed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Chosen is the API in use; Auto: that is not known yet.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -64,7 +63,7 @@ func (f Files) pair() (tls.Certificate, error) {
 }
 
 func readPEM(what, path string) ([]byte, error) {
-	content, err := os.ReadFile(path)
+	content, err := ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}

@@ -29,3 +29,15 @@ func enableAuth(t *testing.T, etcd *lab.Etcd, password string) {
 	must(roles.AddRole(t.Context(), "guest"))
 	must(client.NewAuthAPI(etcd.Client()).Enable(t.Context()))
 }
+
+// setPassword is what root does.
+func setPassword(t *testing.T, etcd *lab.Etcd, password string) {
+	t.Helper()
+	root, err := client.New(client.Config{Endpoints: etcd.Endpoints(), Username: "root", Password: "root"})
+	if err == nil {
+		_, err = client.NewAuthUserAPI(root).ChangePassword(t.Context(), "flannel", password)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -39,7 +39,7 @@ func TestClient(t *testing.T) {
 		New:        func(c Config) (etcdtest.Registry, error) { return New(c) },
 		Impatient:  func(c Config) (etcdtest.Registry, error) { return newRegistry(c, impatient) },
 		Lossy:      lossy,
-		EnableAuth: enableAuth,
-		Unlisted:   []string{"/_hidden"},
+		EnableAuth: enableAuth, SetPassword: setPassword,
+		Unlisted: []string{"/_hidden"},
 	}.Run(t)
 }

@@ -2,8 +2,6 @@ package etcdv2
 
 import (
 	"fmt"
-	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,12 +17,14 @@ type Config = etcdconn.Config
 
 // Registry is a subnet.Registry in etcd.
 type Registry struct {
-	prefix             string
-	endpoints          []string
-	username, password string
-	limits             limits
-	keys               client.KeysAPI
-	members            *transport
+	config    Config // but for the password
+	prefix    string
+	endpoints []string
+	username  string
+	limits    limits
+	keys      client.KeysAPI
+	members   *transport
+	watches   etcdconn.Watches
 
 	mu      sync.Mutex
 	cluster string // of the last list
@@ -73,26 +73,25 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{
+		config:    c,
 		prefix:    c.Dir(),
 		endpoints: c.Endpoints,
 		username:  c.Username,
-		password:  c.Password,
 		limits:    l,
 		trail:     subnet.Trail{Keep: 1, Longest: trailLongest},
-		members:   newTransport(c.Files(), len(slices.Compact(slices.Sorted(slices.Values(c.Endpoints)))), l),
+		members:   newTransport(c, l),
 	}
 	var err error
 	r.keys, err = r.client(l.header)
 	return r, err
 }
 
-// client is client/v2, which gives each member that long to begin its reply.
+// client is client/v2, which gives each member that long to begin its reply. The user and the
+// password are the transport's.
 func (r *Registry) client(header time.Duration) (client.KeysAPI, error) {
 	etcd, err := client.New(client.Config{
 		Endpoints:               r.endpoints,
 		Transport:               r.members,
-		Username:                r.username,
-		Password:                r.password,
 		HeaderTimeoutPerRequest: header,
 	})
 	if err != nil {
@@ -102,7 +101,7 @@ func (r *Registry) client(header time.Duration) (client.KeysAPI, error) {
 }
 
 // Close gives up idle connections.
-func (r *Registry) Close() { (&http.Client{Transport: r.members.wire}).CloseIdleConnections() }
+func (r *Registry) Close() { closeIdle(r.members.carrier()) }
 
 // Member is the URL of the member that gave the last answer; "" before the first.
 func (r *Registry) Member() string { return r.members.last().member }

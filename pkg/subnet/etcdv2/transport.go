@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,16 +31,18 @@ const (
 // etcd that serves the v2 API and has something to say. Everything else is an
 // error that names the endpoint; client/v2 then turns to the next one.
 type transport struct {
-	wire    http.RoundTripper
-	dialer  *net.Dialer
-	files   etcdconn.Files
-	header  time.Duration
-	connect time.Duration
-	longest int // reply, in bytes
+	dialer   *net.Dialer
+	files    etcdconn.Files
+	username string // empty: none
+	header   time.Duration
+	connect  time.Duration
+	longest  int // reply, in bytes
 	avoided
 
-	mu    sync.Mutex
-	reply reply
+	mu       sync.Mutex
+	wire     http.RoundTripper
+	password string
+	reply    reply
 }
 
 // reply is what is remembered of the last one to client/v2, all of whose
@@ -51,26 +54,60 @@ type reply struct {
 	taken   bool   // the member was named to a watch
 }
 
-func newTransport(files etcdconn.Files, members int, l limits) *transport {
-	dialer := files.Dialer(l.connect, l.silence)
+func newTransport(c Config, l limits) *transport {
+	files := c.Files()
+	members := len(slices.Compact(slices.Sorted(slices.Values(c.Endpoints))))
 	t := &transport{
-		dialer: dialer, files: files, header: l.header, connect: l.connect, longest: l.reply,
-		avoided: avoided{members: members},
+		dialer: files.Dialer(l.connect, l.silence), files: files, username: c.Username, password: c.Password,
+		header: l.header, connect: l.connect, longest: l.reply, avoided: avoided{members: members},
 	}
-	t.wire = &http.Transport{
+	t.wire = t.newWire()
+	return t
+}
+
+// newWire has no connections yet.
+func (t *transport) newWire() *http.Transport {
+	return &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return watchFirstReply(files.Connect(ctx, dialer, network, addr))
+			return watchFirstReply(t.files.Connect(ctx, t.dialer, network, addr))
 		},
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, l.header)
+			ctx, cancel := context.WithTimeout(ctx, t.header)
 			defer cancel()
-			return watchFirstReply(files.Dial(ctx, dialer, network, addr))
+			return watchFirstReply(t.files.Dial(ctx, t.dialer, network, addr))
 		},
 		IdleConnTimeout:        30 * time.Second,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-	return t
+}
+
+// carrier is what requests go over at the moment.
+func (t *transport) carrier() http.RoundTripper {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.wire
+}
+
+// closeIdle closes the connections of wire over which no request is under way.
+func closeIdle(wire http.RoundTripper) { (&http.Client{Transport: wire}).CloseIdleConnections() }
+
+// authenticate sends the password along (RFC 7617).
+func (t *transport) authenticate(request *http.Request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.username != "" {
+		request.SetBasicAuth(t.username, t.password)
+	}
+}
+
+// renew has all that follows go over the connections of another transport, with its password.
+func (t *transport) renew(by *transport) {
+	t.mu.Lock()
+	former := t.wire
+	t.wire, t.password = by.wire, by.password
+	t.mu.Unlock()
+	closeIdle(former) // those in use go by IdleConnTimeout afterwards
 }
 
 // number is that in a header; 0: there is none.
@@ -89,6 +126,8 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	begun := time.Now()
+	request = request.Clone(request.Context())
+	t.authenticate(request)
 	response, err := t.send(request)
 	if err != nil {
 		t.forgive()
@@ -130,7 +169,7 @@ func member(request *http.Request) string {
 // send carries one request. Redirects are not followed: etcd sends none, and
 // they would take the password along.
 func (t *transport) send(request *http.Request) (*http.Response, error) {
-	response, err := t.wire.RoundTrip(request)
+	response, err := t.carrier().RoundTrip(request)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", member(request), t.explain(request, err))
 	}

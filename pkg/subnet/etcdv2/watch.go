@@ -43,6 +43,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	}
 	member := ""
 	watching, fail := context.WithCancelCause(ctx)
+	defer r.watches.Add(fail)()
 	probe := &prober{Registry: r, fail: fail}
 	standing := func(w waiting) {
 		w.member = member
@@ -53,11 +54,17 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 	probing.Go(func() { probe.run(watching, cmp.Or(soon, r.limits.probe)) })
 	defer probing.Wait()
 	defer fail(nil)
+	ends := func(err error) error { // also while it is yet to begin
+		if ctx.Err() == nil && watching.Err() != nil {
+			err = context.Cause(watching)
+		}
+		return fmt.Errorf("watch %s after index %d: %w", r.prefix, at, err)
+	}
 	for {
 		var err error
 		if member == "" {
 			if member, err = r.connected(watching); err != nil {
-				return err
+				return ends(err)
 			}
 		}
 		probe.at(waiting{member: member})
@@ -75,10 +82,7 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 			err = retrace.Told(reply.said)
 		}
 		if err != nil {
-			if ctx.Err() == nil && watching.Err() != nil {
-				err = context.Cause(watching)
-			}
-			return fmt.Errorf("watch %s after index %d: %w", r.prefix, at, err)
+			return ends(err)
 		}
 		if at = reply.index; at <= after && !reply.idle { // the caller has heard of it
 			continue
@@ -200,8 +204,8 @@ func (r *Registry) request(ctx context.Context, member, key, query string) (*htt
 	}
 	u.Path, u.RawPath, u.RawQuery = u.Path+"/v2/keys"+r.prefix+key, "", query
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err == nil && r.username != "" {
-		request.SetBasicAuth(r.username, r.password)
+	if err == nil {
+		r.members.authenticate(request)
 	}
 	return request, err
 }

@@ -22,7 +22,7 @@ func enableAuth(t *testing.T, r *Registry, password string) {
 			t.Fatal(err)
 		}
 	}
-	conn, err := r.connection(t.Context())
+	conn, _, err := r.connection(t.Context())
 	must(nil, err)
 	auth := pb.NewAuthClient(conn)
 	ctx := clientv3.WithRequireLeader(context.Background())
@@ -53,4 +53,46 @@ func TestCertificateIsAUser(t *testing.T) {
 	etcdtest.CanAll(t, as("flannel"))
 	_, err := as("nobody").List(t.Context())
 	etcdtest.WantError(t, err, etcd.Endpoints()[0]+" wants a user with other rights or another password: ")
+}
+
+// setPassword is what root does.
+func setPassword(t *testing.T, etcd *lab.Etcd, password string) {
+	t.Helper()
+	root := open(t, Config{Endpoints: etcd.Endpoints(), Username: "root", Password: "root"})
+	conn, _, err := root.connection(t.Context())
+	if err == nil {
+		request := &pb.AuthUserChangePasswordRequest{Name: "flannel", Password: password}
+		_, err = pb.NewAuthClient(conn).UserChangePassword(clientv3.WithRequireLeader(t.Context()), request)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRenewWhileConnecting: a connection that was being made with the former password does not
+// take the place of the new one.
+func TestRenewWhileConnecting(t *testing.T) {
+	t.Parallel()
+	etcd := lab.StartEtcd(t, lab.EtcdOptions{API: 3})
+	r := open(t, Config{Endpoints: etcd.Endpoints()})
+	r.opening <- struct{}{}
+	former, err := r.newClient(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed := make(chan error, 1)
+	go func() { renewed <- r.Renew(t.Context(), "") }()
+	time.Sleep(time.Second) // for one that does not wait to end
+	r.mu.Lock()
+	r.client = former
+	r.mu.Unlock()
+	<-r.opening
+	err = <-renewed
+	r.mu.Lock()
+	now := r.client
+	r.mu.Unlock()
+	if err != nil || now == former || now == nil {
+		t.Errorf("%v; client %p, former %p", err, now, former)
+	}
+	etcdtest.CanAll(t, r)
 }

@@ -44,7 +44,8 @@ func TestClient(t *testing.T) {
 		EnableAuth: func(t *testing.T, etcd *lab.Etcd, password string) {
 			enableAuth(t, open(t, Config{Endpoints: etcd.Endpoints()}), password)
 		},
-		Unlisted: []string{"/subnets/", ""},
-		NoLeader: "no leader", Snapshots: true,
+		SetPassword: setPassword,
+		Unlisted:    []string{"/subnets/", ""},
+		NoLeader:    "no leader", Snapshots: true,
 	}.Run(t)
 }

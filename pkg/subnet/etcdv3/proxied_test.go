@@ -28,7 +28,7 @@ type proxy struct {
 // lossy starts a proxy.
 func lossy(t *testing.T, etcd *lab.Etcd, lose *atomic.Bool) string {
 	t.Helper()
-	conn, err := open(t, Config{Endpoints: etcd.Endpoints()}).connection(t.Context())
+	conn, _, err := open(t, Config{Endpoints: etcd.Endpoints()}).connection(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,14 +23,16 @@ type Config = etcdconn.Config
 
 // Registry is a subnet.Registry in etcd.
 type Registry struct {
-	config  Config
+	config  Config // but for the password
 	limits  limits
 	members *members
+	watches etcdconn.Watches
 
-	opening chan struct{} // one slot: who holds it may set client
+	opening chan struct{} // one slot: who holds it may set client and password
 
-	mu     sync.Mutex
-	client *clientv3.Client
+	mu       sync.Mutex
+	client   *client
+	password string
 	spelling
 	cluster uint64 // of the last list
 	term    uint64 // raft's, the highest since the last list
@@ -86,7 +88,7 @@ func newRegistry(c Config, l limits) (*Registry, error) {
 		return nil, err
 	}
 	return &Registry{
-		config: c, spelling: spell(c), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1),
+		config: c, password: c.Password, spelling: spell(c), limits: l, members: newMembers(c, l), opening: make(chan struct{}, 1),
 		trail: subnet.Trail{Keep: trailLeases, Longest: trailLongest},
 	}, nil
 }
@@ -101,43 +103,60 @@ func (r *Registry) Close() {
 	}
 }
 
+// client is one of client/v3's, with the requests that are under way over it. Who adds
+// one holds the Registry's lock.
+type client struct {
+	*clientv3.Client
+	calls sync.WaitGroup
+}
+
 // Member is the URL of the member that gave the last answer; "" before the first.
 func (r *Registry) Member() string { return r.members.last() }
 
-// connection is what the requests go over. With a user and a password the first
-// one asks etcd for a token, and fails where it is not given.
-func (r *Registry) connection(ctx context.Context) (grpc.ClientConnInterface, error) {
+// connection is what the requests go over, until done is called. With a user and a
+// password the first one asks etcd for a token, and fails where it is not given.
+func (r *Registry) connection(ctx context.Context) (conn grpc.ClientConnInterface, done func(), err error) {
 	select {
 	case r.opening <- struct{}{}:
 		defer func() { <-r.opening }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	r.mu.Lock()
-	client := r.client
-	r.mu.Unlock()
-	if client != nil {
-		return client.ActiveConnection(), nil
+	defer r.mu.Unlock()
+	if r.client == nil {
+		password := r.password
+		r.mu.Unlock()
+		opened, err := r.newClient(ctx, password)
+		r.mu.Lock()
+		if err != nil {
+			return nil, nil, err
+		}
+		r.client = opened
 	}
+	c := r.client
+	c.calls.Add(1)
+	return c.ActiveConnection(), c.calls.Done, nil
+}
+
+// newClient asks for a token where there are a user and a password.
+func (r *Registry) newClient(ctx context.Context, password string) (*client, error) {
 	life, end := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, end)
-	client, err := clientv3.New(r.clientConfig(life))
+	c, err := clientv3.New(r.clientConfig(life, password))
 	if !stop() && err == nil { // the client's life ends just now
 		err = ctx.Err()
-		_ = client.Close()
+		_ = c.Close()
 	}
 	if err != nil {
 		end()
 		r.members.postpone(r.members.first()) // it may have refused a token
 		return nil, err
 	}
-	r.mu.Lock()
-	r.client = client
-	r.mu.Unlock()
-	return client.ActiveConnection(), nil
+	return &client{Client: c}, nil
 }
 
-func (r *Registry) clientConfig(life context.Context) clientv3.Config {
+func (r *Registry) clientConfig(life context.Context, password string) clientv3.Config {
 	return clientv3.Config{
 		Context:              life,
 		Endpoints:            r.members.addresses(),
@@ -145,7 +164,7 @@ func (r *Registry) clientConfig(life context.Context) clientv3.Config {
 		DialKeepAliveTime:    r.limits.ping,
 		DialKeepAliveTimeout: r.limits.pong,
 		Username:             r.config.Username,
-		Password:             r.config.Password,
+		Password:             password,
 		MaxUnaryRetries:      2, // one of them with a new token
 		Logger:               zap.NewNop(),
 		DialOptions: []grpc.DialOption{
@@ -190,10 +209,11 @@ func (r *Registry) once(ctx context.Context, ask request) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, subnet.ErrSilent)
 	defer cancel()
-	conn, err := r.connection(ctx)
+	conn, done, err := r.connection(ctx)
 	if err != nil {
 		return r.members.explain("", err)
 	}
+	defer done()
 	var at respondent
 	err = ask(clientv3.WithRequireLeader(ctx), conn, &at)
 	if err == nil {

@@ -24,10 +24,14 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		return ctx.Err()
 	}
 	watching, end := context.WithCancelCause(ctx)
+	defer r.watches.Add(end)()
 	dir, other := r.spellings()
 	fails := func(err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(context.Cause(watching), subnet.ErrRenewed) { // also while it is yet to begin
+			err = subnet.ErrRenewed
 		}
 		return fmt.Errorf("watch %s after revision %d: %w", dir, after, err)
 	}
@@ -56,6 +60,8 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 		reply, err := stream.Recv()
 		at.learn(stream.Context())
 		switch {
+		case errors.Is(context.Cause(watching), subnet.ErrRenewed):
+			return fails(err)
 		case errors.Is(context.Cause(watching), subnet.ErrSilent):
 			r.leave(at.member(), subnet.ErrSilent)
 			return fails(fmt.Errorf("%s: %w", at.member(), subnet.ErrSilent))
@@ -105,10 +111,11 @@ func (r *Registry) Watch(ctx context.Context, after uint64, emit func([]subnet.E
 // open begins a stream. It has no deadline; that its other end lives is seen to
 // by the connection.
 func (r *Registry) open(ctx context.Context, from uint64, dir, other string) (pb.Watch_WatchClient, error) {
-	conn, err := r.connection(ctx)
+	conn, done, err := r.connection(ctx)
 	if err != nil {
 		return nil, r.members.explain("", err)
 	}
+	defer done() // whoever replaces the connection ends the watches by it
 	stream, err := pb.NewWatchClient(conn).Watch(clientv3.WithRequireLeader(ctx))
 	if err != nil {
 		return nil, r.members.explain("", err)
@@ -233,12 +240,19 @@ func (r *Registry) same(member string, now *pb.ResponseHeader, after uint64) err
 // reached is how far the store is, as the leader knows it.
 func (r *Registry) reached(ctx context.Context, dir string) (now *pb.ResponseHeader, err error) {
 	err = r.try(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, at *respondent) error {
-		request := &pb.RangeRequest{Key: []byte(dir + "/" + subnet.ConfigKey), KeysOnly: true}
-		reply, err := pb.NewKVClient(conn).Range(ctx, request, at.option())
-		now = reply.GetHeader()
+		now, err = r.head(ctx, conn, dir, at)
 		return err
 	})
 	return now, err
+}
+
+// head asks one member how far the store is.
+func (r *Registry) head(
+	ctx context.Context, conn grpc.ClientConnInterface, dir string, at *respondent,
+) (*pb.ResponseHeader, error) {
+	request := &pb.RangeRequest{Key: []byte(dir + "/" + subnet.ConfigKey), KeysOnly: true}
+	reply, err := pb.NewKVClient(conn).Range(ctx, request, at.option())
+	return reply.GetHeader(), err
 }
 
 // reason is why a watch was cancelled, out of a text that etcd writes for logs.
