@@ -241,6 +241,25 @@ func countsWhatIsLost(t *testing.T, c1, peer *Container, f inet.Family) {
 	c1.Ping(c1.Host.In(f))
 }
 
+// A test that gets no CPU reads answers late. They came in time all the same.
+func TestAnswersThatAreReadLateAreNotLost(t *testing.T) {
+	eachStack(t, func(t *testing.T, s Stack) {
+		_, c1, c2 := handRoutes(t, s)
+		c1.Reach(c2, waitTimeout)
+		p := c1.newPinger(c2)
+		defer p.conn.Close()
+		for range 10 {
+			p.send()
+		}
+		time.Sleep(lostAfter + 100*time.Millisecond)
+		p.waitUntil(past)
+		p.receiving.Go(p.receive)
+		if got := p.Stop(); got.Sent != 10 || got.Lost > 0 {
+			t.Errorf("read after %v: %v", lostAfter, got)
+		}
+	})
+}
+
 func TestStatsFindTheLongestGap(t *testing.T) {
 	t.Parallel()
 	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }

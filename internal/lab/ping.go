@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// lostAfter is the time without an answer after which a ping counts as lost.
+// lostAfter is the time without an answer after which a ping counts as lost. The kernel's clock
+// decides when the answer came, not the moment at which it is read.
 const lostAfter = 2 * time.Second
 
 // Stats are the results of a Pinger.

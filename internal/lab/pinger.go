@@ -4,13 +4,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"os"
+	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 
 	"flanneld/pkg/inet"
 )
@@ -21,6 +23,7 @@ type Pinger struct {
 	to   Target
 	echo echoes
 	conn *icmp.PacketConn
+	raw  syscall.RawConn // conn's
 
 	mu       sync.Mutex
 	pings    []ping // by sequence number
@@ -45,7 +48,8 @@ var echoesOf = map[inet.Family]echoes{
 
 type ping struct {
 	sent     time.Time
-	refused  bool // by the own network stack
+	left     time.Time // when the kernel had it, which is later where the test had to wait for a CPU
+	refused  bool      // by the own network stack
 	answered bool
 	took     time.Duration // until the answer
 }
@@ -79,7 +83,7 @@ func (n *Node) newPinger(to Target) *Pinger {
 		// hands us the answers to it alone.
 		p.conn, err = icmp.ListenPacket(p.echo.network, p.echo.any)
 		if err == nil {
-			p.enlarge()
+			err = p.prepare()
 		}
 		return err
 	})
@@ -87,19 +91,25 @@ func (n *Node) newPinger(to Target) *Pinger {
 	return p
 }
 
-// enlarge gives the socket room for a second's answers to quick pings: on a busy machine the one
-// who reads them waits for its turn, and what the kernel drops then was not lost by the network.
-func (p *Pinger) enlarge() {
-	const room = 4 << 20 // bytes
+// prepare has the kernel keep the answers, and say when each came. On a busy machine the one
+// who reads them waits for a CPU, by the second: what the kernel drops then, or what is read
+// too late, was not lost by the network.
+func (p *Pinger) prepare() (err error) {
+	const room = 4 << 20 // bytes: a second's answers to quick pings
 	var conn net.PacketConn
 	if c := p.conn.IPv4PacketConn(); c != nil {
 		conn = c.PacketConn
-	} else if c := p.conn.IPv6PacketConn(); c != nil {
-		conn = c.PacketConn
+	} else {
+		conn = p.conn.IPv6PacketConn().PacketConn
 	}
-	if s, can := conn.(interface{ SetReadBuffer(int) error }); can {
-		_ = s.SetReadBuffer(room)
+	udp := conn.(*net.UDPConn)
+	if p.raw, err = udp.SyscallConn(); err != nil {
+		return err
 	}
+	var timed error
+	return errors.Join(udp.SetReadBuffer(room), p.raw.Control(func(fd uintptr) {
+		timed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	}), timed)
 }
 
 // send sends the next ping. One that cannot even be sent counts as lost.
@@ -115,25 +125,51 @@ func (p *Pinger) send() {
 	}
 	sent := time.Now()
 	_, err = p.conn.WriteTo(packet, &net.UDPAddr{IP: p.to.Address().AsSlice()})
-	p.pings = append(p.pings, ping{sent: sent, refused: err != nil})
+	p.pings = append(p.pings, ping{sent: sent, left: time.Now(), refused: err != nil})
 }
 
-// receive notes answers until the deadline, if there is one yet.
+// receive notes answers until the deadline, if there is one yet, and those that have come by then.
 func (p *Pinger) receive() {
-	packet := make([]byte, 1500)
-	for {
-		n, from, err := p.conn.ReadFrom(packet)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
-			return
-		case err != nil: // an ICMP error for an earlier ping, which counts as lost anyway
-		case from.(*net.UDPAddr).AddrPort().Addr().Unmap() == p.to.Address():
-			p.record(packet[:n])
+	packet, control := make([]byte, 1500), make([]byte, 64)
+	take := func(fd uintptr) {
+		for {
+			n, controls, _, from, err := unix.Recvmsg(int(fd), packet, control, unix.MSG_DONTWAIT)
+			switch {
+			case errors.Is(err, unix.EAGAIN):
+				return
+			case err != nil: // an ICMP error for an earlier ping, which counts as lost anyway
+			case sender(from) == p.to.Address():
+				p.record(packet[:n], received(control[:controls]))
+			}
 		}
 	}
+	_ = p.raw.Read(func(fd uintptr) bool { take(fd); return false })
+	_ = p.raw.Control(take)
 }
 
-func (p *Pinger) record(packet []byte) {
+func sender(from unix.Sockaddr) netip.Addr {
+	switch from := from.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(from.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(from.Addr)
+	}
+	return netip.Addr{}
+}
+
+// received is when the kernel received the packet.
+func received(control []byte) time.Time {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err == nil && len(messages) == 1 && messages[0].Header.Type == unix.SCM_TIMESTAMPNS {
+		var at unix.Timespec
+		if n, err := binary.Decode(messages[0].Data, binary.NativeEndian, &at); err == nil && n == len(messages[0].Data) {
+			return time.Unix(at.Unix())
+		}
+	}
+	return time.Now()
+}
+
+func (p *Pinger) record(packet []byte, at time.Time) {
 	message, err := icmp.ParseMessage(p.echo.protocol, packet)
 	if err != nil || message.Type != p.echo.reply {
 		return
@@ -145,9 +181,9 @@ func (p *Pinger) record(packet []byte) {
 	number := binary.BigEndian.Uint64(echo.Data)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if number < uint64(len(p.pings)) && time.Since(p.pings[number].sent) <= lostAfter {
-		p.pings[number].answered = true
-		p.pings[number].took = time.Since(p.pings[number].sent)
+	if number < uint64(len(p.pings)) {
+		g := &p.pings[number]
+		g.took, g.answered = at.Sub(g.sent), at.Sub(g.left) <= lostAfter
 	}
 	if p.onAnswer != nil {
 		p.onAnswer()
@@ -164,7 +200,7 @@ func (p *Pinger) awaitOutstanding() {
 	deadline := past
 	for _, g := range p.pings {
 		if !g.answered && !g.refused {
-			deadline = g.sent.Add(lostAfter)
+			deadline = g.left.Add(lostAfter)
 		}
 	}
 	p.waitUntil(deadline)
