@@ -101,12 +101,12 @@ func TestLargeList(t *testing.T) {
 // TestSlowList has an etcd that needs more time for the whole list than a call has, though
 // for each page less.
 func TestSlowList(t *testing.T) {
-	s := &shelf{pause: 300 * time.Millisecond}
+	s := &shelf{pause: time.Second / 2}
 	for i := range 5 * pageKeys {
 		s.put(fmt.Sprintf("subnets/%05d", i), "no lease")
 	}
 	quick := productLimits()
-	quick.call, quick.attempt = time.Second, time.Second
+	quick.call, quick.attempt = 4*time.Second, 4*time.Second
 	r := etcdtest.Open(t, Config{Endpoints: []string{serveKV(t, s)}}, func(c Config) (*Registry, error) { return newRegistry(c, quick) })
 	if _, err := r.List(t.Context()); err != nil {
 		t.Errorf("after %d pages: %v", len(s.asked), err)
