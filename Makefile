@@ -25,7 +25,7 @@ build: ## flanneld, into build/
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/flanneld ./cmd/flanneld
 
 test: deps-test build/etcd build/etcd-newest build/etcdctl build/flannel build/govulncheck build/nfpm build/release $(engine) $(debian) $(cni) ## every test, with a real etcd and the real kernel, in namespaces; then `make fuzz`
-	$(GO) test -race -timeout 60m ./internal/e2e ./... # in this order: it takes longest, and mostly waits
+	$(GO) test -race -timeout 75m ./internal/e2e ./... # in this order: it takes longest, and mostly waits
 	$(GO) test -C tools/release -race ./...
 	GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
