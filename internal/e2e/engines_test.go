@@ -192,6 +192,9 @@ func (p *pair) measure(b setting, backend string, restarts *machine) row {
 	bad := func(format string, args ...any) {
 		r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
 		p.t.Errorf("%s, %+v, %s: "+format, append([]any{p.engine, b, backend}, args...)...)
+		for _, m := range p.machines {
+			p.t.Logf("%s, %v# tail -n 40 /var/log/flanneld.log\n%s", m, time.Now(), m.sh("tail -n 40 /var/log/flanneld.log"))
+		}
 	}
 	for i, box := range p.boxes {
 		if !box.TryReach(p.boxes[1-i], 5*time.Second) {

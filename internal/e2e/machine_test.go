@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,7 +171,12 @@ func (m *machine) flannelds() (pids []int) {
 			pids = append(pids, pid)
 		}
 	}
-	return pids
+	// What a flanneld forks is of the same program until it runs another one.
+	forked := func(pid int) bool {
+		ppid, err := parentOf(pid)
+		return err != nil || slices.Contains(pids, ppid)
+	}
+	return slices.DeleteFunc(slices.Clone(pids), forked)
 }
 
 // awaitFlannelds waits until so many run, and returns them.

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -137,7 +139,7 @@ func testSupervised(t *testing.T, m *machine) {
 			return err
 		})
 	}
-	if got := m.awaitFlannelds(1)[0]; got != third { // what it forks has its name for a moment
+	if got := m.awaitFlannelds(1)[0]; got != third {
 		t.Errorf("process %d has become %d", third, got)
 	}
 	orphans = append(orphans, inner(t, third))
@@ -180,13 +182,23 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-// parent is the process that has started another: /proc/PID/stat has its ID
-// behind the name, in parentheses, and the state.
-func parent(t *testing.T, pid int) (ppid int) {
+// parent is the process that has started another.
+func parent(t *testing.T, pid int) int {
 	t.Helper()
-	stat := read(t, fmt.Sprintf("/proc/%d/stat", pid))
-	if _, err := fmt.Sscanf(stat[strings.LastIndexByte(stat, ')')+1:], " %c %d", new(rune), &ppid); err != nil {
+	ppid, err := parentOf(pid)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return ppid
+}
+
+// parentOf is parent of a process that may end: /proc/PID/stat has its ID behind the name, in
+// parentheses, and the state.
+func parentOf(pid int) (ppid int, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, err = fmt.Sscanf(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " %c %d", new(rune), &ppid)
+	return ppid, err
 }

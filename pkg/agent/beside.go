@@ -60,16 +60,17 @@ func (a *Agent) desired(own subnet.Lease, peers families, now time.Time) (all de
 			if len(beside) == 0 {
 				return h.desired(own, peers.of(h.family), around)
 			}
-			fresh := func(p *subnet.Lease) bool { return a.news.fresh(p, now) }
-			return h.shared(own, peers.of(h.family), beside, fresh, around)
+			news := func(p *subnet.Lease) (by string, fresh bool) { return a.paths[p.Subnet].dev, a.news.fresh(p, now) }
+			return h.shared(own, peers.of(h.family), beside, news, around)
 		}))
 	}
 	return all
 }
 
-// shared is what a family wants where setups are at work beside its current one.
+// shared is what a family wants where setups are at work beside its current one. News says by which device a
+// peer has been reached, "" if by none, and whether it may not have heard yet of what this host says.
 func (h half) shared(
-	own subnet.Lease, peers []subnet.Lease, beside []end, fresh func(*subnet.Lease) bool, around backend.Around,
+	own subnet.Lease, peers []subnet.Lease, beside []end, news func(*subnet.Lease) (string, bool), around backend.Around,
 ) desired {
 	mine, has := own.For(h.family)
 	if !has {
@@ -80,8 +81,9 @@ func (h half) shared(
 	kind := attrs.Type()
 	share, by := make([][]subnet.Lease, len(ends)), make([]int, len(peers))
 	for i := range peers {
-		if by[i] = meets(kind, ends, &mine, &peers[i]); fresh(&peers[i]) {
-			by[i] = metBefore(ends, by[i], &mine, &peers[i], around.OnLink)
+		by[i] = meets(kind, ends, &mine, &peers[i])
+		if dev, fresh := news(&peers[i]); fresh {
+			by[i] = metBefore(ends, by[i], dev, &mine, &peers[i], around.OnLink)
 		}
 		share[by[i]] = append(share[by[i]], peers[i])
 	}
@@ -139,15 +141,23 @@ func meets(current string, ends []end, own, peer *subnet.Lease) int {
 	return 0
 }
 
-// metBefore is the end by which a peer was met before it said something new, if it still is.
-func metBefore(ends []end, now int, own, peer *subnet.Lease, onLink func(netip.Addr) backend.Answer) int {
+// metBefore is the end by which a peer was met before it said something new, by a device, if it still is.
+func metBefore(ends []end, now int, dev string, own, peer *subnet.Lease, onLink func(netip.Addr) backend.Answer) int {
 	for n, e := range ends {
+		if e.left != nil && dev != "" && !e.leadsBy(dev) {
+			continue
+		}
 		plain := e.left != nil && e.left.worked && e.backend.Endpoint() == "" && onLink(peer.PublicIP) == backend.Yes
 		if e.left != nil && e.open && (plain || e.backend.Meets(own, peer)) {
 			return n
 		}
 	}
 	return now
+}
+
+// leadsBy tells whether routes of a setup that was left may lead by a device.
+func (e end) leadsBy(dev string) bool {
+	return dev == e.host.Link.Name || slices.ContainsFunc(e.left.devices, func(d kernel.Device) bool { return d.Name == dev })
 }
 
 // devicesOf are those of routes, beside some.

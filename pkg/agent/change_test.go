@@ -281,3 +281,63 @@ func TestBackWhileOneStays(t *testing.T) {
 		})
 	}
 }
+
+// TestPathsTurnOnce: a cluster goes back to what it has just left, and again. Each path turns once a change, also to
+// peers whose lease is news: a connection that docker masquerades loses a packet each time its path turns.
+func TestPathsTurnOnce(t *testing.T) {
+	for _, backends := range [][2]string{{"host-gw", "vxlan"}, {"wireguard", "vxlan"}, {"udp", "host-gw"}} {
+		synctest.Test(t, func(t *testing.T) {
+			store := subnettest.NewStore()
+			store.Set("config", configOf(backends[0]), 0)
+			news := make(chan struct{}, 1)
+			all := cluster{newTunnelHost(t, store, 21, false, news), newTunnelHost(t, store, 22, false, news)}
+			for i, h := range all {
+				h.lag = time.Duration(50+500*i) * time.Millisecond
+				h.start()
+			}
+			defer func() { all.stop() }()
+			settle(20 * time.Second)
+			for round := range 6 {
+				before, to := backends[round%2], backends[(round+1)%2]
+				store.Set("config", configOf(to), 0)
+				turns := all.turns(9 * time.Second)
+				for i, h := range all {
+					if len(turns[i]) != 2 {
+						t.Errorf("%s to %s, change %d: the path from %v leads by %q", before, to, round+1, h.ip, turns[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+// turns lets time pass, and returns the devices by which each of two hosts reached the other.
+func (c cluster) turns(d time.Duration) (by [2][]string) {
+	over := time.After(d)
+	for {
+		for i, h := range c {
+			if dev := h.deviceTo(c[1-i]); len(by[i]) == 0 || by[i][len(by[i])-1] != dev {
+				by[i] = append(by[i], dev)
+			}
+		}
+		select {
+		case <-over:
+			return by
+		case <-c[0].news:
+		}
+		synctest.Wait()
+	}
+}
+
+func (h *host) deviceTo(peer *host) (dev string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	routes, _ := h.kernel.Routes()
+	bits := -1
+	for _, r := range routes {
+		if r.Dst.Bits() > bits && r.Dst.Bits() <= peer.own.Bits() && r.Dst.Contains(peer.own.Addr()) {
+			dev, bits = r.Dev, r.Dst.Bits()
+		}
+	}
+	return dev
+}
