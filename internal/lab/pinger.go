@@ -181,9 +181,9 @@ func (p *Pinger) record(packet []byte, at time.Time) {
 	number := binary.BigEndian.Uint64(echo.Data)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if number < uint64(len(p.pings)) {
-		g := &p.pings[number]
-		g.took, g.answered = at.Sub(g.sent), at.Sub(g.left) <= lostAfter
+	if number < uint64(len(p.pings)) && at.Sub(p.pings[number].left) <= lostAfter {
+		p.pings[number].answered = true
+		p.pings[number].took = at.Sub(p.pings[number].sent)
 	}
 	if p.onAnswer != nil {
 		p.onAnswer()

@@ -144,11 +144,11 @@ func meets(current string, ends []end, own, peer *subnet.Lease) int {
 // metBefore is the end by which a peer was met before it said something new, by a device, if it still is.
 func metBefore(ends []end, now int, dev string, own, peer *subnet.Lease, onLink func(netip.Addr) backend.Answer) int {
 	for n, e := range ends {
-		if e.left != nil && dev != "" && !e.leadsBy(dev) {
+		if e.left == nil || !e.open || dev != "" && !e.leadsBy(dev) {
 			continue
 		}
-		plain := e.left != nil && e.left.worked && e.backend.Endpoint() == "" && onLink(peer.PublicIP) == backend.Yes
-		if e.left != nil && e.open && (plain || e.backend.Meets(own, peer)) {
+		plain := e.left.worked && e.backend.Endpoint() == "" && onLink(peer.PublicIP) == backend.Yes
+		if plain || e.backend.Meets(own, peer) {
 			return n
 		}
 	}

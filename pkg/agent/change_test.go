@@ -329,15 +329,9 @@ func (c cluster) turns(d time.Duration) (by [2][]string) {
 	}
 }
 
-func (h *host) deviceTo(peer *host) (dev string) {
+func (h *host) deviceTo(peer *host) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	routes, _ := h.kernel.Routes()
-	bits := -1
-	for _, r := range routes {
-		if r.Dst.Bits() > bits && r.Dst.Bits() <= peer.own.Bits() && r.Dst.Contains(peer.own.Addr()) {
-			dev, bits = r.Dev, r.Dst.Bits()
-		}
-	}
-	return dev
+	r, _ := h.routeTo(peer)
+	return r.Dev
 }

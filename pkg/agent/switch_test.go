@@ -1,7 +1,6 @@
 package agent_test
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -23,24 +22,30 @@ func carries(from, to *host) string {
 	defer from.mu.Unlock()
 	to.mu.Lock()
 	defer to.mu.Unlock()
-	routes, _ := from.kernel.Routes()
-	slices.SortStableFunc(routes, func(a, b kernel.FoundRoute) int { return cmp.Compare(b.Dst.Bits(), a.Dst.Bits()) })
-	for _, r := range routes {
-		if !r.Dst.Contains(to.own.Addr()) || r.Dst.Bits() > to.own.Bits() {
-			continue
-		}
-		if !slices.ContainsFunc(to.peers, func(p rules.Peer) bool { return p.Subnet == from.own && p.Device == r.Dev }) {
-			return "the firewall does not expect it by " + r.Dev
-		}
-		if r.Dev == "ens33" {
-			if r.Via != to.ip || inet.Subnet(from.ip, 24) != inet.Subnet(to.ip, 24) {
-				return fmt.Sprintf("route leads to %v", r.Via)
-			}
-			return ""
-		}
+	r, has := from.routeTo(to)
+	switch {
+	case !has:
+		return "no route"
+	case !slices.ContainsFunc(to.peers, func(p rules.Peer) bool { return p.Subnet == from.own && p.Device == r.Dev }):
+		return "the firewall does not expect it by " + r.Dev
+	case r.Dev != "ens33":
 		return carriesTunnel(from, to, r)
+	case r.Via != to.ip || inet.Subnet(from.ip, 24) != inet.Subnet(to.ip, 24):
+		return fmt.Sprintf("route leads to %v", r.Via)
 	}
-	return "no route"
+	return ""
+}
+
+// routeTo is the route that a packet to a peer takes. The caller holds h.mu.
+func (h *host) routeTo(peer *host) (to kernel.FoundRoute, has bool) {
+	routes, _ := h.kernel.Routes()
+	for _, r := range routes {
+		leads := r.Dst.Contains(peer.own.Addr()) && r.Dst.Bits() <= peer.own.Bits()
+		if leads && (!has || r.Dst.Bits() > to.Dst.Bits()) {
+			to, has = r, true
+		}
+	}
+	return to, has
 }
 
 func carriesTunnel(from, to *host, r kernel.FoundRoute) string {
