@@ -67,7 +67,7 @@ func chaos(t *testing.T, s lab.Stack) {
 		lossy = lossy || stops && time.Since(carried) < 30*time.Second
 		lost.add(chosen, lossy, sum)
 		if !lossy && sum.Lost > 0 {
-			t.Errorf("round %d lost packets: replay with CHAOS_SEED=%d", round, seed)
+			t.Errorf("round %d lost packets: replay with CHAOS_SEED=%d\n%s", round, seed, losers(stats))
 		}
 	}
 	c.everybodyRests()
@@ -123,7 +123,7 @@ func (l tally) add(chosen []fault, lossy bool, s lab.Stats) {
 			continue
 		}
 		was := l[f.name]
-		l[f.name] = loss{was.rounds + 1, plus(was.Stats, s)}
+		l[f.name] = loss{was.rounds + 1, was.Plus(s)}
 	}
 }
 
@@ -136,15 +136,23 @@ func (l tally) String() string {
 	return table.String()
 }
 
-func plus(a, b lab.Stats) lab.Stats {
-	return lab.Stats{Sent: a.Sent + b.Sent, Lost: a.Lost + b.Lost, Gap: max(a.Gap, b.Gap)}
-}
-
 func total(stats map[string]lab.Stats) (all lab.Stats) {
 	for _, s := range stats {
-		all = plus(all, s)
+		all = all.Plus(s)
 	}
 	return all
+}
+
+// losers are those of stats who have lost any, one a line.
+func losers(stats map[string]lab.Stats) string {
+	var lines []string
+	for who, s := range stats {
+		if s.Lost > 0 {
+			lines = append(lines, who+": "+s.String())
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // startOnThree is a cluster of hosts from hdss7-21 on, with three etcd members. The

@@ -237,8 +237,7 @@ func (p *pair) underPings(what func()) (sum lab.Stats) {
 	}
 	what()
 	for _, pinger := range pingers {
-		s := pinger.Stop()
-		sum.Sent, sum.Lost, sum.Gap = sum.Sent+s.Sent, sum.Lost+s.Lost, max(sum.Gap, s.Gap)
+		sum = sum.Plus(pinger.Stop())
 	}
 	return sum
 }

@@ -79,15 +79,16 @@ func lossTableOf(t *testing.T, s lab.Stack, m mode) {
 			continue
 		}
 		var took time.Duration
-		sum := total(c.underPings(func() {
+		stats := c.underPings(func() {
 			began := time.Now()
 			row.do()
 			c.everybodyHasTheirs(row.fault)
 			took = time.Since(began)
-		}))
+		})
+		sum := total(stats)
 		fmt.Fprintf(&report, "%-38s %6d %6d  %-8v %v\n", row.fault, sum.Sent, sum.Lost, sum.Gap.Round(time.Millisecond), took.Round(10*time.Millisecond))
 		if sum.Lost > 0 && !(m.carried() && row.asks == ofStop) {
-			t.Errorf("%s: %v", row.fault, sum)
+			t.Errorf("%s, which ended %v: %v\n%s", row.fault, time.Now(), sum, losers(stats))
 		}
 	}
 	t.Log(report.String())

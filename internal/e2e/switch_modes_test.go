@@ -198,7 +198,7 @@ func (c *cluster) underDensePings(all []*node, every time.Duration, what func())
 	what()
 	for _, s := range streams {
 		stats := s.Stop()
-		if sum = plus(sum, stats); stats.Lost > 0 {
+		if sum = sum.Plus(stats); stats.Lost > 0 {
 			who = append(who, s.pair+": "+stats.String())
 		}
 	}

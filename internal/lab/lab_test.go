@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -270,13 +271,38 @@ func TestStatsFindTheLongestGap(t *testing.T) {
 		"--+":       {Sent: 3, Lost: 2, Gap: 20 * time.Millisecond},
 		"+---":      {Sent: 4, Lost: 3, Gap: 30 * time.Millisecond},
 		"--+-+--++": {Sent: 9, Lost: 5, Gap: 20 * time.Millisecond},
+		"+-!+!":     {Sent: 5, Lost: 3, Gap: 20 * time.Millisecond, Refused: syscall.ENETUNREACH},
 	} {
 		p := &Pinger{}
 		for i, c := range row {
-			p.pings = append(p.pings, ping{sent: at(10 * i), answered: c == '+'})
+			sent := ping{sent: at(10 * i), answered: c == '+'}
+			if c == '!' {
+				sent.refused = syscall.ENETUNREACH
+			}
+			p.pings = append(p.pings, sent)
+		}
+		if lost := strings.IndexByte(row, '-'); lost >= 0 {
+			want.First = at(10 * lost)
 		}
 		if got := p.stats(at(10 * len(row))); got != want {
 			t.Errorf("%q: %v, want %v", row, got, want)
+		}
+	}
+}
+
+func TestStatsOfBoth(t *testing.T) {
+	t.Parallel()
+	at := func(s int64) time.Time { return time.Unix(s, 0) }
+	none := Stats{Sent: 3}
+	early := Stats{Sent: 5, Lost: 2, Gap: time.Second, First: at(10), Refused: syscall.EPERM}
+	late := Stats{Sent: 7, Lost: 1, Gap: time.Minute, First: at(20), Refused: syscall.ENETUNREACH}
+	for _, tt := range []struct{ a, b, want Stats }{
+		{none, none, Stats{Sent: 6}},
+		{none, early, Stats{Sent: 8, Lost: 2, Gap: time.Second, First: at(10), Refused: syscall.EPERM}},
+		{early, late, Stats{Sent: 12, Lost: 3, Gap: time.Minute, First: at(10), Refused: syscall.EPERM}},
+	} {
+		if got, back := tt.a.Plus(tt.b), tt.b.Plus(tt.a); got != tt.want || back != tt.want {
+			t.Errorf("%v and %v: %v, and the other way round %v, want %v", tt.a, tt.b, got, back, tt.want)
 		}
 	}
 }

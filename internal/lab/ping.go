@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -16,6 +17,10 @@ type Stats struct {
 	// Gap is the longest time without connection: from the first ping of a
 	// row of lost ones to the next ping that was answered.
 	Gap time.Duration
+	// First is when the first lost one was sent, and Refused is what the own network stack said of
+	// the first that it did not take; nil: it took all.
+	First   time.Time
+	Refused error
 	// Median is that of the times that the answers took.
 	Median time.Duration
 }
@@ -24,7 +29,23 @@ func (s Stats) String() string {
 	if s.Lost == 0 {
 		return fmt.Sprintf("%d pings sent, all answered", s.Sent)
 	}
-	return fmt.Sprintf("%d pings sent, %d lost, longest gap %v", s.Sent, s.Lost, s.Gap.Round(time.Millisecond))
+	said := fmt.Sprintf("%d pings sent, %d lost, longest gap %v, first at %s",
+		s.Sent, s.Lost, s.Gap.Round(time.Millisecond), s.First.UTC().Format("15:04:05.000"))
+	if s.Refused != nil {
+		said += ": " + s.Refused.Error()
+	}
+	return said
+}
+
+// Plus is what both have seen.
+func (s Stats) Plus(o Stats) Stats {
+	if s.Lost == 0 || o.Lost > 0 && o.First.Before(s.First) {
+		s.First, s.Refused = o.First, cmp.Or(o.Refused, s.Refused)
+	}
+	return Stats{
+		Sent: s.Sent + o.Sent, Lost: s.Lost + o.Lost, Gap: max(s.Gap, o.Gap),
+		First: s.First, Refused: cmp.Or(s.Refused, o.Refused),
+	}
 }
 
 // Ping ends the test unless a single ping is answered.
@@ -80,7 +101,10 @@ func (p *Pinger) stats(end time.Time) Stats {
 			since = time.Time{}
 			continue
 		}
-		s.Lost++
+		if s.Lost++; s.Lost == 1 {
+			s.First = g.sent
+		}
+		s.Refused = cmp.Or(s.Refused, g.refused)
 		if since.IsZero() {
 			since = g.sent
 		}

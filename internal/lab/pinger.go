@@ -49,7 +49,7 @@ var echoesOf = map[inet.Family]echoes{
 type ping struct {
 	sent     time.Time
 	left     time.Time // when the kernel had it, which is later where the test had to wait for a CPU
-	refused  bool      // by the own network stack
+	refused  error     // by the own network stack
 	answered bool
 	took     time.Duration // until the answer
 }
@@ -125,7 +125,7 @@ func (p *Pinger) send() {
 	}
 	sent := time.Now()
 	_, err = p.conn.WriteTo(packet, &net.UDPAddr{IP: p.to.Address().AsSlice()})
-	p.pings = append(p.pings, ping{sent: sent, left: time.Now(), refused: err != nil})
+	p.pings = append(p.pings, ping{sent: sent, left: time.Now(), refused: err})
 }
 
 // receive notes answers until the deadline, if there is one yet, and those that have come by then.
@@ -199,7 +199,7 @@ func (p *Pinger) waitUntil(deadline time.Time) { _ = p.conn.SetReadDeadline(dead
 func (p *Pinger) awaitOutstanding() {
 	deadline := past
 	for _, g := range p.pings {
-		if !g.answered && !g.refused {
+		if !g.answered && g.refused == nil {
 			deadline = g.left.Add(lostAfter)
 		}
 	}

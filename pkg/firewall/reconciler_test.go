@@ -202,10 +202,12 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 				return false
 			}
 		}
-		placed := b.Set(firewalltest.Everything)
-		if done(placed) {
-			t.Error("it is done before it begins")
-		}
+		var placed <-chan struct{}
+		b.kernel.do(func(*fake) { // nothing can be done meanwhile
+			if placed = b.Set(firewalltest.Everything); done(placed) {
+				t.Error("it is done before it begins")
+			}
+		})
 		synctest.Wait()
 		if !done(placed) || !done(b.Set(firewalltest.Everything)) {
 			t.Error("the channel is not closed after success")
@@ -223,9 +225,11 @@ func TestSetTellsWhenItIsDone(t *testing.T) {
 			t.Error("the channel is not closed although the rules are there now")
 		}
 		b.Set(firewalltest.OnlyMasq)
-		if done(b.Set(firewalltest.Everything)) {
-			t.Error("it is done before it begins again")
-		}
+		b.kernel.do(func(*fake) {
+			if done(b.Set(firewalltest.Everything)) {
+				t.Error("it is done before it begins again")
+			}
+		})
 		b.after(resync)
 	})
 }
