@@ -52,6 +52,8 @@ func TestDoubt(t *testing.T) {
 			s.Remove("subnets/172.7.21.0-24")
 			s.Remove(key22)
 		}, true},
+		{"all leases are deleted twice, the peer's first", func(s *subnettest.Store, _ *host) { deleteAllTwice(s, 0) }, true},
+		{"all leases are deleted twice, one by one", func(s *subnettest.Store, _ *host) { deleteAllTwice(s, time.Second) }, true},
 		{"leases end that nobody could renew", func(s *subnettest.Store, h *host) {
 			h.client.Partition(true)
 			time.Sleep(time.Minute)
@@ -93,6 +95,18 @@ func TestDoubt(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// deleteAllTwice deletes the leases of both hosts, the peer's first, and once more when both are back.
+func deleteAllTwice(s *subnettest.Store, between time.Duration) {
+	for range 2 {
+		s.Set("subnets/172.7.22.0-24", lease22, subnet.LeaseTTL)
+		time.Sleep(2 * time.Second)
+		s.Remove("subnets/172.7.22.0-24")
+		time.Sleep(between)
+		s.Remove("subnets/172.7.21.0-24")
+		time.Sleep(2 * time.Second)
 	}
 }
 

@@ -31,6 +31,10 @@ func (r *replica) degrade(reason string, now time.Time) {
 		r.degradedBy = reason
 	}
 	r.degradedUntil, r.fresh = now.Add(RetainTime), map[string]bool{}
+	for key, l := range r.retained { // what vanished just before may have gone by the same cause
+		l.fresh = false
+		r.retained[key] = l
+	}
 }
 
 // degraded also holds as long as this host has not got its own lease back.
