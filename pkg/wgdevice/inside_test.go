@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"hash/maphash"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,41 @@ func TestRoamedOrEdited(t *testing.T) {
 			if peers[0].Endpoint != l.want {
 				t.Errorf("%s: look %d tells %v, wanted %v", name, i+1, peers[0].Endpoint, l.want)
 			}
+		}
+	}
+}
+
+// While two hosts have one key, a device sends to the one that spoke last. Once the other one has got a key
+// of its own, that is put right.
+func TestRoamedToWhereAnotherPeerIs(t *testing.T) {
+	one, copied, third := netip.MustParseAddrPort("10.4.7.21:1"), netip.MustParseAddrPort("10.4.7.99:1"), netip.MustParseAddrPort("10.4.7.23:1")
+	for name, c := range map[string]struct {
+		at  netip.AddrPort // of the first peer's last packet
+		set netip.AddrPort // of the one that comes
+		is  bool
+	}{
+		"at the copy, which gets a key":  {copied, copied, true},
+		"at the copy, another one comes": {copied, third, false},
+		"at home":                        {one, copied, false},
+		"both at home":                   {one, one, false},
+	} {
+		var m memory
+		for received, at := range []netip.AddrPort{one, c.at} {
+			m.found([]FoundPeer{{Peer: Peer{Key: Key{1}, Endpoint: at}, Received: int64(received)}}, false)
+		}
+		set := []Peer{{Key: Key{2}, Endpoint: c.set}}
+		change, _ := m.changes(set, nil)
+		told := slices.IndexFunc(change.Peers, func(p wgtypes.PeerConfig) bool { return p.PublicKey == wgtypes.Key{1} })
+		if told >= 0 != c.is || told >= 0 && change.Peers[told].Endpoint.AddrPort() != one {
+			t.Errorf("%s: %v", name, change.Peers)
+		}
+		m.told(set, nil)
+		peers := []FoundPeer{{Peer: Peer{Key: Key{1}, Endpoint: one}, Received: 1}}
+		if m.found(peers, false); c.is && peers[0].Endpoint != one {
+			t.Errorf("%s: then it is at %v", name, peers[0].Endpoint)
+		}
+		if change, _ := m.changes([]Peer{{Key: Key{3}, Endpoint: c.set}}, nil); len(change.Peers) != 1 {
+			t.Errorf("%s: told twice: %v", name, change.Peers)
 		}
 	}
 }

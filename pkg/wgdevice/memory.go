@@ -45,8 +45,29 @@ func (m *memory) found(peers []FoundPeer, edited bool) {
 // isNew reports whether a peer was not there, as far as is known.
 func (m *memory) isNew(key Key) bool { return m == nil || m.peers[key] == nil }
 
+// misled are peers that the device takes to be where one of set is: that was a copy of theirs
+// and has a key of its own now, so nothing comes from there any more that would tell the device.
+func (m *memory) misled(set []Peer) (all []*knownPeer) {
+	if m == nil {
+		return nil
+	}
+	at := make(map[netip.AddrPort]Key, len(set))
+	for _, p := range set {
+		at[p.Endpoint] = p.Key
+	}
+	for key, k := range m.peers {
+		if other, is := at[k.from]; is && other != key && k.from != k.Endpoint && k.Endpoint.IsValid() {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
 // told notes what was written.
 func (m *memory) told(set []Peer, remove []Key) {
+	for _, k := range m.misled(set) {
+		k.from = k.Endpoint
+	}
 	for _, key := range remove {
 		delete(m.peers, key)
 	}
@@ -79,6 +100,11 @@ func (m *memory) changes(set []Peer, remove []Key) (change, then wgtypes.Config)
 				PublicKey: wgtypes.Key(p.Key), UpdateOnly: true, PersistentKeepaliveInterval: new(time.Duration),
 			})
 		}
+	}
+	for _, k := range m.misled(set) {
+		change.Peers = append(change.Peers, wgtypes.PeerConfig{
+			PublicKey: wgtypes.Key(k.Key), UpdateOnly: true, Endpoint: net.UDPAddrFromAddrPort(k.Endpoint),
+		})
 	}
 	for _, key := range remove {
 		then.Peers = append(then.Peers, wgtypes.PeerConfig{PublicKey: wgtypes.Key(key), Remove: true})
