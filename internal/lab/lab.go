@@ -96,12 +96,14 @@ func (l *Lab) dir(name string) string {
 }
 
 // Eventually waits until check returns nil, and ends the test with its last error
-// after timeout. what completes "waited for …".
+// after timeout. what completes "waited for …". It rests twice as long as check takes: one
+// that starts programs must not take the CPU from what it waits for.
 func Eventually(t TB, timeout time.Duration, what string, check func() error) {
 	t.Helper()
-	const slowest = 50 * time.Millisecond
+	const slowest, longest = 50 * time.Millisecond, 500 * time.Millisecond
 	start := time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, slowest) {
+		began := time.Now()
 		err := check()
 		if err == nil {
 			return
@@ -109,6 +111,6 @@ func Eventually(t TB, timeout time.Duration, what string, check func() error) {
 		if time.Since(start) > timeout {
 			t.Fatalf("waited %v for %s: %v", timeout, what, err)
 		}
-		time.Sleep(pause)
+		time.Sleep(max(pause, min(2*time.Since(began), longest)))
 	}
 }
