@@ -193,7 +193,8 @@ func (p *pair) measure(b setting, backend string, restarts *machine) row {
 		r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
 		p.t.Errorf("%s, %+v, %s: "+format, append([]any{p.engine, b, backend}, args...)...)
 		for _, m := range p.machines {
-			p.t.Logf("%s, %v# tail -n 40 /var/log/flanneld.log\n%s", m, time.Now(), m.sh("tail -n 40 /var/log/flanneld.log"))
+			const tails = "tail -n 40 /var/log/flanneld.log; tail -n 5 /var/log/nginx/*"
+			p.t.Logf("%s, %v# %s\n%s", m, time.Now(), tails, m.sh(tails))
 		}
 	}
 	for i, box := range p.boxes {
