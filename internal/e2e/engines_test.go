@@ -198,7 +198,7 @@ func (p *pair) measure(b setting, backend string, restarts *machine) row {
 		}
 	}
 	for i, box := range p.boxes {
-		if !box.TryReach(p.boxes[1-i], 5*time.Second) {
+		if !box.TryReach(p.boxes[1-i], soon) {
 			bad("no answer from %s to %s", p.boxes[1-i], box)
 			return r
 		}

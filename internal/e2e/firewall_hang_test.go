@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"flanneld/internal/lab"
 )
@@ -79,7 +78,7 @@ func TestBrokenIPTablesIsNotReady(t *testing.T) {
 		h22: "iptables has not answered for more than 3 seconds",
 		h23: "iptables-restore reported success, but the rules are not there",
 	} {
-		lab.Eventually(t, 15*time.Second, "the reason on "+h.Name, func() error {
+		lab.Eventually(t, soon, "the reason on "+h.Name, func() error {
 			reply, err := h.Client().Get("http://127.0.0.1:2401/readyz")
 			if err != nil {
 				return err

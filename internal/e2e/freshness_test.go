@@ -57,6 +57,8 @@ func (c *cluster) goesOn(h *node, stores []*lab.Host, spoil func(*lab.Host, *lab
 		c.t.Fatalf("it watches at %q", watched)
 	}
 	spoiled := time.Now()
+	hasty := h.Client()
+	hasty.Timeout = 5 * time.Second // an election leaves a request unanswered
 	// A newcomer's lease, by another member: there may be an election first.
 	lab.Eventually(c.t, soon, "a lease", func() error {
 		value := url.Values{"value": {`{"PublicIP":"10.4.7.99","BackendType":"host-gw"}`}}
@@ -66,7 +68,7 @@ func (c *cluster) goesOn(h *node, stores []*lab.Host, spoil func(*lab.Host, *lab
 			return err
 		}
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		reply, err := h.Client().Do(request)
+		reply, err := hasty.Do(request)
 		if err != nil {
 			return err
 		}

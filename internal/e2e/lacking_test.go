@@ -82,7 +82,7 @@ func TestKernelWithoutMasquerading(t *testing.T) {
 			h21, h22 := c.joinWalled("hdss7-21", flavour), c.wall("hdss7-22", flavour)
 			kernel := h22.lacking(t, "MASQUERADE")
 			h22.begin("--ip-masq", "--v=0")
-			lab.Eventually(t, 15*time.Second, "the reason", func() error {
+			lab.Eventually(t, soon, "the reason", func() error {
 				status, err := h22.Try("curl", "-s", "http://127.0.0.1:2401/readyz")
 				if !strings.Contains(status, "xt_MASQUERADE, or use a kernel with CONFIG_") {
 					return fmt.Errorf("%s, %v", status, err)

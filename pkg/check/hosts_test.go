@@ -105,7 +105,7 @@ func TestDroppedByReversePath(t *testing.T) {
 	sh(t, `sysctl -qw net.ipv4.conf.ens33.rp_filter=1; ip route add 203.0.113.9/32 dev lo
 		ip netns exec far sh -ec 'ip address add 203.0.113.9/32 dev lo; ip route add 10.4.7.21/32 dev eth0 src 203.0.113.9'
 		ip netns exec far bash -c 'echo > /dev/udp/10.4.7.21/9'`)
-	lab.Eventually(t, 10*time.Second, "the packet to be dropped", func() error {
+	lab.Eventually(t, 30*time.Second, "the packet to be dropped", func() error {
 		if now := DroppedByReversePath(); now != before+1 {
 			return fmt.Errorf("%d before, %d now", before, now)
 		}
