@@ -24,6 +24,7 @@ func (l *Lab) report() {
 			"ip -6 route | grep -v ^fe80:: || true",
 			"ip -d link show type vxlan",
 			"ip neigh",
+			"nstat -as | grep -E 'NoRoute|Discard|Unreach|Error|Drop|Expire' || true", // where packets were lost
 			"bridge fdb show | grep ' dst ' || true",
 			"iptables-save",
 			"ip6tables-save",
