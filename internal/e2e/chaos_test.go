@@ -67,7 +67,7 @@ func chaos(t *testing.T, s lab.Stack) {
 		lossy = lossy || stops && time.Since(carried) < 30*time.Second
 		lost.add(chosen, lossy, sum)
 		if !lossy && sum.Lost > 0 {
-			t.Errorf("round %d lost packets: replay with CHAOS_SEED=%d\n%s", round, seed, losers(stats))
+			t.Errorf("round %d lost packets: replay with CHAOS_SEED=%d\n%s", round, seed, strings.Join(losers(stats), "\n"))
 		}
 	}
 	c.everybodyRests()
@@ -143,16 +143,15 @@ func total(stats map[string]lab.Stats) (all lab.Stats) {
 	return all
 }
 
-// losers are those of stats who have lost any, one a line.
-func losers(stats map[string]lab.Stats) string {
-	var lines []string
-	for who, s := range stats {
+// losers are those of stats who have lost any, and what.
+func losers(stats map[string]lab.Stats) (who []string) {
+	for name, s := range stats {
 		if s.Lost > 0 {
-			lines = append(lines, who+": "+s.String())
+			who = append(who, name+": "+s.String())
 		}
 	}
-	slices.Sort(lines)
-	return strings.Join(lines, "\n")
+	slices.Sort(who)
+	return who
 }
 
 // startOnThree is a cluster of hosts from hdss7-21 on, with three etcd members. The

@@ -92,7 +92,7 @@ func TestSubnetFileIsShared(t *testing.T) {
 		t.Helper()
 		began := time.Now()
 		eventually(t, "the file, "+what, func() string { content, _ := os.ReadFile(h.SubnetFile()); return string(content) }, want)
-		if took := time.Since(began); took > 10*time.Second { // a second or two without the race detector and a busy machine
+		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("%s: back after %v", what, took)
 		}
 	}

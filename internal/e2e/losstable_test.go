@@ -88,7 +88,7 @@ func lossTableOf(t *testing.T, s lab.Stack, m mode) {
 		sum := total(stats)
 		fmt.Fprintf(&report, "%-38s %6d %6d  %-8v %v\n", row.fault, sum.Sent, sum.Lost, sum.Gap.Round(time.Millisecond), took.Round(10*time.Millisecond))
 		if sum.Lost > 0 && !(m.carried() && row.asks == ofStop) {
-			t.Errorf("%s, which ended %v: %v\n%s", row.fault, time.Now(), sum, losers(stats))
+			t.Errorf("%s, which ended %v: %v\n%s", row.fault, time.Now(), sum, strings.Join(losers(stats), "\n"))
 		}
 	}
 	t.Log(report.String())

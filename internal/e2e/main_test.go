@@ -232,10 +232,8 @@ func (c *cluster) pairs(f func(a, b *node)) {
 // way by each family, and counts those that are lost.
 func (c *cluster) losesNothing(moment string, what func()) {
 	c.t.Helper()
-	for pair, s := range c.underPings(what) {
-		if s.Lost > 0 {
-			c.t.Errorf("%s: %s: %v", moment, pair, s)
-		}
+	for _, who := range losers(c.underPings(what)) {
+		c.t.Errorf("%s: %s", moment, who)
 	}
 }
 
@@ -250,6 +248,11 @@ func (c *cluster) underPings(what func()) map[string]lab.Stats {
 	time.Sleep(200 * time.Millisecond)
 	what()
 	time.Sleep(500 * time.Millisecond)
+	return stopped(pingers)
+}
+
+// stopped is what each of the pingers has seen.
+func stopped(pingers map[string]*lab.Pinger) map[string]lab.Stats {
 	stats := map[string]lab.Stats{}
 	for pair, p := range pingers {
 		stats[pair] = p.Stop()

@@ -178,31 +178,20 @@ func pause(between ...mode) time.Duration {
 // by all families together, from either side in turn, as the answers come back anyway. It names who has lost any.
 func (c *cluster) underDensePings(all []*node, every time.Duration, what func()) (sum lab.Stats, who []string) {
 	c.t.Helper()
-	type stream struct {
-		pair string
-		*lab.Pinger
-	}
-	var streams []stream
+	pingers := map[string]*lab.Pinger{}
 	for i, b := range all[1:] {
 		a := all[0]
 		if i%2 == 1 {
 			a, b = b, a
 		}
 		for _, f := range a.families() {
-			streams = append(streams, stream{
-				a.Name + " to " + b.Name + " by " + f.String(), a.box.PingEvery(time.Duration(len(a.families()))*every, b.box.In(f)),
-			})
+			pingers[a.Name+" to "+b.Name+" by "+f.String()] = a.box.PingEvery(time.Duration(len(a.families()))*every, b.box.In(f))
 		}
 	}
 	time.Sleep(100 * time.Millisecond)
 	what()
-	for _, s := range streams {
-		stats := s.Stop()
-		if sum = sum.Plus(stats); stats.Lost > 0 {
-			who = append(who, s.pair+": "+stats.String())
-		}
-	}
-	return sum, who
+	stats := stopped(pingers)
+	return total(stats), losers(stats)
 }
 
 // onThree is a cluster of three hosts, the last one behind a router.

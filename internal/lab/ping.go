@@ -40,7 +40,7 @@ func (s Stats) String() string {
 // Plus is what both have seen.
 func (s Stats) Plus(o Stats) Stats {
 	if s.Lost == 0 || o.Lost > 0 && o.First.Before(s.First) {
-		s.First, s.Refused = o.First, cmp.Or(o.Refused, s.Refused)
+		s, o = o, s
 	}
 	return Stats{
 		Sent: s.Sent + o.Sent, Lost: s.Lost + o.Lost, Gap: max(s.Gap, o.Gap),
