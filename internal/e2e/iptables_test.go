@@ -305,7 +305,7 @@ func TestDocker28(t *testing.T) {
 		for _, config := range []string{hostGW, vxLAN} {
 			t.Run(flavour+" "+config, func(t *testing.T) {
 				c := start(t, config)
-				_, h22 := c.joinWalled("hdss7-21", flavour), c.joinWalled("hdss7-22", flavour)
+				h21, h22 := c.joinWalled("hdss7-21", flavour), c.joinWalled("hdss7-22", flavour)
 				neighbour := c.Host("hdss7-99", "10.4.7.99/24")
 				neighbour.Shell("ip route add 172.7.22.0/24 via 10.4.7.22")
 				c.connected(soon)
@@ -325,6 +325,14 @@ func TestDocker28(t *testing.T) {
 						iptables -D FORWARD 4; iptables -D FORWARD 3
 						iptables -t raw -D PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP; iptables -t raw -A PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP`)
 					time.Sleep(1500 * time.Millisecond) // flanneld has looked at its rules again
+				})
+				c.losesNothing("dockerd starts, takes its chains away, and writes them again later", func() {
+					h22.iptables(`iptables -D FORWARD -o docker0 -j DOCKER; iptables -F DOCKER; iptables -X DOCKER
+						iptables -t raw -D PREROUTING -d 172.7.22.2 ! -i docker0 -j DROP`)
+					time.Sleep(1500 * time.Millisecond) // flanneld has looked at its rules again
+					h22.iptables(strings.NewReplacer("iptables -N DOCKER-USER; ", "", "iptables -I FORWARD -j DOCKER-USER",
+						"iptables -D FORWARD -j DOCKER-USER; iptables -I FORWARD -j DOCKER-USER").Replace(docker28))
+					h21.box.Ping(h22.box) // a connection that was not there before
 				})
 				for _, next := range []string{vxLAN, direct, hostGW, vxLAN} {
 					c.losesNothing("switch from "+config+" to "+next, func() {

@@ -58,8 +58,9 @@ func TestWithoutComments(t *testing.T) {
 		{"docker 28, another device of before", userChain, everything, lines(strings.ReplaceAll(in, "flannel.1", "flannel.2"), strings.ReplaceAll(out, "flannel.1", "ens33"), marked),
 			lines(in, out), true},
 		{"docker 28, another daemon's stay and nobody moves", userChain, everything, lines(in, out, old(in), old(out), old(marked)), nil, true},
-		{"docker has gone", userChain, everything, lines(in, out, marked), []string{}, false},
-		{"docker has gone from raw", rawChain, everything, lines(marked), []string{}, false},
+		{"docker's chains are gone, it may come again", userChain, everything, lines(in, out, marked), lines(in, out), false},
+		{"docker's rule in raw is gone, it may come again", rawChain, everything, lines(marked), lines(in), false},
+		{"docker's chains are gone, and no forward rules are wanted", userChain, firewalltest.OnlyMasq, lines(in, out, marked), []string{}, false},
 	} {
 		eachFamily(t, func(t *testing.T, family inet.Family) {
 			t.Run(tt.name, func(t *testing.T) {

@@ -46,6 +46,10 @@
 // masquerades as well, it does not matter who does. Unless the one and the other
 // contradict, all four stand together in flannel's order.
 //
+// With tables of nftables, ours are in FORWARD only where something in iptables drops
+// packets. Then they stay until the daemon starts again: ufw, too, takes its rules away
+// for a while.
+//
 // All other rules may be inserted in front at any time, so that there is no contention
 // with a program that wants its rules to come first.
 //
@@ -53,7 +57,9 @@
 // Then our rules accept packets between peers and containers in DOCKER-USER, which
 // dockerd jumps to first and leaves to the operator; they follow the operator's
 // rules there. In the raw table, where docker has a rule for each container, ours
-// precede the first of them. Packets from peers are recognized by their mark (see
+// precede the first of them. Once written, they stay without those drops, as long as there
+// are peers: a dockerd that starts takes its chains away and writes them again over seconds,
+// and rules that go and come with them come too late for new connections. Packets from peers are recognized by their mark (see
 // package firewall).
 //
 // # How rules are written

@@ -28,6 +28,8 @@ type Writer struct {
 	result         rules.Result
 	// The rules that were read last match no marks.
 	unmarked bool
+	// Rules in FORWARD were needed since this writer has had tables of nftables beside it.
+	forwarded bool
 	// What was reported as done, by chain, until its effect was read.
 	unseen map[chainID]attempt
 	// What was found out about parts of rules.
@@ -113,7 +115,8 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	if err != nil {
 		return w.unread(wanted, err)
 	}
-	p := planner{Parse(w.name(), text), wanted, w.can()}
+	w.forwarded = w.forwarded && wanted.NFTables
+	p := planner{set: Parse(w.name(), text), wanted: wanted, can: w.can(), forwarded: w.forwarded}
 	p.wanted.Marked = wanted.Marked && p.can.marks
 	w.sweep(ctx, p.set)
 	parts, marks := p.plan()
@@ -124,6 +127,9 @@ func (w *Writer) apply(ctx context.Context, wanted rules.Wanted) (out rules.Resu
 	}
 	out.Marks, w.unmarked = marks, !marks
 	for _, q := range parts {
+		if q.chainID == filterForward && len(q.want) > 0 && wanted.NFTables {
+			w.forwarded = true
+		}
 		_, c := p.chain(q.chainID)
 		o := rules.Outcome{Subject: w.name() + " " + q.String(), Drift: q.drift(c)}
 		if o.Drift != "" {

@@ -74,7 +74,7 @@ func TestManyJumps(t *testing.T) {
 				}
 			})
 			withinTime(t, func() {
-				parts, _ := planner{tt.set, everything, everyAbility}.plan()
+				parts, _ := planner{set: tt.set, wanted: everything, can: everyAbility}.plan()
 				i := slices.IndexFunc(parts, func(p chainPlan) bool { return p.chainID == forwardChain })
 				want := "-j REJECT"
 				if tt.reason == "C12 -j DROP" {

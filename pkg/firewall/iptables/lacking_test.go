@@ -47,7 +47,7 @@ func everyPart(t *testing.T, f inet.Family) (out []part) {
 			for _, comments := range []bool{true, false} {
 				can := everyAbility
 				can.comments = comments
-				parts, _ := planner{Parse(Program(f), firewalltest.In(f, set)), firewalltest.Wanted(f, w), can}.plan()
+				parts, _ := planner{set: Parse(Program(f), firewalltest.In(f, set)), wanted: firewalltest.Wanted(f, w), can: can}.plan()
 				for _, q := range parts {
 					for _, s := range q.want {
 						for _, p := range partsOf(q.table, q.text(s)) {

@@ -104,7 +104,7 @@ func (p planner) bare(h chainID) (out []string) {
 func (p planner) doubtful(parts []chainPlan) (chainPlan, bool) {
 	bare := p
 	bare.can.comments = false
-	for _, h := range []chainID{filterForward, {"filter", dockerUserChain}, rawPrerouting} {
+	for _, h := range []chainID{filterForward, filterDockerUser, rawPrerouting} {
 		wanted := slices.ContainsFunc(parts, func(q chainPlan) bool { return q.chainID == h && len(q.want) > 0 })
 		if p.can.comments && !wanted && len(bare.bare(h)) > 0 {
 			return chainPlan{chainID: h, want: []string{"-j RETURN"}}, true
@@ -146,7 +146,7 @@ func kindOf(h chainID, b *body, network netip.Prefix) (kind, of int) {
 		all = w.ForwardSpecs()
 	case rawPrerouting:
 		all = w.FromPeers()
-	case chainID{"filter", dockerUserChain}:
+	case filterDockerUser:
 		all = append(w.FromPeers(), w.ToPeers()...)
 	}
 	return slices.Index(all, s), len(all)

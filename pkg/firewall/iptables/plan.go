@@ -13,6 +13,8 @@ type planner struct {
 	set    rules.Ruleset
 	wanted rules.Wanted
 	can    abilities
+	// forwarded: rules in FORWARD were needed beside tables of nftables, and may be again.
+	forwarded bool
 }
 
 // abilities are what rules of ours may be made of, and can do without.
@@ -29,22 +31,27 @@ func (p planner) texts(all []rules.Spec) []string { return specs(all, p.can.rand
 
 // plan is a plan for each chain that has rules of ours, or should have them. marks:
 // some of the rules match packets from peers by their mark. It is a pure function.
+//
+// Where another program's drops have made rules of ours necessary, these stay without the
+// drops: in docker's chain and in raw as long as they are there and there are peers, in FORWARD as
+// long as forwarded says so. A dockerd that starts, or ufw that is loaded again, takes its own
+// rules away and writes them again, and ours would come too late then.
 func (p planner) plan() (parts []chainPlan, marks bool) {
 	parts = []chainPlan{p.masquerade(), p.forward()}
-	docker := p.dockerDrops()
+	docker := p.dockerDrops() || p.stays(filterDockerUser)
 	if docker {
 		parts = append(parts, p.dockerUser())
 	}
-	if raw, drops := p.raw(); docker || drops {
+	if raw, drops := p.raw(); docker || drops || p.stays(rawPrerouting) {
 		parts = append(parts, raw)
 	}
 	marks = len(parts) > 2 && p.wanted.Marked
 	for _, t := range p.set {
 		for _, c := range t.Chains {
-			q := p.nothing(chainID{t.Name, c.Name})
-			known := slices.ContainsFunc(parts, func(other chainPlan) bool { return other.chainID == q.chainID })
-			if !known && len(q.others) < len(c.Rules) {
-				parts = append(parts, q)
+			h := chainID{t.Name, c.Name}
+			known := slices.ContainsFunc(parts, func(q chainPlan) bool { return q.chainID == h })
+			if !known && p.hasOurs(h) {
+				parts = append(parts, p.nothing(h))
 			}
 		}
 	}
@@ -69,6 +76,15 @@ func (p planner) chain(h chainID) (*rules.Table, *rules.Chain) {
 // nothing plans for a chain that should have no rules of ours.
 func (p planner) nothing(h chainID) chainPlan { return p.about(h, nil) }
 
+// stays reports whether the rules that let packets of peers pass in a chain are to stay there.
+func (p planner) stays(h chainID) bool { return p.wanted.Forward && p.hasOurs(h) }
+
+// hasOurs reports whether a chain has rules of ours, be they wanted or not.
+func (p planner) hasOurs(h chainID) bool {
+	_, c := p.chain(h)
+	return len(p.nothing(h).others) < len(c.Rules)
+}
+
 // about begins the plan of a chain that may have these rules of ours: it tells them
 // from others'.
 func (p planner) about(h chainID, specs []string) chainPlan {
@@ -83,9 +99,10 @@ func (p planner) about(h chainID, specs []string) chainPlan {
 }
 
 var (
-	natPostrouting = chainID{"nat", "POSTROUTING"}
-	filterForward  = chainID{"filter", "FORWARD"}
-	rawPrerouting  = chainID{"raw", "PREROUTING"}
+	natPostrouting   = chainID{"nat", "POSTROUTING"}
+	filterForward    = chainID{"filter", "FORWARD"}
+	filterDockerUser = chainID{"filter", dockerUserChain}
+	rawPrerouting    = chainID{"raw", "PREROUTING"}
 )
 
 // masquerade plans two kinds of rules. Those that keep a packet's addresses stand in
@@ -186,7 +203,7 @@ func (p planner) forward() chainPlan {
 			at.before = min(at.before, i)
 		}
 	}
-	if p.wanted.NFTables && at == q.anywhereIn() && !c.Drops {
+	if p.wanted.NFTables && at == q.anywhereIn() && !c.Drops && !p.forwarded {
 		return p.nothing(filterForward) // iptables drops nothing, so the rules in nftables suffice
 	}
 	q.add(at, specs...)
@@ -233,12 +250,11 @@ func (p planner) dockerDrops() bool {
 // ours, also if they are appended later, except for the RETURN at the end that older
 // dockerds write.
 func (p planner) dockerUser() chainPlan {
-	h := chainID{"filter", dockerUserChain}
-	if t, _ := p.chain(h); t.Chains == nil {
+	if t, _ := p.chain(filterDockerUser); t.Chains == nil {
 		return chainPlan{}
 	}
 	specs := p.texts(append(p.wanted.FromPeers(), p.wanted.ToPeers()...))
-	q := p.about(h, specs)
+	q := p.about(filterDockerUser, specs)
 	at := q.anywhereIn()
 	for i, r := range q.others {
 		b := r.Body.(*body)
@@ -246,7 +262,7 @@ func (p planner) dockerUser() chainPlan {
 			at.before = i
 			break
 		}
-		if !isOurs(b) && !(q.uncommented && p.ofDaemon(h, b)) { // not another daemon's, which wants the same
+		if !isOurs(b) && !(q.uncommented && p.ofDaemon(q.chainID, b)) { // not another daemon's, which wants the same
 			at.after = i + 1
 		}
 	}

@@ -193,6 +193,39 @@ func drift(t testing.TB, w *Writer, want rules.Wanted) map[chainID]string {
 	return out
 }
 
+// TestForwardRulesStay: with tables of nftables, ours in FORWARD are there because something drops.
+// Programs like ufw take that away when they load their rules again.
+func TestForwardRulesStay(t *testing.T) {
+	eachFamily(t, func(t *testing.T, family inet.Family) {
+		f := newFake()
+		tables := firewalltest.Wanted(family, onlyForward)
+		without := tables
+		tables.NFTables = true
+		w := over(family, f)
+		for _, step := range []struct {
+			name   string
+			before func()
+			want   rules.Wanted
+			there  int
+		}{
+			{"nothing drops", func() {}, tables, 0},
+			{"a policy does", func() { f.policies[forwardChain] = "DROP" }, tables, 2},
+			{"not any more", func() { f.policies[forwardChain] = "ACCEPT" }, tables, 2},
+			{"somebody takes ours away as well", func() { f.chains[forwardChain] = nil }, tables, 2},
+			{"ours are wanted in iptables", func() {}, without, 2},
+			{"in nftables again", func() {}, tables, 0},
+			{"a policy drops again", func() { f.policies[forwardChain] = "DROP" }, tables, 2},
+			{"a daemon starts anew, and nothing drops", func() { w, f.policies[forwardChain] = over(family, f), "ACCEPT" }, tables, 0},
+		} {
+			step.before()
+			drift(t, w, step.want)
+			if got := f.rules(forwardChain); len(got) != step.there {
+				t.Fatalf("%s: %d rules in FORWARD, want %d:\n%s", step.name, len(got), step.there, strings.Join(got, "\n"))
+			}
+		}
+	})
+}
+
 // TestRulesThatCannotBeListed: nothing is written then, and what marks packets for
 // rules that may be there stays.
 func TestRulesThatCannotBeListed(t *testing.T) {

@@ -63,7 +63,7 @@ func checkOnePass(t *rapid.T, w *Writer, load func(h chainID, specs []string), l
 	if _, bad := anyDrift(t, w, want); bad != nil {
 		t.Fatal(bad)
 	}
-	p := planner{Parse(w.name(), at), want, w.can()}
+	p := planner{set: Parse(w.name(), at), wanted: want, can: w.can()}
 	parts, _ := p.plan()
 	for h, specs := range before {
 		q := parts[slices.IndexFunc(parts, func(q chainPlan) bool { return q.chainID == h })]

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -60,6 +61,26 @@ func TestRuleSets(t *testing.T) {
 		{"docker 28 was restarted: its chains are in front", with(docker, "filter", "-A DOCKER-USER "+peersIn), everything,
 			map[chainID][]string{
 				userChain: lines(peersIn, peersOut)}, "lan"},
+		{"docker 28 has taken its chains away, and writes them again",
+			filter(":DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut) +
+				"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING " + peersIn + "\nCOMMIT\n", everything, map[chainID][]string{
+				userChain: lines(peersIn, peersOut), rawChain: lines(peersIn)}, ""},
+		{"docker 28 has taken its chains away, and ours are incomplete",
+			filter(":DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER "+peersOut), everything, map[chainID][]string{
+				userChain: lines(peersIn, peersOut), rawChain: lines(peersIn)}, ""},
+		{"docker 28 has taken its chains away, and no forward rules are wanted",
+			filter(":DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER "+peersIn, "-A DOCKER-USER "+peersOut) +
+				"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING " + peersIn + "\nCOMMIT\n", firewalltest.OnlyMasq, map[chainID][]string{
+				userChain: nil, rawChain: nil}, ""},
+		{"docker 28 drops in raw, and the operator in front of its chains",
+			filter(":DOCKER - [0:0]\n:DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A FORWARD -s 172.7.0.0/16 -d 172.7.21.0/24 -j DROP",
+				"-A FORWARD -o docker0 -j DOCKER", "-A DOCKER ! -i docker0 -o docker0 -j DROP") +
+				"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING " + singledOut + "\nCOMMIT\n", everything, map[chainID][]string{
+				userChain: nil, rawChain: lines(peersIn, singledOut)}, "in lan"},
+		{"docker 20.10 drops nothing, and the operator has a rule like ours",
+			filter(":DOCKER-USER - [0:0]", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT"),
+			everything, map[chainID][]string{
+				userChain: lines("-s 172.7.0.0/16 -d 172.7.21.0/24 -i flannel.1 -j ACCEPT"), rawChain: nil}, ""},
 		{"the operator's rules in DOCKER-USER stay in front, and hold",
 			with(docker, "filter", "-A DOCKER-USER -s 172.7.22.0/24 -j DROP", "-A DOCKER-USER -i ens9 -j RETURN"), everything,
 			map[chainID][]string{
@@ -301,6 +322,14 @@ func testMarkedPackets(t *testing.T, family inet.Family) {
 		if v := set.Evaluate(firewalltest.Packet(family, p), rules.Forwarded); v.Dropped != dropped {
 			t.Errorf("with mark %#x: %+v", mark, v)
 		}
+	}
+	f.do(func(f *fake) { // dockerd starts: its own are gone for a while
+		maps.DeleteFunc(f.chains, func(h chainID, _ []string) bool { return strings.HasPrefix(h.chain, "DOCKER") && h != userChain })
+		f.chains[forwardChain] = lines("-j DOCKER-USER")
+		f.chains[rawChain] = f.chains[rawChain][:1]
+	})
+	if !w.Apply(context.Background(), want, false).Marks || len(f.rules(userChain)) != 2 {
+		t.Errorf("marks are not asked for, or not used: %v", f.rules(userChain))
 	}
 	f.do(func(f *fake) { clear(f.chains); f.builtin(rawChain); f.builtin(forwardChain); f.builtin(natChain) })
 	if w.Apply(context.Background(), want, false).Marks {

@@ -101,7 +101,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(`-j POSTROUTING`)
 	f.Fuzz(func(t *testing.T, text string) {
 		set := Parse("iptables", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING "+text+"\n*filter\n:FORWARD DROP\n:DOCKER -\n-A FORWARD "+text+"\n-A DOCKER "+text)
-		p := planner{set, everything, everyAbility}
+		p := planner{set: set, wanted: everything, can: everyAbility}
 		p.plan()
 		for _, h := range legacyChains {
 			p.legacyScript(h)
