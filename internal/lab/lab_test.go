@@ -267,11 +267,11 @@ func TestStatsFindTheLongestGap(t *testing.T) {
 	for row, want := range map[string]Stats{
 		"":          {},
 		"+++":       {Sent: 3},
-		"+-+":       {Sent: 3, Lost: 1, Gap: 10 * time.Millisecond},
-		"--+":       {Sent: 3, Lost: 2, Gap: 20 * time.Millisecond},
-		"+---":      {Sent: 4, Lost: 3, Gap: 30 * time.Millisecond},
-		"--+-+--++": {Sent: 9, Lost: 5, Gap: 20 * time.Millisecond},
-		"+-!+!":     {Sent: 5, Lost: 3, Gap: 20 * time.Millisecond, Refused: syscall.ENETUNREACH},
+		"+-+":       {Sent: 3, Lost: 1, Rows: 1, Gap: 10 * time.Millisecond},
+		"--+":       {Sent: 3, Lost: 2, Rows: 1, Gap: 20 * time.Millisecond},
+		"+---":      {Sent: 4, Lost: 3, Rows: 1, Gap: 30 * time.Millisecond},
+		"--+-+--++": {Sent: 9, Lost: 5, Rows: 3, Gap: 20 * time.Millisecond},
+		"+-!+!":     {Sent: 5, Lost: 3, Rows: 2, Gap: 20 * time.Millisecond, Refused: syscall.ENETUNREACH},
 	} {
 		p := &Pinger{}
 		for i, c := range row {
@@ -290,16 +290,29 @@ func TestStatsFindTheLongestGap(t *testing.T) {
 	}
 }
 
+// TestNeighbourStats: of two tables, one has been looked into since the machine started.
+func TestNeighbourStats(t *testing.T) {
+	t.Parallel()
+	var looked uint64
+	all := neighbourStats()
+	for _, s := range all {
+		looked += s[lookups]
+	}
+	if len(all) < 2 || looked == 0 {
+		t.Errorf("the kernel's numbers are %v", all)
+	}
+}
+
 func TestStatsOfBoth(t *testing.T) {
 	t.Parallel()
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
 	none := Stats{Sent: 3}
-	early := Stats{Sent: 5, Lost: 2, Gap: time.Second, First: at(10), Refused: syscall.EPERM}
-	late := Stats{Sent: 7, Lost: 1, Gap: time.Minute, First: at(20), Refused: syscall.ENETUNREACH}
+	early := Stats{Sent: 5, Lost: 2, Rows: 1, Gap: time.Second, First: at(10), Refused: syscall.EPERM, Dropped: Dropped{7, 1, 0}}
+	late := Stats{Sent: 7, Lost: 1, Rows: 1, Gap: time.Minute, First: at(20), Refused: syscall.ENETUNREACH, Dropped: Dropped{3, 2, 1}}
 	for _, tt := range []struct{ a, b, want Stats }{
 		{none, none, Stats{Sent: 6}},
-		{none, early, Stats{Sent: 8, Lost: 2, Gap: time.Second, First: at(10), Refused: syscall.EPERM}},
-		{early, late, Stats{Sent: 12, Lost: 3, Gap: time.Minute, First: at(10), Refused: syscall.EPERM}},
+		{none, early, Stats{Sent: 8, Lost: 2, Rows: 1, Gap: time.Second, First: at(10), Refused: syscall.EPERM, Dropped: Dropped{7, 1, 0}}},
+		{early, late, Stats{Sent: 12, Lost: 3, Rows: 2, Gap: time.Minute, First: at(10), Refused: syscall.EPERM, Dropped: Dropped{7, 2, 1}}},
 	} {
 		if got, back := tt.a.Plus(tt.b), tt.b.Plus(tt.a); got != tt.want || back != tt.want {
 			t.Errorf("%v and %v: %v, and the other way round %v, want %v", tt.a, tt.b, got, back, tt.want)

@@ -14,6 +14,7 @@ const lostAfter = 2 * time.Second
 // Stats are the results of a Pinger.
 type Stats struct {
 	Sent, Lost int
+	Rows       int // of lost pings, with answers in between
 	// Gap is the longest time without connection: from the first ping of a
 	// row of lost ones to the next ping that was answered.
 	Gap time.Duration
@@ -21,6 +22,8 @@ type Stats struct {
 	// the first that it did not take; nil: it took all.
 	First   time.Time
 	Refused error
+	// Dropped is what the machine, with all its labs, dropped from the first ping to Stop.
+	Dropped Dropped
 	// Median is that of the times that the answers took.
 	Median time.Duration
 }
@@ -29,12 +32,12 @@ func (s Stats) String() string {
 	if s.Lost == 0 {
 		return fmt.Sprintf("%d pings sent, all answered", s.Sent)
 	}
-	said := fmt.Sprintf("%d pings sent, %d lost, longest gap %v, first at %s",
-		s.Sent, s.Lost, s.Gap.Round(time.Millisecond), s.First.UTC().Format("15:04:05.000"))
+	said := fmt.Sprintf("%d pings sent, %d lost in %d rows, longest gap %v, first at %s",
+		s.Sent, s.Lost, s.Rows, s.Gap.Round(time.Millisecond), s.First.UTC().Format("15:04:05.000"))
 	if s.Refused != nil {
 		said += ": " + s.Refused.Error()
 	}
-	return said
+	return said + "; " + s.Dropped.String()
 }
 
 // Plus is what both have seen.
@@ -43,8 +46,9 @@ func (s Stats) Plus(o Stats) Stats {
 		s, o = o, s
 	}
 	return Stats{
-		Sent: s.Sent + o.Sent, Lost: s.Lost + o.Lost, Gap: max(s.Gap, o.Gap),
+		Sent: s.Sent + o.Sent, Lost: s.Lost + o.Lost, Rows: s.Rows + o.Rows, Gap: max(s.Gap, o.Gap),
 		First: s.First, Refused: cmp.Or(s.Refused, o.Refused),
+		Dropped: s.Dropped.or(o.Dropped),
 	}
 }
 
@@ -107,6 +111,7 @@ func (p *Pinger) stats(end time.Time) Stats {
 		s.Refused = cmp.Or(s.Refused, g.refused)
 		if since.IsZero() {
 			since = g.sent
+			s.Rows++
 		}
 		until := end
 		if i+1 < len(p.pings) {

@@ -24,6 +24,8 @@ type Pinger struct {
 	echo echoes
 	conn *icmp.PacketConn
 	raw  syscall.RawConn // conn's
+	// dropped is what the machine had dropped before.
+	dropped Dropped
 
 	mu       sync.Mutex
 	pings    []ping // by sequence number
@@ -58,6 +60,7 @@ type ping struct {
 func (n *Node) PingEvery(interval time.Duration, to Target) *Pinger {
 	n.lab.t.Helper()
 	p := n.newPinger(to)
+	p.dropped = dropped()
 	p.sending.Go(func() {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
@@ -217,7 +220,9 @@ func (p *Pinger) Stop() Stats {
 	p.awaitOutstanding()
 	p.mu.Unlock()
 	p.receiving.Wait()
-	return p.stats(end)
+	s := p.stats(end)
+	s.Dropped = dropped().since(p.dropped)
+	return s
 }
 
 // close ends a Pinger whose result is not needed.
