@@ -37,7 +37,8 @@ type row struct {
 	backend string
 	pings   lab.Stats // both ways
 	client  string    // in nginx's log
-	restart lab.Stats // while dockerd restarts
+	restart lab.Stats // while dockerd restarts, for the last time
+	tries   int       // so often
 	wrong   []string
 }
 
@@ -108,6 +109,7 @@ type pair struct {
 	machines [2]*machine
 	boxes    [2]*lab.Node // the containers since the last boot
 	requests int
+	booted   time.Time // the last time
 }
 
 func newPair(t *testing.T, e engine) *pair {
@@ -157,6 +159,7 @@ var userSpace = []tried{
 
 // try boots both hosts, and measures with both backends, and others.
 func (p *pair) try(b setting, also []tried) (rows []row) {
+	p.booted = time.Now()
 	p.etcd.Set(configKey, backends[0].config)
 	p.each(func(m *machine) {
 		m.reset(b)
@@ -189,13 +192,11 @@ func (p *pair) try(b setting, also []tried) (rows []row) {
 // alike, and so each backend needs but one to restart.
 func (p *pair) measure(b setting, backend string, restarts *machine) row {
 	r := row{engine: p.engine, boot: b, backend: backend}
+	since := p.booted
 	bad := func(format string, args ...any) {
 		r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
 		p.t.Errorf("%s, %+v, %s: "+format, append([]any{p.engine, b, backend}, args...)...)
-		for _, m := range p.machines {
-			const tails = "tail -n 40 /var/log/flanneld.log; tail -n 5 /var/log/nginx/*"
-			p.t.Logf("%s, %v# %s\n%s", m, time.Now(), tails, m.sh(tails))
-		}
+		p.logSince(since)
 	}
 	for i, box := range p.boxes {
 		if !box.TryReach(p.boxes[1-i], soon) {
@@ -218,19 +219,58 @@ func (p *pair) measure(b setting, backend string, restarts *machine) row {
 	if r.client != want {
 		bad("nginx logged %s, want %s", r.client, want)
 	}
-	r.restart = p.underPings(func() {
-		restarts.stopDocker()
-		restarts.startDocker()
-	})
 	// dockerd takes its rules away and writes them again, in several steps. Once in some hundred
 	// restarts one packet was lost; it is likely to have come between two of them. Where docker
 	// masquerades by nftables, it takes that away too, and loses what is under way then, in both of
 	// its steps: two pings each time where an answer takes 50 ms, as on a machine whose CPUs are all taken.
 	untranslated := p.engine.firewall == "nftables" && !b.masq
-	if r.restart.Lost > 1 && !untranslated || r.restart.Gap > time.Second {
-		bad("while dockerd restarted: %v", r.restart)
+	// A machine with much other work has lost some 40 pings in one restart of some hundred, and why is not
+	// known. So one try may.
+	const tries = 3
+	for r.tries = 1; ; r.tries++ {
+		since = time.Now()
+		withdrawn := restarts.withdrawn()
+		r.restart = p.underPings(func() {
+			restarts.stopDocker()
+			restarts.startDocker()
+		})
+		if restarts.withdrawn() > withdrawn {
+			bad("flanneld took rules away while dockerd restarted")
+		}
+		if r.restart.Gap <= time.Second && (r.restart.Lost <= 1 || untranslated) {
+			return r
+		}
+		if r.restart.Gap > time.Second || r.tries == tries {
+			bad("try %d: while dockerd restarted: %v", r.tries, r.restart)
+			return r
+		}
+		p.t.Logf("%s, %+v, %s: try %d: while dockerd restarted: %v", p.engine, b, backend, r.tries, r.restart)
+		p.logSince(since)
 	}
-	return r
+}
+
+// withdrawn is how often flanneld took the rule away that docker's drops in raw make necessary. Those
+// in DOCKER-USER depend on devices too, so some go after a switch.
+func (m *machine) withdrawn() int {
+	return strings.Count(m.read("/var/log/flanneld.log"), `chain="iptables raw PREROUTING" reason="1 rules too many"`)
+}
+
+// logSince logs, in one line for each machine, what its flanneld has said since then, and who came to nginx
+// last.
+func (p *pair) logSince(then time.Time) {
+	p.t.Helper()
+	for _, m := range p.machines {
+		var said []string
+		for line := range strings.Lines(m.read("/var/log/flanneld.log")) {
+			const date, clock = len("I1130 "), len("22:18:04.836538") // klog's
+			if len(line) < date+clock || line[date:date+clock] < then.Format("15:04:05.000000") {
+				continue
+			}
+			said = append(said, strings.TrimSpace(line[date:]))
+		}
+		p.t.Logf("flanneld on %s since %s: %s", m.Name, then.Format("15:04:05"), strings.Join(said, " | "))
+		p.t.Logf("%s# tail -n 5 /var/log/nginx/*\n%s", m.Name, m.sh("tail -n 5 /var/log/nginx/*"))
+	}
 }
 
 // underPings runs what while both containers ping each other.
@@ -240,8 +280,12 @@ func (p *pair) underPings(what func()) (sum lab.Stats) {
 		pingers = append(pingers, box.PingEvery(20*time.Millisecond, p.boxes[1-i]))
 	}
 	what()
-	for _, pinger := range pingers {
-		sum = sum.Plus(pinger.Stop())
+	for i, pinger := range pingers {
+		one := pinger.Stop()
+		if one.Lost > 0 {
+			p.t.Logf("from %s to %s: %v", p.boxes[i], p.boxes[1-i], one)
+		}
+		sum = sum.Plus(one)
 	}
 	return sum
 }
@@ -333,6 +377,9 @@ func table(rows []row) string {
 		restart := "-"
 		if r.restart.Sent > 0 {
 			restart = fmt.Sprintf("%d of %d", r.restart.Lost, r.restart.Sent)
+			if r.tries > 1 {
+				restart += fmt.Sprintf(", try %d", r.tries)
+			}
 		}
 		firewall, direct := r.boot.firewall, yes[r.boot.direct]
 		if firewall == "" {
