@@ -64,8 +64,9 @@ const (
 	direct = `{"Network": "172.7.0.0/16", "Backend": {"Type": "VxLAN","Directrouting": true}}`
 
 	soon = 30 * time.Second // a generous bound for what takes milliseconds
-	// stall bounds what asks this system's kernel for network devices, as dockerd does:
-	// where many namespaces come and go, it has been seen to wait for a minute.
+	// stall bounds what asks this system's kernel for network devices, as dockerd does, or for
+	// mounts of its own, as systemd does for each program of a unit: where many namespaces come
+	// and go, the one has been seen to wait for a minute, the other for 20 seconds.
 	stall = 3 * time.Minute
 )
 

@@ -85,7 +85,7 @@ func (f *follower) restarts(what func()) {
 	}
 	what()
 	for i, m := range f.hosts {
-		lab.Eventually(f.t, 2*soon, "another flanneld on "+m.Name, func() error {
+		lab.Eventually(f.t, stall, "another flanneld on "+m.Name, func() error {
 			if now := m.property("flanneld", "MainPID"); now == before[i] || now == "0" || m.state("flanneld") != "active" {
 				return fmt.Errorf("flanneld, once process %s, is %s and %s", before[i], now, m.state("flanneld"))
 			}
@@ -154,7 +154,7 @@ func (f *follower) takesRPM() {
 	m.sh(docs.Containing(f.t, "docs/install-systemd.md", "s/^#FLANNELD_").Text + "echo '# ours' >>/etc/flanneld.env; systemctl enable --now flanneld")
 	before := m.property("flanneld", "MainPID")
 	m.sh("rpm -U /root/flanneld-0.4.0-1.*.rpm")
-	lab.Eventually(f.t, 2*soon, "another flanneld", func() error {
+	lab.Eventually(f.t, stall, "another flanneld", func() error {
 		if now := m.property("flanneld", "MainPID"); now == before || now == "0" || m.state("flanneld") != "active" {
 			return errors.New(m.log("flanneld"))
 		}

@@ -29,7 +29,7 @@ func (s *systemd) bootWithoutEtcd(t *testing.T) {
 // machine is meanwhile.
 func (s *systemd) waitsFor(t *testing.T, what string) {
 	t.Helper()
-	lab.Eventually(t, soon, "flanneld to say what it waits for", func() error {
+	lab.Eventually(t, stall, "flanneld to say what it waits for", func() error {
 		if log := s.log("flanneld"); !strings.Contains(log, what) {
 			return fmt.Errorf("it says\n%s", log)
 		}
@@ -69,7 +69,7 @@ func (s *systemd) c1() lab.Target { return lab.Address("172.7.21.2") }
 // one after the other, the second with the first one's subnet.
 func (s *systemd) booted(t *testing.T) {
 	t.Helper()
-	lab.Eventually(t, 3*soon, "the end of the boot", func() error {
+	lab.Eventually(t, stall, "the end of the boot", func() error {
 		out, err := s.try("systemctl is-active flanneld docker && systemctl is-system-running")
 		if err != nil {
 			return errors.New(out)
@@ -135,7 +135,7 @@ func (s *systemd) wrongSetting(t *testing.T) {
 	s.write("/etc/flanneld.env", settings(t)+"FLANNELD_HEALTHZ_PORT=none\n", 0o644)
 	s.powerOff()
 	s.boot()
-	lab.Eventually(t, 3*soon, "flanneld to have been started again four times", func() error {
+	lab.Eventually(t, stall, "flanneld to have been started again four times", func() error {
 		again, err := strconv.Atoi(s.property("flanneld", "NRestarts"))
 		if err != nil || again < 4 {
 			return fmt.Errorf("it was %d times again: %s (%v)", again, s.log("flanneld"), err)

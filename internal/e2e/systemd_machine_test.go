@@ -204,7 +204,7 @@ func (b *bootable) boot() {
 	if err := b.init.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	lab.Eventually(b.t, 2*soon, "systemd on "+b.Name, func() error {
+	lab.Eventually(b.t, stall, "systemd on "+b.Name, func() error {
 		if _, err := os.Stat(b.path("/run/systemd/private")); err != nil {
 			return fmt.Errorf("%w, and it says: %s", err, read(b.t, console.Name()))
 		}

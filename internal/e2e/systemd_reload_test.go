@@ -82,7 +82,7 @@ FLANNELD_ETCD_KEYFILE=/etc/flanneld/etcd-key.pem
 	m.sh("printf 'n3w-two\\n' | etcdctl --command-timeout=1m --user=root:s3cret user passwd --interactive=false flannel")
 	s.write("/etc/flanneld/etcd-password", "n3w-two\n", 0o600)
 	s.types(docs.Containing(t, "docs/operations.md", "systemctl reload flanneld"))
-	lab.Eventually(t, soon, "the end of the reload", func() error {
+	lab.Eventually(t, stall, "the end of the reload", func() error {
 		if log := s.log("flanneld"); !strings.Contains(log, "Connected to etcd anew, with what was read") {
 			return errors.New(log)
 		}

@@ -74,7 +74,7 @@ func (s *systemd) restartAndKill(t *testing.T) {
 // awaitAnother waits until flanneld is another process, in a state.
 func (s *systemd) awaitAnother(t *testing.T, before, state string) {
 	t.Helper()
-	lab.Eventually(t, soon, "another flanneld", func() error {
+	lab.Eventually(t, stall, "another flanneld", func() error {
 		if now := s.property("flanneld", "MainPID"); now == before || now == "0" || s.state("flanneld") != state {
 			return fmt.Errorf("flanneld, once process %s, is %s and %s", before, now, s.state("flanneld"))
 		}
