@@ -259,16 +259,16 @@ func (m *machine) withdrawn() int {
 // last.
 func (p *pair) logSince(then time.Time) {
 	p.t.Helper()
+	const stamp = "0102 15:04:05.000000" // klog's, behind the letter of the severity
+	since := then.Format(stamp)
 	for _, m := range p.machines {
 		var said []string
 		for line := range strings.Lines(m.read("/var/log/flanneld.log")) {
-			const date, clock = len("I1130 "), len("22:18:04.836538") // klog's
-			if len(line) < date+clock || line[date:date+clock] < then.Format("15:04:05.000000") {
-				continue
+			if len(line) > len(stamp) && line[1:1+len(stamp)] >= since {
+				said = append(said, strings.TrimSpace(line))
 			}
-			said = append(said, strings.TrimSpace(line[date:]))
 		}
-		p.t.Logf("flanneld on %s since %s: %s", m.Name, then.Format("15:04:05"), strings.Join(said, " | "))
+		p.t.Logf("flanneld on %s since %s: %s", m.Name, since, strings.Join(said, " | "))
 		p.t.Logf("%s# tail -n 5 /var/log/nginx/*\n%s", m.Name, m.sh("tail -n 5 /var/log/nginx/*"))
 	}
 }

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"errors"
-	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -85,12 +83,7 @@ func (f *follower) restarts(what func()) {
 	}
 	what()
 	for i, m := range f.hosts {
-		lab.Eventually(f.t, stall, "another flanneld on "+m.Name, func() error {
-			if now := m.property("flanneld", "MainPID"); now == before[i] || now == "0" || m.state("flanneld") != "active" {
-				return fmt.Errorf("flanneld, once process %s, is %s and %s", before[i], now, m.state("flanneld"))
-			}
-			return nil
-		})
+		m.awaitAnother(f.t, before[i], "active")
 	}
 }
 
@@ -154,12 +147,7 @@ func (f *follower) takesRPM() {
 	m.sh(docs.Containing(f.t, "docs/install-systemd.md", "s/^#FLANNELD_").Text + "echo '# ours' >>/etc/flanneld.env; systemctl enable --now flanneld")
 	before := m.property("flanneld", "MainPID")
 	m.sh("rpm -U /root/flanneld-0.4.0-1.*.rpm")
-	lab.Eventually(f.t, stall, "another flanneld", func() error {
-		if now := m.property("flanneld", "MainPID"); now == before || now == "0" || m.state("flanneld") != "active" {
-			return errors.New(m.log("flanneld"))
-		}
-		return nil
-	})
+	m.awaitAnother(f.t, before, "active")
 	if got := m.sh("flanneld --version; tail -n 1 /etc/flanneld.env; systemctl is-enabled flanneld"); got != "0.4.0\n# ours\nenabled" {
 		f.t.Errorf("after the update: %q", got)
 	}

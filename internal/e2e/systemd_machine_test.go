@@ -270,3 +270,14 @@ func (b *bootable) log(unit string) string {
 	b.t.Helper()
 	return b.sh("journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show --value -p InvocationID " + unit + ")")
 }
+
+// awaitAnother waits until flanneld is another process, in a state.
+func (b *bootable) awaitAnother(t *testing.T, before, state string) {
+	t.Helper()
+	lab.Eventually(t, stall, "another flanneld on "+b.Name, func() error {
+		if now := b.property("flanneld", "MainPID"); now == before || now == "0" || b.state("flanneld") != state {
+			return fmt.Errorf("flanneld, once process %s, is %s and %s", before, now, b.state("flanneld"))
+		}
+		return nil
+	})
+}

@@ -1,12 +1,9 @@
 package e2e
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
-
-	"flanneld/internal/lab"
 )
 
 // losesNothing runs what under pings from the peer's container to docker's, and
@@ -69,15 +66,4 @@ func (s *systemd) restartAndKill(t *testing.T) {
 			s.awaitAnother(t, before, "active")
 		})
 	}
-}
-
-// awaitAnother waits until flanneld is another process, in a state.
-func (s *systemd) awaitAnother(t *testing.T, before, state string) {
-	t.Helper()
-	lab.Eventually(t, stall, "another flanneld", func() error {
-		if now := s.property("flanneld", "MainPID"); now == before || now == "0" || s.state("flanneld") != state {
-			return fmt.Errorf("flanneld, once process %s, is %s and %s", before, now, s.state("flanneld"))
-		}
-		return nil
-	})
 }
